@@ -1,0 +1,87 @@
+import torch
+
+from zreward_core.diffusion.flow import (
+    draw_sigmas,
+    encode_captions,
+    flow_matching_loss,
+    reconstruction_loss,
+    step_generator,
+)
+from zreward_core.diffusion.optimizers import WARMUP_STEPS, make_optimizers, trapezoid
+from zreward_core.diffusion.sampling import encode_prompts
+from zreward_core.diffusion.tiny import chat
+
+PROMPTS = ["a red circle at the top left", "two blue stars on the right"]
+
+
+def _tokens(tokenizer):
+    texts = [chat(tokenizer, prompt) for prompt in PROMPTS]
+    return tokenizer(texts, padding=True, return_tensors="pt")
+
+
+def test_captions_are_those_of_the_pipeline(tiny_pipeline):
+    found = encode_captions(tiny_pipeline.text_encoder, _tokens(tiny_pipeline.tokenizer))
+    expected = encode_prompts(tiny_pipeline, PROMPTS, 0.0).captions
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_a_silent_transformer_pays_the_whole_velocity(tiny_pipeline):
+    """Its output is 0, so the loss is the mean square of latents - noise = 1 - 3."""
+    transformer = tiny_pipeline.transformer
+    for final in transformer.all_final_layer.values():
+        torch.nn.init.zeros_(final.linear.weight)
+        torch.nn.init.zeros_(final.linear.bias)
+    captions = encode_captions(tiny_pipeline.text_encoder, _tokens(tiny_pipeline.tokenizer))
+    ones = torch.ones(2, 4, 8, 8)
+    loss = flow_matching_loss(transformer, ones, captions, 3 * ones, torch.tensor([0.2, 0.8]))
+    assert loss.item() == 4.0
+
+
+def test_both_losses_fall(tiny_pipeline):
+    for module in (tiny_pipeline.vae, tiny_pipeline.transformer):
+        module.requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(4, 3, 16, 16, generator=generator) * 2 - 1
+    latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
+    sigmas = torch.tensor([0.3, 0.7])
+    captions = encode_captions(tiny_pipeline.text_encoder, _tokens(tiny_pipeline.tokenizer))
+    captions = [caption.detach() for caption in captions]
+
+    def losses():
+        return (
+            reconstruction_loss(tiny_pipeline.vae, pixels, step_generator(1, 1)),
+            flow_matching_loss(tiny_pipeline.transformer, latents, captions, noise, sigmas),
+        )
+
+    before = losses()
+    optimizers = [torch.optim.AdamW(tiny_pipeline.vae.parameters(), lr=1e-2)]
+    optimizers += make_optimizers(tiny_pipeline.transformer, 1e-2)
+    for _ in range(10):
+        sum(losses()).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    for old, new in zip(before, losses(), strict=True):
+        assert new.item() < 0.95 * old.item()
+
+
+def test_noise_levels_lie_inside_and_follow_their_mean():
+    low = draw_sigmas(2000, -1.0, step_generator(0, 0))
+    high = draw_sigmas(2000, 1.0, step_generator(0, 0))
+    assert low.min() > 0 and high.max() < 1
+    assert high.mean() > low.mean() + 0.25
+
+
+def test_a_step_has_its_own_randomness():
+    assert torch.equal(torch.rand(3, generator=step_generator(1, 2)),
+                       torch.rand(3, generator=step_generator(1, 2)))  # fmt: skip
+    first, second = (torch.rand(3, generator=step_generator(1, step)) for step in (2, 3))
+    assert not torch.equal(first, second)
+
+
+def test_the_rate_rises_holds_and_falls_to_zero():
+    assert trapezoid(0, 1000) == 1 / WARMUP_STEPS
+    assert trapezoid(200, 1000) == 1.0
+    assert trapezoid(650, 1000) == 0.5
+    assert trapezoid(1000, 1000) == 0.0

@@ -1,0 +1,89 @@
+"""Metrics by hand and against scipy."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from zreward_core.evaluation.preference import binary_ece, ece, hpa, margin_hpa, nll, plcc, srcc
+
+
+def test_hpa_by_hand():
+    predicted_a = np.array([3.0, 2.0, 3.0, 4.0, 1.0])
+    predicted_b = np.array([2.0, 3.0, 3.0, 1.0, 2.0])
+    scores_a = np.array([4.0, 4.0, 4.0, 2.0, 1.0])
+    scores_b = np.array([3.0, 3.5, 2.0, 2.0, 3.0])
+    # right, wrong, a predicted tie (wrong), an annotated tie (not counted), right
+    assert hpa(predicted_a, predicted_b, scores_a, scores_b) == 0.5
+    # more than half a point apart: right, tie, right
+    assert margin_hpa(predicted_a, predicted_b, scores_a, scores_b) == pytest.approx(2 / 3)
+
+
+def test_hpa_is_the_same_with_sides_swapped():
+    rng = np.random.default_rng(0)
+    columns = rng.uniform(1, 5, (4, 50))
+    swapped = hpa(columns[1], columns[0], columns[3], columns[2])
+    assert hpa(*columns) == swapped
+
+
+def test_hpa_of_the_scores_themselves_is_one_and_of_a_constant_zero():
+    a, b = np.array([1.0, 2.0, 5.0]), np.array([2.0, 1.5, 3.0])
+    assert hpa(a, b, a, b) == 1.0
+    assert hpa(np.ones(3), np.ones(3), a, b) == 0.0
+
+
+def test_margin_is_not_fooled_by_rounding():
+    a, b = np.array([12.5 / 3]), np.array([11.0 / 3])  # half a point apart, but for rounding
+    assert math.isnan(margin_hpa(a, b, a, b))
+    assert hpa(a, b, a, b) == 1.0
+
+
+def test_correlations_are_scipys():
+    rng = np.random.default_rng(0)
+    predicted, scores = rng.normal(size=(2, 40))
+    assert plcc(predicted, scores) == pytest.approx(np.corrcoef(predicted, scores)[0, 1])
+    ranks = stats.rankdata(predicted), stats.rankdata(scores)
+    assert srcc(predicted, scores) == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert srcc(np.exp(scores), scores) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("metric", [plcc, srcc])
+def test_correlations_of_constants_are_undefined(metric):
+    assert math.isnan(metric(np.ones(5), np.arange(5.0)))
+    assert math.isnan(metric(np.arange(1.0), np.arange(1.0)))
+
+
+def test_nll_by_hand():
+    probs = np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])
+    histogram = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    expected = (math.log(2) + 0.5 * math.log(4) + 0.5 * math.log(2)) / 2
+    assert nll(probs, histogram) == pytest.approx(expected)
+
+
+def test_nll_of_the_impossible_is_finite():
+    assert nll(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])) == pytest.approx(-math.log(1e-6))
+
+
+def test_binary_ece_by_hand():
+    predicted = np.array([0.05, 0.05, 0.95, 0.95])
+    observed = np.array([0.0, 1.0, 1.0, 1.0])
+    # half of the items in each bin: |.05 - .5| and |.95 - 1|
+    assert binary_ece(predicted, observed) == pytest.approx(0.5 * 0.45 + 0.5 * 0.05)
+
+
+def test_ece_by_hand():
+    probs = np.array([[0.2, 0.3, 0.5]])
+    histogram = np.array([[0.0, 1.0, 0.0]])
+    # above level 1: .8 against 1; above level 2: .5 against 0
+    assert ece(probs, histogram) == pytest.approx((0.2 + 0.5) / 2)
+
+
+def test_ece_of_calibrated_predictions_vanishes_and_sees_a_wrong_spread():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(5), 20_000)
+    drawn = np.array([rng.multinomial(1, row) for row in probs], dtype=float)
+    assert ece(probs, probs) == pytest.approx(0.0, abs=1e-12)
+    assert ece(probs, drawn) < 0.01
+    sharp = probs**4 / (probs**4).sum(axis=1, keepdims=True)
+    assert ece(sharp, drawn) > 0.05

@@ -1,0 +1,118 @@
+"""Equations 3 and 4."""
+
+import pytest
+import torch
+
+from zreward_core.losses.grpo import (
+    group_advantages,
+    grpo_loss,
+    kl_to_reference,
+    policy_gradient_loss,
+)
+
+LOG_PROBS = [[-1.0, -2.0, -3.0], [-0.5, -0.25, -9.0]]
+MASK = torch.tensor([[True, True, True], [True, True, False]])
+
+
+def log_probs() -> torch.Tensor:
+    return torch.tensor(LOG_PROBS, requires_grad=True)
+
+
+def test_advantages_by_hand():
+    rewards = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.5, 0.5]])
+    # mean 2, sample standard deviation 1
+    expected = torch.tensor([[-1 / 1.0001, 0.0, 1 / 1.0001], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(group_advantages(rewards), expected)
+
+
+def test_advantages_of_the_population():
+    rewards = torch.tensor([[1.0, 3.0]])  # mean 2, population standard deviation 1
+    got = group_advantages(rewards, epsilon=0.0, correction=0)
+    torch.testing.assert_close(got, torch.tensor([[-1.0, 1.0]]))
+
+
+def test_advantages_ignore_shift_and_scale():
+    rewards = torch.rand(5, 4, dtype=torch.float64)
+    plain = group_advantages(rewards, epsilon=0.0)
+    torch.testing.assert_close(group_advantages(3 * rewards + 7, epsilon=0.0), plain)
+
+
+def test_a_group_of_one_has_no_advantage():
+    assert group_advantages(torch.tensor([[0.3]])).tolist() == [[0.0]]
+
+
+def test_policy_gradient_by_hand():
+    # -(2 * (-1 - 2 - 3) + -1 * (-0.5 - 0.25)) / 2
+    loss = policy_gradient_loss(log_probs(), torch.tensor([2.0, -1.0]), MASK, 2)
+    assert loss.item() == pytest.approx(5.625)
+
+
+def test_policy_gradient_raises_what_was_better():
+    values = log_probs()
+    policy_gradient_loss(values, torch.tensor([2.0, -1.0]), MASK, 2).backward()
+    expected = torch.tensor([[-1.0, -1.0, -1.0], [0.5, 0.5, 0.0]])
+    torch.testing.assert_close(values.grad, expected)
+
+
+def test_kl_by_hand_and_identity():
+    reference = torch.tensor(LOG_PROBS) + torch.log(torch.tensor(2.0))
+    # exp(log 2) - log 2 - 1 on each of five tokens, two outputs
+    expected = 5 * (1 - 0.6931472) / 2
+    assert kl_to_reference(log_probs(), reference, MASK, 2).item() == pytest.approx(expected)
+    values = log_probs()
+    same = kl_to_reference(values, torch.tensor(LOG_PROBS), MASK, 2)
+    same.backward()
+    assert same.item() == 0.0
+    assert values.grad.abs().sum().item() == 0.0
+
+
+def test_kl_estimates_the_divergence():
+    policy = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    reference = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
+    per_token = [
+        kl_to_reference(policy[[i]].log(), reference[[i]].log(), torch.tensor([True]), 1)
+        for i in range(3)
+    ]
+    expectation = sum(p * k for p, k in zip(policy, per_token, strict=True))
+    torch.testing.assert_close(expectation, (policy * (policy / reference).log()).sum())
+
+
+def test_kl_pulls_towards_the_reference():
+    values = log_probs()
+    kl_to_reference(values, torch.tensor(LOG_PROBS) + 0.5, MASK, 1).backward()
+    assert (values.grad[MASK] < 0).all()  # a step down the gradient raises the log-probability
+
+
+def test_grpo_is_the_sum_of_its_terms():
+    advantages, reference = torch.tensor([2.0, -1.0]), torch.tensor(LOG_PROBS) - 0.3
+    policy = policy_gradient_loss(log_probs(), advantages, MASK, 2)
+    divergence = kl_to_reference(log_probs(), reference, MASK, 2)
+    got = grpo_loss(log_probs(), reference, advantages, MASK, beta=0.1, num_outputs=2)
+    torch.testing.assert_close(got, policy + 0.1 * divergence)
+
+
+def test_empty_mask_is_zero_and_runs_backward():
+    values = torch.full((2, 3), -torch.inf, requires_grad=True)
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    loss = grpo_loss(values, torch.zeros(2, 3), torch.ones(2), nothing, 0.1, 0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert values.grad.tolist() == [[0.0] * 3] * 2
+
+
+def test_halves_add_up_to_the_whole():
+    advantages, reference = torch.tensor([2.0, -1.0]), torch.tensor(LOG_PROBS) - 0.3
+    whole = grpo_loss(log_probs(), reference, advantages, MASK, 0.1, 2)
+    halves = sum(
+        grpo_loss(log_probs()[[i]], reference[[i]], advantages[[i]], MASK[[i]], 0.1, 2)
+        for i in range(2)
+    )
+    torch.testing.assert_close(halves, whole)
+
+
+def test_advantages_with_the_deviation_of_trl():
+    trl = pytest.importorskip("trl.trainer.utils", reason="TRL is not installed (a reference only)")
+    rewards = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    std = trl.nanstd(rewards, dim=1).unsqueeze(1)
+    expected = (rewards - rewards.mean(dim=1, keepdim=True)) / (std + 1e-4)
+    torch.testing.assert_close(group_advantages(rewards), expected)

@@ -1,0 +1,88 @@
+"""The stage base_generator."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from generator_root import finished_root, generator_config, root, world_config
+from pydantic import ValidationError
+
+from zreward_core.config import UserError
+from zreward_core.diffusion.pipelines import CARD, load_pipeline
+from zreward_core.runtime.checkpoint import tree_hash
+from zreward_core.schemas import read_table
+from zreward_core.stages import base_generator, world
+from zreward_core.world.inspection import INSPECTIONS
+
+__all__ = ["finished_root", "root"]
+OUTPUT = Path("data/base_generator")
+
+
+def test_a_killed_run_resumes_to_the_same_weights(root, monkeypatch):
+    expected = tree_hash(OUTPUT)
+    calls = iter(range(100))
+    loss = base_generator.flow_matching_loss
+
+    def killed(*arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    monkeypatch.setattr(base_generator, "flow_matching_loss", killed)
+    with pytest.raises(KeyboardInterrupt):
+        base_generator.run(generator_config())
+    assert tree_hash(OUTPUT) == expected  # the former output is untouched
+    monkeypatch.setattr(base_generator, "flow_matching_loss", loss)
+    base_generator.run(generator_config())
+    assert tree_hash(OUTPUT) == expected
+    assert not Path(".zreward/checkpoints/base_generator").exists()
+
+
+def test_figures_stand_beside_chance_and_clean_renders(root):
+    metrics = json.loads((OUTPUT / "metrics.json").read_text())
+    assert set(metrics) == {"samples", "chance", "clean_renders"}
+    assert metrics["clean_renders"]["shape_accuracy"] == 1.0
+    assert metrics["samples"]["shape_accuracy"] < 1.0
+
+
+def test_pictures_are_drawn_to_the_wanted_share_of_clean_ones(root):
+    table = read_table(Path("data/world/inspections.parquet"), INSPECTIONS)
+    weights = base_generator.draw_weights(table, 0.9)
+    defects = [{one["aspect"] for one in json.loads(text)} for text in table["defects"]]
+    clean = torch.tensor([aspects.isdisjoint({"realism"}) for aspects in defects])
+    before = clean.double().mean()
+    after = weights[clean].sum() / weights.sum()
+    assert after > before + 0.1
+    assert weights.min() > 0
+
+
+def test_a_hub_model_is_pointed_to(root):
+    config = generator_config(tiny=None, hub_id="someone/z", revision="abc")
+    base_generator.run(config)
+    card = json.loads((OUTPUT / "generator" / CARD).read_text())
+    assert card == {"hub_id": "someone/z", "revision": "abc"}
+    assert not (OUTPUT / "generator/model_index.json").exists()
+
+
+@pytest.mark.parametrize("changes", [{"tiny": None}, {"hub_id": "x", "revision": "y"}])
+def test_exactly_one_source_is_asked_for(changes):
+    with pytest.raises(ValidationError, match="either hub_id"):
+        generator_config(**changes)
+
+
+def test_a_hub_model_needs_its_revision():
+    with pytest.raises(ValidationError, match="revision"):
+        generator_config(tiny=None, hub_id="x")
+
+
+def test_an_empty_world_has_nothing_to_learn_from(root):
+    world.run(world_config(size=0))
+    with pytest.raises(UserError, match="no pretraining pictures"):
+        base_generator.run(generator_config())
+
+
+def test_the_pipeline_is_complete(root):
+    pipe = load_pipeline(OUTPUT / "generator")
+    assert pipe.vae.config.scaling_factor != 1.0
+    assert type(pipe.text_encoder).__name__ == "Qwen3Model"

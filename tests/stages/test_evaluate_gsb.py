@@ -1,0 +1,36 @@
+"""The stage evaluate_gsb."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from generator_root import finished_root, root
+
+from zreward_core.config import UserError
+from zreward_core.stages import evaluate_gsb
+from zreward_core.stages.evaluate_gsb import Config
+
+__all__ = ["finished_root", "root"]
+OUTPUT = Path("data/evaluate_gsb")
+CONFIG = Config(seed=5, num_steps=2, samples=2)
+
+
+def test_a_generator_against_itself_is_always_the_same(root):
+    shutil.copytree("data/base_generator", "data/finetune_generator")
+    evaluate_gsb.run(CONFIG)
+    result = json.loads((OUTPUT / "gsb.json").read_text())
+    assert set(result) == {"overall", "alignment", "realism", "aesthetics", "plausibility"}
+    for row in result.values():
+        assert row == {"good": 0, "same": 8, "bad": 0, "gsb": 0.0, "low": 0.0, "high": 0.0}
+    table = pd.read_parquet(OUTPUT / "judgements.parquet")
+    assert len(table) == 8
+    assert set(table["left"]) == {"base", "tuned"}
+    assert (table["left_realism"] == table["right_realism"]).all()
+
+
+def test_a_missing_generator_is_named(root):
+    with pytest.raises(UserError, match="data/finetune_generator/generator"):
+        evaluate_gsb.run(CONFIG)
+    assert not OUTPUT.exists()

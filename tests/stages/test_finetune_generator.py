@@ -1,0 +1,86 @@
+"""The stage finetune_generator."""
+
+import json
+from pathlib import Path
+
+import pytest
+from generator_root import TUNING, finished_root, root
+from safetensors.torch import load_file
+
+from zreward_core.config import UserError
+from zreward_core.runtime.checkpoint import tree_hash
+from zreward_core.runtime.progress import read_history
+from zreward_core.stages import finetune_generator
+from zreward_core.stages.finetune_generator import Config
+
+__all__ = ["finished_root", "root"]
+OUTPUT = Path("data/finetune_generator")
+WEIGHTS = "generator/transformer/diffusion_pytorch_model.safetensors"
+NAMES = {"alignment", "realism", "aesthetics", "plausibility", "mean"}
+
+
+def config(**changes) -> Config:
+    return Config(**{"seed": 5, **TUNING, **changes})
+
+
+def test_no_steps_leave_the_generator_as_it_is(root):
+    finetune_generator.run(config(steps=0))
+    base = load_file(Path("data/base_generator") / WEIGHTS)
+    tuned = load_file(OUTPUT / WEIGHTS)
+    assert all((tuned[name] == base[name]).all() for name in base)
+    metrics = json.loads((OUTPUT / "metrics.json").read_text())
+    assert set(metrics) == {"reward", "panel"}
+    for judge in metrics.values():
+        assert set(judge) == NAMES
+        for row in judge.values():
+            assert row["after"] == row["before"]
+            assert row["low"] == row["high"] == 0
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])
+def test_a_killed_run_resumes_to_the_same_generator(root, monkeypatch, lora):
+    settings = config(lora=lora, panel=lora is None)
+    finetune_generator.run(settings)
+    expected = tree_hash(OUTPUT)
+    base, tuned = (load_file(p / WEIGHTS) for p in (Path("data/base_generator"), OUTPUT))
+    assert set(base) == set(tuned)
+    assert any((tuned[name] != base[name]).any() for name in base)
+    calls = iter(range(100))
+    step = finetune_generator.train_step
+
+    def killed(*arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(finetune_generator, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_generator.run(settings)
+    monkeypatch.setattr(finetune_generator, "train_step", step)
+    finetune_generator.run(settings)
+    assert tree_hash(OUTPUT) == expected
+    history = read_history(OUTPUT / "history.jsonl")
+    assert [row["step"] for row in history] == [0, 1, 2, 3, 4]
+    assert [row["step"] for row in history if "reward/mean" in row] == [0, 2, 4]
+    assert history[1]["tune/velocity_distance"] == 0.0  # nothing has changed before the first step
+    assert history[4]["tune/velocity_distance"] > 0.0
+    card = json.loads((OUTPUT / "generator/zreward.json").read_text())
+    assert card["student_sha256"] == tree_hash(Path("data/champion/student"))
+
+
+def test_the_reward_of_accumulated_batches_is_their_mean(root):
+    changes = {"steps": 1, "accumulation": 2, "batch_size": 1, "velocity_weight": 0.0}
+    finetune_generator.run(config(panel=False, **changes))
+    row = read_history(OUTPUT / "history.jsonl")[1]
+    assert 1.0 < row["tune/reward"] < 5.0
+
+
+def test_weights_of_unknown_dimensions_are_refused(root):
+    with pytest.raises(UserError, match="weights"):
+        finetune_generator.run(config(weights={"beauty": 1.0}))
+    assert not OUTPUT.exists()
+
+
+def test_too_few_prompts_are_refused(root):
+    with pytest.raises(UserError, match="generator_train"):
+        finetune_generator.run(config(watch={"num_prompts": 6}))

@@ -1,0 +1,134 @@
+"""Prompts, scenes, rendering and inspections of the miniature world."""
+
+import numpy as np
+import pytest
+
+from zreward_core.world.inspection import caption, inspect
+from zreward_core.world.prompts import Thing, all_prompts, parse_prompt, sample_prompts
+from zreward_core.world.rendering import render
+from zreward_core.world.scenes import SIZES, Defect, alignment_defects, sample_scene
+from zreward_core.world.sheet import contact_sheet
+
+PROMPT = "two blue stars on the left and a red circle at the top right"
+
+
+def test_every_prompt_asks_for_a_picture_of_its_own() -> None:
+    prompts = all_prompts()
+    cells = [parse_prompt(prompt) for prompt in prompts]
+    assert None not in cells
+    assert len(set(cells)) == len(prompts) > 10_000
+    assert max(len(prompt.split()) for prompt in prompts) <= 16
+    assert all(prompt.replace(" ", "").isalpha() and prompt.islower() for prompt in prompts)
+
+
+def test_parse_prompt_reads_every_kind_of_group() -> None:
+    star, circle = Thing("blue", "star"), Thing("red", "circle")
+    assert parse_prompt(PROMPT) == (star, circle, star, None)
+    assert parse_prompt("  Three BLUE stars and a red circle at the bottom left ") == (
+        star,
+        star,
+        circle,
+        star,
+    )
+    assert parse_prompt("four red circles") == (circle,) * 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a cat",
+        "a red circles at the top left",
+        "two red circle on the left",
+        "three red circles",
+        "a red circle on the left",
+        "a red circle at the top left and a blue star at the top left",
+        "four red circles and a blue star at the top left",
+    ],
+)
+def test_parse_prompt_refuses_what_is_not_of_this_world(text: str) -> None:
+    assert parse_prompt(text) is None
+
+
+def test_sample_prompts_is_unique_and_names_the_limit() -> None:
+    prompts = sample_prompts(500, np.random.default_rng(0))
+    assert len(set(prompts)) == 500
+    with pytest.raises(ValueError, match=r"lower the numbers"):
+        sample_prompts(10**6, np.random.default_rng(0))
+
+
+def test_rendering_is_deterministic_and_has_the_size_asked_for() -> None:
+    scene = sample_scene(PROMPT, np.random.default_rng(3))
+    assert scene == sample_scene(PROMPT, np.random.default_rng(3))
+    for width, height in SIZES:
+        pixels = render(scene, (width, height))
+        assert pixels.shape == (height, width, 3)
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels, render(scene, (width, height)))
+
+
+def test_a_clean_background_is_neutral() -> None:
+    pixels = render(sample_scene(PROMPT, np.random.default_rng(0), defects=()))
+    corner = pixels[-4:, -4:].astype(int)
+    assert np.ptp(corner, axis=2).max() <= 4
+    assert corner.min() > 190
+
+
+@pytest.mark.parametrize("kind", ["noise", "blur", "washed", "cast"])
+def test_levels_change_more_and_more(kind: str) -> None:
+    aspect = "realism" if kind in ("noise", "blur") else "aesthetics"
+    clean = render(sample_scene(PROMPT, np.random.default_rng(0), defects=())).astype(float)
+    changes = []
+    for level in (1, 2, 3):
+        scene = sample_scene(
+            PROMPT, np.random.default_rng(0), defects=(Defect(aspect, kind, level),)
+        )
+        changes.append(np.abs(render(scene) - clean).mean())
+    assert changes[0] > 1
+    assert changes[1] > 1.3 * changes[0]
+    assert changes[2] > 1.3 * changes[1]
+
+
+def test_inspection_tells_what_was_put_in() -> None:
+    defects = (
+        Defect("alignment", "missing", 2, (0,)),
+        Defect("alignment", "extra", 2, (3,)),
+        Defect("realism", "noise", 2),
+        Defect("plausibility", "broken", 3, (1,)),
+    )
+    scene = sample_scene(PROMPT, np.random.default_rng(0), defects=defects)
+    report = inspect(scene)
+    assert [row["verdict"] for row in report["alignment"]] == ["missing", "fine", "fine", "extra"]
+    assert report["realism"] == {"noise": "clear", "blur": "none"}
+    assert report["aesthetics"] == {"washed": "none", "cast": "none"}
+    assert report["plausibility"][0] == {
+        "place": "top right",
+        "object": "red circle",
+        "verdict": "broken",
+        "severity": "strong",
+    }
+    assert caption(scene).startswith("top left nothing, top right red circle, bottom left blue")
+
+
+def test_an_object_always_stays_to_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    for prompt in sample_prompts(300, rng):
+        expected = parse_prompt(prompt)
+        assert expected is not None
+        defects = alignment_defects(expected, 3, rng)
+        assert any(sample_scene(prompt, rng, defects=defects).seen)
+        assert all(defect.level == len(defects) == 3 for defect in defects)
+
+
+def test_a_defect_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        sample_scene(
+            PROMPT, np.random.default_rng(0), defects=(Defect("alignment", "missing", 1, (3,)),)
+        )
+    with pytest.raises(ValueError, match="not a prompt"):
+        sample_scene("a cat", np.random.default_rng(0))
+
+
+def test_contact_sheet_is_deterministic() -> None:
+    first, second = contact_sheet(1), contact_sheet(1)
+    assert first.tobytes() == second.tobytes()

@@ -1,0 +1,1 @@
+"""From annotations to items and pairs: sources, audit, aggregation, splits."""

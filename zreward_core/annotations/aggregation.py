@@ -1,0 +1,119 @@
+"""From single ratings to one score and one histogram an item and dimension.
+
+Shapes: N ratings, K items (of one dimension each), S levels, U distinct scores.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import sparse
+
+from zreward_core.rubric import Rubric
+
+Resubmissions = Literal["average", "last", "keep"]
+MIN_TO_TRIM = 3
+"""From so many ratings on, the highest and the lowest can be dropped."""
+
+
+def merge_resubmissions(ratings: pd.DataFrame, how: Resubmissions) -> pd.DataFrame:
+    """Leave one rating an annotator, item and dimension.
+
+    Args:
+        ratings: rows of ``schemas.RATINGS``; anonymous votes (no annotator) are left as they are.
+        how: "average" their scores, take the "last" by submission time, or "keep" them all.
+
+    Returns:
+        item_id, dimension, annotator_id, score, in the order in which they first appear.
+    """
+    columns = ["item_id", "dimension", "annotator_id", "score"]
+    named = ratings["annotator_id"].notna()
+    keys = columns[:3]
+    if how == "keep" or not ratings.loc[named, keys].duplicated().any():
+        return ratings[columns].reset_index(drop=True)
+    if how == "last":
+        ordered = ratings.sort_values("submitted_at", kind="stable", na_position="first")
+        last = ~ordered.duplicated(keys, keep="last") | ordered["annotator_id"].isna()
+        return ordered.loc[last, columns].sort_index().reset_index(drop=True)
+    means = ratings.groupby(keys, sort=False)["score"].transform("mean")
+    merged = ratings[columns].assign(score=means.where(named, ratings["score"]))
+    return merged[~(ratings.duplicated(keys) & named)].reset_index(drop=True)
+
+
+def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.DataFrame:
+    """Aggregate the ratings of each item and dimension.
+
+    Args:
+        ratings: item_id, dimension, score of everyone who is included.
+        trim: for each rating whether its item loses its highest and its lowest score (the paper's
+            test items), where it has at least three.
+        rubric: gives the levels of the histogram.
+
+    Returns:
+        A row an item and dimension: item_id, dimension, score (mean of the kept scores), histogram
+        (of the kept scores, [S]), num_ratings (before trimming), num_kept.
+    """
+    codes, keys = _group(ratings)
+    numbers_K = np.bincount(codes, minlength=len(keys))
+    scores = ratings["score"].to_numpy(dtype=float)
+    order = np.lexsort((scores, codes))
+    starts_K = np.cumsum(numbers_K) - numbers_K
+    place = np.arange(len(order)) - starts_K[codes[order]]
+    number = numbers_K[codes[order]]
+    extreme = (place == 0) | (place == number - 1)
+    dropped = extreme & (number >= MIN_TO_TRIM) & trim.to_numpy(dtype=bool)[order]
+    kept = order[~dropped]
+    histograms_KS = histograms(codes[kept], scores[kept], len(keys), rubric)
+    num_kept_K = np.bincount(codes[kept], minlength=len(keys))
+    sums_K = np.bincount(codes[kept], weights=scores[kept], minlength=len(keys))
+    return keys.assign(
+        score=sums_K / num_kept_K,
+        histogram=_list_column(histograms_KS),
+        num_ratings=numbers_K,
+        num_kept=num_kept_K,
+    )
+
+
+def histograms(
+    codes_N: np.ndarray, scores_N: np.ndarray, num_items: int, rubric: Rubric
+) -> np.ndarray:
+    """``Rubric.histogram`` of many items at once.
+
+    Args:
+        codes_N: the item of each score, from 0.
+        scores_N: scores within the scale.
+        num_items: number of items, K.
+        rubric: gives the levels.
+
+    Returns:
+        [K, S] shares; each row sums to one.
+    """
+    values_U, index_N = np.unique(scores_N, return_inverse=True)
+    shares_US = np.stack([rubric.histogram([value]) for value in values_U])
+    counts_KU = sparse.coo_matrix(
+        (np.ones(len(codes_N)), (codes_N, index_N)), shape=(num_items, len(values_U))
+    ).tocsr()
+    return (counts_KU @ shares_US) / np.asarray(counts_KU.sum(axis=1)).reshape(-1, 1)
+
+
+def _group(ratings: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """Number the (item, dimension) groups in the order of their first rating."""
+    items, item_names = pd.factorize(ratings["item_id"])
+    dimensions, dimension_names = pd.factorize(ratings["dimension"])
+    codes, groups = pd.factorize(items * len(dimension_names) + dimensions)
+    keys = pd.DataFrame(
+        {
+            "item_id": item_names.take(groups // len(dimension_names)),
+            "dimension": dimension_names.take(groups % len(dimension_names)),
+        }
+    )
+    return codes, keys
+
+
+def _list_column(values_KS: np.ndarray) -> pd.Series:
+    """A column of lists, made without a Python object a row."""
+    num_rows, length = values_KS.shape
+    offsets = pa.array(np.arange(num_rows + 1) * length, type=pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, pa.array(values_KS.ravel()))
+    return pd.Series(lists, dtype=pd.ArrowDtype(lists.type))

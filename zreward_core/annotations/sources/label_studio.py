@@ -1,0 +1,248 @@
+"""Label Studio's raw JSON export: ratings from choices (half points), stars and numbers.
+
+Not JSON_MIN, which drops the annotator and the skip flag. The community edition exports every
+annotated task, skipped ones (``was_cancelled``) included. A native judgement is one result item;
+an annotation without result items, or a task without annotations, counts as one ignored record.
+
+Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from zreward_core.annotations.sources.accounting import SourceRows
+from zreward_core.annotations.sources.pictures import Pictures
+from zreward_core.config import UserError
+from zreward_core.rubric import Rubric
+from zreward_core.schemas import digest, item_id, prompt_id
+
+SCORE_TYPES = ("choices", "rating", "number")
+"""Result types that hold a score."""
+JUDGEMENT_TYPES = (*SCORE_TYPES, "pairwise")
+"""Result types that are judgements; one of another type (a comment, a region) is an event."""
+MAX_SECONDS = 1e9
+"""A lead time beyond this is no measurement."""
+RAW_LENGTH = 2000
+"""Quarantined records are kept up to this many characters."""
+
+Record = dict[str, Any]
+
+
+def read_label_studio(path: Path, source: str, rubric: Rubric, pictures: Pictures) -> SourceRows:
+    """Read one export.
+
+    Args:
+        path: the JSON file.
+        source: name of the source, for the tables.
+        rubric: its dimensions are the names of the controls, its scale that of the scores.
+        pictures: what ``data.image`` refers to.
+
+    Raises:
+        UserError: the file is no JSON, or no list of tasks.
+    """
+    tasks = _load(path)
+    rows = SourceRows(source, num_native=count_native(tasks))
+    prompts: dict[str, str | None] = {}
+    for index, task in enumerate(tasks):
+        _read_task(task, index, path, rows, rubric, pictures, prompts)
+    rows.check_account()
+    return rows
+
+
+def count_native(tasks: list[Any]) -> int:
+    """Number of native judgements in an export, counted without reading any of them."""
+    number = 0
+    for task in tasks:
+        annotations = task.get("annotations") if isinstance(task, dict) else None
+        if not isinstance(annotations, list) or not annotations:
+            number += 1
+            continue
+        for annotation in annotations:
+            result = annotation.get("result") if isinstance(annotation, dict) else None
+            number += max(1, len(result)) if isinstance(result, list) else 1
+    return number
+
+
+def _load(path: Path) -> list[Any]:
+    try:
+        tasks = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start} is not UTF-8; export the project again as JSON"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
+            "export the project again as JSON"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not a readable JSON export ({error})") from None
+    if not isinstance(tasks, list):
+        raise UserError(f"{path}: a raw Label Studio export is a list of tasks; export as JSON")
+    return tasks
+
+
+def _read_task(
+    task: Any,
+    index: int,
+    path: Path,
+    rows: SourceRows,
+    rubric: Rubric,
+    pictures: Pictures,
+    prompts: dict[str, str | None],
+) -> None:
+    if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
+        rows.set_aside(f"{path}#task at index {index}", "malformed_record", _raw(task))
+        return
+    number = _clean(task.get("id", f"at index {index}"))
+    task_ref = f"{path}#task {number}"
+    if not task["annotations"]:
+        rows.ignore("empty_result")
+        return
+    item, fault = _read_item(task, task_ref, rows.source, pictures)
+    if fault is None and prompts.setdefault(number, item["prompt"]) != item["prompt"]:
+        fault = "conflicting_prompt"
+    for place, annotation in enumerate(task["annotations"]):
+        _read_annotation(annotation, place, task_ref, item, fault, rows, rubric)
+
+
+def _read_item(
+    task: Record, task_ref: str, source: str, pictures: Pictures
+) -> tuple[Record, str | None]:
+    """The columns that all judgements of a task share, and what is wrong with all of them."""
+    empty = dict.fromkeys(("item_id", "prompt_id", "prompt", "image_id", "generator"))
+    data = task.get("data")
+    if not isinstance(data, dict):
+        return empty, "malformed_record"
+    prompt, reference, generator = data.get("prompt"), data.get("image"), data.get("generator")
+    if not isinstance(prompt, str | None) or not isinstance(reference, str | None):
+        return empty, "malformed_record"
+    prompt = _clean(prompt) if prompt and prompt.strip() else None
+    identifier, fault = pictures.resolve(reference) if reference else (None, None)
+    known = prompt is not None and identifier is not None
+    item = {
+        "item_id": item_id(str(prompt), str(identifier)) if known else digest(source, task_ref),
+        "prompt_id": prompt_id(prompt) if prompt is not None else None,
+        "prompt": prompt,
+        "image_id": identifier,
+        "generator": _text(generator),
+    }
+    return item, fault
+
+
+def _read_annotation(
+    annotation: Any,
+    place: int,
+    task_ref: str,
+    item: Record,
+    fault: str | None,
+    rows: SourceRows,
+    rubric: Rubric,
+) -> None:
+    if not isinstance(annotation, dict):
+        reference = f"{task_ref} annotation at index {place}"
+        rows.set_aside(reference, "malformed_record", _raw(annotation))
+        return
+    reference = f"{task_ref} annotation {_clean(annotation.get('id', f'at index {place}'))}"
+    result = annotation.get("result")
+    if annotation.get("was_cancelled") is True:
+        rows.ignore("skipped", max(1, len(result)) if isinstance(result, list) else 1)
+        return
+    if not isinstance(result, list):
+        rows.set_aside(reference, "malformed_record", _raw(annotation))
+        return
+    if not result:
+        rows.ignore("empty_result")
+        return
+    shared = {
+        **item,
+        "annotator_id": _annotator(annotation.get("completed_by")),
+        "submitted_at": _text(annotation.get("created_at")),
+        "seconds": _finite(annotation.get("lead_time")),
+        "source": rows.source,
+    }
+    for number, entry in enumerate(result):
+        _read_result(entry, number, reference, shared, fault, rows, rubric)
+
+
+def _read_result(
+    entry: Any,
+    number: int,
+    reference: str,
+    shared: Record,
+    fault: str | None,
+    rows: SourceRows,
+    rubric: Rubric,
+) -> None:
+    name = entry.get("from_name") if isinstance(entry, dict) else None
+    kind = entry.get("type") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not isinstance(kind, str):
+        rows.set_aside(f"{reference} result {number + 1}", "malformed_record", _raw(entry))
+        return
+    if kind not in JUDGEMENT_TYPES:
+        rows.ignore("event")
+        return
+    row_ref = f"{reference} {_clean(name)}"
+    score, reason = _read_score(entry.get("value"), kind)
+    if name not in rubric.names:
+        reason = "unknown_dimension"
+    elif reason is None and not rubric.minimum <= score <= rubric.maximum:
+        reason = "out_of_range"
+    reason = reason or fault
+    if reason is not None:
+        rows.set_aside(row_ref, reason, _raw(entry))
+        return
+    rows.ratings.append(
+        {**shared, "dimension": name, "score": score, "native_score": score, "row_ref": row_ref}
+    )
+
+
+def _read_score(value: Any, kind: str) -> tuple[float, str | None]:
+    """The score of a result's value, or what is wrong with it."""
+    if kind not in SCORE_TYPES:
+        return math.nan, "malformed_record"
+    if not isinstance(value, dict):
+        return math.nan, "missing_value" if value is None else "malformed_record"
+    native = value.get(kind)
+    if kind == "choices" and isinstance(native, list):
+        if len(native) > 1:
+            return math.nan, "malformed_record"
+        native = native[0] if native else None
+    if native is None or native == "":
+        return math.nan, "missing_value"
+    if isinstance(native, bool) or not isinstance(native, str | int | float):
+        return math.nan, "malformed_record"
+    try:
+        score = float(native)
+    except (ValueError, OverflowError):
+        return math.nan, "malformed_record"
+    return score, "missing_value" if math.isnan(score) else None
+
+
+def _annotator(completed_by: Any) -> str | None:
+    """Identifier of an annotator: exports hold an id or an object with one."""
+    if isinstance(completed_by, dict):
+        completed_by = completed_by.get("id", completed_by.get("email"))
+    return _text(completed_by)
+
+
+def _text(value: Any) -> str | None:
+    usable = isinstance(value, str | int) and not isinstance(value, bool)
+    return _clean(value) if usable else None
+
+
+def _clean(value: Any) -> str:
+    """Text without lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < MAX_SECONDS else None
+
+
+def _raw(record: Any) -> str:
+    return _clean(json.dumps(record, ensure_ascii=False))[:RAW_LENGTH]

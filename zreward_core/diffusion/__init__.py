@@ -1,0 +1,1 @@
+"""Sampling with gradients through a pipeline, and what pretrains a tiny one."""

@@ -1,0 +1,82 @@
+"""Losses that pretrain a latent flow model: reconstruction of the VAE, and flow matching.
+
+Shapes: B pictures, C latent channels, H x W pixels, h x w latents.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KL_WEIGHT = 1e-3
+"""Weight of the divergence from a unit Gaussian, per latent number."""
+
+
+def reconstruction_loss(vae: Any, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """L1 and squared error of the reconstruction, plus a weak Kullback-Leibler term.
+
+    Args:
+        vae: an `AutoencoderKL`.
+        pixels: [B, 3, H, W] in [-1, 1].
+        generator: draws the latents.
+    """
+    posterior = vae.encode(pixels).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    decoded = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]
+    error = decoded - pixels
+    divergence = posterior.kl().mean() / posterior.mean[0].numel()
+    return error.abs().mean() + error.square().mean() + KL_WEIGHT * divergence
+
+
+def encode_captions(text_encoder: Any, tokens: Any) -> list[Tensor]:
+    """Caption features as `ZImagePipeline` reads them: the last layer but one, without padding.
+
+    Args:
+        text_encoder: a decoder-only text model.
+        tokens: tokenizer output with ``input_ids`` and ``attention_mask``, padded on the right.
+
+    Returns:
+        B tensors [T_b, text width].
+    """
+    mask = tokens["attention_mask"].bool()
+    hidden = text_encoder(
+        input_ids=tokens["input_ids"], attention_mask=mask, output_hidden_states=True
+    ).hidden_states[-2]
+    return [hidden[index][mask[index]] for index in range(len(hidden))]
+
+
+def flow_matching_loss(
+    transformer: Any,
+    latents: Tensor,
+    captions: list[Tensor],
+    noise: Tensor,
+    sigmas: Tensor,
+) -> Tensor:
+    """Mean squared error of the velocity noise - latents at noise level sigma.
+
+    The transformer gives the negated velocity and reads time as 1 - sigma.
+
+    Args:
+        transformer: a `ZImageTransformer2DModel`.
+        latents: [B, C, h, w] scaled latents of pictures.
+        captions: B tensors [T_b, text width].
+        noise: [B, C, h, w] standard normal.
+        sigmas: [B] noise levels in (0, 1).
+    """
+    level = sigmas.view(-1, 1, 1, 1)
+    noisy = (1 - level) * latents + level * noise
+    inputs = list(noisy.unsqueeze(2).unbind(0))
+    output = transformer(inputs, 1 - sigmas, captions, return_dict=False)[0]
+    return (torch.stack(output).squeeze(2) - (latents - noise)).square().mean()
+
+
+def draw_sigmas(count: int, mean: float, generator: torch.Generator) -> Tensor:
+    """Noise levels [count]: logit-normal with unit deviation, a tenth uniform to cover the ends."""
+    normal = torch.sigmoid(torch.randn(count, generator=generator) + mean)
+    uniform = torch.rand(count, generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < 0.1, uniform, normal)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Source of everything random in one training step."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)

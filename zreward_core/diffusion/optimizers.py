@@ -1,0 +1,51 @@
+"""Optimizer, learning rate and precision of pretraining."""
+
+import torch
+from torch import nn
+
+WARMUP_STEPS = 50
+HOLD_SHARE = 0.3
+"""Share of the steps at the full rate before it falls in a line to zero."""
+
+
+def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of transformer layers, AdamW for everything else.
+
+    Muon (Jordan et al., 2024) makes better use of each of the few steps a small budget has.
+    """
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        in_layer = "layers." in name or "refiner." in name
+        hidden = in_layer and parameter.ndim == 2 and "modulation" not in name
+        (matrices if hidden else others).append(parameter)
+    return [
+        torch.optim.Muon(
+            matrices,
+            lr=learning_rate,
+            weight_decay=0.0,
+            momentum=0.95,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def trapezoid(step: int, num_steps: int) -> float:
+    """Factor on the learning rate: a short rise, a plateau, a linear fall to zero."""
+    rise = min(1.0, (step + 1) / WARMUP_STEPS)
+    left = (num_steps - step) / num_steps
+    return rise * min(1.0, left / (1 - HOLD_SHARE))
+
+
+def fast_precision() -> torch.autocast:
+    """Matrix products in bfloat16 where this processor multiplies them, else float32."""
+    found = torch.cpu.get_capabilities()
+    enabled = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)

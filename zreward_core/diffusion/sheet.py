@@ -1,0 +1,34 @@
+"""A sheet of sampled pictures with their prompts, large enough for a person's eye."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TILE, GAP, LINE, NUM_LINES = 128, 12, 12, 3
+LETTERS = 25
+"""Letters that fit on a line under a picture."""
+
+
+def picture_sheet(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int
+) -> Image.Image:
+    """Lay pictures [H, W, 3] uint8 out in rows, each above its caption."""
+    rows = -(-len(pictures) // columns)
+    height = TILE + NUM_LINES * LINE + GAP
+    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=10)
+    for index, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x = GAP + index % columns * (TILE + GAP)
+        y = GAP + index // columns * height
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((TILE, TILE))
+        factor = TILE / max(picture.size)
+        size = (round(picture.width * factor), round(picture.height * factor))
+        sheet.paste(picture.resize(size, Image.Resampling.NEAREST), (x, y))
+        lines = textwrap.wrap(caption, LETTERS, max_lines=NUM_LINES, placeholder=" …")
+        for number, text in enumerate(lines):
+            draw.text((x, y + TILE + 1 + number * LINE), text, fill="black", font=font)
+    return sheet

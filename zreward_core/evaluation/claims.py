@@ -1,0 +1,107 @@
+"""What a run must show before anyone trusts its reward model, judged on its own numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MIN_STUDENT_GAIN = 0.08
+"""HPA by which the student must stand above its own base."""
+MAX_STUDENT_LOSS = 0.05
+"""HPA by which the student may stand below its teacher."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, whether the numbers hold it, and the numbers."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+def judge_claims(
+    evaluate_metrics: Mapping[str, Any],
+    finetune_metrics: Mapping[str, Any],
+    gsb: Mapping[str, Any],
+) -> list[Claim]:
+    """Judge the claims; a number that is missing or null holds nothing.
+
+    Args:
+        evaluate_metrics: data/evaluate/metrics.json.
+        finetune_metrics: data/finetune_generator/metrics.json.
+        gsb: data/evaluate_gsb/gsb.json.
+    """
+    differences = evaluate_metrics.get("differences", {})
+    return [
+        _above_zero(
+            "teacher orders pairs better than its base with reasoning",
+            differences.get("teacher-zero_shot_reasoning"),
+            "hpa",
+            points=True,
+        ),
+        _student_gain(differences.get("student-zero_shot")),
+        _student_loss(differences.get("teacher-student")),
+        _rewards_rise(finetune_metrics.get("reward", {})),
+        _above_zero("judge, blind, prefers the tuned generator", gsb.get("overall"), "gsb"),
+        _panel_rises(finetune_metrics.get("panel", {}).get("mean")),
+    ]
+
+
+def _student_gain(difference: Mapping[str, Any] | None) -> Claim:
+    name = f"student is at least {100 * MIN_STUDENT_GAIN:.0f} HPA points above its own base"
+    value = _number(difference, "hpa")
+    if value is None:
+        return Claim(name, False, "not measured")
+    return Claim(name, value >= MIN_STUDENT_GAIN, f"{_points(value)} points")
+
+
+def _student_loss(difference: Mapping[str, Any] | None) -> Claim:
+    name = f"student is within {100 * MAX_STUDENT_LOSS:.0f} HPA points of its teacher"
+    value = _number(difference, "hpa")
+    if value is None:
+        return Claim(name, False, "not measured")
+    return Claim(name, value <= MAX_STUDENT_LOSS, f"{_points(-value)} points")
+
+
+def _rewards_rise(rewards: Mapping[str, Mapping[str, Any]]) -> Claim:
+    name = "tuned generator's held-out reward is up on every dimension"
+    gains = {}
+    for dimension, entry in rewards.items():
+        before, after = _number(entry, "before"), _number(entry, "after")
+        if before is None or after is None:
+            return Claim(name, False, f"{dimension} not measured")
+        if dimension != "mean":
+            gains[dimension] = after - before
+    detail = ", ".join(f"{key} {gain:+.2f}" for key, gain in gains.items()) or "not measured"
+    return Claim(name, bool(gains) and all(gain > 0 for gain in gains.values()), detail)
+
+
+def _panel_rises(entry: Mapping[str, Any] | None) -> Claim:
+    name = "panel that is never trained on agrees: its mean is up"
+    low, high = _number(entry, "low"), _number(entry, "high")
+    before, after = _number(entry, "before"), _number(entry, "after")
+    if low is None or high is None or before is None or after is None:
+        return Claim(name, False, "not measured")
+    return Claim(name, low > 0, f"{after - before:+.2f} [{low:+.2f}, {high:+.2f}]")
+
+
+def _above_zero(
+    name: str, entry: Mapping[str, Any] | None, key: str, points: bool = False
+) -> Claim:
+    value, low, high = (_number(entry, part) for part in (key, "low", "high"))
+    if value is None or low is None or high is None:
+        return Claim(name, False, "not measured")
+    if points:
+        detail = f"{_points(value)} points [{_points(low)}, {_points(high)}]"
+    else:
+        detail = f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return Claim(name, low > 0, detail)
+
+
+def _number(entry: Mapping[str, Any] | None, key: str) -> float | None:
+    value = (entry or {}).get(key)
+    return None if value is None else float(value)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"

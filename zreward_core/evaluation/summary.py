@@ -1,0 +1,109 @@
+"""The table at the end of a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from zreward_core.evaluation.claims import Claim
+
+MODELS = ("zero_shot", "zero_shot_reasoning", "teacher", "student")
+TITLES = {
+    "zero_shot": "zero-shot (student's base)",
+    "zero_shot_reasoning": "zero-shot, reasoning (teacher's base)",
+    "teacher": "teacher",
+    "student": "student",
+    "annotators": "annotators, one half against the other",
+    "oracle": "oracle (ceiling)",
+}
+
+
+def summary_table(
+    evaluate_metrics: Mapping[str, Any],
+    gsb: Mapping[str, Any] | None = None,
+    claims: Sequence[Claim] = (),
+) -> Group:
+    """What a run found, for ``rich.print``.
+
+    Args:
+        evaluate_metrics: data/evaluate/metrics.json.
+        gsb: data/evaluate_gsb/gsb.json.
+        claims: of ``judge_claims``.
+    """
+    parts: list[Any] = [_models(evaluate_metrics)]
+    if gsb is not None:
+        parts.append(_generator(gsb))
+    if claims:
+        parts.append(_claims(claims))
+    return Group(*parts)
+
+
+def _models(metrics: Mapping[str, Any]) -> Table:
+    table = Table(
+        title="Agreement with the annotators, held-out prompts, all dimensions",
+        caption="HPA: share of same-prompt pairs ordered as the annotators order them "
+        "[95 % interval]; tokens: what the model writes for a score",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for column in ("HPA", "margin HPA", "PLCC", "SRCC", "tokens"):
+        table.add_column(column, justify="right", no_wrap=True)
+    models, reference = metrics.get("models", {}), metrics.get("reference", {})
+    others = [name for name in models if name not in MODELS]
+    for name in [*(name for name in MODELS if name in models), *others]:
+        _add(table, name, models[name])
+    table.add_section()
+    for name, key in (("annotators", "annotator_agreement"), ("oracle", "oracle")):
+        if key in reference:
+            _add(table, name, reference[key])
+    return table
+
+
+def _add(table: Table, name: str, parts: Mapping[str, Any]) -> None:
+    entry = parts["overall"]
+    score = _format(entry["hpa"])
+    if entry["hpa_low"] is not None:
+        score += f" [{_format(entry['hpa_low'])}, {_format(entry['hpa_high'])}]"
+    numbers = [_format(entry[key]) for key in ("margin_hpa", "plcc", "srcc")]
+    style = "bold" if name in ("teacher", "student") else None
+    table.add_row(
+        TITLES.get(name, name),
+        Text(score),
+        *numbers,
+        _format(entry["output_tokens"], "{:.0f}"),
+        style=style,
+    )
+
+
+def _generator(gsb: Mapping[str, Any]) -> Table:
+    table = Table(
+        title="Tuned generator against its base, judged blind",
+        caption="GSB = (good - bad) / (good + same + bad) [95 % interval]",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for column in ("good", "same", "bad", "GSB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in sorted(gsb, key=lambda name: (name != "overall", name)):
+        entry = gsb[name]
+        share = _format(entry["gsb"], "{:+.2f}")
+        if entry["low"] is not None:
+            share += f" [{entry['low']:+.2f}, {entry['high']:+.2f}]"
+        counts = [str(entry[key]) for key in ("good", "same", "bad")]
+        table.add_row(name, *counts, Text(share), style="bold" if name == "overall" else None)
+    return table
+
+
+def _claims(claims: Sequence[Claim]) -> Table:
+    table = Table(title="Does the run show what it must?", box=box.SIMPLE, show_header=False)
+    for claim in claims:
+        verdict = Text("yes", style="green") if claim.holds else Text("NO", style="bold red")
+        table.add_row(verdict, Text(claim.name), Text(claim.detail))
+    return table
+
+
+def _format(value: float | None, pattern: str = "{:.3f}") -> str:
+    return "–" if value is None else pattern.format(value)

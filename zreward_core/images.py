@@ -1,0 +1,120 @@
+"""Pictures in Parquet shards: one row a picture, named by the sha256 of its bytes."""
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from zreward_core.config import UserError
+from zreward_core.schemas import IMAGES
+
+MAX_PIXELS = 64_000_000
+"""A picture with more pixels is refused before it is decoded."""
+SHARD_ROWS = 4096
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """PNG bytes of pixels [H, W, 3] uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode(content: bytes, name: str = "image") -> np.ndarray:
+    """Decode a picture to pixels [H, W, 3] uint8; transparency is laid on white.
+
+    Raises:
+        UserError: the bytes are no picture, or it has more than ``MAX_PIXELS``.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{name}: {image.width} x {image.height} is too large; shrink it")
+            if image.has_transparency_data:
+                rgba = image.convert("RGBA")
+                image = Image.new("RGBA", rgba.size, "white")
+                image.alpha_composite(rgba)
+            return np.array(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} is not a readable image ({error}); replace or remove it") from None
+
+
+def image_id(content: bytes) -> str:
+    """Identifier of a picture: sha256 of its bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_images(contents: Iterable[bytes], folder: Path) -> list[str]:
+    """Write pictures as shards; the same picture is stored once.
+
+    Returns:
+        The image ids, in the order of the contents.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ids: list[str] = []
+    seen: set[str] = set()
+    rows: list[dict] = []
+    num_shards = 0
+    for content in contents:
+        identifier = image_id(content)
+        ids.append(identifier)
+        if identifier in seen:
+            continue
+        seen.add(identifier)
+        with Image.open(io.BytesIO(content)) as image:
+            rows.append(
+                {
+                    "image_id": identifier,
+                    "bytes": content,
+                    "width": image.width,
+                    "height": image.height,
+                }
+            )
+        if len(rows) == SHARD_ROWS:
+            _write_shard(rows, folder, num_shards)
+            rows, num_shards = [], num_shards + 1
+    if rows or num_shards == 0:
+        _write_shard(rows, folder, num_shards)
+    return ids
+
+
+def _write_shard(rows: list[dict], folder: Path, index: int) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES), folder / f"{index:05d}.parquet")
+
+
+class ImageStore:
+    """Pictures of one or several shard folders, read on demand by image id."""
+
+    def __init__(self, *folders: Path) -> None:
+        self._bytes: dict[str, bytes] = {}
+        for folder in folders:
+            shards = sorted(folder.glob("*.parquet"))
+            if not shards:
+                raise UserError(f"{folder} holds no image shards: run the stage that makes it")
+            for shard in shards:
+                table = pq.read_table(shard, columns=["image_id", "bytes"])
+                self._bytes.update(
+                    zip(table["image_id"].to_pylist(), table["bytes"].to_pylist(), strict=True)
+                )
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self._bytes
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bytes)
+
+    def content(self, identifier: str) -> bytes:
+        """Encoded bytes of a picture."""
+        return self._bytes[identifier]
+
+    def pixels(self, identifier: str) -> np.ndarray:
+        """Pixels [H, W, 3] uint8 of a picture."""
+        return decode(self._bytes[identifier], identifier)

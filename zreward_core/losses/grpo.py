@@ -1,0 +1,86 @@
+"""Group-relative policy optimisation: equations 3 and 4 of Z-Reward (arXiv:2606.09076).
+
+Shapes: B inputs, G outputs of one input (the group), T tokens. ``[..., T]`` stands for any leading
+shape, [B, G, T] or [N, T] with the groups flattened.
+"""
+
+import torch
+from torch import Tensor
+
+from zreward_core.losses.sums import divide, masked_sum
+
+
+def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4, correction: int = 1) -> Tensor:
+    """Advantage of each output within its group, equation 3.
+
+    The paper doesn't say which standard deviation it means. The default is the sample's
+    (correction=1), as in TRL; correction=0 is the population's. A group of one has no advantage.
+
+    Args:
+        rewards_BG: [B, G] rewards; gradients do not pass.
+        epsilon: added to the standard deviation.
+        correction: degrees of freedom taken off G.
+
+    Returns:
+        [B, G] (r - mean(r)) / (std(r) + epsilon).
+    """
+    rewards_BG = rewards_BG.detach()
+    correction = min(correction, rewards_BG.shape[-1] - 1)
+    std_B1 = rewards_BG.std(dim=-1, correction=correction, keepdim=True)
+    return (rewards_BG - rewards_BG.mean(dim=-1, keepdim=True)) / (std_B1 + epsilon)
+
+
+def policy_gradient_loss(
+    log_probs_T: Tensor, advantages: Tensor, mask_T: Tensor, num_outputs: float | Tensor
+) -> Tensor:
+    """First term of equation 4: -A_i * sum_t log pi(o_it), averaged over outputs.
+
+    As in the paper there is no importance ratio and no clip, and tokens are summed, so a long
+    output weighs more than a short one. The gradient is exact for the first update after a rollout.
+    With K_gdso > 1 the later updates use samples of a policy that is up to K_gdso - 1 updates old,
+    and nothing corrects for it: keep the updates small.
+
+    Args:
+        log_probs_T: [..., T] log-probabilities of the sampled tokens under the trained policy.
+        advantages: [...] advantage of each output; gradients do not pass.
+        mask_T: [..., T] bool, the tokens that count.
+        num_outputs: outputs in the whole batch (the group's normalisation). The number of unmasked
+            tokens instead gives the token mean that other implementations use.
+    """
+    weighted_T = advantages.detach().unsqueeze(-1) * log_probs_T
+    return divide(-masked_sum(weighted_T, mask_T), num_outputs)
+
+
+def kl_to_reference(
+    log_probs_T: Tensor,
+    reference_log_probs_T: Tensor,
+    mask_T: Tensor,
+    num_outputs: float | Tensor,
+) -> Tensor:
+    """KL(pi || pi_ref) of equation 4, estimated on the sampled tokens.
+
+    The paper names no estimator. This is the one TRL uses ("k3", Schulman 2020, "Approximating KL
+    divergence"): exp(d) - d - 1 with d = log pi_ref - log pi; unbiased in value on samples of pi,
+    never negative, and zero with zero gradient where the policies agree.
+
+    Args:
+        log_probs_T: [..., T] log-probabilities of the sampled tokens under the trained policy.
+        reference_log_probs_T: [..., T] the same under the reference; gradients do not pass.
+        mask_T: [..., T] bool, the tokens that count.
+        num_outputs: outputs in the whole batch; tokens are summed.
+    """
+    difference_T = (reference_log_probs_T.detach() - log_probs_T).masked_fill(~mask_T, 0.0)
+    return divide((torch.expm1(difference_T) - difference_T).sum(), num_outputs)
+
+
+def grpo_loss(
+    log_probs_T: Tensor,
+    reference_log_probs_T: Tensor,
+    advantages: Tensor,
+    mask_T: Tensor,
+    beta: float,
+    num_outputs: float | Tensor,
+) -> Tensor:
+    """L_GRPO, equation 4: the policy gradient plus beta times the KL to the reference policy."""
+    policy = policy_gradient_loss(log_probs_T, advantages, mask_T, num_outputs)
+    return policy + beta * kl_to_reference(log_probs_T, reference_log_probs_T, mask_T, num_outputs)

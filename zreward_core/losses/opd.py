@@ -1,0 +1,31 @@
+"""On-policy distillation, the baseline of equations 18 and 19 of Z-Reward (arXiv:2606.09076).
+
+Shapes: T tokens of an output; ``[..., T]`` stands for any leading shape, [N, T] for N outputs.
+"""
+
+from torch import Tensor
+
+from zreward_core.losses.sums import divide
+
+
+def distillation_advantages(teacher_log_probs_T: Tensor, old_log_probs_T: Tensor) -> Tensor:
+    """A_t, equation 18: log pi_T(y_t) - log pi_old(y_t) of the student's own tokens, [..., T]."""
+    return (teacher_log_probs_T - old_log_probs_T).detach()
+
+
+def opd_loss(
+    log_probs_T: Tensor, advantages_T: Tensor, mask_T: Tensor, num_outputs: float | Tensor
+) -> Tensor:
+    """Equation 19: -1/T * sum_t sg(A_t) log pi(y_t), averaged over outputs.
+
+    T is each output's own number of unmasked tokens; an output without tokens adds nothing.
+
+    Args:
+        log_probs_T: [..., T] log-probabilities of the sampled tokens under the trained student.
+        advantages_T: [..., T] token advantages; gradients do not pass.
+        mask_T: [..., T] bool, the tokens that count.
+        num_outputs: outputs in the whole batch.
+    """
+    weighted_T = (advantages_T.detach() * log_probs_T).masked_fill(~mask_T, 0.0)
+    lengths = mask_T.sum(dim=-1).clamp(min=1)
+    return divide(-(weighted_T.sum(dim=-1) / lengths).sum(), num_outputs)

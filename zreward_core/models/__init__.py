@@ -1,0 +1,1 @@
+"""Vision-language backbones: pixels, prompts, score decoding, rollouts, the reward model."""

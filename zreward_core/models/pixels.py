@@ -1,0 +1,103 @@
+"""The one pixel path: from pictures to the patches a Qwen vision tower reads, differentiable.
+
+Shapes: B pictures, H height, W width, N patches of all pictures together, P values of a patch.
+The arithmetic is that of transformers' ``Qwen2VLImageProcessor`` on torch tensors; a test states
+how far the two are apart on pictures that have to be resized.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+    smart_resize,
+)
+
+
+class PixelPath:
+    """Resizing, normalising and cutting into patches, by the settings of a checkpoint."""
+
+    def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
+        self.processor = processor
+        self.patch = processor.patch_size
+        self.merge = processor.merge_size
+        self.temporal = processor.temporal_patch_size
+        self.mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1)
+        self.std = torch.tensor(processor.image_std).view(1, 3, 1, 1)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, revision: str | None = None) -> "PixelPath":
+        """Read preprocessor_config.json of a checkpoint."""
+        return cls(Qwen2VLImageProcessorPil.from_pretrained(str(folder), revision=revision))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width a picture is resized to."""
+        limits = self.processor.size
+        return smart_resize(
+            height,
+            width,
+            factor=self.patch * self.merge,
+            min_pixels=limits["shortest_edge"],
+            max_pixels=limits["longest_edge"],
+        )
+
+    def num_tokens(self, height: int, width: int) -> int:
+        """Image tokens that a picture of this size takes in the sequence."""
+        tall, wide = self.size(height, width)
+        return (tall // self.patch // self.merge) * (wide // self.patch // self.merge)
+
+    def resize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Resize pixels [B, 3, H, W] in [0, 1] (antialiased bicubic); differentiable."""
+        target = self.size(pixels.shape[-2], pixels.shape[-1])
+        if target == tuple(pixels.shape[-2:]):
+            return pixels
+        resized = F.interpolate(
+            pixels, size=target, mode="bicubic", antialias=True, align_corners=False
+        )
+        return resized.clamp(0.0, 1.0)
+
+    def prepare(self, image: np.ndarray) -> torch.Tensor:
+        """A picture [H, W, 3] uint8 as resized pixels [3, h, w] in [0, 1]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        return self.resize(pixels.float() / 255.0)[0]
+
+    def patches(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cut resized pictures into patches.
+
+        Args:
+            images: B tensors [3, h, w] in [0, 1], as ``prepare`` or ``resize`` gives them.
+
+        Returns:
+            pixel values [N, P] and the grid (time, height, width in patches) of each [B, 3].
+        """
+        cut: list[torch.Tensor | None] = [None] * len(images)
+        grid = torch.empty(len(images), 3, dtype=torch.long)
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        for size in dict.fromkeys(sizes):
+            indices = [i for i, other in enumerate(sizes) if other == size]
+            batch = self._cut(torch.stack([images[i] for i in indices]))
+            for i, patches in zip(indices, batch, strict=True):
+                cut[i] = patches
+                grid[i] = torch.tensor([1, size[0] // self.patch, size[1] // self.patch])
+        return torch.cat([patches for patches in cut if patches is not None]), grid
+
+    def _cut(self, pixels: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = pixels.shape
+        normalised = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
+        tall, wide = height // self.patch, width // self.patch
+        blocks = normalised.reshape(
+            batch,
+            channels,
+            tall // self.merge,
+            self.merge,
+            self.patch,
+            wide // self.merge,
+            self.merge,
+            self.patch,
+        )
+        blocks = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
+        blocks = blocks.expand(*blocks.shape[:6], self.temporal, *blocks.shape[7:])
+        return blocks.reshape(batch, tall * wide, -1)

@@ -1,0 +1,170 @@
+"""What a model reads: the chat format of teacher and student, built from token pieces.
+
+The teacher's sequence is prefix | question | trace | closing, the score position being the last
+token of the closing. The student's is prefix | lines: a line a dimension, each ending at its
+score position, followed by a constant mark where an answer would stand. The prefix (system text,
+picture, prompt) is the same for both. Text of users is encoded without special tokens, so it can
+neither open a turn nor move the score position.
+"""
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from zreward_core.config import Settings, UserError
+from zreward_core.rubric import Rubric
+
+TEMPLATE_VERSION = 1
+_PROMPT, _QUESTION = "\ue001", "\ue002"
+
+
+class PromptSettings(Settings):
+    """Texts around picture and prompt; {name}, {title}, {question}, {levels} are filled in."""
+
+    system: str
+    """System message; {labels} is the list of the levels' labels."""
+    label_separator: str = ", "
+    """What stands between the labels in that list."""
+    question: str
+    """What the teacher is asked, one dimension at a time."""
+    question_separator: str = "\n"
+    """What stands between the prompt and the question."""
+    score: str
+    """What follows the closed trace; the next token is the score."""
+    line: str
+    """The student's line for a dimension; the next token is the score."""
+    mark: str
+    """Stands where an answer would, between the student's lines."""
+    think_close: str = "</think>"
+    """The token that ends a trace."""
+    max_trace_tokens: int
+    """A trace that reaches this many tokens is closed by force."""
+
+
+class ChatFormat:
+    """Token pieces of every sequence for one tokenizer, rubric and prompt settings."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: PromptSettings,
+        rubric: Rubric,
+        image_token_id: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_token_id = image_token_id
+        system = settings.system.format(labels=settings.label_separator.join(rubric.labels))
+        content: list[dict[str, str]] = [
+            {"type": "image"},
+            {"type": "text", "text": _PROMPT + settings.question_separator + _QUESTION},
+        ]
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": content},
+        ]
+        head, rest = self._render(messages, thinking=True).split(_PROMPT)
+        between, opening = rest.split(_QUESTION)
+        content[1]["text"] = _PROMPT
+        answer = self._render(messages, thinking=False).split(_PROMPT)[1]
+        self.head = self._ids(head)
+        if self.head.count(image_token_id) != 1:
+            raise UserError("the chat template must place exactly one image token for a picture")
+        texts = [_texts(rubric, index) for index in range(len(rubric.dimensions))]
+        self.around_question = between, opening
+        self.questions = [self.ask(settings.question.format(**text)) for text in texts]
+        close: Any = tokenizer.convert_tokens_to_ids(settings.think_close)
+        if close is None or close == tokenizer.unk_token_id:
+            raise UserError(f"the tokenizer has no token {settings.think_close!r}")
+        self.close_id: int = close
+        self.next_turn = self._ids(self._between_turns())
+        self.closing = [self.close_id, *self._ids(settings.score)]
+        self.label_ids = self._label_ids(settings.think_close + settings.score, rubric)
+        self.lines, self.score_offsets = self._lines(answer, settings, texts, rubric)
+        self.forbidden = [i for i in self._special_ids() if i != self.close_id]
+
+    def prefix(self, prompt: str, num_image_tokens: int) -> list[int]:
+        """System text, a picture's placeholder tokens and the prompt as plain text."""
+        at = self.head.index(self.image_token_id)
+        image = [self.image_token_id] * num_image_tokens
+        text = self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
+        plain = [i for i in text["input_ids"] if i != self.image_token_id]
+        return self.head[:at] + image + self.head[at + 1 :] + plain
+
+    def ask(self, question: str) -> list[int]:
+        """The rest of the user's turn and the opening of the answer, up to the trace."""
+        between, opening = self.around_question
+        return self._ids(between + question + opening)
+
+    def text(self, tokens: list[int]) -> str:
+        """A trace as text, without its closing token."""
+        kept = [token for token in tokens if token != self.close_id]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False)).strip()
+
+    def trace(self, text: str) -> list[int]:
+        """Tokens of a trace given as text, with its closing token."""
+        tokens = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return [*tokens["input_ids"], self.close_id]
+
+    def _between_turns(self) -> str:
+        """What ends an answer and opens the user's next turn."""
+        turns = [{"role": role, "content": _PROMPT} for role in ("user", "assistant", "user")]
+        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        return str(rendered).split(_PROMPT)[2]
+
+    def _render(self, messages: list[dict[str, Any]], thinking: bool) -> str:
+        return self.tokenizer.apply_chat_template(  # type: ignore[return-value]
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _label_ids(self, before: str, rubric: Rubric) -> list[int]:
+        """Token id of each label, checked in the text it will follow."""
+        context = self._ids(before)
+        ids = []
+        for label in rubric.labels:
+            together = self._ids(before + label)
+            known = together[-1] != self.tokenizer.unk_token_id
+            if together[:-1] != context or not known:
+                raise UserError(
+                    f"data/rubric.yaml: label {label!r} is not one token of this model after "
+                    f"{before!r}; choose a label that is a single token"
+                )
+            ids.append(together[-1])
+        if len(set(ids)) != len(ids):
+            raise UserError("data/rubric.yaml: two labels are the same token of this model")
+        return ids
+
+    def _lines(
+        self, answer: str, settings: PromptSettings, texts: list[dict[str, str]], rubric: Rubric
+    ) -> tuple[list[int], list[int]]:
+        """The student's lines and, for each dimension, its score position from their start."""
+        tokens = self._ids(answer)
+        offsets = []
+        for text in texts:
+            line = settings.line.format(**text)
+            if self._label_ids(line, rubric) != self.label_ids:
+                raise UserError(f"a label changes its token after the line {line!r}: change it")
+            tokens += self._ids(line)
+            offsets.append(len(tokens) - 1)
+            tokens += self._ids(settings.mark)
+        return tokens[: offsets[-1] + 1], offsets
+
+    def _special_ids(self) -> list[int]:
+        added = self.tokenizer.added_tokens_decoder
+        return sorted(i for i, token in added.items() if token.special or i == self.image_token_id)
+
+
+def _texts(rubric: Rubric, index: int) -> dict[str, str]:
+    dimension = rubric.dimensions[index]
+    levels = "\n".join(
+        f"{rubric.labels[rubric.levels.index(score)]} ({score:g}): {text}"
+        for score, text in sorted(dimension.levels.items())
+    )
+    return {
+        "name": dimension.name,
+        "title": dimension.title,
+        "question": dimension.question,
+        "levels": levels,
+    }

@@ -1,0 +1,38 @@
+"""From logits at a score position to a distribution over rubric levels (method, section 3).
+
+Shapes: S levels, V vocabulary.
+"""
+
+import torch
+
+
+def score_log_probs(
+    logits: torch.Tensor, label_ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log of q(s | ...): softmax over the score tokens' logits alone.
+
+    Args:
+        logits: [..., V] at the score position.
+        label_ids: [S] token id of each level's label.
+
+    Returns:
+        log probabilities [..., S] over the levels, and the mass [...] that the full softmax puts
+        on the score tokens together (a score read from little mass is noise).
+    """
+    logits = logits.float()
+    chosen = logits[..., label_ids.to(logits.device)]
+    mass = (torch.logsumexp(chosen, -1) - torch.logsumexp(logits, -1)).exp()
+    return torch.log_softmax(chosen, -1), mass
+
+
+def expected_score(probs: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Equation 6: mu = sum over s of s q(s).
+
+    Args:
+        probs: [..., S] distribution over levels.
+        levels: [S] score of each level.
+
+    Returns:
+        expected scores [...], in rubric units.
+    """
+    return probs @ levels.to(probs)

@@ -1,0 +1,169 @@
+"""The deployed reward model: all dimensions in one forward, differentiable in the pixels.
+
+Shapes: B pictures, D dimensions, S levels, H height, W width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from zreward_core.config import UserError
+from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.score_decoder import expected_score, score_log_probs
+
+
+@dataclass
+class Scores:
+    """Score distributions of B pictures in D dimensions."""
+
+    dimensions: list[str]
+    """Names of the D dimensions."""
+    probs: torch.Tensor
+    """[B, D, S] distribution over the rubric's levels."""
+    mass: torch.Tensor
+    """[B, D] probability that the model puts on the score tokens together."""
+    levels: torch.Tensor
+    """[S] score of each level."""
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """[B, D] expected scores (equation 16), in rubric units."""
+        return expected_score(self.probs, self.levels)
+
+    @property
+    def std(self) -> torch.Tensor:
+        """[B, D] standard deviation of the distributions, in rubric units."""
+        second = expected_score(self.probs, self.levels**2)
+        return (second - self.mean**2).clamp(min=0.0).sqrt()
+
+    @property
+    def entropy(self) -> torch.Tensor:
+        """[B, D] entropy of the distributions, in nats."""
+        return -torch.xlogy(self.probs, self.probs).sum(-1)
+
+    def prefer(self, i: int, j: int) -> torch.Tensor:
+        """[D] probability that picture i scores above picture j; a tie counts one half."""
+        joint = self.probs[i][:, :, None] * self.probs[j][:, None, :]
+        above = torch.tril(joint, -1).sum((1, 2))
+        tie = torch.diagonal(joint, dim1=1, dim2=2).sum(-1)
+        return above + 0.5 * tie
+
+    def rows(self) -> list[dict[str, dict[str, object]]]:
+        """For each picture: dimension name to mean, std, mass and probs, as plain numbers."""
+        mean, std = self.mean.tolist(), self.std.tolist()
+        mass, probs = self.mass.tolist(), self.probs.tolist()
+        return [
+            {
+                name: {
+                    "mean": mean[b][d],
+                    "std": std[b][d],
+                    "mass": mass[b][d],
+                    "probs": probs[b][d],
+                }
+                for d, name in enumerate(self.dimensions)
+            }
+            for b in range(len(probs))
+        ]
+
+
+class RewardModel:
+    """A student that scores in one forward: no token is generated, no cache is used."""
+
+    def __init__(self, backbone: Backbone, batch_size: int = 64) -> None:
+        self.backbone = backbone
+        self.batch_size = batch_size
+        self.dimensions = backbone.rubric.names
+        for parameter in backbone.network.parameters():
+            parameter.requires_grad_(False)
+        backbone.network.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, device: str | torch.device = "cpu", dtype: str = "float32"
+    ) -> "RewardModel":
+        """Load a model folder.
+
+        Raises:
+            UserError: the folder is missing or was not made by this project.
+        """
+        backbone = load_backbone(source, dtype)
+        backbone.network.to(device)
+        return cls(backbone)
+
+    @torch.no_grad()
+    def score(
+        self,
+        prompts: Sequence[str],
+        images: Sequence[np.ndarray],
+        dimensions: Sequence[str] | None = None,
+    ) -> Scores:
+        """Score pictures for their prompts.
+
+        Args:
+            prompts: B prompts.
+            images: B pictures: arrays [H, W, 3] uint8, or PIL images.
+            dimensions: names of the dimensions to return; all are computed.
+
+        Raises:
+            UserError: unequal numbers, or an unknown dimension.
+        """
+        if len(prompts) != len(images):
+            raise UserError(f"{len(prompts)} prompts for {len(images)} images: give one for each")
+        chosen = list(dimensions or self.dimensions)
+        unknown = sorted(set(chosen) - set(self.dimensions))
+        if unknown:
+            raise UserError(f"unknown dimensions {unknown}; this model has {self.dimensions}")
+        prepared = [self.backbone.pixels.prepare(_array(image)) for image in images]
+        num_levels = len(self.backbone.levels)
+        log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]
+        mass = [torch.zeros(0, len(self.dimensions))]
+        for start in range(0, len(prompts), self.batch_size):
+            stop = start + self.batch_size
+            found = student_scores(self.backbone, prompts[start:stop], prepared[start:stop])
+            log_probs.append(found[0].cpu())
+            mass.append(found[1].cpu())
+        index = [self.dimensions.index(name) for name in chosen]
+        probs = torch.cat(log_probs)[:, index].exp()
+        return Scores(chosen, probs, torch.cat(mass)[:, index], self.backbone.levels)
+
+    def reward(self, prompts: Sequence[str], pixels: torch.Tensor) -> torch.Tensor:
+        """Expected scores [B, D] of pixels [B, 3, H, W] in [0, 1]; differentiable in the pixels.
+
+        Equation 16, in rubric units; the reward of equation 20 is an aggregate of it.
+        """
+        images = list(self.backbone.pixels.resize(pixels))
+        log_probs, _ = student_scores(self.backbone, prompts, images)
+        return expected_score(log_probs.exp(), self.backbone.levels)
+
+
+def student_scores(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    images: Sequence[torch.Tensor],
+    network: nn.Module | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log of q(s | p, I, d) for every dimension in one forward of one sequence.
+
+    Args:
+        prompts: B prompts.
+        images: B resized pictures [3, h, w].
+        network: the wrapped network where accelerate has prepared one.
+
+    Returns:
+        log probabilities [B, D, S] and mass [B, D].
+    """
+    chat = backbone.chat
+    rows = [backbone.prefix(*pair) + chat.lines for pair in zip(prompts, images, strict=True)]
+    logits = backbone.logits(rows, images, range(len(rows)), len(chat.lines), network)
+    return score_log_probs(logits[:, chat.score_offsets], backbone.label_ids)
+
+
+def _array(image: object) -> np.ndarray:
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise UserError(f"an image must be [H, W, 3] uint8, not {array.dtype} {array.shape}")
+    return array

@@ -1,0 +1,102 @@
+"""The rubric: dimensions, levels, scale, the label of each level, from data/rubric.yaml alone."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError, model_validator
+
+from zreward_core.config import Settings, UserError, read_yaml
+
+RUBRIC_FILE = Path("data/rubric.yaml")
+
+
+class Dimension(Settings):
+    """One quality that annotators judge."""
+
+    name: str
+    """Identifier, used in tables and metrics."""
+    title: str
+    """What annotators read."""
+    question: str
+    """The question put to annotators and models, in one sentence."""
+    levels: dict[float, str]
+    """Score to the error patterns that put an image there; half points may be left out."""
+
+
+class Rubric(Settings):
+    """A scoring rubric of D dimensions over S levels."""
+
+    name: str
+    """Name of the rubric."""
+    levels: list[float]
+    """The S scores an annotator may give, ascending (the paper's S)."""
+    labels: list[str]
+    """What a model answers for each level: S strings, each one token of the model."""
+    dimensions: list[Dimension]
+    """The D dimensions, in the order of every table and tensor."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Rubric":
+        if len(self.levels) < 2 or sorted(set(self.levels)) != self.levels:
+            raise ValueError("levels must be at least two distinct scores in ascending order")
+        if len(self.labels) != len(self.levels) or len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct, one for each level")
+        if not self.dimensions or len({d.name for d in self.dimensions}) != len(self.dimensions):
+            raise ValueError("dimensions must have distinct names")
+        for dimension in self.dimensions:
+            unknown = sorted(set(dimension.levels) - set(self.levels))
+            if unknown:
+                raise ValueError(f"dimension {dimension.name} describes unknown levels {unknown}")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the D dimensions."""
+        return [dimension.name for dimension in self.dimensions]
+
+    @property
+    def minimum(self) -> float:
+        """S_min."""
+        return self.levels[0]
+
+    @property
+    def maximum(self) -> float:
+        """S_max."""
+        return self.levels[-1]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the rubric's content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def histogram(self, scores: list[float] | np.ndarray) -> np.ndarray:
+        """Share of each level among scores; a score between two levels is shared by both.
+
+        Args:
+            scores: any number (at least one) of scores within the scale.
+
+        Returns:
+            [S] shares that sum to one. The mean of the histogram is the mean of the scores.
+        """
+        levels = np.asarray(self.levels)
+        scores = np.asarray(scores, dtype=float)
+        upper = np.clip(np.searchsorted(levels, scores, side="left"), 1, len(levels) - 1)
+        share = (scores - levels[upper - 1]) / (levels[upper] - levels[upper - 1])
+        counts = np.zeros(len(levels))
+        np.add.at(counts, upper, share)
+        np.add.at(counts, upper - 1, 1.0 - share)
+        return counts / len(scores)
+
+
+def load_rubric(path: Path = RUBRIC_FILE) -> Rubric:
+    """Read a rubric file.
+
+    Raises:
+        UserError: the file is missing or does not describe a rubric.
+    """
+    try:
+        return Rubric(**read_yaml(path))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{path} is no valid rubric: {faults}") from None

@@ -1,0 +1,70 @@
+"""Checkpoints of a stage, kept outside its outputs (DVC deletes those before a stage starts).
+
+A checkpoint is keyed by the stage's params, the bytes of its inputs and the code that is loaded;
+after a change of any of these a run starts anew. Every training step draws its randomness from
+(seed, step), so the weights, the optimizer and the step number are all the state there is.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+CHECKPOINTS = Path(".zreward/checkpoints")
+
+
+class Checkpoint:
+    """The resumable state of one stage."""
+
+    def __init__(self, stage: str, config: BaseModel, inputs: Iterable[Path]) -> None:
+        key = hashlib.sha256(config.model_dump_json().encode())
+        for path in inputs:
+            key.update(tree_hash(path).encode())
+        key.update(loaded_code_hash().encode())
+        self.folder = CHECKPOINTS / stage / key.hexdigest()[:16]
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Write state (tensors, numbers, strings, containers of these) under a name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{name}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.folder / f"{name}.pt")
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Read what was saved under a name, or None."""
+        path = self.folder / f"{name}.pt"
+        if not path.is_file():
+            return None
+        return torch.load(path, weights_only=True, map_location="cpu")
+
+    def clear(self) -> None:
+        """Forget the state, and that of the stage's earlier keys: the output is complete."""
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+
+def tree_hash(path: Path) -> str:
+    """sha256 of a file, or of a folder's file names and contents."""
+    total = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        total.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def loaded_code_hash() -> str:
+    """sha256 of the source of every module of this package that is loaded."""
+    total = hashlib.sha256()
+    for name in sorted(sys.modules):
+        if name.split(".")[0] == "zreward_core":
+            source = getattr(sys.modules[name], "__file__", None)
+            if source:
+                total.update(name.encode() + Path(source).read_bytes())
+    return total.hexdigest()

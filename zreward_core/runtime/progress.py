@@ -1,0 +1,35 @@
+"""Progress bars with the remaining time, and the history of a training run."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def track(
+    items: Iterable[Item], description: str, total: int | None = None, initial: int = 0
+) -> "tqdm[Item]":
+    """Progress bar on stderr over what takes longer than a few seconds."""
+    return tqdm(
+        items,
+        desc=description,
+        total=total,
+        initial=initial,
+        mininterval=2.0,
+        smoothing=0.05,
+        dynamic_ncols=True,
+    )
+
+
+def write_history(history: list[dict[str, float]], path: Path) -> None:
+    """Write one JSON object a line: the metrics of each logged step."""
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in history))
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read what ``write_history`` wrote."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,48 @@
+"""Workspaces of profiles: a profile other than the demo runs in its own copy of the project."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from zreward_core.config import PARAMS_FILE, UserError, read_params
+
+WORKSPACES = Path(".zreward/workspaces")
+COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", "data/champion.yaml")
+
+
+def make_workspace(profile: str) -> Path:
+    """Copy what defines the project beside the profile's params; keep what was made there.
+
+    Args:
+        profile: name of a file ``params/NAME.yaml`` that is laid over params.yaml.
+
+    Returns:
+        The workspace, ready for `dvc repro`.
+
+    Raises:
+        UserError: no such profile.
+    """
+    overlay = Path("params") / f"{profile}.yaml"
+    if not overlay.is_file():
+        known = sorted(path.stem for path in Path("params").glob("*.yaml"))
+        raise UserError(f"no profile {profile!r}: {overlay} not found; there are {known}")
+    params = read_params(overlay)
+    folder = WORKSPACES / profile
+    for name in COPIED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if Path(name).is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(name, target)
+    shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
+    (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
+    if not (folder / ".dvc").is_dir():
+        dvc = Path(sys.executable).with_name("dvc")
+        subprocess.run([dvc, "init", "--no-scm", "--quiet"], cwd=folder, check=True)
+        subprocess.run([dvc, "config", "core.analytics", "false"], cwd=folder, check=True)
+    return folder

@@ -1,0 +1,192 @@
+"""The records that cross files: identifiers, Arrow schemas, reading and writing of tables."""
+
+import hashlib
+import json
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zreward_core.config import UserError
+
+_text, _number, _whole = pa.string(), pa.float64(), pa.int64()
+_shares = pa.list_(pa.float64())
+
+IMAGES = pa.schema(
+    [("image_id", _text), ("bytes", pa.binary()), ("width", _whole), ("height", _whole)]
+)
+PROMPTS = pa.schema([("prompt_id", _text), ("prompt", _text), ("purpose", _text)])
+PICTURES = pa.schema(
+    [("prompt_id", _text), ("prompt", _text), ("image_id", _text), ("purpose", _text)]
+)
+CANDIDATES = pa.schema(
+    [
+        ("item_id", _text),
+        ("prompt_id", _text),
+        ("prompt", _text),
+        ("image_id", _text),
+        ("generator", _text),
+    ]
+)
+RATINGS = pa.schema(
+    [
+        ("item_id", _text),
+        ("prompt_id", _text),
+        ("prompt", _text),
+        ("image_id", _text),
+        ("generator", _text),
+        ("dimension", _text),
+        ("annotator_id", _text),
+        ("score", _number),
+        ("native_score", _number),
+        ("submitted_at", _text),
+        ("seconds", _number),
+        ("source", _text),
+        ("row_ref", _text),
+    ]
+)
+COMPARISONS = pa.schema(
+    [
+        ("item_a", _text),
+        ("item_b", _text),
+        ("dimension", _text),
+        ("vote", _text),
+        ("annotator_id", _text),
+        ("source", _text),
+        ("row_ref", _text),
+    ]
+)
+OPINIONS = pa.schema(
+    [
+        ("item_id", _text),
+        ("prompt_id", _text),
+        ("prompt", _text),
+        ("image_id", _text),
+        ("generator", _text),
+        ("dimension", _text),
+        ("mean", _number),
+        ("std", _number),
+        ("histogram", _shares),
+        ("num_ratings", _whole),
+        ("source", _text),
+        ("row_ref", _text),
+    ]
+)
+QUARANTINE = pa.schema([("source", _text), ("row_ref", _text), ("reason", _text), ("raw", _text)])
+ITEMS = pa.schema(
+    [
+        ("item_id", _text),
+        ("prompt_id", _text),
+        ("prompt", _text),
+        ("image_id", _text),
+        ("dimension", _text),
+        ("score", _number),
+        ("histogram", _shares),
+        ("num_ratings", _whole),
+        ("split", _text),
+    ]
+)
+PAIRS = pa.schema(
+    [
+        ("prompt_id", _text),
+        ("dimension", _text),
+        ("winner", _text),
+        ("loser", _text),
+        ("score_w", _number),
+        ("score_l", _number),
+        ("split", _text),
+    ]
+)
+TEST_RATINGS = pa.schema(
+    [("item_id", _text), ("dimension", _text), ("annotator_id", _text), ("score", _number)]
+)
+LABELS = pa.schema(
+    [
+        ("item_id", _text),
+        ("prompt", _text),
+        ("image_id", _text),
+        ("dimension", _text),
+        ("probs", _shares),
+        ("spread", _number),
+        ("mass", _number),
+        ("trace", _text),
+    ]
+)
+
+PURPOSES = ("pretraining", "annotation", "unlabelled", "generator_train", "generator_eval")
+"""What a prompt may be used for; a prompt has one purpose."""
+
+
+def normalise_prompt(prompt: str) -> str:
+    """The form in which two prompts count as the same: NFKC, case folded, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
+
+
+def digest(*parts: str) -> str:
+    """Short stable identifier of some strings (16 hex digits of a sha256)."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def prompt_id(prompt: str) -> str:
+    """Identifier of a prompt, by its normalised text."""
+    return digest("prompt", normalise_prompt(prompt))
+
+
+def item_id(prompt: str, image_id: str) -> str:
+    """Identifier of a picture judged for a prompt."""
+    return digest("item", normalise_prompt(prompt), image_id)
+
+
+def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
+    """Write a table that holds exactly the schema's columns, whole or not at all."""
+    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(table.replace_schema_metadata(None), partial)
+    os.replace(partial, path)
+
+
+def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read a table and check its columns.
+
+    Raises:
+        UserError: the file is missing or is not such a table.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path} not found: run the stage that makes it (`zreward {path.parent.name}`)"
+        )
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is not a readable Parquet file: {error}") from None
+    missing = sorted(set(schema.names) - set(table.column_names))
+    if missing:
+        raise UserError(f"{path} lacks the columns {missing}: make it again")
+    return table.select(schema.names).to_pandas()
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON with sorted keys, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    os.replace(partial, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        UserError: the file is missing or is no JSON.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} not found: run the stage that makes it")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None

@@ -1,0 +1,209 @@
+"""Annotate: tasks for annotators, and in the miniature the annotators.
+
+The simulated annotators see pixels and prompts, as people do, and nothing else of the candidates:
+neither generators nor ids; a picture is known by the hash of its bytes. With ``simulate: false``
+only the project's files are written; people annotate in Label Studio and their export goes to
+data/drops/.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from zreward_core.annotations.assignment import assign
+from zreward_core.annotations.labeling import (
+    annotation,
+    choice_of,
+    export_task,
+    labeling_config,
+    result_item,
+    task_data,
+)
+from zreward_core.annotations.malformed import spoil
+from zreward_core.annotations.splits import split_of
+from zreward_core.config import Settings, Splits, StageConfig, UserError
+from zreward_core.images import ImageStore, decode, image_id
+from zreward_core.rubric import Rubric, load_rubric
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track
+from zreward_core.schemas import CANDIDATES, digest, normalise_prompt, read_table, write_json
+from zreward_core.world.annotators import MAXIMUM, MINIMUM, make_annotators
+from zreward_core.world.oracle import judge
+
+CANDIDATES_FOLDER = Path("data/candidates")
+OUTPUT = Path("data/annotate")
+
+Judge = Callable[[np.ndarray, str], Mapping[str, float]]
+"""Pixels [H, W, 3] uint8 and prompt to a score of each aspect, on the world's scale."""
+
+
+class Overlap(Settings):
+    """Annotators that judge the same item, by split."""
+
+    train: int = Field(default=1, ge=1)
+    """The paper: usually one score an item."""
+    validation: int = Field(default=3, ge=1)
+    """Enough to smooth what choices are made by."""
+    test: int = Field(default=5, ge=1)
+    """The highest and the lowest of them are dropped."""
+
+
+class Config(StageConfig):
+    """Params of the stage."""
+
+    splits: Splits = Splits()
+    """Shared: shares of the prompts."""
+    simulate: bool = True
+    """Let simulated annotators fill in an export; false: write tasks for people."""
+    num_annotators: int = Field(default=12, ge=1)
+    """Size of the simulated team."""
+    overlap: Overlap = Overlap()
+    """Simulated annotators an item."""
+    malformed: int = Field(default=5, ge=0)
+    """Records of the simulated export that are spoilt, as in real ones."""
+    aspects: dict[str, str] = Field(default_factory=dict)
+    """Dimension to the oracle's aspect, where a rubric names it otherwise."""
+    image_prefix: str = "images/"
+    """What stands before the picture's file name in a task: a folder, or where it is served."""
+
+    @model_validator(mode="after")
+    def _enough_annotators(self) -> Self:
+        most = max(self.overlap.model_dump().values())
+        if most > self.num_annotators:
+            raise ValueError(f"overlap of {most} needs as many annotators")
+        return self
+
+
+def run(config: Config) -> None:
+    """Write tasks, labelling config and, if simulated, the annotators' raw export."""
+    rubric = load_rubric()
+    items = load_items()
+    with whole_output(OUTPUT, config) as folder:
+        (folder / "labeling_config.xml").write_text(labeling_config(rubric), encoding="utf-8")
+        data = [
+            task_data(prompt, identifier, config.image_prefix)
+            for prompt, identifier in zip(items["prompt"], items["image_id"], strict=True)
+        ]
+        write_json([{"data": one} for one in data], folder / "tasks.json")
+        if config.simulate:
+            write_json(simulate(items, data, oracle_scores, rubric, config), folder / "export.json")
+
+
+def load_items() -> pd.DataFrame:
+    """Prompt, image_id (sha256 of the bytes) and content of each distinct item, in hash order.
+
+    The order and the names that the candidates came with leave no trace.
+
+    Raises:
+        UserError: an input is missing, or a picture that the table names.
+    """
+    path = CANDIDATES_FOLDER / "items.parquet"
+    schema = pa.schema([CANDIDATES.field("prompt"), CANDIDATES.field("image_id")])
+    table = read_table(path, schema)
+    images = ImageStore(CANDIDATES_FOLDER / "images")
+    rows = {}
+    for number, (prompt, reference) in enumerate(
+        zip(table["prompt"], table["image_id"], strict=True)
+    ):
+        if reference not in images:
+            raise UserError(
+                f"{path} row {number + 1}: picture {reference} is in no shard; make it again"
+            )
+        content = images.content(reference)
+        identifier = image_id(content)
+        key = (digest("order", normalise_prompt(prompt)), digest("order", prompt, identifier))
+        rows[key] = {"prompt": prompt, "image_id": identifier, "content": content}
+    if not rows:
+        raise UserError(f"{path} holds no pictures to annotate: run `zreward candidates` again")
+    return pd.DataFrame([rows[key] for key in sorted(rows)])
+
+
+def oracle_scores(pixels: np.ndarray, prompt: str) -> Mapping[str, float]:
+    """The pixel oracle's score of each aspect.
+
+    Raises:
+        UserError: the prompt is none of the miniature world.
+    """
+    try:
+        return judge(pixels, prompt).scores
+    except ValueError as error:
+        raise UserError(f"{error} (params.yaml: 'annotate.simulate: false')") from None
+
+
+def simulate(
+    items: pd.DataFrame,
+    data: list[dict[str, Any]],
+    judge_scores: Judge,
+    rubric: Rubric,
+    config: Config,
+) -> list[dict[str, Any]]:
+    """Have the simulated annotators judge the pictures.
+
+    Args:
+        items: prompt, image_id, content.
+        data: each item's task data.
+        judge_scores: what an attentive eye sees in pixels.
+        rubric: gives dimensions and levels.
+        config: team and overlap.
+
+    Returns:
+        The tasks of a raw Label Studio export.
+    """
+    team = make_annotators(config.num_annotators, config.seed)
+    splits = [split_of(prompt, config.splits) for prompt in items["prompt"]]
+    assigned = assign(
+        list(items["prompt"]), config.overlap.model_dump(), splits, len(team), config.seed
+    )
+    clocks = [0.0] * len(team)
+    tasks, num_annotations = [], 0
+    for number, row in enumerate(track(items.itertuples(), "annotating", len(items)), start=1):
+        aspects = judge_scores(decode(row.content, row.image_id), row.prompt)
+        scores = {name: _aspect(aspects, name, config) for name in rubric.names}
+        annotations = []
+        for index in assigned[normalise_prompt(row.prompt)]:
+            num_annotations += 1
+            ratings = team[index].rate(scores, row.image_id, row.prompt)
+            seconds = team[index].seconds(row.image_id, row.prompt)
+            annotations.append(
+                annotation(
+                    num_annotations,
+                    number,
+                    index + 1,
+                    _result(ratings, rubric, str(num_annotations)) if ratings else [],
+                    ratings is None,
+                    seconds,
+                    clocks[index],
+                    verbose_annotator=index % 3 == 2,
+                )
+            )
+            clocks[index] += seconds
+        tasks.append(export_task(number, data[number - 1], annotations))
+    spoil(tasks, config.malformed, config.seed)
+    return tasks
+
+
+def _aspect(aspects: Mapping[str, float], dimension: str, config: Config) -> float:
+    aspect = config.aspects.get(dimension, dimension)
+    if aspect not in aspects:
+        raise UserError(
+            f"params.yaml: 'annotate.aspects' must say which of {sorted(aspects)} stands for the "
+            f"rubric's dimension '{dimension}'"
+        )
+    return aspects[aspect]
+
+
+def _result(ratings: Mapping[str, float], rubric: Rubric, identity: str) -> list[dict[str, Any]]:
+    """Result items of one annotation: the world's scale mapped to the rubric's levels."""
+    levels = np.asarray(rubric.levels)
+    items = []
+    for dimension, rating in ratings.items():
+        share = (rating - MINIMUM) / (MAXIMUM - MINIMUM)
+        score = rubric.minimum + share * (rubric.maximum - rubric.minimum)
+        level = float(levels[np.abs(levels - score).argmin()])
+        items.append(result_item(dimension, choice_of(level), identity))
+    return items

@@ -1,0 +1,338 @@
+"""base_generator: world pictures (or a hub id) -> the generator that is to be tuned.
+
+A pretraining run whose data is as uneven as the web's: pictures stay with prompts they do not
+show, blurred, noisy or broken. A share of the faulty is kept on purpose; what reward tuning can
+better is thereby in the base.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.diffusion.flow import (
+    draw_sigmas,
+    encode_captions,
+    flow_matching_loss,
+    reconstruction_loss,
+    step_generator,
+)
+from zreward_core.diffusion.optimizers import (
+    fast_precision,
+    make_optimizers,
+    set_rate,
+    trapezoid,
+)
+from zreward_core.diffusion.pipelines import Pipeline, load_pipeline, write_pointer
+from zreward_core.diffusion.sampling import sample
+from zreward_core.diffusion.sheet import picture_sheet
+from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
+from zreward_core.images import ImageStore
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track, write_history
+from zreward_core.schemas import read_table, write_json
+from zreward_core.world.inspection import INSPECTIONS
+from zreward_core.world.oracle import judge_many
+from zreward_core.world.prompts import parse_prompt
+from zreward_core.world.rendering import render
+from zreward_core.world.scenes import ASPECTS, sample_scene
+
+logger = logging.getLogger(__name__)
+WORLD = Path("data/world")
+OUTPUT = Path("data/base_generator")
+HIGHEST_NORM = 1.0
+"""Gradients are clipped to this norm."""
+LOG_EVERY = 20
+
+
+class VaePretraining(Settings):
+    """Training of the autoencoder."""
+
+    steps: int = Field(default=1600, ge=0)
+    """Optimizer steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Crops in a step."""
+    crop: int = Field(default=16, ge=8)
+    """Side of the square crops, in pixels."""
+    learning_rate: float = Field(default=4e-3, gt=0)
+    """Highest learning rate."""
+
+
+class FlowPretraining(Settings):
+    """Training of the transformer and the text encoder by flow matching."""
+
+    steps: int = Field(default=1500, ge=0)
+    """Optimizer steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Pictures in a step."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Highest learning rate."""
+    prompt_dropout: float = Field(default=0.1, ge=0, le=1)
+    """Share of pictures trained with the empty prompt, for classifier-free guidance."""
+    clean_share: float = Field(default=0.75, gt=0, lt=1)
+    """Share of pictures without a defect, for each aspect by itself, that batches are drawn to."""
+    noise_mean: float = 0.0
+    """Mean of the logit of the noise levels trained on."""
+
+
+class Check(Settings):
+    """How the base is measured."""
+
+    num_prompts: int = Field(default=200, ge=1)
+    """Held-out prompts, one sample each."""
+    num_steps: int = Field(default=12, ge=1)
+    """Denoising steps."""
+    guidance_scale: float = Field(default=2.0, ge=0)
+    """Weight of classifier-free guidance."""
+
+
+class Config(StageConfig):
+    """Either a model of the hub, or sizes of a tiny one that is pretrained here."""
+
+    hub_id: str | None = None
+    """A Z-Image pipeline on the Hugging Face hub; it is pointed to, not copied."""
+    revision: str | None = None
+    """Commit of the hub model."""
+    tiny: TinySizes | None = None
+    """Sizes of a model to pretrain on the world's pictures."""
+    size: int = Field(32, ge=16)
+    """Side of the tiny model's square pictures, in pixels."""
+    vae: VaePretraining = VaePretraining()
+    """Training of the autoencoder."""
+    flow: FlowPretraining = FlowPretraining()
+    """Training of the velocity model."""
+    check: Check = Check()
+    """How the base is measured."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Config":
+        if (self.tiny is None) == (self.hub_id is None):
+            raise ValueError("give either hub_id with revision, or tiny")
+        if self.hub_id is not None and self.revision is None:
+            raise ValueError("hub_id needs the revision to use: a commit of the hub")
+        return self
+
+
+def run(config: Config) -> None:
+    """Write generator/, metrics.json, history.jsonl and contact_sheet.png.
+
+    Raises:
+        UserError: there are no pictures to pretrain on.
+    """
+    if config.hub_id is not None and config.revision is not None:
+        with whole_output(OUTPUT, config) as folder:
+            write_pointer(folder / "generator", config.hub_id, config.revision)
+            write_json({}, folder / "metrics.json")
+        return
+    assert config.tiny is not None
+    checkpoint = Checkpoint(
+        "base_generator", config, [WORLD / "inspections.parquet", WORLD / "images"]
+    )
+    table = read_table(WORLD / "inspections.parquet", INSPECTIONS)
+    table, held_out = table[~table["held_out"]], table[table["held_out"]]
+    if table.empty:
+        raise UserError(
+            f"{WORLD} has no pretraining pictures: raise world.size, or name a hub_id for"
+            " base_generator in params.yaml"
+        )
+    pixels = load_pixels(table, config.size)
+    weights = draw_weights(table, config.flow.clean_share)
+    prompts = table["prompt"].tolist()
+    pipe = build_pipeline(config.tiny, build_tokenizer(prompts), config.seed)
+    history = train_vae(config, checkpoint, pipe, pixels, weights)
+    latents = scaled_latents(pipe, pixels)
+    history += train_flow(config, checkpoint, pipe, latents, prompts, weights)
+    with whole_output(OUTPUT, config) as folder:
+        pipe.save_pretrained(folder / "generator")
+        write_history(history, folder / "history.jsonl")
+        measure(config, load_pipeline(folder / "generator"), held_out, folder)
+    checkpoint.clear()
+
+
+def load_pixels(table: pd.DataFrame, size: int) -> Tensor:
+    """Pictures of the table [N, 3, size, size] in [-1, 1], whatever shape they have."""
+    store = ImageStore(WORLD / "images")
+    pictures = [
+        np.asarray(
+            Image.fromarray(store.pixels(identifier)).resize((size, size), Image.Resampling.BICUBIC)
+        )
+        for identifier in track(table["image_id"], "pictures")
+    ]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def draw_weights(table: pd.DataFrame, clean_share: float) -> Tensor:
+    """How often each picture [N] is drawn, so that each aspect is clean in a given share.
+
+    Aspects have defects independently of each other, so the weights multiply.
+    """
+    weights = torch.ones(len(table), dtype=torch.float64)
+    defects = [{defect["aspect"] for defect in json.loads(text)} for text in table["defects"]]
+    for aspect in ASPECTS:
+        clean = torch.tensor([aspect not in found for found in defects])
+        share = clean.double().mean().item()
+        if 0 < share < 1:
+            weights *= torch.where(clean, clean_share / share, (1 - clean_share) / (1 - share))
+    return weights
+
+
+def train_vae(
+    config: Config, checkpoint: Checkpoint, pipe: Pipeline, pixels: Tensor, weights: Tensor
+) -> list[dict[str, float]]:
+    """Train the autoencoder on crops; returns the history."""
+    settings = config.vae
+    optimizer = torch.optim.AdamW(
+        pipe.vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+    )
+    parts = {"vae": pipe.vae, "optimizer": optimizer}
+    start, history = _resume(checkpoint, "vae", parts)
+    for step in track(range(start, settings.steps), "vae", settings.steps, start):
+        generator = step_generator(config.seed, step)
+        chosen = torch.multinomial(
+            weights, settings.batch_size, replacement=True, generator=generator
+        )
+        crop = min(settings.crop, config.size)
+        top, left = torch.randint(config.size - crop + 1, (2,), generator=generator).tolist()
+        batch = pixels[chosen, :, top : top + crop, left : left + crop]
+        set_rate(optimizer, settings.learning_rate * trapezoid(step, settings.steps))
+        loss = reconstruction_loss(pipe.vae, batch, generator)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(pipe.vae.parameters(), HIGHEST_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % LOG_EVERY == 0:
+            history.append({"step": step + 1, "vae/loss": loss.item()})
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
+            _keep(checkpoint, "vae", parts, step + 1, history)
+    return history
+
+
+@torch.no_grad()
+def scaled_latents(pipe: Pipeline, pixels: Tensor) -> Tensor:
+    """Latents [N, C, h, w] of all pictures; sets the VAE's shift and scale by their statistics."""
+    pipe.vae.requires_grad_(False).eval()
+    batches = track(pixels.split(256), "latents")
+    latents = torch.cat([pipe.vae.encode(batch).latent_dist.mean for batch in batches])
+    pipe.vae.register_to_config(
+        shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item()
+    )
+    return (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+
+
+def train_flow(
+    config: Config,
+    checkpoint: Checkpoint,
+    pipe: Pipeline,
+    latents: Tensor,
+    prompts: list[str],
+    weights: Tensor,
+) -> list[dict[str, float]]:
+    """Train transformer and text encoder; returns the history."""
+    settings = config.flow
+    pipe.transformer.set_attention_backend("_native_math")  # faster on short sequences
+    tokens = pipe.tokenizer(
+        [chat(pipe.tokenizer, prompt) for prompt in [*prompts, ""]],
+        padding=True,
+        return_tensors="pt",
+    )
+    models = torch.nn.ModuleList([pipe.transformer, pipe.text_encoder])
+    optimizers = make_optimizers(models, settings.learning_rate)
+    parts = {"models": models} | {f"optimizer_{i}": part for i, part in enumerate(optimizers)}
+    start, history = _resume(checkpoint, "flow", parts)
+    for step in track(range(start, settings.steps), "flow", settings.steps, start):
+        generator = step_generator(config.seed + 1, step)
+        chosen = torch.multinomial(
+            weights, settings.batch_size, replacement=True, generator=generator
+        )
+        dropped = torch.rand(len(chosen), generator=generator) < settings.prompt_dropout
+        rows = torch.where(dropped, len(prompts), chosen)
+        noise = torch.randn(latents[chosen].shape, generator=generator)
+        sigmas = draw_sigmas(len(chosen), settings.noise_mean, generator)
+        for optimizer in optimizers:
+            set_rate(optimizer, settings.learning_rate * trapezoid(step, settings.steps))
+        with fast_precision():
+            captions = encode_captions(
+                pipe.text_encoder, {name: values[rows] for name, values in tokens.items()}
+            )
+            loss = flow_matching_loss(pipe.transformer, latents[chosen], captions, noise, sigmas)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(models.parameters(), HIGHEST_NORM)
+        for optimizer in optimizers:
+            optimizer.step()
+        models.zero_grad()
+        if (step + 1) % LOG_EVERY == 0:
+            history.append({"step": step + 1, "flow/loss": loss.item()})
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
+            _keep(checkpoint, "flow", parts, step + 1, history)
+    return history
+
+
+def measure(config: Config, pipe: Pipeline, held_out: pd.DataFrame, folder: Path) -> None:
+    """Samples on held-out prompts before the oracle, beside chance and clean renders."""
+    prompts = list(dict.fromkeys(held_out["prompt"]))[: config.check.num_prompts]
+    pictures = sample(
+        pipe,
+        prompts,
+        range(config.seed, config.seed + len(prompts)),
+        num_steps=config.check.num_steps,
+        guidance_scale=config.check.guidance_scale,
+        size=(config.size, config.size),
+    )
+    arrays = list(pictures.permute(0, 2, 3, 1).numpy())
+    rng = np.random.default_rng(config.seed)
+    clean = [render(sample_scene(prompt, rng, defects=()), (32, 32)) for prompt in prompts]
+    others = [*prompts[1:], *prompts[:1]]
+    metrics = {
+        "samples": oracle_figures(arrays, prompts),
+        "chance": oracle_figures(arrays, others),
+        "clean_renders": oracle_figures(clean, prompts),
+    }
+    write_json(metrics, folder / "metrics.json")
+    picture_sheet(arrays[:48], prompts[:48], columns=8).save(folder / "contact_sheet.png")
+    logger.info("base generator: %s", metrics["samples"])
+
+
+def oracle_figures(pictures: list[np.ndarray], prompts: list[str]) -> dict[str, float]:
+    """Mean score of each aspect; shares of right colours, shapes and empty cells."""
+    judgements = judge_many(pictures, prompts)
+    right: dict[str, list[bool]] = {"colour": [], "shape": [], "empty_cell": []}
+    for judgement, prompt in zip(judgements, prompts, strict=True):
+        for seen, wanted in zip(judgement.cells, parse_prompt(prompt) or (), strict=True):
+            if wanted is None:
+                right["empty_cell"].append(seen is None)
+            else:
+                right["colour"].append(seen is not None and seen.colour == wanted.colour)
+                right["shape"].append(seen is not None and seen.shape == wanted.shape)
+    shares = {f"{name}_accuracy": float(np.mean(hits)) for name, hits in right.items() if hits}
+    scores = {
+        f"{aspect}_score": float(np.mean([one.scores[aspect] for one in judgements]))
+        for aspect in ASPECTS
+    }
+    return shares | scores
+
+
+def _resume(checkpoint: Checkpoint, name: str, parts: dict) -> tuple[int, list[dict[str, float]]]:
+    state = checkpoint.load(name)
+    if state is None:
+        return 0, []
+    for key, part in parts.items():
+        part.load_state_dict(state[key])
+    logger.info("%s: resumed at step %d", name, state["step"])
+    return state["step"], state["history"]
+
+
+def _keep(
+    checkpoint: Checkpoint, name: str, parts: dict, step: int, history: list[dict[str, float]]
+) -> None:
+    states = {key: part.state_dict() for key, part in parts.items()}
+    checkpoint.save(name, {**states, "step": step, "history": history})

@@ -1,0 +1,395 @@
+"""base_vlm: world -> the teacher's and the student's base.
+
+With hub ids the bases are pointers; else tiny Qwen3.5 models are pretrained on the world: to
+caption, to inspect (first with care, then with the uneven habits of people), to score by a
+generic notion of quality that is not the rubric.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from pydantic import model_validator
+
+from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.images import ImageStore
+from zreward_core.models.backbones import CARD, Backbone, card
+from zreward_core.models.prompts import PromptSettings
+from zreward_core.models.tiny import TinySizes, build_backbone
+from zreward_core.rubric import load_rubric
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rate, trapezoid
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track, write_history
+from zreward_core.schemas import read_table, write_json
+from zreward_core.world.inspection import INSPECTIONS
+from zreward_core.world.prompts import COLOURS, PLACES, SHAPES, all_prompts
+from zreward_core.world.texts import (
+    CARE,
+    GLANCE,
+    KIND_WORDS,
+    VERDICTS,
+    caption_text,
+    generic_score,
+    is_verdict,
+    trace_text,
+)
+
+logger = logging.getLogger(__name__)
+OUTPUT = Path("data/base_vlm")
+WORLD = Path("data/world")
+ROLES = ("teacher", "student")
+DESCRIBE = "describe"
+IGNORED = -100
+
+
+class Pretraining(Settings):
+    """Pretraining of a tiny base on the world."""
+
+    steps: int
+    """Optimizer steps."""
+    habit_share: float = 0.25
+    """Share of the steps, at the end, in which inspections are of uneven care."""
+    batch_size: int = 64
+    """Sequences a step."""
+    micro_batches: int = 2
+    """Forward passes a step, by length of the sequences: saves padding."""
+    learning_rate: float = 1.5e-3
+    """Peak learning rate; it warms up and falls along a cosine."""
+    turns: int = 3
+    """Questions about a picture in one sequence: a description, or an inspection with a score."""
+    at_once_share: float = 0.2
+    """Share of sequences that score every dimension at once instead."""
+    care: dict[str, float] = {"glance": 0.4, "partial": 0.35, "thorough": 0.25}
+    """How often people look how closely, in the habit phase."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+
+
+class Base(Settings):
+    """One base: a hub checkpoint, or a tiny model to be pretrained."""
+
+    hub_id: str | None = None
+    """Hub id of the checkpoint; nothing is copied, later stages load it by this name."""
+    revision: str | None = None
+    """Commit of the hub checkpoint; required with hub_id so that a run can be repeated."""
+    tiny: TinySizes | None = None
+    """Sizes of a tiny model."""
+    pretraining: Pretraining | None = None
+    """How the tiny model is pretrained."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Base":
+        if (self.hub_id is None) == (self.tiny is None):
+            raise ValueError("give either hub_id (with revision) or tiny (with pretraining)")
+        if self.hub_id is not None and self.revision is None:
+            raise ValueError("hub_id needs a revision, so that the run can be repeated")
+        if self.tiny is not None and self.pretraining is None:
+            raise ValueError("tiny needs pretraining")
+        return self
+
+
+class Config(StageConfig):
+    """The two bases and the texts around picture and prompt."""
+
+    teacher: Base
+    """Base of the reasoning teacher."""
+    student: Base
+    """Base of the one-token student."""
+    prompt: PromptSettings
+    """Texts around picture and prompt, the same for both and for all later stages."""
+    aspects: dict[str, str] = {}
+    """Rubric dimension to aspect of the world, where the names differ."""
+
+
+@dataclass
+class Example:
+    """One pretraining picture with everything that is known about it."""
+
+    prompt: str
+    image: torch.Tensor
+    caption: str
+    inspection: dict[str, Any]
+
+
+def run(config: Config) -> None:
+    """Write teacher/, student/ and metrics.json.
+
+    Raises:
+        UserError: a tiny base is asked for and the world is empty.
+    """
+    rubric = load_rubric()
+    metrics = {}
+    checkpoints = []
+    with whole_output(OUTPUT, config) as folder:
+        for role in ROLES:
+            base: Base = getattr(config, role)
+            if base.hub_id is not None:
+                pointer = card(rubric, config.prompt, None, {})
+                pointer |= {"hub_id": base.hub_id, "revision": base.revision}
+                (folder / role).mkdir()
+                write_json(pointer, folder / role / CARD)
+                continue
+            assert base.tiny is not None and base.pretraining is not None
+            inputs = [WORLD / "inspections.parquet", WORLD / "images"]
+            checkpoint = Checkpoint(f"base_vlm_{role}", config, inputs)
+            checkpoints.append(checkpoint)
+            table = read_table(WORLD / "inspections.parquet", INSPECTIONS)
+            if table.empty:
+                raise UserError("params.yaml: world.size is 0, so base_vlm needs hub_id, not tiny")
+            texts = [*table["caption"], *table["prompt"], DESCRIBE, GLANCE, *_all_words()]
+            seed = config.seed * 10 + ROLES.index(role)
+            backbone = build_backbone(base.tiny, texts, rubric, config.prompt, seed)
+            logger.info("%s: %.2f M parameters", role, backbone.num_parameters / 1e6)
+            learn, held_out = load_examples(backbone, table)
+            aspects = [config.aspects.get(name, name) for name in rubric.names]
+            history = pretrain(backbone, base.pretraining, learn, aspects, seed, checkpoint, role)
+            metrics[role] = measure(backbone, held_out[:320], aspects)
+            metrics[role]["num_parameters"] = backbone.num_parameters
+            backbone.save(folder / role, {"stage": "base_vlm", "params": base.model_dump()})
+            write_history(history, folder / role / "history.jsonl")
+        write_json(metrics, folder / "metrics.json")
+    for checkpoint in checkpoints:
+        checkpoint.clear()
+
+
+def load_examples(backbone: Backbone, table: pd.DataFrame) -> tuple[list[Example], list[Example]]:
+    """Pretraining pictures as (those to learn from, those held out)."""
+    images = ImageStore(WORLD / "images")
+    groups: tuple[list[Example], list[Example]] = [], []
+    for row in table.itertuples():
+        image = backbone.pixels.prepare(images.pixels(row.image_id))
+        inspection = json.loads(row.inspection)
+        example = Example(row.prompt, image, caption_text(row.caption), inspection)
+        groups[int(row.held_out)].append(example)
+    return groups
+
+
+def pretrain(
+    backbone: Backbone,
+    settings: Pretraining,
+    examples: list[Example],
+    aspects: list[str],
+    seed: int,
+    checkpoint: Checkpoint,
+    role: str,
+) -> list[dict[str, float]]:
+    """Next-token prediction on captions, inspections and generic scores."""
+    backbone.train_mode(lora=None)
+    optimizers = make_optimizers(backbone.network, settings.learning_rate)
+    history: list[dict[str, float]] = []
+    start = 0
+    if state := checkpoint.load("state"):
+        backbone.network.load_state_dict(state["network"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        history, start = state["history"], state["step"]
+    for step in track(range(start, settings.steps), f"{role} base", settings.steps, start):
+        rng = np.random.default_rng([seed, step])
+        habits = step >= settings.steps * (1 - settings.habit_share)
+        chosen = [examples[i] for i in rng.integers(len(examples), size=settings.batch_size)]
+        sequences = [make_sequence(backbone, e, settings, aspects, habits, rng) for e in chosen]
+        images = [example.image for example in chosen]
+        loss = backward_by_length(backbone, sequences, images, settings.micro_batches)
+        torch.nn.utils.clip_grad_norm_(backbone.trainable(), 1.0)
+        for optimizer in optimizers:
+            set_rate(optimizer, settings.learning_rate * trapezoid(step, settings.steps))
+            optimizer.step()
+            optimizer.zero_grad()
+        if step % 10 == 0:
+            history.append({"step": step, "loss": loss})
+        if (step + 1) % settings.checkpoint_every == 0:
+            state = {
+                "step": step + 1,
+                "network": backbone.network.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "history": history,
+            }
+            checkpoint.save("state", state)
+    backbone.network.eval()
+    return history
+
+
+def make_sequence(
+    backbone: Backbone,
+    example: Example,
+    settings: Pretraining,
+    aspects: list[str],
+    habits: bool,
+    rng: np.random.Generator,
+) -> tuple[list[int], list[int]]:
+    """Tokens to read, and the targets of the last of them (IGNORED where there is none)."""
+    chat = backbone.chat
+    prefix = backbone.prefix(example.prompt, example.image)
+    if rng.random() < settings.at_once_share:
+        return _at_once(backbone, prefix, example, aspects)
+    order = rng.permutation(len(aspects) + 1)[: settings.turns]
+    tokens, targets = list(prefix), []
+    for turn, dimension in enumerate(order.tolist()):
+        if dimension == len(aspects):
+            asked, wanted = _asked(chat.ask(DESCRIBE), chat.trace(example.caption), [], None)
+        else:
+            care = "thorough"
+            if habits:
+                care = str(rng.choice(list(settings.care), p=list(settings.care.values())))
+            text = trace_text(aspects[dimension], example.inspection, care, rng)
+            label = generic_label(backbone, aspects[dimension], example.inspection)
+            asked, wanted = _asked(
+                chat.questions[dimension], chat.trace(text), chat.closing[1:], label
+            )
+        if turn:
+            tokens, targets = tokens + chat.next_turn, targets + [IGNORED] * len(chat.next_turn)
+        tokens, targets = tokens + asked, targets + wanted
+    return tokens, targets
+
+
+def generic_label(backbone: Backbone, aspect: str, inspection: dict[str, Any]) -> int:
+    """Token of the label that the generic notion of quality gives."""
+    score = generic_score(aspect, inspection[aspect])
+    return backbone.chat.label_ids[round(score * (len(backbone.levels) - 1))]
+
+
+def _asked(
+    question: list[int], trace: list[int], closing: list[int], label: int | None
+) -> tuple[list[int], list[int]]:
+    """A question with its answer, and the target after each of these tokens."""
+    tokens = question + trace + closing
+    targets = [IGNORED] * (len(question) - 1) + trace + [IGNORED] * len(closing)
+    if label is None:
+        return tokens, [*targets, IGNORED]
+    return [*tokens, label], [*targets, label, IGNORED]
+
+
+def backward_by_length(
+    backbone: Backbone,
+    sequences: list[tuple[list[int], list[int]]],
+    images: list[torch.Tensor],
+    num_parts: int,
+) -> float:
+    """Gradients of the mean loss over all targets; sequences of like length go together."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i][0]))
+    num_targets = sum(target != IGNORED for _, targets in sequences for target in targets)
+    total = 0.0
+    for part in np.array_split(order, num_parts):
+        with fast_precision():
+            loss = sequence_loss(backbone, [sequences[i] for i in part], [images[i] for i in part])
+        (loss / num_targets).backward()
+        total += loss.item() / num_targets
+    return total
+
+
+def sequence_loss(
+    backbone: Backbone, sequences: list[tuple[list[int], list[int]]], images: list[torch.Tensor]
+) -> torch.Tensor:
+    """Cross-entropy summed over the targets."""
+    num_last = max(len(targets) for _, targets in sequences)
+    rows = [tokens for tokens, _ in sequences]
+    logits = backbone.logits(rows, images, range(len(rows)), num_last)
+    padded = [[IGNORED] * (num_last - len(targets)) + targets for _, targets in sequences]
+    target = torch.tensor(padded).flatten().to(logits.device)
+    return F.cross_entropy(logits.flatten(0, 1), target, ignore_index=IGNORED, reduction="sum")
+
+
+@torch.no_grad()
+def measure(
+    backbone: Backbone, examples: list[Example], aspects: list[str], batch_size: int = 64
+) -> dict[str, float]:
+    """What a base can do on held-out pictures, teacher-forced.
+
+    Returns:
+        share of colours, shapes and verdict words predicted right, and the mean absolute error
+        of the generic score (0 to 1) after a thorough trace, after a glance, and at once.
+    """
+    hits: dict[str, list[bool]] = {"colours": [], "shapes": [], "verdicts": []}
+    errors: dict[str, list[float]] = {"thorough": [], "glance": [], "at_once": []}
+    rng = np.random.default_rng(0)
+    words = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
+    kinds = {i: _word_kind(word) for i, word in enumerate(words)}
+    fractions = torch.linspace(0, 1, len(backbone.levels))
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        jobs = [("caption", -1, "")] + [
+            (care, d, care) for d in range(len(aspects)) for care in (CARE[0], CARE[2])
+        ]
+        for name, d, care in [*jobs, ("at_once", -1, "")]:
+            sequences = []
+            for example in batch:
+                prefix = backbone.prefix(example.prompt, example.image)
+                if name == "caption":
+                    trace = backbone.chat.trace(example.caption)
+                    ask = backbone.chat.ask(DESCRIBE)
+                    asked, wanted = _asked(ask, trace, [], None)
+                    sequences.append((prefix + asked, wanted))
+                elif name == "at_once":
+                    sequences.append(_at_once(backbone, prefix, example, aspects))
+                else:
+                    text = trace_text(aspects[d], example.inspection, care, rng)
+                    label = generic_label(backbone, aspects[d], example.inspection)
+                    trace, closing = backbone.chat.trace(text), backbone.chat.closing[1:]
+                    question = backbone.chat.questions[d]
+                    asked, wanted = _asked(question, trace, closing, label)
+                    sequences.append((prefix + asked, wanted))
+            _tally(backbone, sequences, batch, name, kinds, fractions, hits, errors)
+    metrics = {name: float(np.mean(found)) for name, found in hits.items()}
+    return metrics | {f"score_error_{name}": float(np.mean(e)) for name, e in errors.items()}
+
+
+def _at_once(
+    backbone: Backbone, prefix: list[int], example: Example, aspects: list[str]
+) -> tuple[list[int], list[int]]:
+    targets = [IGNORED] * len(backbone.chat.lines)
+    for offset, aspect in zip(backbone.chat.score_offsets, aspects, strict=True):
+        targets[offset] = generic_label(backbone, aspect, example.inspection)
+    return prefix + backbone.chat.lines, targets
+
+
+def _tally(
+    backbone: Backbone,
+    sequences: list[tuple[list[int], list[int]]],
+    batch: list[Example],
+    name: str,
+    kinds: dict[int, str],
+    fractions: torch.Tensor,
+    hits: dict[str, list[bool]],
+    errors: dict[str, list[float]],
+) -> None:
+    num_last = max(len(targets) for _, targets in sequences)
+    rows = [tokens for tokens, _ in sequences]
+    images = [example.image for example in batch]
+    logits = backbone.logits(rows, images, range(len(rows)), num_last)
+    for n, (_, targets) in enumerate(sequences):
+        for k, target in enumerate(targets, num_last - len(targets)):
+            if target in backbone.chat.label_ids and name != "caption":
+                probs = torch.softmax(logits[n, k, backbone.label_ids], -1)
+                truth = fractions[backbone.chat.label_ids.index(target)]
+                errors[name].append(abs(float(probs @ fractions - truth)))
+            elif target != IGNORED and kinds[target] in hits:
+                hits[kinds[target]].append(bool(logits[n, k].argmax() == target))
+
+
+def _word_kind(token: str) -> str:
+    word = token.removeprefix("Ġ")  # a byte-level tokenizer's mark of a leading space
+    if word in COLOURS:
+        return "colours"
+    if word in SHAPES:
+        return "shapes"
+    return "verdicts" if is_verdict(word) else "other"
+
+
+def _all_words() -> list[str]:
+    """Every word of the world, so that the vocabulary does not depend on what was sampled."""
+    return [
+        *VERDICTS,
+        *KIND_WORDS,
+        *(place.replace(" ", "") for place in PLACES),
+        *COLOURS,
+        *SHAPES,
+        "nothing",
+        *all_prompts(),
+    ]

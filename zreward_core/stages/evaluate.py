@@ -1,0 +1,213 @@
+"""evaluate: student, teacher, bases, test items -> metrics, plots (method, section 7)."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.evaluation.pictures import DimensionExample, Example, plot_examples
+from zreward_core.evaluation.plots import (
+    plot_curves,
+    plot_hpa,
+    plot_reliability,
+    plot_trace_length,
+)
+from zreward_core.evaluation.report import evaluate_predictions
+from zreward_core.images import ImageStore
+from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.scorer import RewardModel
+from zreward_core.models.teacher import judge_queries, query_seed
+from zreward_core.rubric import load_rubric
+from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import read_history, track
+from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
+from zreward_core.world.oracle import judge
+
+logger = logging.getLogger(__name__)
+OUTPUT = Path("data/evaluate")
+VALIDATE = Path("data/validate")
+IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+BASES = Path("data/base_vlm")
+TEACHER, STUDENT = Path("data/train_gdso/teacher"), Path("data/train_risd/student")
+
+
+class Config(StageConfig):
+    """Evaluation on the held-out test items."""
+
+    num_traces: int = Field(2, ge=1)
+    """Traces averaged by the models that reason."""
+    batch_size: int = Field(16, ge=1)
+    """Pictures judged side by side by the models that reason."""
+    oracle: bool = True
+    """Report the miniature's noiseless oracle as the ceiling; false for real pictures."""
+    num_examples: int = Field(4, ge=0)
+    """Example pictures shown with their distributions and traces."""
+    dtype: str = "float32"
+    """Torch dtype of the weights."""
+
+
+def run(config: Config) -> None:
+    """Write metrics.json, predictions.parquet and plots.
+
+    Raises:
+        UserError: there is no test item with a picture, or an input is missing.
+    """
+    items, pairs = read_table(VALIDATE / "items.parquet", ITEMS), _test_pairs()
+    items = items[(items["split"] == "test") & items["image_id"].notna()]
+    if items.empty or pairs.empty:
+        raise UserError(f"{VALIDATE}: no test items with pictures and pairs; annotate more prompts")
+    ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
+    images = ImageStore(*IMAGES)
+    predictions = {
+        "zero_shot": predict_at_once(config, BASES / "student", items, images),
+        "zero_shot_reasoning": predict_reasoning(config, BASES / "teacher", items, images),
+        "teacher": predict_reasoning(config, TEACHER, items, images),
+        "student": predict_at_once(config, STUDENT, items, images),
+    }
+    oracle = oracle_scores(items, images) if config.oracle else None
+    metrics = evaluate_predictions(
+        predictions, items, pairs, ratings=ratings, oracle=oracle, seed=config.seed
+    )
+    with whole_output(OUTPUT, config) as folder:
+        write_json(metrics, folder / "metrics.json")
+        table = pd.concat(
+            [frame.assign(model=name) for name, frame in predictions.items()], ignore_index=True
+        )
+        table.to_parquet(folder / "predictions.parquet", index=False)
+        plot(config, folder, metrics, items, predictions, images)
+
+
+def predict_at_once(
+    config: Config, folder: Path, items: pd.DataFrame, images: ImageStore
+) -> pd.DataFrame:
+    """Predictions of a student: one output position a dimension, nothing generated."""
+    model = RewardModel.from_pretrained(folder, pick_device(), config.dtype)
+    shown = items.drop_duplicates("item_id")
+    pixels = [images.pixels(i) for i in shown["image_id"]]
+    scores = model.score(list(shown["prompt"]), pixels)
+    means = scores.mean
+    rows = [
+        (item, name, scores.probs[b, d].tolist(), means[b, d].item(), 1.0, "")
+        for b, item in enumerate(shown["item_id"])
+        for d, name in enumerate(model.dimensions)
+    ]
+    return _predictions(rows, items)
+
+
+def predict_reasoning(
+    config: Config, folder: Path, items: pd.DataFrame, images: ImageStore
+) -> pd.DataFrame:
+    """Predictions of a teacher: distributions averaged over traces."""
+    backbone = load_backbone(folder, config.dtype)
+    backbone.network.to(pick_device())
+    names = backbone.rubric.names
+    shown = items.drop_duplicates("item_id")
+    levels = np.asarray(backbone.rubric.levels)
+    rows: list[tuple] = []
+    for start in track(range(0, len(shown), config.batch_size), f"evaluate {folder}"):
+        batch = shown.iloc[start : start + config.batch_size]
+        identifiers = list(batch["item_id"])
+        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
+        queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
+        seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
+        judged = judge_queries(
+            backbone, list(batch["prompt"]), pixels, queries, config.num_traces, seeds
+        )
+        for q, (b, d) in enumerate(queries):
+            probs = judged.probs[q].double().numpy()
+            tokens = judged.num_tokens[q].item()
+            rows.append(
+                (identifiers[b], names[d], probs.tolist(), probs @ levels, tokens, judged.traces[q])
+            )
+    return _predictions(rows, items)
+
+
+def oracle_scores(items: pd.DataFrame, images: ImageStore) -> pd.DataFrame:
+    """The miniature's noiseless judgement of each item, from pixels and prompt alone."""
+    shown = items.drop_duplicates("item_id")
+    judged = {
+        row.item_id: judge(images.pixels(row.image_id), row.prompt).scores
+        for row in track(shown.itertuples(), "evaluate oracle", len(shown))
+    }
+    scores = [judged[row.item_id][row.dimension] for row in items.itertuples()]
+    return items[["item_id", "dimension"]].assign(score=scores)
+
+
+def plot(
+    config: Config,
+    folder: Path,
+    metrics: dict,
+    items: pd.DataFrame,
+    predictions: dict[str, pd.DataFrame],
+    images: ImageStore,
+) -> None:
+    """Reliability, training curves, trace length, HPA by dimension, examples with traces."""
+    rubric = load_rubric()
+    aligned = {
+        name: items.merge(frame, on=["item_id", "dimension"])["mean"].to_numpy()
+        for name, frame in predictions.items()
+    }
+    scores = items["score"].to_numpy()
+    plot_reliability(aligned, scores, rubric.levels, folder / "reliability.png")
+    plot_hpa(metrics, rubric.names, folder / "hpa.png")
+    gdso = read_history(TEACHER.parent / "history.jsonl")
+    risd = read_history(STUDENT.parent / "history.jsonl")
+    if gdso:
+        shown = {
+            "reward/mean": "Reward (eq. 13)",
+            "loss/pointwise": "Pointwise loss (eq. 8)",
+            "loss/pairwise": "Pairwise loss (eq. 11)",
+            "policy/drift": "Log-probability drift (nats)",
+        }
+        plot_curves(gdso, shown, "GDSO: training of the teacher", folder / "train_gdso.png")
+        plot_trace_length(gdso, "trace/length", folder / "trace_length.png")
+    if risd:
+        shown = {"loss/total": "KL to the teacher (eq. 15)", "score/error": "Score error"}
+        plot_curves(risd, shown, "RISD: training of the student", folder / "train_risd.png")
+    if config.num_examples:
+        examples = pick_examples(config, items, predictions, images, rubric.names)
+        plot_examples(examples, rubric.levels, folder / "examples.png")
+
+
+def pick_examples(
+    config: Config,
+    items: pd.DataFrame,
+    predictions: dict[str, pd.DataFrame],
+    images: ImageStore,
+    dimensions: list[str],
+) -> list[Example]:
+    """A few test pictures with the annotators' and the models' distributions."""
+    shown = items.drop_duplicates("item_id")
+    count = min(config.num_examples, len(shown))
+    chosen = shown.iloc[np.random.default_rng(config.seed).permutation(len(shown))[:count]]
+    tables = {
+        name: predictions[name].set_index(["item_id", "dimension"])
+        for name in ("teacher", "student")
+    }
+    annotated = items.set_index(["item_id", "dimension"])
+    examples = []
+    for row in chosen.itertuples():
+        parts = {}
+        for name in dimensions:
+            key = (row.item_id, name)
+            if key in annotated.index:
+                probs = {m: np.asarray(t.loc[key, "probs"]) for m, t in tables.items()}
+                histogram = np.asarray(annotated.loc[key, "histogram"])
+                trace = str(tables["teacher"].loc[key, "trace"])
+                parts[name] = DimensionExample(histogram, probs, trace)
+        examples.append(Example(row.prompt, images.pixels(row.image_id), parts))
+    return examples
+
+
+def _test_pairs() -> pd.DataFrame:
+    pairs = read_table(VALIDATE / "pairs.parquet", PAIRS)
+    return pairs[pairs["split"] == "test"]
+
+
+def _predictions(rows: list[tuple], items: pd.DataFrame) -> pd.DataFrame:
+    columns = ["item_id", "dimension", "probs", "mean", "output_tokens", "trace"]
+    return items[["item_id", "dimension"]].merge(pd.DataFrame(rows, columns=columns))

@@ -1,0 +1,120 @@
+"""evaluate_gsb: both generators, held-out prompts -> blind pairs, judgements, GSB (equation 21)."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.diffusion.pipelines import load_pipeline
+from zreward_core.diffusion.sampling import sample
+from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
+from zreward_core.evaluation.pictures import BeforeAfter, plot_before_after
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.schemas import PROMPTS, prompt_id, read_table, write_json
+from zreward_core.world.oracle import judge_many
+from zreward_core.world.scenes import ASPECTS
+
+logger = logging.getLogger(__name__)
+OUTPUT = Path("data/evaluate_gsb")
+PROMPT_TABLE = Path("data/candidates/prompts.parquet")
+GENERATORS = {
+    "base": Path("data/base_generator/generator"),
+    "tuned": Path("data/finetune_generator/generator"),
+}
+NUM_SHOWN = 32
+"""Pairs on the contact sheet."""
+
+
+class Config(StageConfig):
+    """How the generators are compared."""
+
+    num_steps: int = Field(12, ge=1)
+    """Denoising steps of a sample."""
+    guidance_scale: float = Field(2.0, ge=0)
+    """Weight of classifier-free guidance; 0 is none."""
+    size: tuple[int, int] = (32, 32)
+    """(width, height) of the pictures in pixels."""
+    samples: int = Field(2, ge=1)
+    """Pairs for each prompt, each with a seed of its own."""
+
+
+def run(config: Config) -> None:
+    """Write gsb.json, judgements.parquet and contact_sheet.png.
+
+    Raises:
+        UserError: a generator is missing, or there are no prompts to compare on.
+    """
+    table = read_table(PROMPT_TABLE, PROMPTS)
+    table = table[table["purpose"] == "generator_eval"]
+    if table.empty:
+        raise UserError(f"{PROMPT_TABLE} has no prompt of purpose generator_eval: name some")
+    prompts = [prompt for prompt in table["prompt"] for _ in range(config.samples)]
+    pictures = {name: draw(config, path, prompts) for name, path in GENERATORS.items()}
+    pairs = blind_pairs([prompt_id(prompt) for prompt in prompts], config.seed)
+    shown = [prompts[index] for index in pairs["pair"]]
+    scores = {
+        side: look(
+            [pictures[name][index] for name, index in zip(pairs[side], pairs["pair"], strict=True)],
+            shown,
+        )
+        for side in ("left", "right")
+    }
+    choices = judge(scores["left"], scores["right"], ASPECTS)
+    verdicts = unblind(choices, pairs["left"].tolist())
+    result = aggregate_gsb(verdicts, pairs["prompt_id"].tolist(), config.seed)
+    with whole_output(OUTPUT, config) as folder:
+        write_json(result, folder / "gsb.json")
+        judgements(pairs, shown, scores, choices, verdicts).to_parquet(
+            folder / "judgements.parquet", index=False
+        )
+        rows = [
+            BeforeAfter(
+                prompts[index],
+                pictures["base"][index],
+                pictures["tuned"][index],
+                f"judged {verdict}",
+            )
+            for index, verdict in sorted(zip(pairs["pair"], verdicts["overall"], strict=True))
+        ]
+        plot_before_after(rows[:: config.samples][:NUM_SHOWN], folder / "contact_sheet.png", 4)
+    logger.info("GSB overall: %s", result["overall"])
+
+
+def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
+    """One picture [H, W, 3] uint8 for each prompt; seeds are the same for every generator."""
+    pictures = sample(
+        load_pipeline(path),
+        prompts,
+        range(config.seed, config.seed + len(prompts)),
+        num_steps=config.num_steps,
+        guidance_scale=config.guidance_scale,
+        size=config.size,
+    )
+    return list(pictures.permute(0, 2, 3, 1).numpy())
+
+
+def look(pictures: list[np.ndarray], prompts: list[str]) -> np.ndarray:
+    """Scores [N, D] of the oracle, which sees nothing but pixels and prompt."""
+    found = judge_many(pictures, prompts)
+    return np.array([[one.scores[aspect] for aspect in ASPECTS] for one in found])
+
+
+def judgements(
+    pairs: pd.DataFrame,
+    shown: list[str],
+    scores: dict[str, np.ndarray],
+    choices: pd.DataFrame,
+    verdicts: pd.DataFrame,
+) -> pd.DataFrame:
+    """One row for each pair, in the order of showing."""
+    table = pairs.assign(prompt=shown)
+    for name in choices.columns:
+        table[f"choice_{name}"] = choices[name].to_numpy()
+        table[f"verdict_{name}"] = verdicts[name].to_numpy()
+    for side, values in scores.items():
+        for index, aspect in enumerate(ASPECTS):
+            table[f"{side}_{aspect}"] = values[:, index]
+    return table

@@ -1,0 +1,97 @@
+"""label: teacher, unlabelled pool -> score distributions with traces (q_T of equation 15)."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.images import ImageStore
+from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.teacher import judge_queries, query_seed
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track
+from zreward_core.schemas import CANDIDATES, LABELS, read_table, write_table
+
+logger = logging.getLogger(__name__)
+OUTPUT = Path("data/label")
+TEACHER = Path("data/train_gdso/teacher")
+POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/images")
+
+
+class Config(StageConfig):
+    """Labelling of the unlabelled pool."""
+
+    num_traces: int = Field(2, ge=1)
+    """Traces whose distributions are averaged."""
+    max_items: int | None = None
+    """Label only the first pictures of the pool."""
+    batch_size: int = Field(16, ge=1)
+    """Pictures judged side by side, in all dimensions."""
+    shard_items: int = Field(512, ge=1)
+    """Pictures between checkpoints."""
+    temperature: float = 1.0
+    """Sampling temperature of the traces."""
+    dtype: str = "float32"
+    """Torch dtype of the weights."""
+
+
+def run(config: Config) -> None:
+    """Write labels.parquet: every dimension of every picture of the pool.
+
+    Raises:
+        UserError: the pool is empty, or an input is missing.
+    """
+    pool = read_table(POOL, CANDIDATES).iloc[: config.max_items]
+    if pool.empty:
+        raise UserError(f"{POOL} is empty: give candidates pictures or prompts for the pool")
+    backbone = load_backbone(TEACHER, config.dtype)
+    backbone.network.to(pick_device())
+    images = ImageStore(IMAGES)
+    checkpoint = Checkpoint("label", config, [TEACHER, POOL, IMAGES])
+    shards = []
+    starts = range(0, len(pool), config.shard_items)
+    for index, start in enumerate(track(starts, "label")):
+        saved = checkpoint.load(f"shard{index:05d}")
+        if saved is None:
+            shard = pool.iloc[start : start + config.shard_items]
+            saved = {"rows": label_items(backbone, config, shard, images)}
+            checkpoint.save(f"shard{index:05d}", saved)
+        shards.append(pd.DataFrame(saved["rows"]))
+    with whole_output(OUTPUT, config) as folder:
+        write_table(pd.concat(shards), folder / "labels.parquet", LABELS)
+    checkpoint.clear()
+
+
+def label_items(
+    backbone: Backbone, config: Config, items: pd.DataFrame, images: ImageStore
+) -> list[dict]:
+    """Rows of labels.parquet for some pictures."""
+    names = backbone.rubric.names
+    rows: list[dict] = []
+    for start in range(0, len(items), config.batch_size):
+        batch = items.iloc[start : start + config.batch_size]
+        identifiers, prompts = list(batch["item_id"]), list(batch["prompt"])
+        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
+        queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
+        seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
+        judged = judge_queries(
+            backbone, prompts, pixels, queries, config.num_traces, seeds, config.temperature
+        )
+        for q, (b, d) in enumerate(queries):
+            rows.append(
+                {
+                    "item_id": identifiers[b],
+                    "prompt": prompts[b],
+                    "image_id": batch["image_id"].iloc[b],
+                    "dimension": names[d],
+                    "probs": judged.probs[q].tolist(),
+                    "spread": judged.spread[q].item(),
+                    "mass": judged.mass[q].item(),
+                    "trace": judged.traces[q],
+                }
+            )
+    return rows

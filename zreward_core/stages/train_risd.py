@@ -1,0 +1,183 @@
+"""train_risd: labels, student base -> student (method, section 5)."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.images import ImageStore
+from zreward_core.losses.risd import risd_loss
+from zreward_core.models.backbones import Backbone, LoraSettings, load_backbone
+from zreward_core.models.score_decoder import expected_score
+from zreward_core.models.scorer import student_scores
+from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
+from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track, write_history
+from zreward_core.schemas import LABELS, read_table
+
+logger = logging.getLogger(__name__)
+OUTPUT = Path("data/train_risd")
+BASE = Path("data/base_vlm/student")
+LABELS_FILE = Path("data/label/labels.parquet")
+IMAGES = Path("data/candidates/images")
+
+
+class Config(StageConfig):
+    """Reasoning-Internalized Score Distillation of the student."""
+
+    steps: int = Field(1000, ge=0)
+    """Optimizer steps; 0 leaves the base as it is."""
+    batch_size: int = Field(64, ge=1)
+    """Pictures a step, each with all its labelled dimensions."""
+    micro_batch_size: int = Field(64, ge=1)
+    """Pictures a forward pass; gradients add up to those of the whole batch."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW; it warms up and falls along a cosine."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    lora: LoraSettings | None = None
+    """Train low-rank updates instead of all weights."""
+    dtype: str = "float32"
+    """Torch dtype of the weights."""
+    gradient_checkpointing: bool = False
+    """Trade compute for memory."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints."""
+
+
+@dataclass
+class Labelled:
+    """N labelled pictures: D dimensions, S levels."""
+
+    prompts: list[str]
+    """N prompts."""
+    images: list[torch.Tensor]
+    """N resized pictures."""
+    probs_NDS: torch.Tensor
+    """The teacher's distributions."""
+    mask_ND: torch.Tensor
+    """Which dimensions are labelled."""
+
+
+def run(config: Config) -> None:
+    """Write student/ and history.jsonl.
+
+    Raises:
+        UserError: there is no label, or an input is missing.
+    """
+    labels = read_table(LABELS_FILE, LABELS)
+    if labels.empty:
+        raise UserError(f"{LABELS_FILE} is empty: nothing to distil")
+    backbone = load_backbone(BASE, config.dtype)
+    checkpoint = Checkpoint("train_risd", config, [BASE, LABELS_FILE, IMAGES])
+    with whole_output(OUTPUT, config) as folder:
+        history: list[dict[str, float]] = []
+        if config.steps:
+            backbone.network.to(pick_device())
+            history = train(backbone, config, load_labelled(backbone, labels), checkpoint)
+        lineage = {
+            "stage": "train_risd",
+            "base": tree_hash(BASE),
+            "labels": tree_hash(LABELS_FILE),
+        }
+        backbone.save(folder / "student", lineage)
+        write_history(history, folder / "history.jsonl")
+    checkpoint.clear()
+
+
+def load_labelled(backbone: Backbone, labels: pd.DataFrame) -> Labelled:
+    """Pictures with their label distributions, in the order of the rubric's dimensions."""
+    names = backbone.rubric.names
+    first = labels.drop_duplicates("item_id").set_index("item_id")
+    position = {item: n for n, item in enumerate(first.index)}
+    probs = torch.zeros(len(first), len(names), len(backbone.levels))
+    mask = torch.zeros(len(first), len(names), dtype=torch.bool)
+    rows = torch.tensor([position[item] for item in labels["item_id"]])
+    columns = torch.tensor([names.index(name) for name in labels["dimension"]])
+    probs[rows, columns] = torch.tensor(np.stack(labels["probs"].tolist())).float()
+    mask[rows, columns] = True
+    store = ImageStore(IMAGES)
+    images = [backbone.pixels.prepare(store.pixels(i)) for i in first["image_id"]]
+    return Labelled(list(first["prompt"]), images, probs, mask)
+
+
+def train(
+    backbone: Backbone, config: Config, data: Labelled, checkpoint: Checkpoint
+) -> list[dict[str, float]]:
+    """Minimise equation 15 over the labelled pictures, epoch after epoch."""
+    backbone.train_mode(config.lora, config.gradient_checkpointing)
+    optimizer = torch.optim.AdamW(
+        backbone.trainable(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        config.learning_rate,
+        total_steps=max(config.steps, 2),
+        pct_start=0.05,
+        cycle_momentum=False,
+    )
+    history: list[dict[str, float]] = []
+    start = 0
+    if state := checkpoint.load("state"):
+        for parameter, value in zip(backbone.trainable(), state["weights"], strict=True):
+            parameter.data.copy_(value)
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        history, start = state["history"], state["step"]
+    for step in track(range(start, config.steps), "train_risd", config.steps, start):
+        chosen = epoch_batch(len(data.prompts), config.batch_size, config.seed, step)
+        metrics: dict[str, float] = {"step": step, "loss/total": 0.0, "score/error": 0.0}
+        num_items = float(data.mask_ND[chosen].sum())
+        for begin in range(0, len(chosen), config.micro_batch_size):
+            part = chosen[begin : begin + config.micro_batch_size]
+            loss, error = distil(backbone, data, part, num_items)
+            loss.backward()
+            metrics["loss/total"] += loss.item()
+            metrics["score/error"] += error
+        norm = torch.nn.utils.clip_grad_norm_(backbone.trainable(), config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 5 == 0:
+            history.append(metrics | {"grad_norm": float(norm)})
+        if (step + 1) % config.checkpoint_every == 0:
+            state = {
+                "step": step + 1,
+                "weights": backbone.snapshot(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "history": history,
+            }
+            checkpoint.save("state", state)
+    backbone.network.eval()
+    return history
+
+
+def epoch_batch(num_items: int, batch_size: int, seed: int, step: int) -> list[int]:
+    """Indices of a step's batch: every epoch is a new permutation, cut into batches."""
+    batch_size = min(batch_size, num_items)
+    batches = num_items // batch_size
+    order = np.random.default_rng([seed, step // batches]).permutation(num_items)
+    begin = step % batches * batch_size
+    return order[begin : begin + batch_size].tolist()
+
+
+def distil(
+    backbone: Backbone, data: Labelled, chosen: list[int], num_items: float
+) -> tuple[torch.Tensor, float]:
+    """Equation 15 on some pictures, and the summed error of the expected score over num_items."""
+    prompts, images = [data.prompts[i] for i in chosen], [data.images[i] for i in chosen]
+    log_probs_BDS, _ = student_scores(backbone, prompts, images)
+    target_BDS = data.probs_NDS[chosen].to(log_probs_BDS)
+    mask_BD = data.mask_ND[chosen].to(log_probs_BDS.device)
+    loss = risd_loss(target_BDS, log_probs_BDS, mask_BD, num_items)
+    gap = expected_score(log_probs_BDS.detach().exp() - target_BDS, backbone.levels)
+    return loss, ((gap.abs() * mask_BD).sum() / num_items).item()

@@ -1,0 +1,1 @@
+"""The miniature world: scenes, graded defects, the pixel oracle, simulated annotators."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, read_params
 
 STAGES = (
     "world",
@@ -120,7 +120,8 @@ def summary() -> None:
     tuning = read_json(Path("data/finetune_generator/metrics.json"))
     gsb = read_json(Path("data/evaluate_gsb/gsb.json"))
     console = Console()
-    console.print(summary_table(metrics, gsb, judge_claims(metrics, tuning, gsb)))
+    claims = judge_claims(metrics, tuning, gsb) if read_params().get("claims", True) else []
+    console.print(summary_table(metrics, gsb, claims))
     console.print("Where to look next, in", Path("data").resolve())
     for name, what in LOOK_NEXT.items():
         console.print(f"  {name:<44} {what}", highlight=False)

@@ -35,11 +35,11 @@ def decode(content: bytes, name: str = "image") -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{name}: {image.width} x {image.height} is too large; shrink it")
-            if image.has_transparency_data:
-                rgba = image.convert("RGBA")
-                image = Image.new("RGBA", rgba.size, "white")
-                image.alpha_composite(rgba)
-            return np.array(image.convert("RGB"))
+            if not image.has_transparency_data:
+                return np.array(image.convert("RGB"))
+            rgba = image.convert("RGBA")
+            white = Image.new("RGBA", rgba.size, "white")
+            return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} is not a readable image ({error}); replace or remove it") from None
 

@@ -7,9 +7,9 @@ from zreward_core.diffusion.flow import (
     reconstruction_loss,
     step_generator,
 )
-from zreward_core.diffusion.optimizers import WARMUP_STEPS, make_optimizers, trapezoid
 from zreward_core.diffusion.sampling import encode_prompts
 from zreward_core.diffusion.tiny import chat
+from zreward_core.runtime.optimizers import make_optimizers
 
 PROMPTS = ["a red circle at the top left", "two blue stars on the right"]
 
@@ -78,10 +78,3 @@ def test_a_step_has_its_own_randomness():
                        torch.rand(3, generator=step_generator(1, 2)))  # fmt: skip
     first, second = (torch.rand(3, generator=step_generator(1, step)) for step in (2, 3))
     assert not torch.equal(first, second)
-
-
-def test_the_rate_rises_holds_and_falls_to_zero():
-    assert trapezoid(0, 1000) == 1 / WARMUP_STEPS
-    assert trapezoid(200, 1000) == 1.0
-    assert trapezoid(650, 1000) == 0.5
-    assert trapezoid(1000, 1000) == 0.0

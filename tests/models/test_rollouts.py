@@ -24,9 +24,7 @@ def roll(
 
 
 @pytest.fixture(scope="module")
-def rollouts(
-    backbone: Backbone, prompts: list[str], images: list[torch.Tensor]
-) -> Rollouts:
+def rollouts(backbone: Backbone, prompts: list[str], images: list[torch.Tensor]) -> Rollouts:
     return roll(backbone, prompts, images, QUERIES, [11, 12, 13, 14, 15])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generator_root import finished_root, generator_config, root, world_config
+from tests.stages.generator_root import finished_root, generator_config, root, world_config
 from pydantic import ValidationError
 
 from zreward_core.config import UserError
@@ -48,13 +48,19 @@ def test_figures_stand_beside_chance_and_clean_renders(root):
 
 def test_pictures_are_drawn_to_the_wanted_share_of_clean_ones(root):
     table = read_table(Path("data/world/inspections.parquet"), INSPECTIONS)
-    weights = base_generator.draw_weights(table, 0.9)
+    weights = base_generator.draw_weights(table, {"realism": 0.9})
     defects = [{one["aspect"] for one in json.loads(text)} for text in table["defects"]]
     clean = torch.tensor([aspects.isdisjoint({"realism"}) for aspects in defects])
     before = clean.double().mean()
     after = weights[clean].sum() / weights.sum()
     assert after > before + 0.1
     assert weights.min() > 0
+
+
+@pytest.mark.parametrize("shares", [{"beauty": 0.5}, {"realism": 1.5}])
+def test_shares_that_mean_nothing_are_refused(root, shares):
+    with pytest.raises(UserError, match="clean_shares"):
+        base_generator.run(generator_config(flow={"clean_shares": shares}))
 
 
 def test_a_hub_model_is_pointed_to(root):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generator_root import candidates_config, finished_root, root, world_config
+from tests.stages.generator_root import candidates_config, finished_root, root, world_config
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, encode_png

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from generator_root import finished_root, root
+from tests.stages.generator_root import finished_root, root
 
 from zreward_core.config import UserError
 from zreward_core.stages import evaluate_gsb

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from generator_root import TUNING, finished_root, root
+from tests.stages.generator_root import TUNING, finished_root, root
 from safetensors.torch import load_file
 
 from zreward_core.config import UserError

@@ -248,7 +248,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     """
     folder = Path(folder)
     content = read_card(folder)
-    source, revision = content.get("hub_id") or str(folder), content.get("revision")
+    source, revision = content.get("hub_id") or str(folder), content.get("revision") or "main"
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             source, revision=revision, dtype=getattr(torch, dtype)

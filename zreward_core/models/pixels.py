@@ -29,7 +29,7 @@ class PixelPath:
         self.std = torch.tensor(processor.image_std).view(1, 3, 1, 1)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, revision: str | None = None) -> "PixelPath":
+    def from_pretrained(cls, folder: str | Path, revision: str = "main") -> "PixelPath":
         """Read preprocessor_config.json of a checkpoint."""
         return cls(Qwen2VLImageProcessorPil.from_pretrained(str(folder), revision=revision))
 

@@ -90,10 +90,10 @@ def build_tokenizer(texts: list[str]) -> Qwen3_5Tokenizer:
     words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
     spaced = [variant for word in words for variant in (word, f" {word}")]
     blank.train_from_iterator(spaced, trainer)
-    learned = json.loads(blank.to_str())["model"]
+    learned: dict[str, Any] = json.loads(blank.to_str())["model"]
     return Qwen3_5Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[misc]
         pad_token=PAD,
         unk_token=PAD,
         eos_token=TURN_END,

@@ -24,18 +24,13 @@ from zreward_core.diffusion.flow import (
     reconstruction_loss,
     step_generator,
 )
-from zreward_core.diffusion.optimizers import (
-    fast_precision,
-    make_optimizers,
-    set_rate,
-    trapezoid,
-)
 from zreward_core.diffusion.pipelines import Pipeline, load_pipeline, write_pointer
 from zreward_core.diffusion.sampling import sample
 from zreward_core.diffusion.sheet import picture_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rate, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.schemas import read_table, write_json
@@ -77,8 +72,11 @@ class FlowPretraining(Settings):
     """Highest learning rate."""
     prompt_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of pictures trained with the empty prompt, for classifier-free guidance."""
-    clean_share: float = Field(default=0.75, gt=0, lt=1)
-    """Share of pictures without a defect, for each aspect by itself, that batches are drawn to."""
+    clean_shares: dict[str, float] = Field(
+        default={"alignment": 0.75, "realism": 0.5, "aesthetics": 0.45, "plausibility": 0.5}
+    )
+    """Share of pictures without a defect of an aspect that batches are drawn to; an aspect that is
+    not named keeps the share it has in the world."""
     noise_mean: float = 0.0
     """Mean of the logit of the noise levels trained on."""
 
@@ -90,7 +88,7 @@ class Check(Settings):
     """Held-out prompts, one sample each."""
     num_steps: int = Field(default=12, ge=1)
     """Denoising steps."""
-    guidance_scale: float = Field(default=2.0, ge=0)
+    guidance_scale: float = Field(default=1.0, ge=0)
     """Weight of classifier-free guidance."""
 
 
@@ -146,7 +144,7 @@ def run(config: Config) -> None:
             " base_generator in params.yaml"
         )
     pixels = load_pixels(table, config.size)
-    weights = draw_weights(table, config.flow.clean_share)
+    weights = draw_weights(table, config.flow.clean_shares)
     prompts = table["prompt"].tolist()
     pipe = build_pipeline(config.tiny, build_tokenizer(prompts), config.seed)
     history = train_vae(config, checkpoint, pipe, pixels, weights)
@@ -171,18 +169,26 @@ def load_pixels(table: pd.DataFrame, size: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def draw_weights(table: pd.DataFrame, clean_share: float) -> Tensor:
-    """How often each picture [N] is drawn, so that each aspect is clean in a given share.
+def draw_weights(table: pd.DataFrame, clean_shares: dict[str, float]) -> Tensor:
+    """How often each picture [N] is drawn, so that aspects are clean in given shares.
 
     Aspects have defects independently of each other, so the weights multiply.
+
+    Raises:
+        UserError: a name is no aspect of the world, or a share is not between 0 and 1.
     """
+    if set(clean_shares) - set(ASPECTS) or not all(0 < s < 1 for s in clean_shares.values()):
+        raise UserError(
+            "params.yaml: 'base_generator.flow.clean_shares' must give numbers between 0 and 1 to"
+            f" some of {list(ASPECTS)}"
+        )
     weights = torch.ones(len(table), dtype=torch.float64)
     defects = [{defect["aspect"] for defect in json.loads(text)} for text in table["defects"]]
-    for aspect in ASPECTS:
+    for aspect, wanted in clean_shares.items():
         clean = torch.tensor([aspect not in found for found in defects])
         share = clean.double().mean().item()
         if 0 < share < 1:
-            weights *= torch.where(clean, clean_share / share, (1 - clean_share) / (1 - share))
+            weights *= torch.where(clean, wanted / share, (1 - wanted) / (1 - share))
     return weights
 
 

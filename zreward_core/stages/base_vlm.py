@@ -7,6 +7,7 @@ generic notion of quality that is not the rubric.
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,9 +229,11 @@ def make_sequence(
     chat = backbone.chat
     prefix = backbone.prefix(example.prompt, example.image)
     if rng.random() < settings.at_once_share:
-        return _at_once(backbone, prefix, example, aspects)
+        lines, wanted = _at_once(backbone, example, aspects)
+        return prefix + lines, wanted
     order = rng.permutation(len(aspects) + 1)[: settings.turns]
-    tokens, targets = list(prefix), []
+    tokens: list[int] = list(prefix)
+    targets: list[int] = []
     for turn, dimension in enumerate(order.tolist()):
         if dimension == len(aspects):
             asked, wanted = _asked(chat.ask(DESCRIBE), chat.trace(example.caption), [], None)
@@ -306,71 +309,69 @@ def measure(
         share of colours, shapes and verdict words predicted right, and the mean absolute error
         of the generic score (0 to 1) after a thorough trace, after a glance, and at once.
     """
-    hits: dict[str, list[bool]] = {"colours": [], "shapes": [], "verdicts": []}
-    errors: dict[str, list[float]] = {"thorough": [], "glance": [], "at_once": []}
-    rng = np.random.default_rng(0)
-    words = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
-    kinds = {i: _word_kind(word) for i, word in enumerate(words)}
-    fractions = torch.linspace(0, 1, len(backbone.levels))
+    tokens = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
+    kinds = [_word_kind(token) for token in tokens]
+    found: dict[str, list[float]] = {}
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        jobs = [("caption", -1, "")] + [
-            (care, d, care) for d in range(len(aspects)) for care in (CARE[0], CARE[2])
-        ]
-        for name, d, care in [*jobs, ("at_once", -1, "")]:
-            sequences = []
+        prefixes = [backbone.prefix(example.prompt, example.image) for example in batch]
+        for name, answers in _exams(backbone, batch, aspects):
+            rows = [(prefix + a, w) for prefix, (a, w) in zip(prefixes, answers, strict=True)]
+            _mark(backbone, name, rows, [example.image for example in batch], kinds, found)
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+
+
+def _exams(
+    backbone: Backbone, batch: list[Example], aspects: list[str]
+) -> Iterator[tuple[str, list[tuple[list[int], list[int]]]]]:
+    """Name of an exam, and for each example the tokens after its prefix with their targets."""
+    chat = backbone.chat
+    describe = chat.ask(DESCRIBE)
+    yield "caption", [_asked(describe, chat.trace(e.caption), [], None) for e in batch]
+    yield "at_once", [_at_once(backbone, e, aspects) for e in batch]
+    rng = np.random.default_rng(0)
+    for care in (CARE[0], CARE[2]):
+        for question, aspect in zip(chat.questions, aspects, strict=True):
+            answers = []
             for example in batch:
-                prefix = backbone.prefix(example.prompt, example.image)
-                if name == "caption":
-                    trace = backbone.chat.trace(example.caption)
-                    ask = backbone.chat.ask(DESCRIBE)
-                    asked, wanted = _asked(ask, trace, [], None)
-                    sequences.append((prefix + asked, wanted))
-                elif name == "at_once":
-                    sequences.append(_at_once(backbone, prefix, example, aspects))
-                else:
-                    text = trace_text(aspects[d], example.inspection, care, rng)
-                    label = generic_label(backbone, aspects[d], example.inspection)
-                    trace, closing = backbone.chat.trace(text), backbone.chat.closing[1:]
-                    question = backbone.chat.questions[d]
-                    asked, wanted = _asked(question, trace, closing, label)
-                    sequences.append((prefix + asked, wanted))
-            _tally(backbone, sequences, batch, name, kinds, fractions, hits, errors)
-    metrics = {name: float(np.mean(found)) for name, found in hits.items()}
-    return metrics | {f"score_error_{name}": float(np.mean(e)) for name, e in errors.items()}
+                trace = chat.trace(trace_text(aspect, example.inspection, care, rng))
+                label = generic_label(backbone, aspect, example.inspection)
+                answers.append(_asked(question, trace, chat.closing[1:], label))
+            yield care, answers
+
+
+def _mark(
+    backbone: Backbone,
+    name: str,
+    rows: list[tuple[list[int], list[int]]],
+    images: list[torch.Tensor],
+    kinds: list[str],
+    found: dict[str, list[float]],
+) -> None:
+    """Compare the predictions at the targets of an exam with the truth."""
+    num_last = max(len(targets) for _, targets in rows)
+    logits = backbone.logits([tokens for tokens, _ in rows], images, range(len(rows)), num_last)
+    fractions = torch.linspace(0, 1, len(backbone.levels))
+    for n, (_, targets) in enumerate(rows):
+        for k, target in enumerate(targets, num_last - len(targets)):
+            if target in backbone.chat.label_ids:
+                probs = torch.softmax(logits[n, k, backbone.label_ids], -1)
+                truth = fractions[backbone.chat.label_ids.index(target)]
+                error = abs(float(probs @ fractions - truth))
+                found.setdefault(f"score_error_{name}", []).append(error)
+            elif target != IGNORED and kinds[target] != "other":
+                hit = float(logits[n, k].argmax() == target)
+                found.setdefault(kinds[target], []).append(hit)
 
 
 def _at_once(
-    backbone: Backbone, prefix: list[int], example: Example, aspects: list[str]
+    backbone: Backbone, example: Example, aspects: list[str]
 ) -> tuple[list[int], list[int]]:
+    """The student's lines, with the generic label as the target of each score position."""
     targets = [IGNORED] * len(backbone.chat.lines)
     for offset, aspect in zip(backbone.chat.score_offsets, aspects, strict=True):
         targets[offset] = generic_label(backbone, aspect, example.inspection)
-    return prefix + backbone.chat.lines, targets
-
-
-def _tally(
-    backbone: Backbone,
-    sequences: list[tuple[list[int], list[int]]],
-    batch: list[Example],
-    name: str,
-    kinds: dict[int, str],
-    fractions: torch.Tensor,
-    hits: dict[str, list[bool]],
-    errors: dict[str, list[float]],
-) -> None:
-    num_last = max(len(targets) for _, targets in sequences)
-    rows = [tokens for tokens, _ in sequences]
-    images = [example.image for example in batch]
-    logits = backbone.logits(rows, images, range(len(rows)), num_last)
-    for n, (_, targets) in enumerate(sequences):
-        for k, target in enumerate(targets, num_last - len(targets)):
-            if target in backbone.chat.label_ids and name != "caption":
-                probs = torch.softmax(logits[n, k, backbone.label_ids], -1)
-                truth = fractions[backbone.chat.label_ids.index(target)]
-                errors[name].append(abs(float(probs @ fractions - truth)))
-            elif target != IGNORED and kinds[target] in hits:
-                hits[kinds[target]].append(bool(logits[n, k].argmax() == target))
+    return backbone.chat.lines, targets
 
 
 def _word_kind(token: str) -> str:

@@ -12,6 +12,7 @@ from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.diffusion.pipelines import load_pipeline
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
+from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
 from zreward_core.schemas import (
@@ -227,7 +228,7 @@ def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str,
         ]
         if not jobs:
             continue
-        pipe = load_pipeline(setting.path)
+        pipe = load_pipeline(setting.path).to(pick_device())
         starts = range(0, len(jobs), SAMPLED_TOGETHER)
         for start in track(starts, f"{setting.steps} steps, guidance {setting.guidance:g}"):
             part = jobs[start : start + SAMPLED_TOGETHER]

@@ -17,7 +17,7 @@ from zreward_core.evaluation.plots import (
 )
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
-from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.backbones import load_backbone
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.rubric import load_rubric

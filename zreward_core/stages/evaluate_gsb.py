@@ -12,6 +12,7 @@ from zreward_core.diffusion.pipelines import load_pipeline
 from zreward_core.diffusion.sampling import sample
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
 from zreward_core.evaluation.pictures import BeforeAfter, plot_before_after
+from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import PROMPTS, prompt_id, read_table, write_json
 from zreward_core.world.oracle import judge_many
@@ -86,7 +87,7 @@ def run(config: Config) -> None:
 def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
     """One picture [H, W, 3] uint8 for each prompt; seeds are the same for every generator."""
     pictures = sample(
-        load_pipeline(path),
+        load_pipeline(path).to(pick_device()),
         prompts,
         range(config.seed, config.seed + len(prompts)),
         num_steps=config.num_steps,

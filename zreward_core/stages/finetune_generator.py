@@ -39,6 +39,7 @@ from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_dist
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import TeacherJudge
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
+from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.schemas import PROMPTS, read_table, write_json
@@ -131,7 +132,7 @@ def run(config: Config) -> None:
     train, watched, held_out = divide_prompts(config)
     inputs = [PROMPT_TABLE, BASE, STUDENT, *([TEACHER] if config.panel else [])]
     checkpoint = Checkpoint("finetune_generator", config, [p for p in inputs if p.exists()])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device()
     reward = RewardModel.from_pretrained(STUDENT, device, config.dtype)
     judges = load_judges(config, reward, device)
     pipe = load_pipeline(BASE, getattr(torch, config.dtype)).to(device)
@@ -178,7 +179,7 @@ def divide_prompts(config: Config) -> tuple[list[str], list[str], list[str]]:
     return train, watched, held_out
 
 
-def load_judges(config: Config, reward: RewardModel, device: str) -> dict[str, Scorer]:
+def load_judges(config: Config, reward: RewardModel, device: torch.device) -> dict[str, Scorer]:
     """The trained-on reward, and the panel."""
 
     def student(prompts: list[str], pictures: Tensor) -> np.ndarray:

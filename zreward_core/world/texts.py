@@ -14,8 +14,8 @@ CARE = ("glance", "partial", "thorough")
 """How closely somebody looks before scoring."""
 GLANCE = "a quick look"
 KIND_WORDS = ("noise", "blur", "washed", "cast")
-VERDICTS = ("fine", "recolored", "swapped", "missing", "extra", "whole", "broken", "melted")
-VERDICTS += SEVERITIES
+_FINDINGS = ("fine", "recolored", "swapped", "missing", "extra", "whole", "broken", "melted")
+VERDICTS = (*_FINDINGS, *SEVERITIES)
 """Words of an inspection that judge."""
 
 
@@ -73,8 +73,6 @@ def generic_score(aspect: str, found: Any) -> float:
 def is_verdict(word: str) -> bool:
     """Whether a word of a trace is a judgement (and no place, colour or shape)."""
     return word in VERDICTS
-
-
 
 
 def _one_word_places(text: str) -> str:

@@ -1,0 +1,117 @@
+"""The on-policy step: log-probabilities, gradients that add up, the reference policy."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.conftest import PROMPT, SIZES
+from zreward_core.models.backbones import Backbone
+from zreward_core.models.tiny import build_backbone
+from zreward_core.rubric import Dimension, Rubric
+from zreward_core.stages.train_gdso import (
+    Batch,
+    Config,
+    gdso_loss,
+    rewards_of,
+    roll_out,
+    trace_log_probs,
+)
+
+CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    names = ["alignment", "realism"]
+    dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in names]
+    rubric = Rubric(name="r", levels=[1, 2, 3], labels=["1", "2", "3"], dimensions=dimensions)
+    built = build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed=5)
+    built.train_mode(lora=None)
+    return built
+
+
+@pytest.fixture(scope="module")
+def batch(backbone: Backbone) -> Batch:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(4)]
+    scores = torch.tensor([[3.0, 1.0], [2.0, 1.5]])
+    target = torch.stack(
+        [
+            torch.tensor(backbone.rubric.histogram([score]), dtype=torch.float32)
+            for score in scores.flatten().tolist()
+        ]
+    )
+    return Batch(
+        prompts=["a red circle"] * 2 + ["at the top left"] * 2,
+        images=[backbone.pixels.prepare(picture) for picture in pictures],
+        dimensions=[0, 0, 1, 1],
+        scores_P2=scores,
+        target_P2S=target.unflatten(0, (2, 2)),
+    )
+
+
+@pytest.fixture(scope="module")
+def rollouts(backbone: Backbone, batch: Batch):
+    return roll_out(backbone, CONFIG, batch, np.random.default_rng(3))
+
+
+def test_scores_of_the_training_forward_are_those_of_the_rollout(
+    backbone: Backbone, batch: Batch, rollouts
+) -> None:
+    with torch.no_grad():
+        log_probs, mask, scores = trace_log_probs(
+            backbone, CONFIG, batch, rollouts.tokens, range(4)
+        )
+    assert torch.allclose(scores, rollouts.log_probs, atol=1e-4)
+    assert mask.sum().item() == sum(len(trace) for trace in rollouts.tokens)
+    assert (log_probs[mask] < 0).all() and torch.isfinite(log_probs[mask]).all()
+
+
+def test_log_probs_are_those_of_sampling_one_token_at_a_time(
+    backbone: Backbone, batch: Batch, rollouts
+) -> None:
+    trace = rollouts.tokens[0]
+    with torch.no_grad():
+        log_probs, _, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        row = backbone.prefix(batch.prompts[0], batch.images[0]) + backbone.chat.questions[0]
+        for t, token in enumerate(trace):
+            logits = backbone.logits([row], batch.images[:1], [0], 1)[0, 0]
+            logits[backbone.chat.forbidden] = -torch.inf
+            expected = torch.log_softmax(logits, -1)[token]
+            assert log_probs[0, t].item() == pytest.approx(expected.item(), abs=1e-4)
+            row = [*row, token]
+
+
+def gradients(backbone: Backbone, config: Config, batch: Batch, rollouts, parts) -> list:
+    _, advantages, _ = rewards_of(backbone, config, batch, rollouts)
+    reference = [value * 0.9 for value in backbone.snapshot()]
+    for part in parts:
+        loss, _ = gdso_loss(backbone, config, batch, rollouts, advantages, reference, part)
+        loss.backward()
+    found = [p.grad.clone() for p in backbone.trainable() if p.grad is not None]
+    backbone.network.zero_grad()
+    return found
+
+
+def test_gradients_of_micro_batches_add_up_to_the_whole(
+    backbone: Backbone, batch: Batch, rollouts
+) -> None:
+    whole = gradients(backbone, CONFIG, batch, rollouts, [range(2)])
+    parts = gradients(backbone, CONFIG, batch, rollouts, [range(1), range(1, 2)])
+    assert len(whole) == len(parts) > 10
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_reference_weights_are_used_and_put_back(
+    backbone: Backbone, batch: Batch, rollouts
+) -> None:
+    before = backbone.snapshot()
+    with torch.no_grad():
+        own, mask, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        with backbone.using([value * 0.5 for value in before]):
+            other, _, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        again, _, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+    assert not torch.allclose(own[mask], other[mask], atol=1e-3)
+    assert torch.equal(own, again)
+    assert all(torch.equal(a, b) for a, b in zip(before, backbone.snapshot(), strict=True))

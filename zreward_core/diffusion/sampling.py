@@ -5,6 +5,7 @@ own, so a sample does not depend on what else is in its batch.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,7 @@ def sample(
     guidance_scale: float,
     size: tuple[int, int],
     batch_size: int = 64,
+    precision: AbstractContextManager | None = None,
 ) -> Tensor:
     """Sample one picture for each prompt and seed through ``pipe()`` itself.
 
@@ -90,6 +92,7 @@ def sample(
         guidance_scale: weight of classifier-free guidance; 0 is none.
         size: (width, height) in pixels.
         batch_size: pictures at a time.
+        precision: context of the denoising steps, e.g. ``torch.autocast``; the VAE is outside.
 
     Returns:
         [B, 3, H, W] uint8.
@@ -98,17 +101,19 @@ def sample(
     pictures = [torch.empty(0, 3, height, width, dtype=torch.uint8)]
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        output = pipe(
-            prompt=list(prompts[chosen]),
-            width=width,
-            height=height,
-            latents=initial_latents(pipe, seeds[chosen], size),
-            num_inference_steps=num_steps,
-            guidance_scale=guidance_scale,
-            max_sequence_length=max_prompt_tokens(pipe),
-            output_type="pt",
-        )
-        pictures.append((output.images.float() * 255).round().to("cpu", torch.uint8))
+        with precision or nullcontext():
+            latents = pipe(
+                prompt=list(prompts[chosen]),
+                width=width,
+                height=height,
+                latents=initial_latents(pipe, seeds[chosen], size),
+                num_inference_steps=num_steps,
+                guidance_scale=guidance_scale,
+                max_sequence_length=max_prompt_tokens(pipe),
+                output_type="latent",
+            ).images
+        pixels = decode_latents(pipe, latents)
+        pictures.append((pixels * 255).round().to("cpu", torch.uint8))
     return torch.cat(pictures)
 
 

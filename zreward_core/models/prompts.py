@@ -76,6 +76,7 @@ class ChatFormat:
         if close is None or close == tokenizer.unk_token_id:
             raise UserError(f"the tokenizer has no token {settings.think_close!r}")
         self.close_id: int = close
+        self.plain_question = self._ids(opening)
         self.next_turn = self._ids(self._between_turns())
         self.closing = [self.close_id, *self._ids(settings.score)]
         self.label_ids = self._label_ids(settings.think_close + settings.score, rubric)
@@ -89,6 +90,13 @@ class ChatFormat:
         text = self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
         plain = [i for i in text["input_ids"] if i != self.image_token_id]
         return self.head[:at] + image + self.head[at + 1 :] + plain
+
+    def picture(self, num_image_tokens: int) -> list[int]:
+        """A user's turn that opens with a picture, without a system text."""
+        at = self.head.index(self.image_token_id)
+        opened = max(i for i in range(at) if self.head[i] == self.head[0])
+        image = [self.image_token_id] * num_image_tokens
+        return self.head[opened:at] + image + self.head[at + 1 :]
 
     def ask(self, question: str) -> list[int]:
         """The rest of the user's turn and the opening of the answer, up to the trace."""

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import torch
+from pydantic import model_validator
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -69,6 +70,14 @@ class TinySizes(Settings):
     """A picture with fewer pixels is enlarged."""
     max_pixels: int = 1280
     """A picture with more pixels is made smaller."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "TinySizes":
+        if self.hidden_size % (8 * self.num_heads):
+            raise ValueError("hidden_size must be a multiple of 8 x num_heads (rotary positions)")
+        if self.vision_hidden_size % (4 * self.vision_heads):
+            raise ValueError("vision_hidden_size must be a multiple of 4 x vision_heads")
+        return self
 
 
 def build_tokenizer(texts: list[str]) -> Qwen3_5Tokenizer:

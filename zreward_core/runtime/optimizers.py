@@ -8,15 +8,19 @@ HOLD_SHARE = 0.3
 """Share of the steps at the full rate before it falls in a line to zero."""
 
 
+ADAMW_SHARE = 0.5
+"""Learning rate of AdamW as a share of Muon's."""
+
+
 def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of transformer layers, AdamW for everything else.
+    """Muon for the matrices of transformer layers, AdamW at half the rate for everything else.
 
     Muon (Jordan et al., 2024) makes better use of each of the few steps a small budget has.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        in_layer = "layers." in name or "refiner." in name
+        in_layer = any(part in name for part in ("layers.", "refiner.", "blocks."))
         hidden = in_layer and parameter.ndim == 2 and "modulation" not in name
         (matrices if hidden else others).append(parameter)
     return [
@@ -31,10 +35,12 @@ def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.
     ]
 
 
-def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of all parameter groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+def set_rates(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
+    """Set the learning rates of what ``make_optimizers`` made."""
+    for optimizer in optimizers:
+        factor = 1.0 if isinstance(optimizer, torch.optim.Muon) else ADAMW_SHARE
+        for group in optimizer.param_groups:
+            group["lr"] = factor * learning_rate
 
 
 def trapezoid(step: int, num_steps: int) -> float:

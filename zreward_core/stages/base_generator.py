@@ -30,7 +30,7 @@ from zreward_core.diffusion.sheet import picture_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rate, trapezoid
+from zreward_core.runtime.optimizers import fast_precision, make_optimizers, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.schemas import read_table, write_json
@@ -210,7 +210,7 @@ def train_vae(
         crop = min(settings.crop, config.size)
         top, left = torch.randint(config.size - crop + 1, (2,), generator=generator).tolist()
         batch = pixels[chosen, :, top : top + crop, left : left + crop]
-        set_rate(optimizer, settings.learning_rate * trapezoid(step, settings.steps))
+        _set_rate([optimizer], settings.learning_rate * trapezoid(step, settings.steps))
         loss = reconstruction_loss(pipe.vae, batch, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(pipe.vae.parameters(), HIGHEST_NORM)
@@ -264,8 +264,7 @@ def train_flow(
         rows = torch.where(dropped, len(prompts), chosen)
         noise = torch.randn(latents[chosen].shape, generator=generator)
         sigmas = draw_sigmas(len(chosen), settings.noise_mean, generator)
-        for optimizer in optimizers:
-            set_rate(optimizer, settings.learning_rate * trapezoid(step, settings.steps))
+        _set_rate(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
         with fast_precision():
             captions = encode_captions(
                 pipe.text_encoder, {name: values[rows] for name, values in tokens.items()}
@@ -325,6 +324,12 @@ def oracle_figures(pictures: list[np.ndarray], prompts: list[str]) -> dict[str, 
         for aspect in ASPECTS
     }
     return shares | scores
+
+
+def _set_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
 
 
 def _resume(checkpoint: Checkpoint, name: str, parts: dict) -> tuple[int, list[dict[str, float]]]:

@@ -25,7 +25,7 @@ from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rate, trapezoid
+from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rates, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.schemas import read_table, write_json
@@ -36,7 +36,7 @@ from zreward_core.world.texts import (
     GLANCE,
     KIND_WORDS,
     VERDICTS,
-    caption_text,
+    description,
     generic_score,
     is_verdict,
     trace_text,
@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 OUTPUT = Path("data/base_vlm")
 WORLD = Path("data/world")
 ROLES = ("teacher", "student")
-DESCRIBE = "describe"
 IGNORED = -100
 
 
@@ -55,17 +54,23 @@ class Pretraining(Settings):
 
     steps: int
     """Optimizer steps."""
-    habit_share: float = 0.25
+    look_share: float = 0.4
+    """Share of the steps, at the start, in which pictures are only described."""
+    habit_share: float = 0.15
     """Share of the steps, at the end, in which inspections are of uneven care."""
     batch_size: int = 64
     """Sequences a step."""
     micro_batches: int = 2
     """Forward passes a step, by length of the sequences: saves padding."""
-    learning_rate: float = 1.5e-3
-    """Peak learning rate; it warms up and falls along a cosine."""
-    turns: int = 3
-    """Questions about a picture in one sequence: a description, or an inspection with a score."""
-    at_once_share: float = 0.2
+    learning_rate: float = 3e-3
+    """Peak learning rate of Muon."""
+    turns: int = 2
+    """Dimensions of a picture that are inspected and scored in one sequence."""
+    weights: dict[str, float] = {"alignment": 3.0}
+    """How often an aspect is inspected beside the others, which count 1."""
+    describe_share: float = 0.2
+    """Share of sequences that describe, after the start."""
+    at_once_share: float = 0.1
     """Share of sequences that score every dimension at once instead."""
     care: dict[str, float] = {"glance": 0.4, "partial": 0.35, "thorough": 0.25}
     """How often people look how closely, in the habit phase."""
@@ -115,7 +120,6 @@ class Example:
 
     prompt: str
     image: torch.Tensor
-    caption: str
     inspection: dict[str, Any]
 
 
@@ -144,7 +148,7 @@ def run(config: Config) -> None:
             table = read_table(WORLD / "inspections.parquet", INSPECTIONS)
             if table.empty:
                 raise UserError("params.yaml: world.size is 0, so base_vlm needs hub_id, not tiny")
-            texts = [*table["caption"], *table["prompt"], DESCRIBE, GLANCE, *_all_words()]
+            texts = [GLANCE, *_all_words()]
             seed = config.seed * 10 + ROLES.index(role)
             backbone = build_backbone(base.tiny, texts, rubric, config.prompt, seed)
             logger.info("%s: %.2f M parameters", role, backbone.num_parameters / 1e6)
@@ -167,7 +171,7 @@ def load_examples(backbone: Backbone, table: pd.DataFrame) -> tuple[list[Example
     for row in table.itertuples():
         image = backbone.pixels.prepare(images.pixels(row.image_id))
         inspection = json.loads(row.inspection)
-        example = Example(row.prompt, image, caption_text(row.caption), inspection)
+        example = Example(row.prompt, image, inspection)
         groups[int(row.held_out)].append(example)
     return groups
 
@@ -193,14 +197,14 @@ def pretrain(
         history, start = state["history"], state["step"]
     for step in track(range(start, settings.steps), f"{role} base", settings.steps, start):
         rng = np.random.default_rng([seed, step])
-        habits = step >= settings.steps * (1 - settings.habit_share)
+        progress = step / settings.steps
         chosen = [examples[i] for i in rng.integers(len(examples), size=settings.batch_size)]
-        sequences = [make_sequence(backbone, e, settings, aspects, habits, rng) for e in chosen]
+        sequences = [make_sequence(backbone, e, settings, aspects, progress, rng) for e in chosen]
         images = [example.image for example in chosen]
         loss = backward_by_length(backbone, sequences, images, settings.micro_batches)
         torch.nn.utils.clip_grad_norm_(backbone.trainable(), 1.0)
+        set_rates(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
         for optimizer in optimizers:
-            set_rate(optimizer, settings.learning_rate * trapezoid(step, settings.steps))
             optimizer.step()
             optimizer.zero_grad()
         if step % 10 == 0:
@@ -222,34 +226,48 @@ def make_sequence(
     example: Example,
     settings: Pretraining,
     aspects: list[str],
-    habits: bool,
+    progress: float,
     rng: np.random.Generator,
 ) -> tuple[list[int], list[int]]:
-    """Tokens to read, and the targets of the last of them (IGNORED where there is none)."""
+    """Tokens to read, and the targets of the last of them (IGNORED where there is none).
+
+    Args:
+        progress: share of the steps that are done.
+    """
     chat = backbone.chat
+    kind = rng.random()
+    if progress < settings.look_share or kind < settings.describe_share:
+        return describe(backbone, example)
     prefix = backbone.prefix(example.prompt, example.image)
-    if rng.random() < settings.at_once_share:
+    if kind < settings.describe_share + settings.at_once_share:
         lines, wanted = _at_once(backbone, example, aspects)
         return prefix + lines, wanted
-    order = rng.permutation(len(aspects) + 1)[: settings.turns]
     tokens: list[int] = list(prefix)
     targets: list[int] = []
+    weights = np.array([settings.weights.get(aspect, 1.0) for aspect in aspects])
+    turns = min(settings.turns, len(aspects))
+    order = rng.choice(len(aspects), size=turns, replace=False, p=weights / weights.sum())
     for turn, dimension in enumerate(order.tolist()):
-        if dimension == len(aspects):
-            asked, wanted = _asked(chat.ask(DESCRIBE), chat.trace(example.caption), [], None)
-        else:
-            care = "thorough"
-            if habits:
-                care = str(rng.choice(list(settings.care), p=list(settings.care.values())))
-            text = trace_text(aspects[dimension], example.inspection, care, rng)
-            label = generic_label(backbone, aspects[dimension], example.inspection)
-            asked, wanted = _asked(
-                chat.questions[dimension], chat.trace(text), chat.closing[1:], label
-            )
+        care = "thorough"
+        if progress >= 1 - settings.habit_share:
+            care = str(rng.choice(list(settings.care), p=list(settings.care.values())))
+        trace = chat.trace(trace_text(aspects[dimension], example.inspection, care, rng))
+        label = generic_label(backbone, aspects[dimension], example.inspection)
+        asked, wanted = _asked(chat.questions[dimension], trace, chat.closing[1:], label)
         if turn:
             tokens, targets = tokens + chat.next_turn, targets + [IGNORED] * len(chat.next_turn)
         tokens, targets = tokens + asked, targets + wanted
     return tokens, targets
+
+
+def describe(backbone: Backbone, example: Example) -> tuple[list[int], list[int]]:
+    """A picture without its prompt, so that nothing can be guessed from it, and what it shows."""
+    chat = backbone.chat
+    num_tokens = backbone.pixels.num_tokens(example.image.shape[-2], example.image.shape[-1])
+    asked, wanted = _asked(
+        chat.plain_question, chat.trace(description(example.inspection)), [], None
+    )
+    return chat.picture(num_tokens) + asked, wanted
 
 
 def generic_label(backbone: Backbone, aspect: str, inspection: dict[str, Any]) -> int:
@@ -306,17 +324,16 @@ def measure(
     """What a base can do on held-out pictures, teacher-forced.
 
     Returns:
-        share of colours, shapes and verdict words predicted right, and the mean absolute error
-        of the generic score (0 to 1) after a thorough trace, after a glance, and at once.
+        share of colours, shapes and verdict words predicted right in descriptions (without the
+        prompt) and in thorough traces, and the mean absolute error of the generic score (0 to 1)
+        after a thorough trace, after a glance, and at once.
     """
     tokens = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
     kinds = [_word_kind(token) for token in tokens]
     found: dict[str, list[float]] = {}
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        prefixes = [backbone.prefix(example.prompt, example.image) for example in batch]
-        for name, answers in _exams(backbone, batch, aspects):
-            rows = [(prefix + a, w) for prefix, (a, w) in zip(prefixes, answers, strict=True)]
+        for name, rows in _exams(backbone, batch, aspects):
             _mark(backbone, name, rows, [example.image for example in batch], kinds, found)
     return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
@@ -324,19 +341,24 @@ def measure(
 def _exams(
     backbone: Backbone, batch: list[Example], aspects: list[str]
 ) -> Iterator[tuple[str, list[tuple[list[int], list[int]]]]]:
-    """Name of an exam, and for each example the tokens after its prefix with their targets."""
+    """Name of an exam, and for each example the tokens to read with their targets."""
     chat = backbone.chat
-    describe = chat.ask(DESCRIBE)
-    yield "caption", [_asked(describe, chat.trace(e.caption), [], None) for e in batch]
-    yield "at_once", [_at_once(backbone, e, aspects) for e in batch]
+    prefixes = [backbone.prefix(example.prompt, example.image) for example in batch]
+    yield "description", [describe(backbone, example) for example in batch]
+    rows = [_at_once(backbone, example, aspects) for example in batch]
+    yield (
+        "at_once",
+        [(p + lines, wanted) for p, (lines, wanted) in zip(prefixes, rows, strict=True)],
+    )
     rng = np.random.default_rng(0)
     for care in (CARE[0], CARE[2]):
         for question, aspect in zip(chat.questions, aspects, strict=True):
             answers = []
-            for example in batch:
+            for example, prefix in zip(batch, prefixes, strict=True):
                 trace = chat.trace(trace_text(aspect, example.inspection, care, rng))
                 label = generic_label(backbone, aspect, example.inspection)
-                answers.append(_asked(question, trace, chat.closing[1:], label))
+                asked, wanted = _asked(question, trace, chat.closing[1:], label)
+                answers.append((prefix + asked, wanted))
             yield care, answers
 
 
@@ -359,9 +381,9 @@ def _mark(
                 truth = fractions[backbone.chat.label_ids.index(target)]
                 error = abs(float(probs @ fractions - truth))
                 found.setdefault(f"score_error_{name}", []).append(error)
-            elif target != IGNORED and kinds[target] != "other":
+            elif target != IGNORED and kinds[target] != "other" and name != CARE[0]:
                 hit = float(logits[n, k].argmax() == target)
-                found.setdefault(kinds[target], []).append(hit)
+                found.setdefault(f"{kinds[target]}_{name}", []).append(hit)
 
 
 def _at_once(

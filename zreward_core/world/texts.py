@@ -1,4 +1,4 @@
-"""What people in this world write about a picture: captions, and inspections of uneven care.
+"""What people in this world write about a picture: descriptions, and inspections of uneven care.
 
 The texts pretrain the bases; people differ in how closely they look (``CARE``).
 """
@@ -19,9 +19,20 @@ VERDICTS = (*_FINDINGS, *SEVERITIES)
 """Words of an inspection that judge."""
 
 
-def caption_text(caption: str) -> str:
-    """A caption without punctuation, each place in one word."""
-    return _one_word_places(caption.replace(",", ""))
+def description(inspection: dict[str, Any]) -> str:
+    """Everything there is to see, without a word about what was asked for.
+
+    Cell by cell the object and whether it is whole, then noise, blur, washing and cast.
+    """
+    integrity = {one["place"]: one for one in inspection["plausibility"]}
+    words = []
+    for cell in inspection["alignment"]:
+        words.append(f"{cell['place']} {cell['seen']}")
+        if cell["place"] in integrity:
+            words.append(_integrity(integrity[cell["place"]]))
+    for aspect in ("realism", "aesthetics"):
+        words += aspect_remarks(aspect, inspection[aspect])
+    return _one_word_places(" ".join(words))
 
 
 def trace_text(aspect: str, inspection: dict[str, Any], care: str, rng: np.random.Generator) -> str:
@@ -45,13 +56,12 @@ def trace_text(aspect: str, inspection: dict[str, Any], care: str, rng: np.rando
 def aspect_remarks(aspect: str, found: Any) -> list[str]:
     """Everything there is to remark about one aspect."""
     if aspect == "alignment":
-        return [f"{cell['place']} {cell['seen']} {cell['verdict']}" for cell in found]
-    if aspect == "plausibility":
         return [
-            f"{one['place']} {one['verdict']}"
-            + (f" {one['severity']}" if one["verdict"] != "whole" else "")
-            for one in found
+            f"{cell['place']} asked {cell['expected']} seen {cell['seen']} {cell['verdict']}"
+            for cell in found
         ]
+    if aspect == "plausibility":
+        return [f"{one['place']} {_integrity(one)}" for one in found]
     return [f"{kind} {severity}" for kind, severity in found.items()]
 
 
@@ -73,6 +83,10 @@ def generic_score(aspect: str, found: Any) -> float:
 def is_verdict(word: str) -> bool:
     """Whether a word of a trace is a judgement (and no place, colour or shape)."""
     return word in VERDICTS
+
+
+def _integrity(one: dict[str, str]) -> str:
+    return "whole" if one["verdict"] == "whole" else f"{one['verdict']} {one['severity']}"
 
 
 def _one_word_places(text: str) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.stages.generator_root import finished_root, generator_config, root, world_config
 from pydantic import ValidationError
 
+from tests.stages.generator_root import finished_root, generator_config, root, world_config
 from zreward_core.config import UserError
 from zreward_core.diffusion.pipelines import CARD, load_pipeline
 from zreward_core.runtime.checkpoint import tree_hash

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.stages.generator_root import candidates_config, finished_root, root, world_config
 
+from tests.stages.generator_root import candidates_config, finished_root, root, world_config
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, encode_png
 from zreward_core.runtime.checkpoint import tree_hash

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.stages.generator_root import finished_root, root
 
+from tests.stages.generator_root import finished_root, root
 from zreward_core.config import UserError
 from zreward_core.stages import evaluate_gsb
 from zreward_core.stages.evaluate_gsb import Config

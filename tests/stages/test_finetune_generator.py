@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.stages.generator_root import TUNING, finished_root, root
 from safetensors.torch import load_file
 
+from tests.stages.generator_root import TUNING, finished_root, root
 from zreward_core.config import UserError
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.runtime.progress import read_history

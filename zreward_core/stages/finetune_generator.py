@@ -81,19 +81,19 @@ class Watch(Settings):
 class Config(StageConfig):
     """How the generator is tuned."""
 
-    steps: int = Field(100, ge=0)
+    steps: int = Field(60, ge=0)
     """Optimizer steps; 0 leaves the generator as it is."""
     batch_size: int = Field(16, ge=1)
     """Pictures at a time."""
     accumulation: int = Field(1, ge=1)
     """Batches in an optimizer step."""
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(3e-4, gt=0)
     """Learning rate of AdamW, constant after ten steps."""
     max_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     ema_decay: float = Field(0.9, ge=0, lt=1)
     """Decay of the moving average of the weights, which is what is kept."""
-    velocity_weight: float = Field(1.0, ge=0)
+    velocity_weight: float = Field(2.0, ge=0)
     """Weight of the squared velocity distance to the frozen generator."""
     weights: dict[str, float] | None = None
     """Weight of each dimension in Agg (equation 20); null is the plain mean."""
@@ -103,7 +103,7 @@ class Config(StageConfig):
     """Denoising steps of a sample."""
     gradient_steps: int = Field(3, ge=1)
     """Denoising steps that carry gradients in one sample."""
-    gradient_window: int = Field(8, ge=1)
+    gradient_window: int = Field(6, ge=1)
     """How many of the last denoising steps they are drawn from."""
     guidance_scale: float = Field(2.0, ge=0)
     """Weight of classifier-free guidance; 0 is none."""

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.stages.annotation_root import make_root
 
+from tests.stages.annotation_root import make_root
 from zreward_core.config import UserError
 from zreward_core.images import write_images
 from zreward_core.stages import annotate

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.stages.annotation_root import make_root
 
+from tests.stages.annotation_root import make_root
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, encode_png, image_id
 from zreward_core.schemas import OPINIONS, QUARANTINE, RATINGS, read_table

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.stages.annotation_root import make_root
 
+from tests.stages.annotation_root import make_root
 from zreward_core.annotations.splits import split_of
 from zreward_core.config import Splits, UserError
 from zreward_core.rubric import load_rubric

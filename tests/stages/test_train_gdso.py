@@ -59,7 +59,7 @@ def test_scores_of_the_training_forward_are_those_of_the_rollout(
     backbone: Backbone, batch: Batch, rollouts
 ) -> None:
     with torch.no_grad():
-        log_probs, mask, scores = trace_log_probs(
+        log_probs, mask, scores, _ = trace_log_probs(
             backbone, CONFIG, batch, rollouts.tokens, range(4)
         )
     assert torch.allclose(scores, rollouts.log_probs, atol=1e-4)
@@ -72,7 +72,7 @@ def test_log_probs_are_those_of_sampling_one_token_at_a_time(
 ) -> None:
     trace = rollouts.tokens[0]
     with torch.no_grad():
-        log_probs, _, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        log_probs, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
         row = backbone.prefix(batch.prompts[0], batch.images[0]) + backbone.chat.questions[0]
         for t, token in enumerate(trace):
             logits = backbone.logits([row], batch.images[:1], [0], 1)[0, 0]
@@ -108,10 +108,10 @@ def test_reference_weights_are_used_and_put_back(
 ) -> None:
     before = backbone.snapshot()
     with torch.no_grad():
-        own, mask, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        own, mask, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
         with backbone.using([value * 0.5 for value in before]):
-            other, _, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
-        again, _, _ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+            other, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        again, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
     assert not torch.allclose(own[mask], other[mask], atol=1e-3)
     assert torch.equal(own, again)
     assert all(torch.equal(a, b) for a, b in zip(before, backbone.snapshot(), strict=True))

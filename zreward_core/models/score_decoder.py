@@ -6,6 +6,19 @@ Shapes: S levels, V vocabulary.
 import torch
 
 
+def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:
+    """-log of the mass on the score tokens, averaged over items.
+
+    Not in the paper. Equations 8, 11 and 15 see the score tokens alone, so nothing in them keeps
+    the model from moving its probability elsewhere; a small weight on this term does.
+
+    Args:
+        mass: [...] as ``score_log_probs`` gives it.
+        num_items: items in the whole batch.
+    """
+    return -mass.clamp(min=1e-6).log().sum() / num_items
+
+
 def score_log_probs(
     logits: torch.Tensor, label_ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -68,6 +68,8 @@ class Pretraining(Settings):
     """Dimensions of a picture that are inspected and scored in one sequence."""
     weights: dict[str, float] = {"alignment": 3.0}
     """How often an aspect is inspected beside the others, which count 1."""
+    score_noise: float = 0.1
+    """Standard deviation of the generic scores (0 to 1) that people wrote."""
     describe_share: float = 0.2
     """Share of sequences that describe, after the start."""
     at_once_share: float = 0.1
@@ -240,7 +242,8 @@ def make_sequence(
         return describe(backbone, example)
     prefix = backbone.prefix(example.prompt, example.image)
     if kind < settings.describe_share + settings.at_once_share:
-        lines, wanted = _at_once(backbone, example, aspects)
+        noises = rng.normal(0.0, settings.score_noise, len(aspects))
+        lines, wanted = _at_once(backbone, example, aspects, noises)
         return prefix + lines, wanted
     tokens: list[int] = list(prefix)
     targets: list[int] = []
@@ -252,7 +255,8 @@ def make_sequence(
         if progress >= 1 - settings.habit_share:
             care = str(rng.choice(list(settings.care), p=list(settings.care.values())))
         trace = chat.trace(trace_text(aspects[dimension], example.inspection, care, rng))
-        label = generic_label(backbone, aspects[dimension], example.inspection)
+        noise = rng.normal(0.0, settings.score_noise)
+        label = generic_label(backbone, aspects[dimension], example.inspection, noise)
         asked, wanted = _asked(chat.questions[dimension], trace, chat.closing[1:], label)
         if turn:
             tokens, targets = tokens + chat.next_turn, targets + [IGNORED] * len(chat.next_turn)
@@ -270,9 +274,11 @@ def describe(backbone: Backbone, example: Example) -> tuple[list[int], list[int]
     return chat.picture(num_tokens) + asked, wanted
 
 
-def generic_label(backbone: Backbone, aspect: str, inspection: dict[str, Any]) -> int:
-    """Token of the label that the generic notion of quality gives."""
-    score = generic_score(aspect, inspection[aspect])
+def generic_label(
+    backbone: Backbone, aspect: str, inspection: dict[str, Any], noise: float = 0.0
+) -> int:
+    """Token of the label that the generic notion of quality gives, plus somebody's noise."""
+    score = min(1.0, max(0.0, generic_score(aspect, inspection[aspect]) + noise))
     return backbone.chat.label_ids[round(score * (len(backbone.levels) - 1))]
 
 
@@ -345,7 +351,8 @@ def _exams(
     chat = backbone.chat
     prefixes = [backbone.prefix(example.prompt, example.image) for example in batch]
     yield "description", [describe(backbone, example) for example in batch]
-    rows = [_at_once(backbone, example, aspects) for example in batch]
+    exact = np.zeros(len(aspects))
+    rows = [_at_once(backbone, example, aspects, exact) for example in batch]
     yield (
         "at_once",
         [(p + lines, wanted) for p, (lines, wanted) in zip(prefixes, rows, strict=True)],
@@ -387,12 +394,12 @@ def _mark(
 
 
 def _at_once(
-    backbone: Backbone, example: Example, aspects: list[str]
+    backbone: Backbone, example: Example, aspects: list[str], noises: np.ndarray
 ) -> tuple[list[int], list[int]]:
     """The student's lines, with the generic label as the target of each score position."""
     targets = [IGNORED] * len(backbone.chat.lines)
-    for offset, aspect in zip(backbone.chat.score_offsets, aspects, strict=True):
-        targets[offset] = generic_label(backbone, aspect, example.inspection)
+    for offset, aspect, noise in zip(backbone.chat.score_offsets, aspects, noises, strict=True):
+        targets[offset] = generic_label(backbone, aspect, example.inspection, noise)
     return backbone.chat.lines, targets
 
 

@@ -22,7 +22,7 @@ from zreward_core.losses.gdso import (
 from zreward_core.losses.grpo import group_advantages, grpo_loss
 from zreward_core.models.backbones import Backbone, LoraSettings, load_backbone
 from zreward_core.models.rollouts import Rollouts, closed_sequence, sample_rollouts
-from zreward_core.models.score_decoder import expected_score, score_log_probs
+from zreward_core.models.score_decoder import expected_score, mass_loss, score_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
@@ -71,6 +71,8 @@ class Config(StageConfig):
     """Weight of the policy gradient term (1 in equation 14)."""
     beta: float = 0.01
     """Weight of the KL divergence to the reference policy (equation 4)."""
+    mass_weight: float = 0.1
+    """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
     lora: LoraSettings | None = None
     """Train low-rank updates instead of all weights."""
     dtype: str = "float32"
@@ -285,10 +287,12 @@ def gdso_loss(
     sides = range(2 * chosen.start, 2 * chosen.stop)
     rows = range(sides.start * group, sides.stop * group)
     traces = [rollouts.tokens[n] for n in rows]
-    log_probs_NT, mask_NT, scores_NS = trace_log_probs(backbone, config, batch, traces, sides)
+    log_probs_NT, mask_NT, scores_NS, mass_N = trace_log_probs(
+        backbone, config, batch, traces, sides
+    )
     if config.beta:
         with torch.no_grad(), backbone.using(reference):
-            reference_NT, _, _ = trace_log_probs(backbone, config, batch, traces, sides)
+            reference_NT = trace_log_probs(backbone, config, batch, traces, sides)[0]
     else:
         reference_NT = log_probs_NT.detach()
     advantages_N = advantages_P2G[chosen.start : chosen.stop].flatten().to(backbone.device)
@@ -308,22 +312,23 @@ def gdso_loss(
         config.alpha_pointwise,
         config.alpha_pairwise,
     )
-    drift = ((reference_NT - log_probs_NT.detach()) * mask_NT).sum() / num_outputs
+    loss = loss + config.mass_weight * mass_loss(mass_N, num_outputs)
+    moved = torch.where(mask_NT, log_probs_NT.detach() - reference_NT, 0.0)
     return loss, {
         "loss/total": loss.item(),
         "loss/pointwise": pointwise.item(),
         "loss/pairwise": pairwise.item(),
-        "policy/drift": -drift.item(),
+        "policy/drift": moved.sum().item() / num_outputs,
     }
 
 
 def trace_log_probs(
     backbone: Backbone, config: Config, batch: Batch, traces: list[list[int]], sides: range
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """One forward over closed traces, G for each side.
 
     Returns:
-        log-probabilities of the sampled tokens [N, T] and their mask, log q [N, S].
+        log-probabilities of the sampled tokens [N, T] and their mask, log q [N, S], mass [N].
     """
     chat, group = backbone.chat, config.group_size
     tails = [closed_sequence(backbone, trace) for trace in traces]
@@ -351,5 +356,5 @@ def trace_log_probs(
     normaliser = torch.logsumexp(allowed, -1)
     picked = torch.arange(len(rows), device=logits.device)[:, None]
     log_probs = allowed[picked, at, token] - normaliser[picked, at]
-    scores, _ = score_log_probs(logits[:, -1], backbone.label_ids)
-    return log_probs, mask, scores
+    scores, mass = score_log_probs(logits[:, -1], backbone.label_ids)
+    return log_probs, mask, scores, mass

@@ -13,7 +13,7 @@ from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbones import Backbone, LoraSettings, load_backbone
-from zreward_core.models.score_decoder import expected_score
+from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.models.scorer import student_scores
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.device import pick_device
@@ -43,6 +43,8 @@ class Config(StageConfig):
     """AdamW weight decay."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    mass_weight: float = 0.1
+    """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
     lora: LoraSettings | None = None
     """Train low-rank updates instead of all weights."""
     dtype: str = "float32"
@@ -138,8 +140,8 @@ def train(
         num_items = float(data.mask_ND[chosen].sum())
         for begin in range(0, len(chosen), config.micro_batch_size):
             part = chosen[begin : begin + config.micro_batch_size]
-            loss, error = distil(backbone, data, part, num_items)
-            loss.backward()
+            loss, mass, error = distil(backbone, data, part, num_items)
+            (loss + config.mass_weight * mass).backward()
             metrics["loss/total"] += loss.item()
             metrics["score/error"] += error
         norm = torch.nn.utils.clip_grad_norm_(backbone.trainable(), config.max_grad_norm)
@@ -172,12 +174,13 @@ def epoch_batch(num_items: int, batch_size: int, seed: int, step: int) -> list[i
 
 def distil(
     backbone: Backbone, data: Labelled, chosen: list[int], num_items: float
-) -> tuple[torch.Tensor, float]:
-    """Equation 15 on some pictures, and the summed error of the expected score over num_items."""
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Equation 15 on some pictures, the mass term, and the error of the expected score."""
     prompts, images = [data.prompts[i] for i in chosen], [data.images[i] for i in chosen]
-    log_probs_BDS, _ = student_scores(backbone, prompts, images)
+    log_probs_BDS, mass_BD = student_scores(backbone, prompts, images)
     target_BDS = data.probs_NDS[chosen].to(log_probs_BDS)
     mask_BD = data.mask_ND[chosen].to(log_probs_BDS.device)
     loss = risd_loss(target_BDS, log_probs_BDS, mask_BD, num_items)
     gap = expected_score(log_probs_BDS.detach().exp() - target_BDS, backbone.levels)
-    return loss, ((gap.abs() * mask_BD).sum() / num_items).item()
+    error = ((gap.abs() * mask_BD).sum() / num_items).item()
+    return loss, mass_loss(mass_BD[mask_BD], num_items), error

@@ -57,7 +57,7 @@ def aspect_remarks(aspect: str, found: Any) -> list[str]:
     """Everything there is to remark about one aspect."""
     if aspect == "alignment":
         return [
-            f"{cell['place']} asked {cell['expected']} seen {cell['seen']} {cell['verdict']}"
+            f"{cell['place']} {cell['expected']} seen {cell['seen']} {cell['verdict']}"
             for cell in found
         ]
     if aspect == "plausibility":

@@ -1,0 +1,144 @@
+"""Pretraining sequences: what is read, what is to be said, and the two kinds of base."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.models.conftest import PROMPT, SIZES
+from zreward_core.config import UserError
+from zreward_core.models.backbones import Backbone, read_card
+from zreward_core.models.tiny import build_backbone
+from zreward_core.rubric import Dimension, Rubric
+from zreward_core.stages.base_vlm import (
+    IGNORED,
+    Config,
+    Example,
+    Pretraining,
+    _all_words,
+    describe,
+    make_sequence,
+    run,
+)
+from zreward_core.world.inspection import inspect
+from zreward_core.world.rendering import render
+from zreward_core.world.scenes import sample_scene
+from zreward_core.world.texts import GLANCE, generic_score, trace_text
+
+ROOT = Path(__file__).parents[2]
+ASPECTS = ["alignment", "realism", "aesthetics", "plausibility"]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in ASPECTS]
+    labels = [str(i) for i in range(1, 6)]
+    rubric = Rubric(name="r", levels=[1, 2, 3, 4, 5], labels=labels, dimensions=dimensions)
+    return build_backbone(SIZES, [GLANCE, *_all_words()], rubric, PROMPT, seed=1)
+
+
+@pytest.fixture(scope="module")
+def example(backbone: Backbone) -> Example:
+    prompt = "a red circle at the top left and a blue star at the bottom right"
+    scene = sample_scene(prompt, np.random.default_rng(4))
+    image = backbone.pixels.prepare(render(scene, (32, 32)))
+    return Example(prompt, image, json.loads(json.dumps(inspect(scene))))
+
+
+def spoken(backbone: Backbone, targets: list[int]) -> str:
+    return backbone.tokenizer.decode([t for t in targets if t != IGNORED])
+
+
+def test_each_target_is_the_next_token(backbone: Backbone, example: Example) -> None:
+    settings = Pretraining(steps=10, describe_share=0.0, at_once_share=0.0, turns=4)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        tokens, targets = make_sequence(backbone, example, settings, ASPECTS, 0.6, rng)
+        tail = tokens[-len(targets) :]
+        for here, target in enumerate(targets[:-1]):
+            assert target in (IGNORED, tail[here + 1])
+        assert targets[-1] == IGNORED
+
+
+def test_pictures_are_first_described_without_their_prompt(
+    backbone: Backbone, example: Example
+) -> None:
+    settings = Pretraining(steps=10)
+    rng = np.random.default_rng(0)
+    tokens, targets = make_sequence(backbone, example, settings, ASPECTS, 0.0, rng)
+    assert (tokens, targets) == describe(backbone, example)
+    assert "rate" not in backbone.tokenizer.decode(tokens)
+    text = spoken(backbone, targets)
+    assert text.startswith("topleft") and "noise" in text and "cast" in text
+
+
+def test_habits_come_at_the_end(backbone: Backbone, example: Example) -> None:
+    settings = Pretraining(steps=10, describe_share=0.0, at_once_share=0.0, turns=1)
+
+    def glances(progress: float) -> int:
+        found = 0
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            _, targets = make_sequence(backbone, example, settings, ASPECTS, progress, rng)
+            found += GLANCE in spoken(backbone, targets)
+        return found
+
+    assert glances(0.5) == 0
+    assert 5 < glances(0.95) < 30
+
+
+def test_scoring_at_once_sets_a_label_at_each_score_position(
+    backbone: Backbone, example: Example
+) -> None:
+    settings = Pretraining(steps=10, describe_share=0.0, at_once_share=1.0, score_noise=0.0)
+    rng = np.random.default_rng(0)
+    tokens, targets = make_sequence(backbone, example, settings, ASPECTS, 0.9, rng)
+    assert tokens[-len(targets) :] == backbone.chat.lines
+    said = [targets[offset] for offset in backbone.chat.score_offsets]
+    expected = [
+        backbone.chat.label_ids[round(4 * generic_score(a, example.inspection[a]))] for a in ASPECTS
+    ]
+    assert said == expected
+    assert sum(t != IGNORED for t in targets) == len(ASPECTS)
+
+
+def test_a_thorough_trace_names_asked_and_seen(example: Example) -> None:
+    rng = np.random.default_rng(0)
+    text = trace_text("alignment", example.inspection, "thorough", rng)
+    assert text.count("seen") == 4 and text.startswith("topleft red circle seen")
+    partial = trace_text("alignment", example.inspection, "partial", rng)
+    assert partial.count("seen") == 2
+    assert trace_text("realism", example.inspection, "glance", rng) == GLANCE
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/rubric.yaml").write_text((ROOT / "data/rubric.yaml").read_text())
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return tmp_path
+
+
+def test_hub_bases_are_pointers(root: Path) -> None:
+    run(Config.load("base_vlm", ROOT / "params/paper.yaml"))
+    card = read_card(Path("data/base_vlm/teacher"))
+    assert (card["hub_id"], card["revision"]) == ("Qwen/Qwen3.5-27B", "main")
+    assert [p.name for p in Path("data/base_vlm/student").iterdir()] == ["zreward.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hub_id": "a/b"}, "either hub_id"),
+        ({"hub_id": "a/b", "tiny": None}, "needs a revision"),
+        ({"pretraining": None}, "tiny needs pretraining"),
+        ({"tiny": {"hidden_size": 100}}, "multiple of 8"),
+    ],
+)
+def test_contradictory_bases_are_refused(root: Path, change: dict, message: str) -> None:
+    Path("over.yaml").write_text(yaml.safe_dump({"base_vlm": {"teacher": change}}))
+    with pytest.raises(UserError, match=message):
+        Config.load("base_vlm", Path("over.yaml"))

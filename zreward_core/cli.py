@@ -129,6 +129,8 @@ def summary() -> None:
 
 def main() -> None:
     """Entry point: a user's fault ends with exit code 2 and one message, no traceback."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no notes on missing kernels
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     try:
         app()
     except UserError as error:

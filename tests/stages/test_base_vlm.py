@@ -135,7 +135,7 @@ def test_hub_bases_are_pointers(root: Path) -> None:
         ({"hub_id": "a/b"}, "either hub_id"),
         ({"hub_id": "a/b", "tiny": None}, "needs a revision"),
         ({"pretraining": None}, "tiny needs pretraining"),
-        ({"tiny": {"hidden_size": 100}}, "multiple of 8"),
+        ({"tiny": {"hidden_size": 100}}, "multiple of 4"),
     ],
 )
 def test_contradictory_bases_are_refused(root: Path, change: dict, message: str) -> None:

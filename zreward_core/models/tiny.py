@@ -73,8 +73,8 @@ class TinySizes(Settings):
 
     @model_validator(mode="after")
     def _divisible(self) -> "TinySizes":
-        if self.hidden_size % (8 * self.num_heads):
-            raise ValueError("hidden_size must be a multiple of 8 x num_heads (rotary positions)")
+        if self.hidden_size % (4 * self.num_heads):
+            raise ValueError("hidden_size must be a multiple of 4 x num_heads")
         if self.vision_hidden_size % (4 * self.vision_heads):
             raise ValueError("vision_hidden_size must be a multiple of 4 x vision_heads")
         return self

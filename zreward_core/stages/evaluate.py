@@ -40,6 +40,8 @@ class Config(StageConfig):
 
     num_traces: int = Field(2, ge=1)
     """Traces averaged by the models that reason."""
+    temperature: float = 1.0
+    """Sampling temperature of the traces."""
     batch_size: int = Field(16, ge=1)
     """Pictures judged side by side by the models that reason."""
     oracle: bool = True
@@ -115,7 +117,13 @@ def predict_reasoning(
         queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
         seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
         judged = judge_queries(
-            backbone, list(batch["prompt"]), pixels, queries, config.num_traces, seeds
+            backbone,
+            list(batch["prompt"]),
+            pixels,
+            queries,
+            config.num_traces,
+            seeds,
+            config.temperature,
         )
         for q, (b, d) in enumerate(queries):
             probs = judged.probs[q].double().numpy()

@@ -25,7 +25,7 @@ GENERATORS = {
     "base": Path("data/base_generator/generator"),
     "tuned": Path("data/finetune_generator/generator"),
 }
-NUM_SHOWN = 32
+NUM_SHOWN = 24
 """Pairs on the contact sheet."""
 
 

@@ -1,5 +1,8 @@
 # make run            the whole chain on the demo profile (params.yaml)
 # make run PROFILE=smoke   the same in minutes, tiny, without claims; runs in its own workspace
+# make ui             Dagster and MLflow on this machine, until Ctrl-C
+# make limits         times what a person waits for; KILLS=30 adds the kill -9 trial
+# make bench-ingest   ingest and validate on 10 M ratings beside DuckDB; BENCH_ROWS sets another number
 # make test           linters, types, import contracts and tests
 SHELL := /bin/bash
 PROFILE ?= demo
@@ -7,22 +10,38 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: run test check
+# A blocked promotion (exit code 1) is no failure: the standing champion goes on.
+CHAIN = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
+  zreward repro dvc.yaml && zreward sync && zreward summary
+TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
+
+.PHONY: run ui limits bench-ingest test check
 run: .venv/.installed
 ifeq ($(PROFILE),demo)
-	@start=$$SECONDS; dvc repro dvc.yaml && zreward summary && \
-	  echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
+	@start=$$SECONDS; $(CHAIN) && $(TOOK)
 else
-	@start=$$SECONDS; cd "$$(zreward workspace $(PROFILE))" && dvc repro dvc.yaml && \
-	  zreward summary && echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
+	@start=$$SECONDS; cd "$$(zreward workspace $(PROFILE))" && $(CHAIN) && $(TOOK)
 endif
+
+IN_WORKSPACE = cd "$$( [ $(PROFILE) = demo ] && echo . || zreward workspace $(PROFILE) )"
+KILLS ?= 0
+ui: .venv/.installed
+	@$(IN_WORKSPACE) && exec python -m pipelines.ui
+
+limits: PROFILE := smoke
+limits: .venv/.installed
+	@$(IN_WORKSPACE) && zreward repro dvc.yaml && python $(CURDIR)/benchmarks/limits.py --kills $(KILLS)
+
+BENCH_ROWS ?= 10000000
+bench-ingest: .venv/.installed
+	python benchmarks/ingest.py --rows $(BENCH_ROWS)
 
 test: .venv/.installed check
 	pytest
 
 check: .venv/.installed
-	ruff check zreward_core tests
-	ruff format --check zreward_core tests
+	ruff check zreward_core pipelines benchmarks tests
+	ruff format --check zreward_core pipelines benchmarks tests
 	mypy
 	lint-imports
 

@@ -1,5 +1,6 @@
 """Params: overlays, shared keys, and messages that name file, key and remedy."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_histogram_shares_a_score_between_neighbours() -> None:
 def test_inconsistent_rubrics_are_refused(changes: dict) -> None:
     with pytest.raises(ValueError, match=r"levels|labels|dimensions"):
         make_rubric(**changes)
+
+
+def test_a_rubric_read_back_from_a_card_has_the_same_hash() -> None:
+    levels = {3.0: "full", 1.0: "none", 2.0: "some"}
+    rubric = make_rubric(
+        dimensions=[Dimension(name="charm", title="Charm", question="?", levels=levels)]
+    )
+    content = json.loads(json.dumps(rubric.model_dump(mode="json"), sort_keys=True))
+    assert Rubric(**content).sha256 == rubric.sha256
+    changed = rubric.model_copy(update={"labels": rubric.labels[::-1]})
+    assert changed.sha256 != rubric.sha256
 
 
 def test_rubric_file_faults_name_the_file() -> None:

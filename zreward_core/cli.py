@@ -4,12 +4,15 @@ import importlib
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zreward_core.config import UserError, read_params
+from zreward_core.runtime.tracking import tracked
+from zreward_core.runtime.worker import is_worker, report_user_error
 
 STAGES = (
     "world",
@@ -39,6 +42,9 @@ LOOK_NEXT = {
 }
 """Pictures a person should look at after a run."""
 
+PROMOTION = Path("reports/promotion.json")
+"""What the last `zreward promote` found."""
+
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
@@ -58,22 +64,99 @@ def root_folder(
 
 
 def _add_stage(name: str) -> None:
-    def command(params: ParamsOption = None) -> None:
-        module = importlib.import_module(f"zreward_core.stages.{name}")
-        module.run(module.Config.load(name, params))
+    def command(context: typer.Context, params: ParamsOption = None) -> None:
+        if context.invoked_subcommand:
+            return
+        from zreward_core.commands.repro import stage_lock
+        from zreward_core.runtime.launch import launch
+
+        arguments = ["--params", str(params)] if params else []
+        alone = is_worker()  # what launched it holds the lock and tracks
+        with nullcontext() if alone else stage_lock(name), tracked(name) as run:
+            module = importlib.import_module(f"zreward_core.stages.{name}")
+            config = module.Config.load(name, params)
+            run.start(config, params)
+            launch(name, arguments, STAGES, lambda: module.run(config))
 
     help_text = f"Run the stage {name}."
-    app.command(name=name, help=help_text)(command)
+    if name in GROUPS:  # a word with commands below it; alone it still runs the stage
+        GROUPS[name].callback(invoke_without_command=True, help=help_text)(command)
+        app.add_typer(GROUPS[name], name=name)
+    else:
+        app.command(name=name, help=help_text)(command)
 
+
+GROUPS = {"annotate": typer.Typer()}
+"""Stages whose word has further commands below it."""
+gsb_app = typer.Typer(help="Blind pairs for people.", no_args_is_help=True)
+app.add_typer(gsb_app, name="gsb")
+AddressOption = Annotated[
+    str, typer.Option(help="What stands before a file's name where Label Studio serves it.")
+]
+LOCAL_FILES = "/data/local-files/?d="
 
 for _stage in STAGES:
     _add_stage(_stage)
 
 
+@GROUPS["annotate"].command("export")
+def annotate_export(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("annotation_project"),
+    annotators: Annotated[int, typer.Option(min=1, help="Number of people.")] = 6,
+    overlap: Annotated[
+        int, typer.Option(min=0, help="People a prompt; 0: by split, as annotate.overlap says.")
+    ] = 0,
+    address: AddressOption = LOCAL_FILES,
+) -> None:
+    """Write Label Studio tasks for people, all pictures of a prompt side by side."""
+    from zreward_core.commands.annotate_export import export_annotation
+
+    typer.echo(export_annotation(folder, annotators, overlap, address))
+
+
+@gsb_app.command("export")
+def gsb_export(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("gsb_project"),
+    address: AddressOption = LOCAL_FILES,
+) -> None:
+    """Write the blind pairs of `evaluate_gsb` as a Label Studio project."""
+    from zreward_core.commands.gsb_export import export_pairs
+
+    typer.echo(export_pairs(folder, address))
+
+
+@gsb_app.command("import")
+def gsb_import(
+    export: Annotated[Path, typer.Argument(help="Raw JSON export of that project.")],
+    output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("reports/gsb.json"),
+) -> None:
+    """Turn people's judgements of the blind pairs into gsb.json."""
+    from zreward_core.commands.gsb_import import import_judgements
+
+    typer.echo(import_judgements(export, output))
+
+
+@app.command()
+def rubric() -> None:
+    """Write the page that annotators calibrate against, with the exemplars of every level."""
+    from zreward_core.commands.rubric_page import write_rubric_page
+
+    page, number = write_rubric_page()
+    typer.echo(f"{page} ({number or 'no'} exemplars)")
+
+
+@app.command()
+def audit() -> None:
+    """Write the audit of the annotators as a page, with the most disputed pictures."""
+    from zreward_core.commands.audit_page import write_audit_page
+
+    typer.echo(write_audit_page())
+
+
 @app.command()
 def score(
     images: Annotated[list[Path], typer.Argument(help="Pictures to score.")],
-    model: Annotated[str, typer.Option(help="Folder of a reward model.")],
+    model: Annotated[str, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")],
     prompt: Annotated[str, typer.Option(help="The prompt the pictures were made for.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
@@ -99,6 +182,89 @@ def score(
             typer.echo(f"  {name:<14} {value['mean']:.2f} ± {value['std']:.2f}")
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def repro(context: typer.Context) -> None:
+    """`dvc repro` with the same arguments, after waiting for whatever holds the workspace."""
+    from zreward_core.commands.repro import repro as run_repro
+
+    sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def promote(
+    force: Annotated[bool, typer.Option(help="Promote whatever the gate says.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Register the trained student; make it champion if the gate lets it pass, else exit with 1."""
+    from zreward_core.commands.promote import promote
+
+    result = promote(force, reason)
+    typer.echo(json.dumps(result) if as_json else result["summary"])
+    if not (result["passed"] or result["promoted"]):
+        sys.exit(1)
+
+
+@app.command()
+def rollback(as_json: JsonOption = False) -> None:
+    """Give the alias champion back to the version that had it before."""
+    from zreward_core.commands.promote import rollback
+
+    result = rollback()
+    typer.echo(json.dumps(result) if as_json else f"champion is version {result['version']}")
+
+
+@app.command()
+def adopt(as_json: JsonOption = False) -> None:
+    """Follow the alias champion as it was left in MLflow: write data/champion.yaml."""
+    from zreward_core.commands.promote import adopt
+
+    result = adopt()
+    typer.echo(json.dumps(result) if as_json else f"data/champion.yaml: {result['source']}")
+
+
+@app.command()
+def sync() -> None:
+    """Tag the MLflow run behind each stage with the md5s of what it made, from dvc.lock."""
+    from zreward_core.registry.sync import describe, sync
+
+    typer.echo(describe(list(sync())))
+
+
+@app.command()
+def lineage(
+    model: Annotated[str | None, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")] = None,
+    row: Annotated[str, typer.Option(help="Which versions this annotation touched.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model was made from, down to the annotations, and whether it is still there."""
+    from zreward_core.commands.lineage import lineage_of_model, lineage_of_row, lines
+
+    result = lineage_of_row(row, model) if row else lineage_of_model(model)
+    typer.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
+
+
+@app.command()
+def manifest(stage: Annotated[str, typer.Argument(help="A stage; launch.yaml says how.")]) -> None:
+    """Print the Kubernetes Job of a stage; start nothing."""
+    from zreward_core.runtime.launch import job_manifest
+
+    typer.echo(job_manifest(stage, STAGES), nl=False)
+
+
+@app.command()
+def claims(as_json: JsonOption = False) -> None:
+    """Say of each thing a run must show whether it does."""
+    from zreward_core.commands.claims import claims_of_run
+
+    rows = claims_of_run()
+    lines = [f"{'yes' if row['holds'] else 'NO':<4}{row['name']}: {row['detail']}" for row in rows]
+    typer.echo(json.dumps(rows) if as_json else "\n".join(lines))
+
+
 @app.command()
 def workspace(profile: Annotated[str, typer.Argument(help="A file params/NAME.yaml.")]) -> None:
     """Make or refresh the workspace of a profile and print its folder."""
@@ -122,6 +288,8 @@ def summary() -> None:
     console = Console()
     claims = judge_claims(metrics, tuning, gsb) if read_params().get("claims", True) else []
     console.print(summary_table(metrics, gsb, claims))
+    if PROMOTION.is_file():
+        console.print(f"Promotion: {read_json(PROMOTION)['summary']}", highlight=False)
     console.print("Where to look next, in", Path("data").resolve())
     for name, what in LOOK_NEXT.items():
         console.print(f"  {name:<44} {what}", highlight=False)
@@ -134,5 +302,6 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        if not report_user_error(str(error)):
+            typer.echo(f"error: {error}", err=True)
         sys.exit(2)

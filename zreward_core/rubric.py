@@ -1,14 +1,26 @@
 """The rubric: dimensions, levels, scale, the label of each level, from data/rubric.yaml alone."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from zreward_core.config import Settings, UserError, read_yaml
 
 RUBRIC_FILE = Path("data/rubric.yaml")
+
+
+class Pattern(Settings):
+    """An error that annotators look for; models never read it."""
+
+    name: str
+    """What annotators call it."""
+    points: float = Field(gt=0)
+    """How far one such error moves the score down from the best, in rubric points."""
+    text: str = ""
+    """How it looks, in plain words."""
 
 
 class Dimension(Settings):
@@ -22,6 +34,8 @@ class Dimension(Settings):
     """The question put to annotators and models, in one sentence."""
     levels: dict[float, str]
     """Score to the error patterns that put an image there; half points may be left out."""
+    patterns: list[Pattern] = Field(default_factory=list, exclude=True)
+    """For annotators only: not part of the rubric's hash or of a model's card."""
 
 
 class Rubric(Settings):
@@ -35,6 +49,9 @@ class Rubric(Settings):
     """What a model answers for each level: S strings, each one token of the model."""
     dimensions: list[Dimension]
     """The D dimensions, in the order of every table and tensor."""
+    exemplars: Path | None = Field(default=None, exclude=True)
+    """Folder of pictures that annotators calibrate against (``annotations.exemplars``); for
+    annotators only."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rubric":
@@ -48,6 +65,9 @@ class Rubric(Settings):
             unknown = sorted(set(dimension.levels) - set(self.levels))
             if unknown:
                 raise ValueError(f"dimension {dimension.name} describes unknown levels {unknown}")
+            patterns = [pattern.name for pattern in dimension.patterns]
+            if len(set(patterns)) != len(patterns):
+                raise ValueError(f"dimension {dimension.name} names a pattern twice")
         return self
 
     @property
@@ -67,8 +87,9 @@ class Rubric(Settings):
 
     @property
     def sha256(self) -> str:
-        """Hash of the rubric's content."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Hash of what models are given of the rubric."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)  # whatever their order
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def histogram(self, scores: list[float] | np.ndarray) -> np.ndarray:
         """Share of each level among scores; a score between two levels is shared by both.

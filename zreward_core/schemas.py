@@ -104,6 +104,20 @@ PAIRS = pa.schema(
 TEST_RATINGS = pa.schema(
     [("item_id", _text), ("dimension", _text), ("annotator_id", _text), ("score", _number)]
 )
+DISAGREEMENT = pa.schema(
+    [
+        ("item_id", _text),
+        ("prompt_id", _text),
+        ("prompt", _text),
+        ("image_id", _text),
+        ("dimension", _text),
+        ("spread", _number),
+        ("lowest", _number),
+        ("highest", _number),
+        ("num_ratings", _whole),
+        ("split", _text),
+    ]
+)
 LABELS = pa.schema(
     [
         ("item_id", _text),
@@ -139,6 +153,31 @@ def prompt_id(prompt: str) -> str:
 def item_id(prompt: str, image_id: str) -> str:
     """Identifier of a picture judged for a prompt."""
     return digest("item", normalise_prompt(prompt), image_id)
+
+
+def tree_hash(path: Path) -> str:
+    """sha256 of a file, or of a folder's file names and contents."""
+    return combined_hash(file_hashes(path))
+
+
+def file_hashes(path: Path) -> dict[str, str]:
+    """File name to sha256 of a folder's files (a single file is named "."), in a fixed order."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return {str(file.relative_to(path)): file_hash(file) for file in files}
+
+
+def combined_hash(hashes: dict[str, str]) -> str:
+    """One sha256 for what ``file_hashes`` found."""
+    total = hashlib.sha256()
+    for name, value in hashes.items():
+        total.update(name.encode() + bytes.fromhex(value))
+    return total.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's contents."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:

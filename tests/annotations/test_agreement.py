@@ -6,7 +6,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from zreward_core.annotations.agreement import ordinal_alpha
+from zreward_core.annotations import agreement
+from zreward_core.annotations.agreement import alpha_interval, ordinal_alpha
 
 # Krippendorff (2011), section C: four observers, twelve units, missing values.
 PUBLISHED = [
@@ -76,3 +77,55 @@ def test_chance_is_near_zero() -> None:
 )
 def test_undefined_is_nan(units: list[int], scores: list[float]) -> None:
     assert math.isnan(ordinal_alpha(np.array(units, dtype=int), np.array(scores)))
+
+
+def team(num_units: int, seed: int, levels: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Three raters a unit, each the truth plus noise."""
+    rng = np.random.default_rng(seed)
+    units = np.repeat(np.arange(num_units), 3)
+    truth = rng.uniform(0, levels, num_units)
+    return units, np.clip(np.round(truth[units] + rng.normal(0, 0.8, len(units))), 0, levels)
+
+
+def test_interval_is_the_plain_bootstrap_over_units() -> None:
+    units, scores = team(60, seed=1)
+    low, high = alpha_interval(units, scores, seed=2, num_resamples=4000)
+    rng = np.random.default_rng(3)
+    alphas = []
+    for _ in range(1500):
+        drawn = rng.integers(0, 60, 60)
+        places = (drawn[:, None] * 3 + np.arange(3)).ravel()
+        alphas.append(ordinal_alpha(np.repeat(np.arange(60), 3), scores[places]))
+    assert low == pytest.approx(np.percentile(alphas, 2.5), abs=0.02)
+    assert high == pytest.approx(np.percentile(alphas, 97.5), abs=0.02)
+
+
+def test_blocks_of_units_have_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    units, scores = team(4000, seed=4)
+    monkeypatch.setattr(agreement, "MAX_BLOCKS", 10_000)
+    one_by_one = alpha_interval(units, scores, seed=5)
+    monkeypatch.setattr(agreement, "MAX_BLOCKS", 500)
+    in_blocks = alpha_interval(units, scores, seed=5)
+    width = one_by_one[1] - one_by_one[0]
+    assert in_blocks[1] - in_blocks[0] == pytest.approx(width, rel=0.15)
+    assert in_blocks[0] == pytest.approx(one_by_one[0], abs=0.2 * width)
+
+
+def test_resampled_alpha_of_every_unit_once_is_alpha() -> None:
+    units, scores = team(50, seed=6)
+    coincidences = agreement._block_coincidences(*agreement._pairable(units, scores), seed=0)
+    (alpha,) = agreement._alphas(coincidences.sum(axis=0)[None])
+    assert alpha == pytest.approx(ordinal_alpha(units, scores), abs=1e-12)
+
+
+def test_continuous_scores_have_an_interval_too() -> None:
+    units, scores = team(300, seed=7)
+    scores = scores + np.random.default_rng(8).uniform(0, 1e-3, len(scores))
+    low, high = alpha_interval(units, scores, seed=9)
+    assert low < ordinal_alpha(units, scores) < high
+
+
+@pytest.mark.parametrize("units", [[], [0, 1, 2]])
+def test_no_interval_without_pairs(units: list[int]) -> None:
+    low, high = alpha_interval(np.array(units, dtype=int), np.array(units, dtype=float), seed=1)
+    assert math.isnan(low) and math.isnan(high)

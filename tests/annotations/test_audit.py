@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.annotations.audit import alpha_by_dimension, audit_annotators, audit_record
+from zreward_core.annotations.audit import (
+    alpha_by_dimension,
+    alpha_intervals,
+    audit_annotators,
+    audit_record,
+)
 
 
 def table(rows: list[tuple[str, str, str | None, float]]) -> pd.DataFrame:
@@ -89,6 +94,9 @@ def test_without_overlap_nobody_is_judged() -> None:
         "bias": None,
         "noise": None,
         "agreement": None,
+        "num_gold": 0,
+        "gold_bias": None,
+        "gold_agreement": None,
         "included": True,
     }
 
@@ -104,3 +112,40 @@ def test_alpha_of_each_dimension() -> None:
     rows = [(f"i{n}", "alignment", name, float(n)) for n in range(3) for name in "ab"]
     result = alpha_by_dimension(table(rows), ["alignment", "realism"])
     assert result == {"alignment": 1.0, "realism": None}
+
+
+def test_gold_ratings_decide_where_the_team_is_wrong() -> None:
+    # Two people agree with each other on the wrong order; the expert and a third know better.
+    rng = np.random.default_rng(2)
+    rows = []
+    for item in range(60):
+        truth = rng.uniform(1, 5)
+        rows += [(f"i{item}", "realism", name, truth) for name in ("expert", "right")]
+        wrong = 6 - truth
+        rows += [(f"i{item}", "realism", name, wrong) for name in ("wrong1", "wrong2", "wrong3")]
+    result = audit_annotators(table(rows), 0.4, 20, ["expert"]).set_index("annotator_id")
+    assert result["included"].to_dict() == {
+        "expert": True,
+        "right": True,
+        "wrong1": False,
+        "wrong2": False,
+        "wrong3": False,
+    }
+    assert result.loc["right", "agreement"] < 0.4, "outvoted, but gold decides"
+    assert result.loc["right", "gold_agreement"] == pytest.approx(1.0)
+    assert result.loc["wrong1", "gold_agreement"] == pytest.approx(-1.0)
+    assert result.loc["right", "gold_bias"] == pytest.approx(0.0)
+    assert result.loc["right", "num_gold"] == 60
+    assert result.loc["expert", "num_gold"] == 0
+    assert np.isnan(result.loc["expert", "gold_agreement"])
+
+
+def test_interval_holds_alpha() -> None:
+    ratings = team()
+    alphas = alpha_by_dimension(ratings, ["alignment", "realism", "absent"])
+    ends = alpha_intervals(ratings, ["alignment", "realism", "absent"], seed=1)
+    for name in ("alignment", "realism"):
+        low, high = ends[name]
+        assert low is not None and high is not None
+        assert low < alphas[name] < high  # type: ignore[operator]
+    assert ends["absent"] == [None, None]

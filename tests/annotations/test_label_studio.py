@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zreward_core.annotations.sources import SourceRows
+from zreward_core.annotations.sources.accounting import SourceRows
 from zreward_core.annotations.sources.label_studio import count_native, read_label_studio
 from zreward_core.annotations.sources.pictures import Pictures
 from zreward_core.config import UserError
@@ -252,3 +252,45 @@ def test_counting_and_reading_are_separate() -> None:
     rows.ignore("event")
     with pytest.raises(AssertionError, match="2 native judgements, 1 accounted for"):
         rows.check_account()
+
+
+def pairwise(name: str, value: dict[str, Any], kind: str = "pairwise") -> dict[str, Any]:
+    return {"from_name": name, "to_name": "a,b", "type": kind, "value": value}
+
+
+def compared(*results: dict[str, Any], second: str = "other.png") -> dict[str, Any]:
+    data = {"prompt": "a star", "image_a": f"images/{PICTURE}.png", "image_b": second}
+    return {"id": 1, "data": data, "annotations": [annotated(7, *results, by=4)]}
+
+
+def test_two_pictures_side_by_side_are_compared(read) -> None:
+    rows = read(
+        [
+            compared(
+                pairwise("alignment", {"selected": "left"}),
+                pairwise("alignment", {"selected": "right"}),
+                pairwise("realism", {"choices": ["Tie"]}, "choices"),
+                pairwise("realism", {"choices": ["both bad"]}, "choices"),
+            )
+        ]
+    )
+    assert [row["vote"] for row in rows.comparisons] == ["a", "b", "tie", "both_bad"]
+    assert rows.comparisons[0]["annotator_id"] == "4"
+    assert rows.comparisons[0]["item_a"] != rows.comparisons[0]["item_b"]
+    rated = read([task(1, annotated(1, choice("alignment", "3")), prompt="a star")])
+    assert rows.comparisons[0]["item_a"] == rated.ratings[0]["item_id"]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (pairwise("alignment", {}), "missing_value"),
+        (pairwise("alignment", {"selected": "middle"}), "malformed_record"),
+        (pairwise("alignment", {"choices": ["a", "b"]}, "choices"), "malformed_record"),
+        (pairwise("overall", {"selected": "left"}), "unknown_dimension"),
+    ],
+)
+def test_faulty_comparisons_are_quarantined(read, result: Any, reason: str) -> None:
+    rows = read([compared(result)])
+    assert rows.reasons() == {reason: 1}
+    assert not rows.comparisons

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.stages.annotation_root import make_root
+from zreward_core.annotations.exemplars import load_exemplars
 from zreward_core.config import UserError
-from zreward_core.images import write_images
+from zreward_core.images import decode, write_images
+from zreward_core.rubric import load_rubric
+from zreward_core.schemas import normalise_prompt
 from zreward_core.stages import annotate
 from zreward_core.stages.annotate import Config
+from zreward_core.world.oracle import judge
 
 ITEMS = Path("data/candidates/items.parquet")
 EXPORT = Path("data/annotate/export.json")
@@ -105,12 +110,12 @@ def test_another_rubric_maps_its_dimensions_and_scale(root: Path) -> None:
         "name: other\nlevels: [1, 4, 7, 10]\nlabels: [a, b, c, d]\n"
         "dimensions: [{name: fidelity, title: F, question: Q, levels: {}}]\n"
     )
-    Path("params.yaml").write_text("seed: 5\nannotate: {malformed: 0}")
+    Path("params.yaml").write_text("seed: 5\nannotate: {exemplars: 1, malformed: 0}")
     with pytest.raises(UserError, match=r"annotate.aspects.*fidelity"):
         annotate.run(Config.load("annotate"))
     assert EXPORT.exists(), "a failed run leaves the last output as it was"
     Path("params.yaml").write_text(
-        "seed: 5\nannotate: {malformed: 0, aspects: {fidelity: alignment}}"
+        "seed: 5\nannotate: {exemplars: 1, malformed: 0, aspects: {fidelity: alignment}}"
     )
     annotate.run(Config.load("annotate"))
     every = [one for task in json.loads(EXPORT.read_text()) for one in task["annotations"]]
@@ -136,3 +141,17 @@ def test_faults_of_the_user(root: Path) -> None:
     ITEMS.unlink()
     with pytest.raises(UserError, match="zreward candidates"):
         annotate.run(config)
+
+
+def test_exemplars_cover_the_levels_and_show_no_rated_prompt(root: Path) -> None:
+    rubric = load_rubric()
+    exemplars = load_exemplars(Path("data/annotate/exemplars"), rubric)
+    levels = Counter(pair for one in exemplars for pair in one.scores.items())
+    assert set(levels.values()) == {1}
+    assert len(levels) >= 30, "nearly all of 36 levels have an exemplar"
+    rated = {normalise_prompt(prompt) for prompt in pd.read_parquet(ITEMS)["prompt"]}
+    assert rated.isdisjoint(normalise_prompt(one.prompt) for one in exemplars)
+    for one in exemplars[:6]:
+        seen = judge(decode((Path("data/annotate/exemplars") / one.image).read_bytes()), one.prompt)
+        for name, level in one.scores.items():
+            assert abs(seen.scores[name] - level) <= 0.15

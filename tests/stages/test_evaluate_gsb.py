@@ -9,6 +9,7 @@ import pytest
 
 from tests.stages.generator_root import finished_root, root
 from zreward_core.config import UserError
+from zreward_core.images import ImageStore
 from zreward_core.stages import evaluate_gsb
 from zreward_core.stages.evaluate_gsb import Config
 
@@ -34,3 +35,15 @@ def test_a_missing_generator_is_named(root):
     with pytest.raises(UserError, match="data/finetune_generator/generator"):
         evaluate_gsb.run(CONFIG)
     assert not OUTPUT.exists()
+
+
+def test_people_get_pairs_without_a_judgement(root):
+    shutil.copytree("data/base_generator", "data/finetune_generator")
+    evaluate_gsb.run(CONFIG.model_copy(update={"judge": "people"}))
+    result = json.loads((OUTPUT / "gsb.json").read_text())
+    empty = {"good": 0, "same": 0, "bad": 0, "gsb": None, "low": None, "high": None}
+    assert result == {"overall": empty}
+    table = pd.read_parquet(OUTPUT / "judgements.parquet")
+    assert len(table) == 8 and not [name for name in table if "verdict" in name]
+    images = ImageStore(OUTPUT / "images")
+    assert set(table["left_image_id"]) | set(table["right_image_id"]) == set(images)

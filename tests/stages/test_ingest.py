@@ -119,8 +119,11 @@ def test_folders_globs_and_plain_pictures(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "no usable rating in it .no tasks"),
-        ([one_task(choice="77")], r"1 out_of_range; first data/drops/x.json#task 1 annotation 1"),
+        ([], "no usable rating in it .no records"),
+        (
+            [one_task(choice="77")],
+            r"1 out_of_range; first out_of_range: data/drops/x.json#task 1 annotation 1",
+        ),
         ('[{"id": 1,', "line 1 column 11"),
         ({"id": 1}, "a list of tasks"),
     ],
@@ -144,7 +147,10 @@ def test_useless_exports_stop_with_file_and_remedy(
         ("{name: x, path: data/drops/x.json, images: data/drops/none}", "must name a folder"),
         ("{name: x, path: /etc/x.json}", "must lie below data/drops"),
         ("{name: x, path: data/drops/../x.json}", "must lie below data/drops"),
-        ("{name: x, path: data/drops/x.json, format: xls}", "unknown format 'xls'; known: label_"),
+        (
+            "{name: x, path: data/drops/x.json, format: xls}",
+            "unknown format 'xls'; known: agiqa3k, ",
+        ),
         (
             "{name: x, path: data/drops/x.json, colour: red}",
             "unknown key 'ingest.sources.0.colour'",
@@ -157,3 +163,38 @@ def test_wrong_params(root: Path, sources: str, message: str) -> None:
     drop("x.json", [one_task()])
     with pytest.raises(UserError, match=message):
         ingest.run(load(sources))
+
+
+TABLE = (
+    "{name: table, path: data/drops/t.csv, format: csv, dimension: realism,"
+    " columns: {image: img, annotator_id: who, score: stars},"
+    " scale: {min: 1, max: 5, higher_is_better: true}}"
+)
+
+
+def test_several_formats_share_tables_and_one_account(root: Path) -> None:
+    drop("t.csv", "img,who,stars\nx.png,1,4\nx.png,2,9\n,,\n")
+    ingest.run(load("{name: annotate, path: data/annotate/export.json}, " + TABLE))
+    summary = json.loads((OUTPUT / "summary.json").read_text())["sources"]
+    assert summary["table"]["native"] == 3
+    assert summary["table"]["quarantine"] == {"out_of_range": 1}
+    assert summary["table"]["ignored"] == {"empty_line": 1}
+    ratings = read_table(OUTPUT / "ratings.parquet", RATINGS)
+    counts = ratings["source"].value_counts().to_dict()
+    assert counts == {"annotate": summary["annotate"]["ratings"], "table": 1}
+    rows = ingest.summary_rows(summary)
+    assert ("table", "quarantine", 1, "out_of_range") in rows
+    assert ("table", "all", 3, "") in rows
+
+
+def test_ingest_stops_at_the_declared_share_alone(root: Path) -> None:
+    drop("t.csv", "img,who,stars\nx,1,4\nx,2,9\nx,3,9\n")
+    with pytest.raises(
+        UserError, match=r"66\.7%.*max_quarantine_share. .0\.5.*2 out_of_range"
+    ) as e:
+        ingest.run(load(TABLE))
+    assert "first out_of_range: data/drops/t.csv#row 3" in str(e.value)
+    assert not OUTPUT.exists()
+    config = load(TABLE).model_copy(update={"max_quarantine_share": 0.7})
+    ingest.run(config)
+    assert len(read_table(OUTPUT / "quarantine.parquet", QUARANTINE)) == 2

@@ -20,12 +20,16 @@ from zreward_core.stages.train_gdso import (
 CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
 
 
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
+def tiny() -> Backbone:
     names = ["alignment", "realism"]
     dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in names]
     rubric = Rubric(name="r", levels=[1, 2, 3], labels=["1", "2", "3"], dimensions=dimensions)
-    built = build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed=5)
+    return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed=5)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    built = tiny()
     built.train_mode(lora=None)
     return built
 
@@ -65,6 +69,19 @@ def test_scores_of_the_training_forward_are_those_of_the_rollout(
     assert torch.allclose(scores, rollouts.log_probs, atol=1e-4)
     assert mask.sum().item() == sum(len(trace) for trace in rollouts.tokens)
     assert (log_probs[mask] < 0).all() and torch.isfinite(log_probs[mask]).all()
+
+
+def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Batch) -> None:
+    found = []
+    for checkpointing in (False, True):
+        model = tiny()
+        model.train_mode(lora=None, gradient_checkpointing=checkpointing)
+        sampled = roll_out(model, CONFIG, batch, np.random.default_rng(3))
+        assert model.network.training
+        found.append((sampled.tokens, gradients(model, CONFIG, batch, sampled, [range(2)])))
+    assert found[0][0] == found[1][0]
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_log_probs_are_those_of_sampling_one_token_at_a_time(

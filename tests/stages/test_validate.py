@@ -11,7 +11,15 @@ from tests.stages.annotation_root import make_root
 from zreward_core.annotations.splits import split_of
 from zreward_core.config import Splits, UserError
 from zreward_core.rubric import load_rubric
-from zreward_core.schemas import ITEMS, PAIRS, RATINGS, TEST_RATINGS, read_table, write_table
+from zreward_core.schemas import (
+    DISAGREEMENT,
+    ITEMS,
+    PAIRS,
+    RATINGS,
+    TEST_RATINGS,
+    read_table,
+    write_table,
+)
 from zreward_core.stages import annotate, ingest, validate
 from zreward_core.stages.validate import Config
 
@@ -156,3 +164,15 @@ def test_settings_change_what_counts(root: Path) -> None:
     assert len(items) == len(means)
     scores = items.set_index(["item_id", "dimension"])["score"]
     assert scores.to_dict() == pytest.approx(means.to_dict())
+
+
+def test_queue_page_and_audit_belong_together(root: Path) -> None:
+    queue = read_table(OUTPUT / "disagreement.parquet", DISAGREEMENT)
+    assert len(queue) > 10 and queue["spread"].is_monotonic_decreasing
+    page = Path("reports/audit.html").read_text()
+    assert queue["item_id"][0] in page and "does not count" in page
+    figures = audit()
+    for name, alpha in figures["alpha"].items():
+        low, high = figures["alpha_interval"][name]
+        assert low < alpha < high
+    assert figures["annotators"]["6"]["seconds"] < figures["annotators"]["1"]["seconds"]

@@ -69,7 +69,7 @@ def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.Data
     sums_K = np.bincount(codes[kept], weights=scores[kept], minlength=len(keys))
     return keys.assign(
         score=sums_K / num_kept_K,
-        histogram=_list_column(histograms_KS),
+        histogram=list_column(histograms_KS),
         num_ratings=numbers_K,
         num_kept=num_kept_K,
     )
@@ -89,6 +89,8 @@ def histograms(
     Returns:
         [K, S] shares; each row sums to one.
     """
+    if num_items == 0:
+        return np.zeros((0, len(rubric.levels)))
     values_U, index_N = np.unique(scores_N, return_inverse=True)
     shares_US = np.stack([rubric.histogram([value]) for value in values_U])
     counts_KU = sparse.coo_matrix(
@@ -104,15 +106,20 @@ def _group(ratings: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     codes, groups = pd.factorize(items * len(dimension_names) + dimensions)
     keys = pd.DataFrame(
         {
-            "item_id": item_names.take(groups // len(dimension_names)),
-            "dimension": dimension_names.take(groups % len(dimension_names)),
+            "item_id": _plain(item_names).take(groups // max(1, len(dimension_names))),
+            "dimension": _plain(dimension_names).take(groups % max(1, len(dimension_names))),
         }
     )
     return codes, keys
 
 
-def _list_column(values_KS: np.ndarray) -> pd.Series:
-    """A column of lists, made without a Python object a row."""
+def _plain(names: pd.Index) -> pd.Index:
+    """Names that may be categories, as text."""
+    return pd.Index(names).astype("str")
+
+
+def list_column(values_KS: np.ndarray) -> pd.Series:
+    """A column of lists from [K, S] values, made without a Python object a row."""
     num_rows, length = values_KS.shape
     offsets = pa.array(np.arange(num_rows + 1) * length, type=pa.int32())
     lists = pa.ListArray.from_arrays(offsets, pa.array(values_KS.ravel()))

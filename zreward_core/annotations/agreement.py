@@ -1,14 +1,23 @@
-"""Krippendorff's alpha for ordinal scores.
+"""Krippendorff's alpha for ordinal scores, with a bootstrap interval.
 
 Source: K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011),
 https://repository.upenn.edu/handle/20.500.14332/2089, sections C (many observers, missing values)
-and E (ordinal difference).
+and E (ordinal difference). The ordinal difference of two scores is the squared difference of their
+mid-ranks, so alpha is one minus a ratio of two variances of mid-ranks: nothing here is quadratic
+in the number of ratings or of distinct scores.
 
-Shapes: N ratings, U units, V distinct scores.
+Shapes: N ratings, U units, V distinct scores, B blocks of units, R resamples.
 """
 
 import numpy as np
 from scipy import sparse
+
+NUM_RESAMPLES = 1000
+MAX_BLOCKS = 1000
+"""More units than this are drawn in random blocks of equal size."""
+MAX_VALUES = 64
+"""For the interval alone, more distinct scores than this are merged into classes of equal size."""
+CONFIDENCE = 0.95
 
 
 def ordinal_alpha(units_N: np.ndarray, scores_N: np.ndarray) -> float:
@@ -21,28 +30,106 @@ def ordinal_alpha(units_N: np.ndarray, scores_N: np.ndarray) -> float:
     Returns:
         alpha; NaN where no unit has two ratings or all their scores are the same.
     """
+    units_N, codes_N = _pairable(units_N, scores_N)
+    totals_V = np.bincount(codes_N)
+    if np.count_nonzero(totals_V) < 2:
+        return float("nan")
+    ranks_V = np.cumsum(totals_V) - totals_V / 2.0
+    number = len(codes_N)
+    ranks_N = (ranks_V - number / 2.0)[codes_N]  # their mean is zero
+    sizes_U = np.bincount(units_N)
+    present = sizes_U > 0
+    sums_U = np.bincount(units_N, weights=ranks_N)[present]
+    squares_U = np.bincount(units_N, weights=ranks_N**2)[present]
+    sizes_U = sizes_U[present]
+    observed = (2.0 * (sizes_U * squares_U - sums_U**2) / (sizes_U - 1.0)).sum()
+    expected = 2.0 * (number * squares_U.sum() - sums_U.sum() ** 2)
+    return float(1.0 - (number - 1.0) * observed / expected)
+
+
+def alpha_interval(
+    units_N: np.ndarray, scores_N: np.ndarray, seed: int, num_resamples: int = NUM_RESAMPLES
+) -> tuple[float, float]:
+    """Percentile interval (95 %) of alpha, by drawing units with replacement.
+
+    Up to ``MAX_BLOCKS`` units are drawn one by one; more of them in that many random blocks, which
+    has the same spread and a cost that doesn't grow with the number of units.
+
+    Returns:
+        (low, high); NaN where alpha is undefined.
+    """
+    units_N, codes_N = _pairable(units_N, _merged(scores_N))
+    if len(codes_N) == 0:
+        return float("nan"), float("nan")
+    coincidences_BVV = _block_coincidences(units_N, codes_N, seed)
+    num_blocks, num_values, _ = coincidences_BVV.shape
+    shares_B = np.full(num_blocks, 1.0 / num_blocks)
+    rng = np.random.default_rng([seed, num_blocks])
+    counts_RB = rng.multinomial(num_blocks, shares_B, size=num_resamples).astype(float)
+    drawn_RVV = (counts_RB @ coincidences_BVV.reshape(num_blocks, -1)).reshape(
+        -1, num_values, num_values
+    )
+    alphas_R = _alphas(drawn_RVV)
+    alphas_R = alphas_R[~np.isnan(alphas_R)]
+    if len(alphas_R) == 0:
+        return float("nan"), float("nan")
+    tail = 50.0 * (1.0 - CONFIDENCE)
+    low, high = np.percentile(alphas_R, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def _pairable(units_N: np.ndarray, scores_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Units and score codes of the ratings whose unit has another one; units keep their numbers."""
     if len(scores_N) == 0:
-        return float("nan")
-    values_V, codes_N = np.unique(scores_N, return_inverse=True)
+        return np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+    kept_N = np.bincount(units_N)[units_N] >= 2
+    _, codes_N = np.unique(scores_N[kept_N], return_inverse=True)
+    return units_N[kept_N], codes_N
+
+
+def _merged(scores_N: np.ndarray) -> np.ndarray:
+    """The scores, or, where there are too many distinct ones, their classes of equal size."""
+    values_V, codes_N, totals_V = np.unique(scores_N, return_inverse=True, return_counts=True)
+    if len(values_V) <= MAX_VALUES:
+        return scores_N
+    ranks_V = np.cumsum(totals_V) - totals_V / 2.0
+    return np.floor(ranks_V / len(scores_N) * MAX_VALUES)[codes_N]
+
+
+def _block_coincidences(units_N: np.ndarray, codes_N: np.ndarray, seed: int) -> np.ndarray:
+    """[B, V, V] sums of the units' coincidence matrices over random blocks of units."""
+    num_values = int(codes_N.max()) + 1
+    present_U, dense_N = np.unique(units_N, return_inverse=True)
+    num_units = len(present_U)
     counts_UV = sparse.coo_matrix(
-        (np.ones(len(codes_N)), (units_N, codes_N)), shape=(int(units_N.max()) + 1, len(values_V))
+        (np.ones(len(codes_N)), (dense_N, codes_N)), shape=(num_units, num_values)
     ).tocsr()
-    ratings_U = np.asarray(counts_UV.sum(axis=1)).ravel()
-    pairable = ratings_U >= 2
-    counts_UV = counts_UV[pairable]
-    weighted_UV = sparse.diags_array(1.0 / (ratings_U[pairable] - 1.0)) @ counts_UV
-    coincidences_VV = np.asarray((counts_UV.T @ weighted_UV).todense())
-    coincidences_VV -= np.diag(np.asarray(weighted_UV.sum(axis=0)).ravel())
-    totals_V = coincidences_VV.sum(axis=1)
-    distances_VV = _ordinal_distances(totals_V)
-    expected = totals_V @ distances_VV @ totals_V
-    if expected == 0.0:
-        return float("nan")
-    observed = (coincidences_VV * distances_VV).sum()
-    return float(1.0 - (totals_V.sum() - 1.0) * observed / expected)
+    sizes_U = np.bincount(dense_N)
+    weighted_UV = (sparse.diags_array(1.0 / (sizes_U - 1.0)) @ counts_UV).tocsc()
+    num_blocks = min(num_units, MAX_BLOCKS)
+    block_U = np.random.default_rng([seed, num_units]).permutation(num_units) % num_blocks
+    blocks_BU = sparse.csr_array(
+        (np.ones(num_units), (block_U, np.arange(num_units))), shape=(num_blocks, num_units)
+    )
+    result_BVV = np.empty((num_blocks, num_values, num_values))
+    for value in range(num_values):
+        chosen = weighted_UV.indices[weighted_UV.indptr[value] : weighted_UV.indptr[value + 1]]
+        weights = weighted_UV.data[weighted_UV.indptr[value] : weighted_UV.indptr[value + 1]]
+        pairs = sparse.diags_array(weights) @ counts_UV[chosen]
+        result_BVV[:, value, :] = (blocks_BU[:, chosen] @ pairs).toarray()
+    diagonal_BV = (blocks_BU @ weighted_UV).toarray()  # a rating makes no pair with itself
+    result_BVV[:, range(num_values), range(num_values)] -= diagonal_BV
+    return result_BVV
 
 
-def _ordinal_distances(totals_V: np.ndarray) -> np.ndarray:
-    """Squared ordinal difference: the values between two ranks, the ends counted half."""
-    middles_V = np.cumsum(totals_V) - totals_V / 2.0
-    return (middles_V[:, None] - middles_V[None, :]) ** 2
+def _alphas(coincidences_RVV: np.ndarray) -> np.ndarray:
+    """[R] alphas of coincidence matrices; NaN where undefined."""
+    totals_RV = coincidences_RVV.sum(axis=2)
+    ranks_RV = np.cumsum(totals_RV, axis=1) - totals_RV / 2.0
+    distances_RVV = (ranks_RV[:, :, None] - ranks_RV[:, None, :]) ** 2
+    observed_R = (coincidences_RVV * distances_RVV).sum(axis=(1, 2))
+    expected_R = np.einsum("rv,rw,rvw->r", totals_RV, totals_RV, distances_RVV)
+    number_R = totals_RV.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alphas_R = 1.0 - (number_R - 1.0) * observed_R / expected_R
+    return np.where(expected_R > 0, alphas_R, np.nan)

@@ -1,93 +1,168 @@
-"""Who may teach: each annotator's bias, noise and agreement with the others.
+"""Who may teach: each annotator's bias, noise and agreement with the others and with gold ratings.
 
-Works on one rating an annotator, item and dimension (``aggregation.merge_resubmissions``).
+Works on one rating an annotator, item and dimension (``aggregation.merge_resubmissions``). Habits
+over time are in ``habits``.
+
+Shapes: N ratings, P annotators, D dimensions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zreward_core.annotations.agreement import ordinal_alpha
+from zreward_core.annotations.agreement import alpha_interval, ordinal_alpha
+from zreward_core.annotations.coding import ANONYMOUS, Coded, encode
+
+FIGURES = ("bias", "noise", "agreement", "gold_bias", "gold_agreement")
+"""Figures that are null where an annotator cannot be judged."""
 
 
-def audit_annotators(ratings: pd.DataFrame, min_agreement: float, min_overlap: int) -> pd.DataFrame:
-    """Compare each annotator with the mean of the others, where others rated the same.
+def audit_annotators(
+    ratings: pd.DataFrame | Coded,
+    min_agreement: float,
+    min_overlap: int,
+    gold_annotators: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Compare each annotator with the mean of the others, and with that of the gold ratings.
 
     Args:
         ratings: item_id, dimension, annotator_id, score; anonymous votes (no id) count among the
             others and are not audited.
-        min_agreement: annotators below it are not included.
-        min_overlap: with fewer ratings that others share, an annotator cannot be judged.
+        min_agreement: annotators whose agreement is lower are not included; that with gold
+            decides where it can be judged, else that with the others.
+        min_overlap: with fewer ratings in common, an annotator cannot be judged.
+        gold_annotators: people whose ratings are the measure; they are always included.
 
     Returns:
         A row an annotator, sorted: annotator_id, num_ratings, num_shared, bias (mean difference
         from the others, in rubric units), noise (its standard deviation), agreement (correlation
-        with the others' mean, within dimensions; NaN where it cannot be judged), included.
+        with the others' mean, within dimensions; NaN where it cannot be judged), num_gold,
+        gold_bias, gold_agreement (the same against gold), included.
     """
-    groups = ratings.groupby(["item_id", "dimension"], sort=False)["score"]
-    totals, numbers = groups.transform("sum"), groups.transform("size")
-    known = ratings[ratings["annotator_id"].notna()]
-    named = known.assign(total=totals, number=numbers)
-    shared = named[named["number"] >= 2]
-    others = (shared["total"] - shared["score"]) / (shared["number"] - 1)
-    table = _statistics(shared["annotator_id"], shared["dimension"], shared["score"], others)
-    counts = known.groupby("annotator_id", sort=True).size().rename("num_ratings").to_frame()
-    table = counts.join(table)
-    table["num_shared"] = table["num_shared"].fillna(0).astype(int)
-    table.loc[table["num_shared"] < min_overlap, "agreement"] = np.nan
-    table["included"] = ~(table["agreement"] < min_agreement)
-    return table.reset_index()
-
-
-def _statistics(
-    annotators: pd.Series, dimensions: pd.Series, scores: pd.Series, others: pd.Series
-) -> pd.DataFrame:
-    keys = [annotators.rename("annotator_id"), dimensions.rename("dimension")]
-    own = scores - scores.groupby(keys).transform("mean")
-    rest = others - others.groupby(keys).transform("mean")
-    products = pd.DataFrame(
-        {
-            "annotator_id": annotators,
-            "difference": scores - others,
-            "both": own * rest,
-            "own": own**2,
-            "rest": rest**2,
-        }
-    ).groupby("annotator_id", sort=True)
-    sums = products[["both", "own", "rest"]].sum()
-    spread = (sums["own"] * sums["rest"]) ** 0.5
-    # Someone who gives every item the same score agrees with nobody.
-    agreement = (sums["both"] / spread.where(spread > 0)).fillna(0.0)
+    coded = encode(ratings)
+    named_N = coded.annotators_N != ANONYMOUS
+    gold_P = np.isin(coded.annotators.astype(str), list(gold_annotators))
+    gold_N = named_N & np.append(gold_P, False)[coded.annotators_N]
+    others = _compare(coded, rest_mean(coded), named_N, min_overlap)
+    golden = _compare(coded, _mean_of(coded, gold_N), named_N & ~gold_N, min_overlap)
+    numbers = np.bincount(coded.annotators_N[named_N], minlength=len(coded.annotators))
+    judged_by_gold = ~np.isnan(golden["agreement"])
+    deciding = np.where(judged_by_gold, golden["agreement"], others["agreement"])
     return pd.DataFrame(
         {
-            "num_shared": products.size(),
-            "bias": products["difference"].mean(),
-            "noise": products["difference"].std(ddof=0),
-            "agreement": agreement,
+            "annotator_id": coded.annotators,
+            "num_ratings": numbers,
+            "num_shared": others["number"],
+            "bias": others["bias"],
+            "noise": others["noise"],
+            "agreement": others["agreement"],
+            "num_gold": golden["number"],
+            "gold_bias": golden["bias"],
+            "gold_agreement": golden["agreement"],
+            "included": ~(deciding < min_agreement) | gold_P,
         }
     )
 
 
-def alpha_by_dimension(ratings: pd.DataFrame, dimensions: list[str]) -> dict[str, float | None]:
+def rest_mean(coded: Coded) -> np.ndarray:
+    """[N] mean of the other ratings of the same item and dimension; NaN where there is none."""
+    units_N = coded.units_N
+    sums = np.bincount(units_N, weights=coded.scores_N)
+    numbers = np.bincount(units_N)
+    others_N = numbers[units_N] - 1
+    totals_N = sums[units_N] - coded.scores_N
+    return np.divide(totals_N, others_N, out=np.full(len(units_N), np.nan), where=others_N > 0)
+
+
+def _mean_of(coded: Coded, chosen_N: np.ndarray) -> np.ndarray:
+    """[N] mean of the chosen ratings of the same item and dimension; NaN where there is none."""
+    units_N = coded.units_N
+    size = int(units_N.max(initial=-1)) + 1
+    sums = np.bincount(units_N[chosen_N], weights=coded.scores_N[chosen_N], minlength=size)
+    numbers = np.bincount(units_N[chosen_N], minlength=size)
+    means = np.divide(sums, numbers, out=np.full(size, np.nan), where=numbers > 0)
+    return means[units_N]
+
+
+def _compare(
+    coded: Coded, reference_N: np.ndarray, of_N: np.ndarray, min_overlap: int
+) -> dict[str, np.ndarray]:
+    """[P] number of ratings with a reference, mean and spread of the difference, agreement."""
+    used_N = of_N & ~np.isnan(reference_N)
+    people_N, num_people = coded.annotators_N[used_N], len(coded.annotators)
+    own_N, rest_N = coded.scores_N[used_N], reference_N[used_N]
+    number_P = np.bincount(people_N, minlength=num_people)
+
+    def mean(values_N: np.ndarray) -> np.ndarray:
+        sums_P = np.bincount(people_N, weights=values_N, minlength=num_people)
+        return np.divide(sums_P, number_P, out=np.full(num_people, np.nan), where=number_P > 0)
+
+    bias_P = mean(own_N - rest_N)
+    noise_P = np.sqrt(mean((own_N - rest_N - bias_P[people_N]) ** 2))
+    groups_N = people_N * len(coded.dimensions) + coded.dimensions_N[used_N]
+    own_N, rest_N = _centred(own_N, groups_N), _centred(rest_N, groups_N)
+    spread_P = np.sqrt(mean(own_N**2) * mean(rest_N**2))
+    # Someone who gives every item the same score agrees with nobody.
+    agreement_P = np.divide(
+        mean(own_N * rest_N), spread_P, out=np.zeros(num_people), where=spread_P > 1e-12
+    )
+    agreement_P[number_P < max(min_overlap, 1)] = np.nan
+    return {"number": number_P, "bias": bias_P, "noise": noise_P, "agreement": agreement_P}
+
+
+def _centred(values_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
+    """Values less the mean of their group."""
+    numbers = np.maximum(np.bincount(groups_N), 1)
+    return values_N - (np.bincount(groups_N, weights=values_N) / numbers)[groups_N]
+
+
+def alpha_by_dimension(
+    ratings: pd.DataFrame | Coded, dimensions: list[str]
+) -> dict[str, float | None]:
     """Ordinal alpha of each dimension; None where it is not defined."""
-    result: dict[str, float | None] = {}
-    for name in dimensions:
-        part = ratings[ratings["dimension"] == name]
-        units = pd.factorize(part["item_id"])[0]
-        alpha = ordinal_alpha(units, part["score"].to_numpy())
-        result[name] = None if np.isnan(alpha) else round(alpha, 6)
-    return result
+    coded = encode(ratings, dimensions)
+    return {
+        name: _rounded(ordinal_alpha(*_units_and_scores(coded, place)))
+        for place, name in enumerate(dimensions)
+    }
+
+
+def alpha_intervals(
+    ratings: pd.DataFrame | Coded, dimensions: list[str], seed: int
+) -> dict[str, list[float | None]]:
+    """[low, high] of each dimension's alpha (95 %, bootstrap over items)."""
+    coded = encode(ratings, dimensions)
+    return {
+        name: [_rounded(end) for end in alpha_interval(*_units_and_scores(coded, place), seed)]
+        for place, name in enumerate(dimensions)
+    }
+
+
+def _units_and_scores(coded: Coded, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    chosen_N = coded.dimensions_N == dimension
+    return coded.items_N[chosen_N], coded.scores_N[chosen_N]
 
 
 def audit_record(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The audit table for JSON: annotator to figures, None where they are not defined."""
+    """A table with a row an annotator for JSON: annotator to figures, None where undefined."""
     record = {}
     for row in table.to_dict("records"):
-        figures = {
-            key: (None if pd.isna(row[key]) else round(float(row[key]), 6))
-            for key in ("bias", "noise", "agreement")
-        }
-        numbers = {key: int(row[key]) for key in ("num_ratings", "num_shared")}
-        record[str(row["annotator_id"])] = {**numbers, **figures, "included": bool(row["included"])}
+        name = str(row.pop("annotator_id"))
+        record[name] = {str(key): _plain(value) for key, value in row.items()}
     return record
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return _rounded(float(value))
+    return value
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)

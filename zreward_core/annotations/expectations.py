@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from zreward_core.annotations.splits import SPLITS
+from zreward_core.annotations.witnesses import witnesses
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 
@@ -83,7 +85,11 @@ class Gate:
         asset = self._tables.add_dataframe_asset(contract.name)
         batch = asset.add_batch_definition_whole_dataframe("all")
         suite = self._context.suites.add(
-            gx.ExpectationSuite(contract.name, expectations=contract.expectations)
+            gx.ExpectationSuite(
+                contract.name,
+                expectations=contract.expectations,
+                meta={"notes": f"{len(contract.frame):,} rows of {contract.file}"},
+            )
         )
         definition = self._context.validation_definitions.add(
             gx.ValidationDefinition(name=contract.name, data=batch, suite=suite)
@@ -97,7 +103,8 @@ class Gate:
         )
         # As a nameless index, row names reach results and Data Docs in seconds; with
         # `unexpected_index_column_names` a million failing rows take minutes.
-        frame = contract.frame.set_axis(contract.frame[contract.row].to_list(), axis="index")
+        frame = witnesses(contract.frame, contract.expectations)
+        frame = frame.set_axis(frame[contract.row].to_list(), axis="index")
         outcome = checkpoint.run(batch_parameters={"dataframe": frame})
         if not outcome.success:
             self.publish()
@@ -126,7 +133,9 @@ def _explain(contract: Contract, result: Any) -> str:
 def ratings_contract(ratings: pd.DataFrame, rubric: Rubric, file: Path) -> Contract:
     """Single ratings: complete, within the rubric, one prompt an item."""
     gxe = import_expectations()
-    prompts = ratings.groupby("item_id", dropna=False)["prompt_id"].transform("nunique")
+    said = ratings[["item_id", "prompt_id"]].drop_duplicates()
+    numbers = said.groupby("item_id", observed=True)["prompt_id"].nunique()
+    prompts = ratings["item_id"].map(numbers).astype(float)
     return Contract(
         "ratings",
         file,
@@ -166,7 +175,7 @@ def items_contract(
     keys = ["item_id", "dimension"]
     ranges = ratings.groupby(keys)["score"].agg(lowest="min", highest="max").reset_index()
     frame = items.drop(columns="histogram").merge(ranges, on=keys, how="left", validate="m:1")
-    shares = np.array(items["histogram"].tolist(), dtype=float).reshape(-1, len(rubric.levels))
+    shares = pa.array(items["histogram"]).flatten().to_numpy().reshape(-1, len(rubric.levels))
     prompts = items["prompt_id"].fillna(items["image_id"]).fillna(items["item_id"])
     needed = np.where(items["split"] == "test", min_test_ratings, 1)
     frame = frame.assign(

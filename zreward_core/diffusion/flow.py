@@ -12,20 +12,33 @@ KL_WEIGHT = 1e-3
 """Weight of the divergence from a unit Gaussian, per latent number."""
 
 
-def reconstruction_loss(vae: Any, pixels: Tensor, generator: torch.Generator) -> Tensor:
+def reconstruction_loss(
+    vae: Any, pixels: Tensor, generator: torch.Generator, own: range | None = None
+) -> Tensor:
     """L1 and squared error of the reconstruction, plus a weak Kullback-Leibler term.
 
     Args:
         vae: an `AutoencoderKL`.
         pixels: [B, 3, H, W] in [-1, 1].
         generator: draws the latents.
+        own: which of the pictures to compute; the latents of all are drawn, so that the parts of a
+            batch are what they are in the whole. The loss is the mean over the part.
     """
+    own = range(len(pixels)) if own is None else own
+    shape = (len(pixels), *latent_shape(vae, pixels))
+    noise = torch.randn(shape, generator=generator)[own.start : own.stop]
+    pixels = pixels[own.start : own.stop]
     posterior = vae.encode(pixels).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=generator)
     decoded = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]
     error = decoded - pixels
     divergence = posterior.kl().mean() / posterior.mean[0].numel()
     return error.abs().mean() + error.square().mean() + KL_WEIGHT * divergence
+
+
+def latent_shape(vae: Any, pixels: Tensor) -> tuple[int, int, int]:
+    """(C, h, w) of the latents of pixels [B, 3, H, W]."""
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    return vae.config.latent_channels, pixels.shape[-2] // scale, pixels.shape[-1] // scale
 
 
 def encode_captions(text_encoder: Any, tokens: Any) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 from zreward_core.config import UserError
 from zreward_core.models.backbones import Backbone, load_backbone
 from zreward_core.models.score_decoder import expected_score, score_log_probs
+from zreward_core.store import fetch, is_uri
 
 
 @dataclass
@@ -85,12 +86,16 @@ class RewardModel:
     def from_pretrained(
         cls, source: str | Path, device: str | torch.device = "cpu", dtype: str = "float32"
     ) -> "RewardModel":
-        """Load a model folder.
+        """Load a model folder, or a version of the registry whose files are checked first.
+
+        Args:
+            source: a folder, or ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 
         Raises:
-            UserError: the folder is missing or was not made by this project.
+            UserError: the folder is missing or was not made by this project; there is no such
+                version, or its files are not those that were registered.
         """
-        backbone = load_backbone(source, dtype)
+        backbone = load_backbone(fetch(str(source)) if is_uri(source) else source, dtype)
         backbone.network.to(device)
         return cls(backbone)
 

@@ -2,7 +2,8 @@
 
 A checkpoint is keyed by the stage's params, the bytes of its inputs and the code that is loaded;
 after a change of any of these a run starts anew. Every training step draws its randomness from
-(seed, step), so the weights, the optimizer and the step number are all the state there is.
+(seed, step), so the weights, the optimizer and the step number are all the state there is. Of
+several processes the main one writes and all read, from a file system they share.
 """
 
 import hashlib
@@ -16,6 +17,11 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from zreward_core.runtime.distributed import from_main
+from zreward_core.runtime.worker import is_main
+from zreward_core.schemas import tree_hash
+
+__all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
 CHECKPOINTS = Path(".zreward/checkpoints")
 
 
@@ -23,14 +29,17 @@ class Checkpoint:
     """The resumable state of one stage."""
 
     def __init__(self, stage: str, config: BaseModel, inputs: Iterable[Path]) -> None:
-        key = hashlib.sha256(config.model_dump_json().encode())
-        for path in inputs:
-            key.update(tree_hash(path).encode())
-        key.update(loaded_code_hash().encode())
-        self.folder = CHECKPOINTS / stage / key.hexdigest()[:16]
+        key = from_main(state_key(config, inputs) if is_main() else "")
+        self.folder = CHECKPOINTS / stage / key
 
-    def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write state (tensors, numbers, strings, containers of these) under a name."""
+    def save(self, name: str, state: dict[str, Any], by_any: bool = False) -> None:
+        """Write state (tensors, numbers, strings, containers of these) under a name.
+
+        Args:
+            by_any: whichever process calls writes, each under names of its own; else the main one.
+        """
+        if not (by_any or is_main()):
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{name}.partial"
         torch.save(state, partial)
@@ -45,18 +54,17 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Forget the state, and that of the stage's earlier keys: the output is complete."""
-        shutil.rmtree(self.folder.parent, ignore_errors=True)
+        if is_main():
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
-def tree_hash(path: Path) -> str:
-    """sha256 of a file, or of a folder's file names and contents."""
-    total = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        total.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
+def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:
+    """What a checkpoint is found by: 16 digits over params, inputs and loaded code."""
+    key = hashlib.sha256(config.model_dump_json().encode())
+    for path in inputs:
+        key.update(tree_hash(path).encode())
+    key.update(loaded_code_hash().encode())
+    return key.hexdigest()[:16]
 
 
 def loaded_code_hash() -> str:

@@ -2,8 +2,9 @@
 
 import torch
 
+from zreward_core.runtime.distributed import processes
+
 
 def pick_device() -> torch.device:
-    """The accelerator of this machine, or the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
+    """The accelerator of this process, or the CPU."""
+    return processes().device

@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and precision of pretraining."""
+"""Optimizer, learning rate and precision of pretraining, and of tiny models' distillation."""
 
 import torch
 from torch import nn

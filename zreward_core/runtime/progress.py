@@ -7,13 +7,15 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from zreward_core.runtime.worker import is_main
+
 Item = TypeVar("Item")
 
 
 def track(
     items: Iterable[Item], description: str, total: int | None = None, initial: int = 0
 ) -> "tqdm[Item]":
-    """Progress bar on stderr over what takes longer than a few seconds."""
+    """Progress bar on stderr over what takes longer than a few seconds; the main process's."""
     return tqdm(
         items,
         desc=description,
@@ -22,6 +24,7 @@ def track(
         mininterval=2.0,
         smoothing=0.05,
         dynamic_ncols=True,
+        disable=not is_main(),
     )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import yaml
 
 from zreward_core.config import PARAMS_FILE, UserError, read_params
+from zreward_core.runtime.launch_settings import LAUNCH_FILE
 
 WORKSPACES = Path(".zreward/workspaces")
-COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", "data/champion.yaml")
+CHAMPION_FILE = "data/champion.yaml"
+COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", CHAMPION_FILE)
 
 
 def make_workspace(profile: str) -> Path:
@@ -37,8 +39,10 @@ def make_workspace(profile: str) -> Path:
         if Path(name).is_dir():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
+        elif not (name == CHAMPION_FILE and target.is_file()):  # that is the workspace's own
             shutil.copyfile(name, target)
+    if Path(LAUNCH_FILE).is_file():
+        shutil.copyfile(LAUNCH_FILE, folder / LAUNCH_FILE)
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():

@@ -6,7 +6,7 @@ only the project's files are written; people annotate in Label Studio and their 
 data/drops/.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from zreward_core.annotations.assignment import assign
+from zreward_core.annotations.exemplars import Exemplar, collect, write_exemplars
 from zreward_core.annotations.labeling import (
     annotation,
     choice_of,
@@ -27,16 +28,20 @@ from zreward_core.annotations.labeling import (
 from zreward_core.annotations.malformed import spoil
 from zreward_core.annotations.splits import split_of
 from zreward_core.config import Settings, Splits, StageConfig, UserError
-from zreward_core.images import ImageStore, decode, image_id
+from zreward_core.images import ImageStore, decode, encode_png, image_id
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
 from zreward_core.schemas import CANDIDATES, digest, normalise_prompt, read_table, write_json
 from zreward_core.world.annotators import MAXIMUM, MINIMUM, make_annotators
+from zreward_core.world.exemplars import Sample, sample_exemplars
 from zreward_core.world.oracle import judge
 
 CANDIDATES_FOLDER = Path("data/candidates")
 OUTPUT = Path("data/annotate")
+
+MAX_LOOKED_AT = 100
+"""Pictures that are looked at for each exemplar that a level needs; rare levels may get fewer."""
 
 Judge = Callable[[np.ndarray, str], Mapping[str, float]]
 """Pixels [H, W, 3] uint8 and prompt to a score of each aspect, on the world's scale."""
@@ -64,6 +69,8 @@ class Config(StageConfig):
     """Size of the simulated team."""
     overlap: Overlap = Overlap()
     """Simulated annotators an item."""
+    exemplars: int = Field(default=16, ge=0)
+    """Rendered pictures for each level of a dimension that annotators calibrate against."""
     malformed: int = Field(default=5, ge=0)
     """Records of the simulated export that are spoilt, as in real ones."""
     aspects: dict[str, str] = Field(default_factory=dict)
@@ -80,7 +87,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Write tasks, labelling config and, if simulated, the annotators' raw export."""
+    """Write tasks, labelling config and, if simulated, the annotators' raw export and exemplars."""
     rubric = load_rubric()
     items = load_items()
     with whole_output(OUTPUT, config) as folder:
@@ -92,6 +99,8 @@ def run(config: Config) -> None:
         write_json([{"data": one} for one in data], folder / "tasks.json")
         if config.simulate:
             write_json(simulate(items, data, oracle_scores, rubric, config), folder / "export.json")
+            exemplars = make_exemplars(items["prompt"], rubric, config)
+            write_exemplars(exemplars, folder / "exemplars")
 
 
 def load_items() -> pd.DataFrame:
@@ -202,8 +211,33 @@ def _result(ratings: Mapping[str, float], rubric: Rubric, identity: str) -> list
     levels = np.asarray(rubric.levels)
     items = []
     for dimension, rating in ratings.items():
-        share = (rating - MINIMUM) / (MAXIMUM - MINIMUM)
-        score = rubric.minimum + share * (rubric.maximum - rubric.minimum)
-        level = float(levels[np.abs(levels - score).argmin()])
+        level = float(levels[np.abs(levels - _on_scale(rating, rubric)).argmin()])
         items.append(result_item(dimension, choice_of(level), identity))
     return items
+
+
+def _on_scale(rating: float, rubric: Rubric) -> float:
+    """A score of the world on the rubric's scale."""
+    share = (rating - MINIMUM) / (MAXIMUM - MINIMUM)
+    return rubric.minimum + share * (rubric.maximum - rubric.minimum)
+
+
+def make_exemplars(
+    prompts: Iterable[str], rubric: Rubric, config: Config
+) -> list[tuple[Exemplar, bytes]]:
+    """Exemplars of every level with their pictures; none is of a prompt that people rate."""
+
+    def scores_of(sample: Sample) -> dict[str, float]:
+        return {name: _on_scale(_aspect(sample.scores, name, config), rubric) for name in names}
+
+    names = rubric.names if config.exemplars else []
+    samples = sample_exemplars(config.seed, {normalise_prompt(prompt) for prompt in prompts})
+    limit = MAX_LOOKED_AT * config.exemplars
+    found = collect(samples, scores_of, rubric, config.exemplars, limit)
+    made = []
+    for number, (sample, levels) in enumerate(found, start=1):
+        why = {name: sample.remarks[config.aspects.get(name, name)] for name in levels}
+        file = f"{number:04d}.png"
+        exemplar = Exemplar(image=file, prompt=sample.prompt, scores=levels, why=why)
+        made.append((exemplar, encode_png(sample.pixels)))
+    return made

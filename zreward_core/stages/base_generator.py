@@ -30,9 +30,11 @@ from zreward_core.diffusion.sheet import picture_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.optimizers import fast_precision, make_optimizers, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.oracle import judge_many
@@ -128,9 +130,10 @@ def run(config: Config) -> None:
         UserError: there are no pictures to pretrain on.
     """
     if config.hub_id is not None and config.revision is not None:
-        with whole_output(OUTPUT, config) as folder:
-            write_pointer(folder / "generator", config.hub_id, config.revision)
-            write_json({}, folder / "metrics.json")
+        if is_main():
+            with whole_output(OUTPUT, config) as folder:
+                write_pointer(folder / "generator", config.hub_id, config.revision)
+                write_json({}, folder / "metrics.json")
         return
     assert config.tiny is not None
     checkpoint = Checkpoint(
@@ -150,10 +153,11 @@ def run(config: Config) -> None:
     history = train_vae(config, checkpoint, pipe, pixels, weights)
     latents = scaled_latents(pipe, pixels)
     history += train_flow(config, checkpoint, pipe, latents, prompts, weights)
-    with whole_output(OUTPUT, config) as folder:
-        pipe.save_pretrained(folder / "generator")
-        write_history(history, folder / "history.jsonl")
-        measure(config, load_pipeline(folder / "generator"), held_out, folder)
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            pipe.save_pretrained(folder / "generator")
+            write_history(history, folder / "history.jsonl")
+            measure(config, load_pipeline(folder / "generator"), held_out, folder)
     checkpoint.clear()
 
 
@@ -211,13 +215,17 @@ def train_vae(
         top, left = torch.randint(config.size - crop + 1, (2,), generator=generator).tolist()
         batch = pixels[chosen, :, top : top + crop, left : left + crop]
         _set_rate([optimizer], settings.learning_rate * trapezoid(step, settings.steps))
-        loss = reconstruction_loss(pipe.vae, batch, generator)
-        loss.backward()
+        own = own_part(len(batch))
+        loss = torch.zeros(())
+        if own:
+            loss = len(own) / len(batch) * reconstruction_loss(pipe.vae, batch, generator, own)
+            loss.backward()
+        add_gradients(pipe.vae.parameters())
         torch.nn.utils.clip_grad_norm_(pipe.vae.parameters(), HIGHEST_NORM)
         optimizer.step()
         optimizer.zero_grad()
         if (step + 1) % LOG_EVERY == 0:
-            history.append({"step": step + 1, "vae/loss": loss.item()})
+            history.append({"step": step + 1} | add_up({"vae/loss": loss.item()}))
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
             _keep(checkpoint, "vae", parts, step + 1, history)
     return history
@@ -265,18 +273,25 @@ def train_flow(
         noise = torch.randn(latents[chosen].shape, generator=generator)
         sigmas = draw_sigmas(len(chosen), settings.noise_mean, generator)
         _set_rate(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
-        with fast_precision():
-            captions = encode_captions(
-                pipe.text_encoder, {name: values[rows] for name, values in tokens.items()}
-            )
-            loss = flow_matching_loss(pipe.transformer, latents[chosen], captions, noise, sigmas)
-        loss.backward()
+        own = own_part(len(chosen))
+        part, loss = slice(own.start, own.stop), torch.zeros(())
+        if own:
+            with fast_precision():
+                captions = encode_captions(
+                    pipe.text_encoder, {name: values[rows[part]] for name, values in tokens.items()}
+                )
+                loss = flow_matching_loss(
+                    pipe.transformer, latents[chosen[part]], captions, noise[part], sigmas[part]
+                )
+            loss = len(own) / len(chosen) * loss
+            loss.backward()
+        add_gradients(models.parameters())
         torch.nn.utils.clip_grad_norm_(models.parameters(), HIGHEST_NORM)
         for optimizer in optimizers:
             optimizer.step()
         models.zero_grad()
         if (step + 1) % LOG_EVERY == 0:
-            history.append({"step": step + 1, "flow/loss": loss.item()})
+            history.append({"step": step + 1} | add_up({"flow/loss": loss.item()}))
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
             _keep(checkpoint, "flow", parts, step + 1, history)
     return history

@@ -23,11 +23,13 @@ from zreward_core.images import ImageStore
 from zreward_core.models.backbones import CARD, Backbone, card
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
-from zreward_core.rubric import load_rubric
+from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rates, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.prompts import COLOURS, PLACES, SHAPES, all_prompts
@@ -73,7 +75,7 @@ class Pretraining(Settings):
     describe_share: float = 0.2
     """Share of sequences that describe, after the start."""
     at_once_share: float = 0.1
-    """Share of sequences that score every dimension at once instead."""
+    """Share of sequences that give every dimension the impression of the whole at once."""
     care: dict[str, float] = {"glance": 0.4, "partial": 0.35, "thorough": 0.25}
     """How often people look how closely, in the habit phase."""
     checkpoint_every: int = 200
@@ -132,38 +134,54 @@ def run(config: Config) -> None:
         UserError: a tiny base is asked for and the world is empty.
     """
     rubric = load_rubric()
-    metrics = {}
-    checkpoints = []
+    made: dict[str, tuple[Backbone, list[dict[str, float]]]] = {}
+    metrics, checkpoints = {}, []
+    for role in ROLES:
+        base: Base = getattr(config, role)
+        if base.hub_id is not None:
+            continue
+        assert base.tiny is not None and base.pretraining is not None
+        inputs = [WORLD / "inspections.parquet", WORLD / "images"]
+        checkpoint = Checkpoint(f"base_vlm_{role}", config, inputs)
+        checkpoints.append(checkpoint)
+        table = read_table(WORLD / "inspections.parquet", INSPECTIONS)
+        if table.empty:
+            raise UserError("params.yaml: world.size is 0, so base_vlm needs hub_id, not tiny")
+        seed = config.seed * 10 + ROLES.index(role)
+        backbone = build_backbone(base.tiny, [GLANCE, *_all_words()], rubric, config.prompt, seed)
+        logger.info("%s: %.2f M parameters", role, backbone.num_parameters / 1e6)
+        learn, held_out = load_examples(backbone, table)
+        aspects = [config.aspects.get(name, name) for name in rubric.names]
+        history = pretrain(backbone, base.pretraining, learn, aspects, seed, checkpoint, role)
+        metrics[role] = measure(backbone, held_out[:320], aspects)
+        metrics[role]["num_parameters"] = backbone.num_parameters
+        made[role] = backbone, history
+    if is_main():
+        write_bases(config, rubric, made, metrics)
+    for checkpoint in checkpoints:
+        checkpoint.clear()
+
+
+def write_bases(
+    config: Config,
+    rubric: Rubric,
+    made: dict[str, tuple[Backbone, list[dict[str, float]]]],
+    metrics: dict[str, dict[str, float]],
+) -> None:
+    """Write what was pretrained with its history, and pointers for what was not."""
     with whole_output(OUTPUT, config) as folder:
         for role in ROLES:
             base: Base = getattr(config, role)
-            if base.hub_id is not None:
+            if role in made:
+                backbone, history = made[role]
+                backbone.save(folder / role, {"stage": "base_vlm", "params": base.model_dump()})
+                write_history(history, folder / role / "history.jsonl")
+            else:
                 pointer = card(rubric, config.prompt, None, {})
                 pointer |= {"hub_id": base.hub_id, "revision": base.revision}
                 (folder / role).mkdir()
                 write_json(pointer, folder / role / CARD)
-                continue
-            assert base.tiny is not None and base.pretraining is not None
-            inputs = [WORLD / "inspections.parquet", WORLD / "images"]
-            checkpoint = Checkpoint(f"base_vlm_{role}", config, inputs)
-            checkpoints.append(checkpoint)
-            table = read_table(WORLD / "inspections.parquet", INSPECTIONS)
-            if table.empty:
-                raise UserError("params.yaml: world.size is 0, so base_vlm needs hub_id, not tiny")
-            texts = [GLANCE, *_all_words()]
-            seed = config.seed * 10 + ROLES.index(role)
-            backbone = build_backbone(base.tiny, texts, rubric, config.prompt, seed)
-            logger.info("%s: %.2f M parameters", role, backbone.num_parameters / 1e6)
-            learn, held_out = load_examples(backbone, table)
-            aspects = [config.aspects.get(name, name) for name in rubric.names]
-            history = pretrain(backbone, base.pretraining, learn, aspects, seed, checkpoint, role)
-            metrics[role] = measure(backbone, held_out[:320], aspects)
-            metrics[role]["num_parameters"] = backbone.num_parameters
-            backbone.save(folder / role, {"stage": "base_vlm", "params": base.model_dump()})
-            write_history(history, folder / role / "history.jsonl")
         write_json(metrics, folder / "metrics.json")
-    for checkpoint in checkpoints:
-        checkpoint.clear()
 
 
 def load_examples(backbone: Backbone, table: pd.DataFrame) -> tuple[list[Example], list[Example]]:
@@ -204,13 +222,14 @@ def pretrain(
         sequences = [make_sequence(backbone, e, settings, aspects, progress, rng) for e in chosen]
         images = [example.image for example in chosen]
         loss = backward_by_length(backbone, sequences, images, settings.micro_batches)
+        add_gradients(backbone.trainable())
         torch.nn.utils.clip_grad_norm_(backbone.trainable(), 1.0)
         set_rates(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if step % 10 == 0:
-            history.append({"step": step, "loss": loss})
+            history.append({"step": step} | add_up({"loss": loss}))
         if (step + 1) % settings.checkpoint_every == 0:
             state = {
                 "step": step + 1,
@@ -243,7 +262,7 @@ def make_sequence(
     prefix = backbone.prefix(example.prompt, example.image)
     if kind < settings.describe_share + settings.at_once_share:
         noises = rng.normal(0.0, settings.score_noise, len(aspects))
-        lines, wanted = _at_once(backbone, example, aspects, noises)
+        lines, wanted = _at_once(backbone, example, [aspects] * len(aspects), noises)
         return prefix + lines, wanted
     tokens: list[int] = list(prefix)
     targets: list[int] = []
@@ -255,8 +274,9 @@ def make_sequence(
         if progress >= 1 - settings.habit_share:
             care = str(rng.choice(list(settings.care), p=list(settings.care.values())))
         trace = chat.trace(trace_text(aspects[dimension], example.inspection, care, rng))
+        judged = aspects if care == CARE[0] else [aspects[dimension]]
         noise = rng.normal(0.0, settings.score_noise)
-        label = generic_label(backbone, aspects[dimension], example.inspection, noise)
+        label = generic_label(backbone, judged, example.inspection, noise)
         asked, wanted = _asked(chat.questions[dimension], trace, chat.closing[1:], label)
         if turn:
             tokens, targets = tokens + chat.next_turn, targets + [IGNORED] * len(chat.next_turn)
@@ -275,11 +295,17 @@ def describe(backbone: Backbone, example: Example) -> tuple[list[int], list[int]
 
 
 def generic_label(
-    backbone: Backbone, aspect: str, inspection: dict[str, Any], noise: float = 0.0
+    backbone: Backbone, aspects: list[str], inspection: dict[str, Any], noise: float = 0.0
 ) -> int:
-    """Token of the label that the generic notion of quality gives, plus somebody's noise."""
-    score = min(1.0, max(0.0, generic_score(aspect, inspection[aspect]) + noise))
-    return backbone.chat.label_ids[round(score * (len(backbone.levels) - 1))]
+    """Token of the label that the generic notion of quality gives, plus somebody's noise.
+
+    Args:
+        aspects: what the score is of; who doesn't inspect gives every aspect the impression of
+            the whole, which is the mean over all aspects (the halo effect; Thorndike, 1920).
+    """
+    score = np.mean([generic_score(aspect, inspection[aspect]) for aspect in aspects]) + noise
+    bounded = min(1.0, max(0.0, float(score)))
+    return backbone.chat.label_ids[round(bounded * (len(backbone.levels) - 1))]
 
 
 def _asked(
@@ -299,11 +325,16 @@ def backward_by_length(
     images: list[torch.Tensor],
     num_parts: int,
 ) -> float:
-    """Gradients of the mean loss over all targets; sequences of like length go together."""
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i][0]))
+    """Gradients of the mean loss over all targets; sequences of like length go together.
+
+    Each process takes its part of the sequences; the gradients and losses of all are to be added.
+    """
+    order = sorted(own_part(len(sequences)), key=lambda i: len(sequences[i][0]))
     num_targets = sum(target != IGNORED for _, targets in sequences for target in targets)
     total = 0.0
-    for part in np.array_split(order, num_parts):
+    for part in np.array_split(np.array(order, dtype=int), num_parts):
+        if not len(part):
+            continue
         with fast_precision():
             loss = sequence_loss(backbone, [sequences[i] for i in part], [images[i] for i in part])
         (loss / num_targets).backward()
@@ -352,7 +383,7 @@ def _exams(
     prefixes = [backbone.prefix(example.prompt, example.image) for example in batch]
     yield "description", [describe(backbone, example) for example in batch]
     exact = np.zeros(len(aspects))
-    rows = [_at_once(backbone, example, aspects, exact) for example in batch]
+    rows = [_at_once(backbone, example, [[a] for a in aspects], exact) for example in batch]
     yield (
         "at_once",
         [(p + lines, wanted) for p, (lines, wanted) in zip(prefixes, rows, strict=True)],
@@ -363,7 +394,7 @@ def _exams(
             answers = []
             for example, prefix in zip(batch, prefixes, strict=True):
                 trace = chat.trace(trace_text(aspect, example.inspection, care, rng))
-                label = generic_label(backbone, aspect, example.inspection)
+                label = generic_label(backbone, [aspect], example.inspection)
                 asked, wanted = _asked(question, trace, chat.closing[1:], label)
                 answers.append((prefix + asked, wanted))
             yield care, answers
@@ -394,12 +425,12 @@ def _mark(
 
 
 def _at_once(
-    backbone: Backbone, example: Example, aspects: list[str], noises: np.ndarray
+    backbone: Backbone, example: Example, judged: list[list[str]], noises: np.ndarray
 ) -> tuple[list[int], list[int]]:
-    """The student's lines, with the generic label as the target of each score position."""
+    """The student's lines, with the generic label of some aspects as the target of each line."""
     targets = [IGNORED] * len(backbone.chat.lines)
-    for offset, aspect, noise in zip(backbone.chat.score_offsets, aspects, noises, strict=True):
-        targets[offset] = generic_label(backbone, aspect, example.inspection, noise)
+    for offset, aspects, noise in zip(backbone.chat.score_offsets, judged, noises, strict=True):
+        targets[offset] = generic_label(backbone, aspects, example.inspection, noise)
     return backbone.chat.lines, targets
 
 

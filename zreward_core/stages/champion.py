@@ -2,10 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from zreward_core.config import StageConfig, UserError, read_yaml
 from zreward_core.models.backbones import read_card
 from zreward_core.runtime.outputs import whole_output
+from zreward_core.store import SHA256_TAG, fetch, is_uri
 
 OUTPUT = Path("data/champion")
 TRAINED = Path("data/train_risd/student")
@@ -20,11 +22,30 @@ def run(config: Config) -> None:
     """Write student/, the student that rewards the generator.
 
     Raises:
-        UserError: data/champion.yaml names no student this project knows.
+        UserError: data/champion.yaml names no student this project knows, or the registry's files
+            are not those that were registered.
     """
-    chosen = read_yaml(CHAMPION_FILE)
-    if chosen != {"source": "trained"}:
-        raise UserError(f"{CHAMPION_FILE}: source must be 'trained', not {chosen.get('source')!r}")
-    read_card(TRAINED)
+    source = chosen_folder(read_yaml(CHAMPION_FILE))
+    read_card(source)
     with whole_output(OUTPUT, config) as folder:
-        shutil.copytree(TRAINED, folder / "student")
+        shutil.copytree(source, folder / "student")
+
+
+def chosen_folder(choice: dict[str, Any]) -> Path:
+    """Folder of the student that data/champion.yaml names.
+
+    Args:
+        choice: ``source: trained``, or the URI of a version with the ``sha256`` of its files.
+
+    Raises:
+        UserError: neither of the two, or the version has other files.
+    """
+    if choice == {"source": "trained"}:
+        return TRAINED
+    source, sha256 = choice.get("source"), choice.get(SHA256_TAG)
+    if not (is_uri(source) and isinstance(sha256, str) and len(choice) == 2):
+        raise UserError(
+            f"{CHAMPION_FILE}: give 'source: trained', or 'source: models:/zreward-student/N' with"
+            f" the sha256 of that version, not {choice}; `zreward adopt` writes it"
+        )
+    return fetch(str(source), sha256)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from zreward_core.diffusion.pipelines import load_pipeline
 from zreward_core.diffusion.sampling import sample
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
 from zreward_core.evaluation.pictures import BeforeAfter, plot_before_after
+from zreward_core.images import encode_png, image_id, write_images
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import PROMPTS, prompt_id, read_table, write_json
@@ -25,6 +27,7 @@ GENERATORS = {
     "base": Path("data/base_generator/generator"),
     "tuned": Path("data/finetune_generator/generator"),
 }
+NOT_JUDGED = pd.DataFrame({"overall": []})
 NUM_SHOWN = 24
 """Pairs on the contact sheet."""
 
@@ -38,12 +41,17 @@ class Config(StageConfig):
     """Weight of classifier-free guidance; 0 is none."""
     size: tuple[int, int] = (32, 32)
     """(width, height) of the pictures in pixels."""
+    judge: Literal["oracle", "people"] = "oracle"
+    """Who judges: the miniature's pixel oracle, or people, by `zreward gsb export` and `import`."""
     samples: int = Field(2, ge=1)
     """Pairs for each prompt, each with a seed of its own."""
 
 
 def run(config: Config) -> None:
-    """Write gsb.json, judgements.parquet and contact_sheet.png.
+    """Write gsb.json, judgements.parquet, images/ and contact_sheet.png.
+
+    With ``judge: people`` nothing is judged yet: gsb.json has no counts, and judgements.parquet the
+    pairs alone.
 
     Raises:
         UserError: a generator is missing, or there are no prompts to compare on.
@@ -56,29 +64,34 @@ def run(config: Config) -> None:
     pictures = {name: draw(config, path, prompts) for name, path in GENERATORS.items()}
     pairs = blind_pairs([prompt_id(prompt) for prompt in prompts], config.seed)
     shown = [prompts[index] for index in pairs["pair"]]
-    scores = {
-        side: look(
-            [pictures[name][index] for name, index in zip(pairs[side], pairs["pair"], strict=True)],
-            shown,
-        )
+    sides = {
+        side: [pictures[name][at] for name, at in zip(pairs[side], pairs["pair"], strict=True)]
         for side in ("left", "right")
     }
-    choices = judge(scores["left"], scores["right"], ASPECTS)
-    verdicts = unblind(choices, pairs["left"].tolist())
-    result = aggregate_gsb(verdicts, pairs["prompt_id"].tolist(), config.seed)
+    by_oracle = config.judge == "oracle"
+    scores = {side: look(seen, shown) for side, seen in sides.items()} if by_oracle else {}
+    choices = judge(scores["left"], scores["right"], ASPECTS) if by_oracle else pd.DataFrame()
+    verdicts = unblind(choices, pairs["left"].tolist()) if by_oracle else NOT_JUDGED
+    judged = pairs["prompt_id"].tolist() if by_oracle else []
+    result = aggregate_gsb(verdicts, judged, config.seed)
     with whole_output(OUTPUT, config) as folder:
         write_json(result, folder / "gsb.json")
+        for side, seen in sides.items():
+            pairs[f"{side}_image_id"] = [image_id(encode_png(pixels)) for pixels in seen]
+        both = (encode_png(pixels) for seen in sides.values() for pixels in seen)
+        write_images(both, folder / "images")
         judgements(pairs, shown, scores, choices, verdicts).to_parquet(
             folder / "judgements.parquet", index=False
         )
+        words = verdicts["overall"] if by_oracle else [None] * len(pairs)
         rows = [
             BeforeAfter(
                 prompts[index],
                 pictures["base"][index],
                 pictures["tuned"][index],
-                f"judged {verdict}",
+                f"judged {verdict}" if by_oracle else "",
             )
-            for index, verdict in sorted(zip(pairs["pair"], verdicts["overall"], strict=True))
+            for index, verdict in sorted(zip(pairs["pair"], words, strict=True))
         ]
         plot_before_after(rows[:: config.samples][:NUM_SHOWN], folder / "contact_sheet.png", 4)
     logger.info("GSB overall: %s", result["overall"])

@@ -40,8 +40,16 @@ from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import TeacherJudge
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.distributed import (
+    add_gradients,
+    add_up,
+    gather,
+    own_part,
+    precision,
+)
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, write_json
 
 logger = logging.getLogger(__name__)
@@ -140,23 +148,24 @@ def run(config: Config) -> None:
 
     history = tune(config, checkpoint, pipe, reward, judges, train, watched)
     after = sample_all(config, pipe, held_out)
-    with whole_output(OUTPUT, config) as folder:
-        pipe.save_pretrained(folder / "generator")
-        write_json(
-            {"student_sha256": tree_hash(STUDENT), "base_sha256": tree_hash(BASE)},
-            folder / "generator" / CARD,
-        )
-        scores = {
-            name: (judge(held_out, before), judge(held_out, after))
-            for name, judge in judges.items()
-        }
-        metrics = {
-            name: compare_means(*pair, reward.dimensions, config.seed)
-            for name, pair in scores.items()
-        }
-        write_json(metrics, folder / "metrics.json")
-        write_history(history, folder / "history.jsonl")
-        show(folder, history, reward.dimensions, held_out, before, after, scores["reward"])
+    scores = {
+        name: (judge_all(judge, held_out, before), judge_all(judge, held_out, after))
+        for name, judge in judges.items()
+    }
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            pipe.save_pretrained(folder / "generator")
+            write_json(
+                {"student_sha256": tree_hash(STUDENT), "base_sha256": tree_hash(BASE)},
+                folder / "generator" / CARD,
+            )
+            metrics = {
+                name: compare_means(*pair, reward.dimensions, config.seed)
+                for name, pair in scores.items()
+            }
+            write_json(metrics, folder / "metrics.json")
+            write_history(history, folder / "history.jsonl")
+            show(folder, history, reward.dimensions, held_out, before, after, scores["reward"])
     checkpoint.clear()
 
 
@@ -202,15 +211,27 @@ def load_judges(config: Config, reward: RewardModel, device: torch.device) -> di
 
 
 def sample_all(config: Config, pipe: Pipeline, prompts: list[str]) -> Tensor:
-    """One picture for each prompt [B, 3, H, W] uint8, always from the same seeds."""
-    return sample(
+    """One picture for each prompt [B, 3, H, W] uint8, always from the same seeds.
+
+    Each process samples a part and all get all of them.
+    """
+    own = own_part(len(prompts))
+    pictures = sample(
         pipe,
-        prompts,
-        range(config.seed, config.seed + len(prompts)),
+        prompts[own.start : own.stop],
+        range(config.seed + own.start, config.seed + own.stop),
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
         size=config.size,
     )
+    return torch.cat(gather([pictures]))
+
+
+def judge_all(judge: Scorer, prompts: list[str], pictures: Tensor) -> np.ndarray:
+    """Mean scores [B, D]; each process judges a part and all get all of them."""
+    own = own_part(len(prompts))
+    part = slice(own.start, own.stop)
+    return np.concatenate(gather([judge(prompts[part], pictures[part])] if own else []))
 
 
 def tune(
@@ -279,50 +300,61 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     train: list[str],
 ) -> dict[str, float]:
-    """One optimizer step: the loss of equation 20 and the distance to the frozen generator."""
+    """One optimizer step: the loss of equation 20 and the distance to the frozen generator.
+
+    Every process draws all batches and computes its part of their pictures.
+    """
     generator = step_generator(config.seed, step)
     num_images = config.batch_size * config.accumulation
     importance = dimension_weights(config, reward.dimensions)
     totals = {"tune/reward": 0.0, "tune/velocity_distance": 0.0}
-    for _ in range(config.accumulation):
-        drawn = torch.randint(len(train), (config.batch_size,), generator=generator)
-        prompts = [train[index] for index in drawn]
+    own = own_part(num_images)
+    for first in range(0, num_images, config.batch_size):
+        drawn = torch.randint(len(train), (config.batch_size,), generator=generator).tolist()
         seeds = torch.randint(2**62, (config.batch_size,), generator=generator).tolist()
-        samples = sample_with_gradients(
-            pipe,
-            prompts,
-            initial_latents(pipe, seeds, config.size),
-            num_steps=config.num_steps,
-            gradient_steps=choose_steps(
-                config.num_steps, config.gradient_steps, config.gradient_window, generator
-            ),
-            guidance_scale=config.guidance_scale,
+        gradient_steps = choose_steps(
+            config.num_steps, config.gradient_steps, config.gradient_window, generator
         )
-        rewards = reward.reward(prompts, samples.pixels)
+        part = slice(max(own.start - first, 0), max(own.stop - first, 0))
+        prompts = [train[index] for index in drawn[part]]
+        if not prompts:
+            continue
+        with precision():
+            samples = sample_with_gradients(
+                pipe,
+                prompts,
+                initial_latents(pipe, seeds[part], config.size),
+                num_steps=config.num_steps,
+                gradient_steps=gradient_steps,
+                guidance_scale=config.guidance_scale,
+            )
+            rewards = reward.reward(prompts, samples.pixels)
         if importance is not None:
             importance = importance.to(rewards)
         loss = refl_loss(rewards, num_images, importance)
         if config.velocity_weight > 0:
-            distances = [
-                velocity_distance(
-                    one.velocity,
-                    frozen(one.latents, one.timestep, samples.conditions),
-                    num_images * len(samples.steps),
-                )
-                for one in samples.steps
-            ]
+            with precision():
+                distances = [
+                    velocity_distance(
+                        one.velocity,
+                        frozen(one.latents, one.timestep, samples.conditions),
+                        num_images * len(samples.steps),
+                    )
+                    for one in samples.steps
+                ]
             distance = torch.stack(distances).sum()
             loss = loss + config.velocity_weight * distance
             totals["tune/velocity_distance"] += distance.item()
         loss.backward()
         aggregate = aggregate_rewards(rewards.detach(), importance)
         totals["tune/reward"] += aggregate.sum().item() / num_images
+    add_gradients(weights.values())
     norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.max_norm)
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) / 10)
     optimizer.step()
     optimizer.zero_grad()
-    return {"step": step + 1, **totals, "tune/gradient_norm": norm.item()}
+    return {"step": step + 1, **add_up(totals), "tune/gradient_norm": norm.item()}
 
 
 def dimension_weights(config: Config, dimensions: list[str]) -> Tensor | None:
@@ -355,7 +387,7 @@ def validate(
     pictures = sample_all(config, pipe, prompts)
     row: dict[str, float] = {"step": step}
     for judge, score in judges.items():
-        means = score(prompts, pictures).mean(axis=0)
+        means = judge_all(score, prompts, pictures).mean(axis=0)
         row |= {f"{judge}/{name}": float(means[i]) for i, name in enumerate(dimensions)}
         row[f"{judge}/mean"] = float(means.mean())
     return row

@@ -12,8 +12,10 @@ from zreward_core.models.backbones import Backbone, load_backbone
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.distributed import precision, processes, wait
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, LABELS, read_table, write_table
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Write labels.parquet: every dimension of every picture of the pool.
 
+    Shards are divided over the processes; what is in a shard does not depend on how many there are.
+
     Raises:
         UserError: the pool is empty, or an input is missing.
     """
@@ -52,17 +56,20 @@ def run(config: Config) -> None:
     backbone.network.to(pick_device())
     images = ImageStore(IMAGES)
     checkpoint = Checkpoint("label", config, [TEACHER, POOL, IMAGES])
-    shards = []
     starts = range(0, len(pool), config.shard_items)
-    for index, start in enumerate(track(starts, "label")):
-        saved = checkpoint.load(f"shard{index:05d}")
-        if saved is None:
+    names = {start: f"shard{index:05d}" for index, start in enumerate(starts)}
+    state = processes()
+    for start in track(starts[state.process_index :: state.num_processes], "label"):
+        if checkpoint.load(names[start]) is None:
             shard = pool.iloc[start : start + config.shard_items]
-            saved = {"rows": label_items(backbone, config, shard, images)}
-            checkpoint.save(f"shard{index:05d}", saved)
-        shards.append(pd.DataFrame(saved["rows"]))
-    with whole_output(OUTPUT, config) as folder:
-        write_table(pd.concat(shards), folder / "labels.parquet", LABELS)
+            rows = label_items(backbone, config, shard, images)
+            checkpoint.save(names[start], {"rows": rows}, by_any=True)
+    wait()
+    if is_main():
+        shards = [checkpoint.load(name) or {} for name in names.values()]
+        labels = pd.concat([pd.DataFrame(shard["rows"]) for shard in shards])
+        with whole_output(OUTPUT, config) as folder:
+            write_table(labels, folder / "labels.parquet", LABELS)
     checkpoint.clear()
 
 
@@ -78,9 +85,10 @@ def label_items(
         pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
         queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
         seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
-        judged = judge_queries(
-            backbone, prompts, pixels, queries, config.num_traces, seeds, config.temperature
-        )
+        with precision():
+            judged = judge_queries(
+                backbone, prompts, pixels, queries, config.num_traces, seeds, config.temperature
+            )
         for q, (b, d) in enumerate(queries):
             rows.append(
                 {

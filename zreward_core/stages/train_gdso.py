@@ -24,9 +24,26 @@ from zreward_core.models.backbones import Backbone, LoraSettings, load_backbone
 from zreward_core.models.rollouts import Rollouts, closed_sequence, sample_rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss, score_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
-from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.distributed import (
+    add_gradients,
+    add_up,
+    gather,
+    own_part,
+    precision,
+)
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.sharding import (
+    even,
+    gathered,
+    place,
+    restore,
+    spread,
+    unsharded,
+    using,
+    whole,
+)
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, PAIRS, read_table
 
 logger = logging.getLogger(__name__)
@@ -142,28 +159,40 @@ def run(config: Config) -> None:
         raise UserError(f"{PAIRS_FILE} has no training pair: annotate several pictures a prompt")
     backbone = load_backbone(BASE, config.dtype)
     checkpoint = Checkpoint("train_gdso", config, [BASE, ITEMS_FILE, PAIRS_FILE, *IMAGES])
-    with whole_output(OUTPUT, config) as folder:
-        history: list[dict[str, float]] = []
-        if config.steps:
-            backbone.network.to(pick_device())
-            sampler = PairSampler(backbone, items, pairs)
-            history = train(backbone, config, sampler, checkpoint)
-        lineage = {
-            "stage": "train_gdso",
-            "base": tree_hash(BASE),
-            "pairs": tree_hash(PAIRS_FILE),
-            "items": tree_hash(ITEMS_FILE),
-        }
-        backbone.save(folder / "teacher", lineage)
-        write_history(history, folder / "history.jsonl")
+    history: list[dict[str, float]] = []
+    if config.steps:
+        sampler = PairSampler(backbone, items, pairs)
+        history = train(backbone, config, sampler, checkpoint)
+        backbone = unsharded(backbone, lambda: opened(config))
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            lineage = {
+                "stage": "train_gdso",
+                "base": tree_hash(BASE),
+                "pairs": tree_hash(PAIRS_FILE),
+                "items": tree_hash(ITEMS_FILE),
+            }
+            backbone.save(folder / "teacher", lineage)
+            write_history(history, folder / "history.jsonl")
     checkpoint.clear()
+
+
+def opened(config: Config) -> Backbone:
+    """The base with its weights, or low-rank updates of them, open for training."""
+    backbone = load_backbone(BASE, config.dtype)
+    backbone.train_mode(config.lora)
+    return backbone
 
 
 def train(
     backbone: Backbone, config: Config, sampler: PairSampler, checkpoint: Checkpoint
 ) -> list[dict[str, float]]:
     """Algorithm 1: sample pairs, roll out, decode, reward, update."""
-    backbone.train_mode(config.lora, config.gradient_checkpointing)
+    even(config.pairs_per_step, "train_gdso.pairs_per_step")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # low-rank updates start at random
+        backbone.train_mode(config.lora, config.gradient_checkpointing)
+    place(backbone.network)
     optimizer = torch.optim.AdamW(
         backbone.trainable(), lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.95)
     )
@@ -172,9 +201,10 @@ def train(
     start = 0
     if state := checkpoint.load("state"):
         for parameter, value in zip(backbone.trainable(), state["weights"], strict=True):
-            parameter.data.copy_(value)
-        optimizer.load_state_dict(state["optimizer"])
-        reference = [value.to(backbone.device) for value in state["reference"]]
+            parameter.data.copy_(spread(value, parameter))
+        restore(optimizer, state["optimizer"])
+        kept = zip(state["reference"], reference, strict=True)
+        reference = [spread(value, like) for value, like in kept]
         history, start = state["history"], state["step"]
     steps_an_iteration = -(-config.steps // config.iterations)
     for step in track(range(start, config.steps), "train_gdso", config.steps, start):
@@ -192,9 +222,9 @@ def train(
         if (step + 1) % config.checkpoint_every == 0:
             state = {
                 "step": step + 1,
-                "weights": backbone.snapshot(),
-                "optimizer": optimizer.state_dict(),
-                "reference": reference,
+                "weights": whole(backbone.snapshot()),
+                "optimizer": whole(optimizer.state_dict()),
+                "reference": whole(reference),
                 "history": history,
             }
             checkpoint.save("state", state)
@@ -205,17 +235,40 @@ def train(
 def roll_out(
     backbone: Backbone, config: Config, batch: Batch, rng: np.random.Generator
 ) -> Rollouts:
-    """G traces of each side of each pair, from the policy as it is."""
-    queries = list(enumerate(batch.dimensions))
-    return sample_rollouts(
-        backbone,
-        batch.prompts,
-        batch.images,
-        queries,
-        config.group_size,
-        backbone.prompt.max_trace_tokens,
-        [int(seed) for seed in rng.integers(2**48, size=len(queries))],
-        config.temperature,
+    """G traces of each side of each pair, from the policy as it is.
+
+    Each process samples for its own pairs and all get all of them: rewards and advantages are then
+    those of one process.
+    """
+    seeds = rng.integers(2**48, size=len(batch.dimensions)).tolist()
+    own = own_part(len(batch.scores_P2))
+    sides = slice(2 * own.start, 2 * own.stop)
+    sampled = []
+    backbone.network.eval()  # with gradient checkpointing a training model keeps no cache
+    with gathered(backbone.network), precision():
+        if own:
+            rollouts = sample_rollouts(
+                backbone,
+                batch.prompts[sides],
+                batch.images[sides],
+                list(enumerate(batch.dimensions[sides])),
+                config.group_size,
+                backbone.prompt.max_trace_tokens,
+                seeds[sides],
+                config.temperature,
+            )
+            sampled.append(rollouts)
+    backbone.network.train()
+    return join_rollouts(gather(sampled))
+
+
+def join_rollouts(parts: list[Rollouts]) -> Rollouts:
+    """Rollouts of neighbouring parts of a batch as those of the batch."""
+    return Rollouts(
+        tokens=[tokens for part in parts for tokens in part.tokens],
+        closed=torch.cat([part.closed for part in parts]),
+        log_probs=torch.cat([part.log_probs for part in parts]),
+        mass=torch.cat([part.mass for part in parts]),
     )
 
 
@@ -227,29 +280,30 @@ def update(
     rollouts: Rollouts,
     reference: list[torch.Tensor],
 ) -> dict[str, float]:
-    """One optimizer step on a batch; returns its metrics."""
+    """One optimizer step on a batch, each process with its own pairs; returns its metrics."""
     rewards, advantages, metrics = rewards_of(backbone, config, batch, rollouts)
-    num_pairs = len(batch.scores_P2)
+    own = own_part(len(batch.scores_P2))
     totals: dict[str, float] = {}
-    for start in range(0, num_pairs, config.micro_batch_pairs):
-        chosen = range(start, min(start + config.micro_batch_pairs, num_pairs))
+    for start in range(own.start, own.stop, config.micro_batch_pairs):
+        chosen = range(start, min(start + config.micro_batch_pairs, own.stop))
         loss, parts = gdso_loss(backbone, config, batch, rollouts, advantages, reference, chosen)
         loss.backward()
         for name, value in parts.items():
             totals[name] = totals.get(name, 0.0) + value
+    add_gradients(backbone.trainable())
     norm = torch.nn.utils.clip_grad_norm_(backbone.trainable(), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     lengths = [float(len(tokens)) for tokens in rollouts.tokens]
     return (
         metrics
-        | totals
+        | add_up(totals)
         | {
             "reward/mean": rewards.mean().item(),
             "trace/length": float(np.mean(lengths)),
             "trace/closed": rollouts.closed.float().mean().item(),
             "score/mass": rollouts.mass.mean().item(),
-            "grad_norm": float(norm),
+            "grad_norm": float(whole(norm)),
         }
     )
 
@@ -287,13 +341,14 @@ def gdso_loss(
     sides = range(2 * chosen.start, 2 * chosen.stop)
     rows = range(sides.start * group, sides.stop * group)
     traces = [rollouts.tokens[n] for n in rows]
+    reference_NT = None
+    if config.beta:
+        with torch.no_grad(), using(backbone, reference):
+            reference_NT = trace_log_probs(backbone, config, batch, traces, sides)[0]
     log_probs_NT, mask_NT, scores_NS, mass_N = trace_log_probs(
         backbone, config, batch, traces, sides
     )
-    if config.beta:
-        with torch.no_grad(), backbone.using(reference):
-            reference_NT = trace_log_probs(backbone, config, batch, traces, sides)[0]
-    else:
+    if reference_NT is None:
         reference_NT = log_probs_NT.detach()
     advantages_N = advantages_P2G[chosen.start : chosen.stop].flatten().to(backbone.device)
     num_outputs = num_pairs * 2 * group
@@ -340,7 +395,8 @@ def trace_log_probs(
     ]
     rows = [prefixes[n // group] + tail for n, tail in enumerate(tails)]
     images = [batch.images[side] for side in sides]
-    logits = backbone.logits(rows, images, [n // group for n in range(len(rows))], num_last)
+    with precision():
+        logits = backbone.logits(rows, images, [n // group for n in range(len(rows))], num_last)
     longest = max(len(trace) for trace in traces)
     at = torch.zeros(len(rows), longest, dtype=torch.long)
     token = torch.zeros_like(at)

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,25 @@ from zreward_core.models.backbones import Backbone, LoraSettings, load_backbone
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.models.scorer import student_scores
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
-from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.distributed import (
+    add_gradients,
+    add_up,
+    own_part,
+    precision,
+)
+from zreward_core.runtime.optimizers import make_optimizers, set_rates
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.sharding import (
+    even,
+    is_sharding,
+    place,
+    restore,
+    spread,
+    unsharded,
+    whole,
+)
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import LABELS, read_table
 
 logger = logging.getLogger(__name__)
@@ -38,7 +55,9 @@ class Config(StageConfig):
     micro_batch_size: int = Field(64, ge=1)
     """Pictures a forward pass; gradients add up to those of the whole batch."""
     learning_rate: float = 1e-3
-    """Peak learning rate of AdamW; it warms up and falls along a cosine."""
+    """Peak learning rate; it warms up and falls along a cosine."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Muon makes more of few steps where all weights of a tiny model are trained in one piece."""
     weight_decay: float = 0.01
     """AdamW weight decay."""
     max_grad_norm: float = 1.0
@@ -80,19 +99,27 @@ def run(config: Config) -> None:
         raise UserError(f"{LABELS_FILE} is empty: nothing to distil")
     backbone = load_backbone(BASE, config.dtype)
     checkpoint = Checkpoint("train_risd", config, [BASE, LABELS_FILE, IMAGES])
-    with whole_output(OUTPUT, config) as folder:
-        history: list[dict[str, float]] = []
-        if config.steps:
-            backbone.network.to(pick_device())
-            history = train(backbone, config, load_labelled(backbone, labels), checkpoint)
-        lineage = {
-            "stage": "train_risd",
-            "base": tree_hash(BASE),
-            "labels": tree_hash(LABELS_FILE),
-        }
-        backbone.save(folder / "student", lineage)
-        write_history(history, folder / "history.jsonl")
+    history: list[dict[str, float]] = []
+    if config.steps:
+        history = train(backbone, config, load_labelled(backbone, labels), checkpoint)
+        backbone = unsharded(backbone, lambda: opened(config))
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            lineage = {
+                "stage": "train_risd",
+                "base": tree_hash(BASE),
+                "labels": tree_hash(LABELS_FILE),
+            }
+            backbone.save(folder / "student", lineage)
+            write_history(history, folder / "history.jsonl")
     checkpoint.clear()
+
+
+def opened(config: Config) -> Backbone:
+    """The base with its weights, or low-rank updates of them, open for training."""
+    backbone = load_backbone(BASE, config.dtype)
+    backbone.train_mode(config.lora)
+    return backbone
 
 
 def load_labelled(backbone: Backbone, labels: pd.DataFrame) -> Labelled:
@@ -115,52 +142,81 @@ def train(
     backbone: Backbone, config: Config, data: Labelled, checkpoint: Checkpoint
 ) -> list[dict[str, float]]:
     """Minimise equation 15 over the labelled pictures, epoch after epoch."""
-    backbone.train_mode(config.lora, config.gradient_checkpointing)
-    optimizer = torch.optim.AdamW(
-        backbone.trainable(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        config.learning_rate,
-        total_steps=max(config.steps, 2),
-        pct_start=0.05,
-        cycle_momentum=False,
-    )
+    even(min(config.batch_size, len(data.prompts)), "train_risd.batch_size")
+    if config.optimizer == "muon" and (config.lora is not None or is_sharding()):
+        raise UserError(
+            "params.yaml: train_risd.optimizer muon trains whole weights; adamw takes lora or FSDP"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # low-rank updates start at random
+        backbone.train_mode(config.lora, config.gradient_checkpointing)
+    place(backbone.network)
+    optimizers, schedules = make_schedules(backbone, config)
     history: list[dict[str, float]] = []
     start = 0
     if state := checkpoint.load("state"):
         for parameter, value in zip(backbone.trainable(), state["weights"], strict=True):
-            parameter.data.copy_(value)
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+            parameter.data.copy_(spread(value, parameter))
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            restore(optimizer, saved)
+        for schedule, saved in zip(schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
         history, start = state["history"], state["step"]
     for step in track(range(start, config.steps), "train_risd", config.steps, start):
         chosen = epoch_batch(len(data.prompts), config.batch_size, config.seed, step)
-        metrics: dict[str, float] = {"step": step, "loss/total": 0.0, "score/error": 0.0}
+        sums = {"loss/total": 0.0, "score/error": 0.0}
         num_items = float(data.mask_ND[chosen].sum())
-        for begin in range(0, len(chosen), config.micro_batch_size):
-            part = chosen[begin : begin + config.micro_batch_size]
+        own = own_part(len(chosen))
+        for begin in range(own.start, own.stop, config.micro_batch_size):
+            part = chosen[begin : min(begin + config.micro_batch_size, own.stop)]
             loss, mass, error = distil(backbone, data, part, num_items)
             (loss + config.mass_weight * mass).backward()
-            metrics["loss/total"] += loss.item()
-            metrics["score/error"] += error
+            sums["loss/total"] += loss.item()
+            sums["score/error"] += error
+        add_gradients(backbone.trainable())
         norm = torch.nn.utils.clip_grad_norm_(backbone.trainable(), config.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
         if step % 5 == 0:
-            history.append(metrics | {"grad_norm": float(norm)})
+            history.append({"step": step} | add_up(sums) | {"grad_norm": float(whole(norm))})
         if (step + 1) % config.checkpoint_every == 0:
             state = {
                 "step": step + 1,
-                "weights": backbone.snapshot(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
+                "weights": whole(backbone.snapshot()),
+                "optimizers": [whole(optimizer.state_dict()) for optimizer in optimizers],
+                "schedules": [schedule.state_dict() for schedule in schedules],
                 "history": history,
             }
             checkpoint.save("state", state)
     backbone.network.eval()
     return history
+
+
+def make_schedules(
+    backbone: Backbone, config: Config
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+    """Optimizers of what is trained, and the course of the learning rate of each."""
+    if config.optimizer == "muon":
+        optimizers = make_optimizers(backbone.network, config.learning_rate)
+        set_rates(optimizers, config.learning_rate)
+    else:
+        decay = config.weight_decay
+        optimizers = [
+            torch.optim.AdamW(backbone.trainable(), lr=config.learning_rate, weight_decay=decay)
+        ]
+    schedules: list[torch.optim.lr_scheduler.LRScheduler] = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            [group["lr"] for group in optimizer.param_groups],
+            total_steps=max(config.steps, 2),
+            pct_start=0.05,
+            cycle_momentum=False,
+        )
+        for optimizer in optimizers
+    ]
+    return optimizers, schedules
 
 
 def epoch_batch(num_items: int, batch_size: int, seed: int, step: int) -> list[int]:
@@ -177,7 +233,8 @@ def distil(
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Equation 15 on some pictures, the mass term, and the error of the expected score."""
     prompts, images = [data.prompts[i] for i in chosen], [data.images[i] for i in chosen]
-    log_probs_BDS, mass_BD = student_scores(backbone, prompts, images)
+    with precision():
+        log_probs_BDS, mass_BD = student_scores(backbone, prompts, images)
     target_BDS = data.probs_NDS[chosen].to(log_probs_BDS)
     mask_BD = data.mask_ND[chosen].to(log_probs_BDS.device)
     loss = risd_loss(target_BDS, log_probs_BDS, mask_BD, num_items)

@@ -8,26 +8,42 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from zreward_core.annotations.aggregation import Resubmissions, aggregate, merge_resubmissions
-from zreward_core.annotations.audit import alpha_by_dimension, audit_annotators, audit_record
+from zreward_core.annotations.audit import (
+    alpha_by_dimension,
+    alpha_intervals,
+    audit_annotators,
+    audit_record,
+)
+from zreward_core.annotations.audit_page import audit_page
+from zreward_core.annotations.coding import Coded, encode
+from zreward_core.annotations.columns import read_ratings
+from zreward_core.annotations.comparing import adjust_by_comparisons
+from zreward_core.annotations.disagreement import most_disputed
 from zreward_core.annotations.expectations import (
     Gate,
     items_contract,
     pairs_contract,
     ratings_contract,
 )
+from zreward_core.annotations.habits import audit_habits
+from zreward_core.annotations.html import write_page
+from zreward_core.annotations.opinions import opinion_items
 from zreward_core.annotations.pairs import make_pairs
 from zreward_core.annotations.splits import SPLITS, splits_of
 from zreward_core.config import Splits, StageConfig, UserError
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import (
+    COMPARISONS,
+    DISAGREEMENT,
     ITEMS,
+    OPINIONS,
     PAIRS,
-    RATINGS,
     TEST_RATINGS,
     read_table,
     write_json,
@@ -35,8 +51,11 @@ from zreward_core.schemas import (
 )
 
 RATINGS_FILE = Path("data/ingest/ratings.parquet")
+COMPARISONS_FILE = Path("data/ingest/comparisons.parquet")
+OPINIONS_FILE = Path("data/ingest/opinions.parquet")
 OUTPUT = Path("data/validate")
 DATA_DOCS = Path("reports/data_docs")
+AUDIT_PAGE = Path("reports/audit.html")
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +68,18 @@ class Config(StageConfig):
     resubmissions: Resubmissions = "average"
     """What counts where one annotator rated an item several times."""
     min_agreement: float = Field(default=0.4, ge=-1.0, le=1.0)
-    """Annotators whose correlation with the others' mean is lower do not count."""
+    """Annotators whose correlation with gold ratings, or, without enough of those in common, with
+    the others' mean is lower do not count."""
     min_overlap: int = Field(default=20, ge=2)
     """Ratings shared with others that an annotator needs to be judged; below it he is included."""
+    min_items_per_annotator: int = Field(default=0, ge=0)
+    """Annotators who rated fewer items do not count."""
+    gold_annotators: list[str] = Field(default_factory=list)
+    """People (annotator_id) whose ratings are the measure of the others; they always count."""
+    adjust_by_comparisons: bool = True
+    """Move equal ratings of one person by a level where the same person told them apart."""
+    disagreement_queue: int = Field(default=1000, ge=0)
+    """Most disputed items that are listed."""
     min_test_ratings: int = Field(default=3, ge=1)
     """Ratings that a test item needs; with fewer it is left out."""
     trim_test: bool = True
@@ -61,64 +89,126 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Check, audit, aggregate, and write items, pairs and the audit."""
     rubric = load_rubric()
-    submitted = read_table(RATINGS_FILE, RATINGS)
-    if submitted.empty:
+    submitted = read_ratings(RATINGS_FILE)
+    opinions = read_table(OPINIONS_FILE, OPINIONS)
+    if submitted.empty and opinions.empty:
         raise UserError(f"{RATINGS_FILE} holds no rating: add a source and run `zreward ingest`")
     gate = Gate(DATA_DOCS)
     gate.check(ratings_contract(submitted, rubric, RATINGS_FILE))
 
     ratings = merge_resubmissions(submitted, config.resubmissions)
-    annotators = audit_annotators(ratings, config.min_agreement, config.min_overlap)
+    coded = encode(ratings, rubric.names)
+    annotators = audit_annotators(
+        coded, config.min_agreement, config.min_overlap, config.gold_annotators
+    )
+    annotators["included"] &= enough_items(coded, annotators, config.min_items_per_annotator)
     excluded = annotators.loc[~annotators["included"], "annotator_id"]
-    facts = describe_items(submitted, config.splits)
-    counted = ratings[~ratings["annotator_id"].isin(excluded)].join(facts["split"], on="item_id")
-    if counted.empty:
+    facts = describe_items(submitted, opinions, config.splits)
+    counts_N = ~ratings["annotator_id"].isin(excluded)
+    counted = ratings[counts_N].join(facts["split"], on="item_id")
+    if counted.empty and opinions.empty:
         raise UserError(
             "no annotator agrees with the others: look at the ratings or lower "
             f"'validate.min_agreement' ({config.min_agreement}) in params.yaml"
         )
-    items, left_out = make_items(counted, facts, rubric, config)
+    disputed = most_disputed(coded.select(counts_N.to_numpy()), facts, config.disagreement_queue)
+    counted, num_adjusted = adjust(counted, rubric, config)
+    items, left_out = make_items(counted, opinions, facts, rubric, config)
     pairs = make_pairs(items)
 
-    kept = counted.merge(items[["item_id", "dimension"]], on=["item_id", "dimension"])
+    keys = ["item_id", "dimension"]
+    rated = items[keys]
+    for name in keys:  # made to be compared as codes
+        rated = rated[rated[name].isin(counted[name].unique())]
+    kept = counted.merge(rated.astype({name: counted[name].dtype for name in keys}), on=keys)
     file = OUTPUT / "items.parquet"
-    gate.check(items_contract(items, kept, rubric, config.min_test_ratings, file))
+    heard = kept if opinions.empty else pd.concat([kept, bounds(opinions)])
+    gate.check(items_contract(items, heard, rubric, config.min_test_ratings, file))
     gate.check(pairs_contract(pairs, items, rubric, OUTPUT / "pairs.parquet"))
     gate.publish()
 
+    # What was submitted has the times; where nothing was merged it is coded already.
+    timed = coded if len(submitted) == len(ratings) else encode(submitted, rubric.names)
+    habits = audit_habits(timed, submitted["submitted_at"], submitted["seconds"], rubric)
     audit = {
-        "alpha": alpha_by_dimension(ratings, rubric.names),
-        "alpha_included": alpha_by_dimension(counted, rubric.names),
-        "annotators": audit_record(annotators),
-        "counts": count(submitted, ratings, counted, items, pairs, left_out),
+        **agreement(coded, counts_N.to_numpy(), rubric, config),
+        "annotators": audit_record(annotators.merge(habits, on="annotator_id")),
+        "counts": count(submitted, ratings, counted, items, pairs, left_out)
+        | {"ratings_adjusted": num_adjusted},
+        "levels": rubric.levels,
     }
     with whole_output(OUTPUT, config) as folder:
         write_table(items, folder / "items.parquet", ITEMS)
         write_table(pairs, folder / "pairs.parquet", PAIRS)
         test_ratings = kept[kept["split"] == "test"]
         write_table(test_ratings, folder / "test_ratings.parquet", TEST_RATINGS)
+        write_table(disputed, folder / "disagreement.parquet", DISAGREEMENT)
         write_json(audit, folder / "audit.json")
+    write_page(audit_page(audit, disputed), AUDIT_PAGE)
     report(audit)
 
 
-def describe_items(ratings: pd.DataFrame, splits: Splits) -> pd.DataFrame:
-    """Prompt, picture and split of each item, by item id, from its first rating."""
+def adjust(ratings: pd.DataFrame, rubric: Rubric, config: Config) -> tuple[pd.DataFrame, int]:
+    """Ratings after the half-point adjustment, and how many it moved."""
+    if not config.adjust_by_comparisons:
+        return ratings, 0
+    return adjust_by_comparisons(ratings, read_table(COMPARISONS_FILE, COMPARISONS), rubric)
+
+
+def agreement(
+    coded: Coded, included_N: np.ndarray, rubric: Rubric, config: Config
+) -> dict[str, Any]:
+    """Alpha of each dimension, of everybody and of those included, and what decided."""
+    return {
+        "alpha": alpha_by_dimension(coded, rubric.names),
+        "alpha_interval": alpha_intervals(coded, rubric.names, config.seed),
+        "alpha_included": alpha_by_dimension(coded.select(included_N), rubric.names),
+        "thresholds": {"min_agreement": config.min_agreement, "min_overlap": config.min_overlap},
+    }
+
+
+def enough_items(coded: Coded, annotators: pd.DataFrame, min_items: int) -> np.ndarray:
+    """Whether each row of the audit's table has rated so many items."""
+    rated = pd.DataFrame({"who": coded.annotators_N, "item": coded.items_N}).drop_duplicates()
+    numbers_P = np.bincount(rated["who"][rated["who"] >= 0], minlength=len(coded.annotators))
+    number_of = dict(zip(coded.annotators, numbers_P, strict=True))
+    return np.array([number_of[name] >= min_items for name in annotators["annotator_id"]], bool)
+
+
+def bounds(opinions: pd.DataFrame) -> pd.DataFrame:
+    """What an item of opinions must lie within: what ratings are for the others."""
+    return opinions[["item_id", "dimension", "mean"]].rename(columns={"mean": "score"})
+
+
+def describe_items(ratings: pd.DataFrame, opinions: pd.DataFrame, splits: Splits) -> pd.DataFrame:
+    """Prompt, picture and split of each item, by item id, from its first judgement."""
     columns = ["item_id", "prompt_id", "prompt", "image_id"]
-    facts = ratings[columns].drop_duplicates("item_id").set_index("item_id")
+    facts = ratings[columns].drop_duplicates("item_id").astype("str").set_index("item_id")
+    if not opinions.empty:
+        others = opinions[columns].drop_duplicates("item_id").set_index("item_id")
+        facts = pd.concat([facts, others[~others.index.isin(facts.index)]])
     return facts.assign(split=splits_of(facts["prompt"], facts["image_id"], splits))
 
 
 def make_items(
-    ratings: pd.DataFrame, facts: pd.DataFrame, rubric: Rubric, config: Config
+    ratings: pd.DataFrame,
+    opinions: pd.DataFrame,
+    facts: pd.DataFrame,
+    rubric: Rubric,
+    config: Config,
 ) -> tuple[pd.DataFrame, int]:
-    """Aggregate included ratings.
+    """Aggregate included ratings; where an item has none, the opinions of it.
 
     Returns:
         Rows of ``schemas.ITEMS``, sorted by item and the rubric's dimensions, and the number of
         test items (of one dimension) left out for want of ratings.
     """
     trim = (ratings["split"] == "test") & config.trim_test
-    items = aggregate(ratings, trim, rubric).join(facts, on="item_id")
+    items = aggregate(ratings, trim, rubric)
+    if not opinions.empty:
+        items = pd.concat([items, opinion_items(opinions, rubric)], ignore_index=True)
+        items = items.drop_duplicates(["item_id", "dimension"], ignore_index=True)
+    items = items.join(facts, on="item_id")
     few = (items["split"] == "test") & (items["num_ratings"] < config.min_test_ratings)
     place = items["dimension"].map({name: index for index, name in enumerate(rubric.names)})
     items = items.assign(place=place)[~few].sort_values(["item_id", "place"], ignore_index=True)

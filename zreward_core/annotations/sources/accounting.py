@@ -2,12 +2,17 @@
 
 The unit is the native judgement: one vote of one rater on one dimension, or one mean opinion. Each
 becomes exactly one rating, comparison or opinion row, or one quarantine row with a reason, or is
-counted as ignored with a reason. Both lists of reasons are closed.
+counted as ignored with a reason. Both lists of reasons are closed. A record that cannot be read
+counts as one.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+import pyarrow as pa
+
+from zreward_core.schemas import COMPARISONS, OPINIONS, QUARANTINE, RATINGS
 
 QUARANTINE_REASONS = (
     "missing_value",
@@ -20,6 +25,41 @@ QUARANTINE_REASONS = (
     "conflicting_prompt",
 )
 IGNORED_REASONS = ("event", "empty_line", "skipped", "empty_result")
+TABLES = {
+    "ratings": RATINGS,
+    "comparisons": COMPARISONS,
+    "opinions": OPINIONS,
+    "quarantine": QUARANTINE,
+}
+"""Where judgements go."""
+
+
+@dataclass
+class Judgements:
+    """Some of a file's judgements as tables of ``schemas``."""
+
+    ratings: pa.Table
+    comparisons: pa.Table
+    opinions: pa.Table
+    quarantine: pa.Table
+    ignored: Counter[str] = field(default_factory=Counter)
+    num_native: int = 0
+    """Native judgements, counted apart from how they were read."""
+    num_repaired: int = 0
+    """Records that were torn and put together again."""
+
+    def check_account(self, place: str) -> None:
+        """Every native judgement is accounted for exactly once.
+
+        Args:
+            place: file and source, for the message.
+        """
+        assert set(self.ignored) <= set(IGNORED_REASONS), self.ignored
+        accounted = sum(getattr(self, name).num_rows for name in TABLES)
+        accounted += sum(self.ignored.values())
+        assert accounted == self.num_native, (
+            f"{place}: {self.num_native} native judgements, {accounted} accounted for"
+        )
 
 
 @dataclass
@@ -62,3 +102,11 @@ class SourceRows:
     def reasons(self) -> dict[str, int]:
         """Number of quarantined judgements by reason."""
         return dict(sorted(Counter(row["reason"] for row in self.quarantine).items()))
+
+    def judgements(self) -> Judgements:
+        """The same as tables."""
+        tables = {
+            name: pa.Table.from_pylist(getattr(self, name), schema=schema)
+            for name, schema in TABLES.items()
+        }
+        return Judgements(**tables, ignored=self.ignored, num_native=self.num_native)

@@ -1,4 +1,4 @@
-"""Label Studio's raw JSON export: ratings from choices (half points), stars and numbers.
+"""Label Studio's raw JSON export: ratings (choices, stars, numbers) and comparisons of two.
 
 Not JSON_MIN, which drops the annotator and the skip flag. The community edition exports every
 annotated task, skipped ones (``was_cancelled``) included. A native judgement is one result item;
@@ -14,6 +14,7 @@ from typing import Any
 
 from zreward_core.annotations.sources.accounting import SourceRows
 from zreward_core.annotations.sources.pictures import Pictures
+from zreward_core.annotations.sources.side_by_side import one_by_one
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import digest, item_id, prompt_id
@@ -22,6 +23,25 @@ SCORE_TYPES = ("choices", "rating", "number")
 """Result types that hold a score."""
 JUDGEMENT_TYPES = (*SCORE_TYPES, "pairwise")
 """Result types that are judgements; one of another type (a comment, a region) is an event."""
+PAIRS_OF_KEYS = (
+    ("image_a", "image_b"),
+    ("image_1", "image_2"),
+    ("image1", "image2"),
+    ("left", "right"),
+    ("left_image", "right_image"),
+)
+"""Names under which the data of a task may hold two pictures to compare."""
+VOTES = {
+    "left": "a",
+    "right": "b",
+    "a": "a",
+    "b": "b",
+    "tie": "tie",
+    "same": "tie",
+    "both bad": "both_bad",
+    "both_bad": "both_bad",
+}
+"""What a pairwise control (left and right alone) or choices beside it can say."""
 MAX_SECONDS = 1e9
 """A lead time beyond this is no measurement."""
 RAW_LENGTH = 2000
@@ -42,7 +62,7 @@ def read_label_studio(path: Path, source: str, rubric: Rubric, pictures: Picture
     Raises:
         UserError: the file is no JSON, or no list of tasks.
     """
-    tasks = _load(path)
+    tasks = one_by_one(_load(path))
     rows = SourceRows(source, num_native=count_native(tasks))
     prompts: dict[str, str | None] = {}
     for index, task in enumerate(tasks):
@@ -102,6 +122,9 @@ def _read_task(
         rows.ignore("empty_result")
         return
     item, fault = _read_item(task, task_ref, rows.source, pictures)
+    sides = _read_sides(task, task_ref, item, rows.source, pictures) if fault is None else None
+    if sides is not None:
+        item, fault = item | {"sides": sides[0]}, sides[1]
     if fault is None and prompts.setdefault(number, item["prompt"]) != item["prompt"]:
         fault = "conflicting_prompt"
     for place, annotation in enumerate(task["annotations"]):
@@ -130,6 +153,24 @@ def _read_item(
         "generator": _text(generator),
     }
     return item, fault
+
+
+def _read_sides(
+    task: Record, task_ref: str, item: Record, source: str, pictures: Pictures
+) -> tuple[tuple[str, str], str | None] | None:
+    """The two items of a task that compares pictures, and what is wrong; None if it does not."""
+    data = task["data"]
+    keys = next((pair for pair in PAIRS_OF_KEYS if all(data.get(key) for key in pair)), None)
+    if keys is None or not all(isinstance(data[key], str) for key in keys):
+        return None
+    items, fault = [], None
+    for key in keys:
+        identifier, found = pictures.resolve(data[key])
+        fault = fault or found
+        known = identifier is not None and item["prompt"] is not None
+        name = item_id(item["prompt"], str(identifier)) if known else None
+        items.append(name or digest(source, task_ref, data[key]))
+    return (items[0], items[1]), fault
 
 
 def _read_annotation(
@@ -185,6 +226,10 @@ def _read_result(
         rows.ignore("event")
         return
     row_ref = f"{reference} {_clean(name)}"
+    sides = shared.get("sides")
+    if sides is not None:
+        _read_comparison(entry, name, row_ref, shared, fault, rows, rubric)
+        return
     score, reason = _read_score(entry.get("value"), kind)
     if name not in rubric.names:
         reason = "unknown_dimension"
@@ -196,6 +241,40 @@ def _read_result(
         return
     rows.ratings.append(
         {**shared, "dimension": name, "score": score, "native_score": score, "row_ref": row_ref}
+    )
+
+
+def _read_comparison(
+    entry: Record,
+    name: str,
+    row_ref: str,
+    shared: Record,
+    fault: str | None,
+    rows: SourceRows,
+    rubric: Rubric,
+) -> None:
+    value = entry.get("value")
+    said = value.get("selected", value.get("choices")) if isinstance(value, dict) else None
+    if isinstance(said, list) and len(said) <= 1:
+        said = said[0] if said else None
+    vote = VOTES.get(said.strip().casefold()) if isinstance(said, str) else None
+    reason = "missing_value" if said in (None, "") else "malformed_record" if vote is None else None
+    if name not in rubric.names:
+        reason = "unknown_dimension"
+    reason = reason or fault
+    if reason is not None:
+        rows.set_aside(row_ref, reason, _raw(entry))
+        return
+    rows.comparisons.append(
+        {
+            "item_a": shared["sides"][0],
+            "item_b": shared["sides"][1],
+            "dimension": name,
+            "vote": vote,
+            "annotator_id": shared["annotator_id"],
+            "source": rows.source,
+            "row_ref": row_ref,
+        }
     )
 
 

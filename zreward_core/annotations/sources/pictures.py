@@ -12,6 +12,7 @@ from zreward_core.config import UserError
 from zreward_core.images import MAX_PIXELS, decode, image_id
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_QUERY_OR_QUOTED = re.compile(r"[?#%;\0]")
 
 
 class Pictures:
@@ -50,6 +51,12 @@ class Pictures:
         return self._resolved[reference]
 
     def _resolve(self, reference: str) -> tuple[str | None, str | None]:
+        if not _QUERY_OR_QUOTED.search(reference):  # what most references are, and fast
+            for name in _SHA256.findall(reference.rsplit("/", 1)[-1]):
+                if name in self._known:
+                    return name, None
+            if self._folder is None:
+                return None, None
         path = _path_of(reference)
         for name in _SHA256.findall(Path(path).name):
             if name in self._known:

@@ -1,0 +1,110 @@
+"""Asset checks: what the gates and claims of the core say, shown beside the assets."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetKey,
+    MetadataValue,
+    asset_check,
+)
+
+from pipelines.dvc_state import environment, program
+from pipelines.metadata import markdown_table, read
+
+Verdict = tuple[bool, dict[str, Any]]
+
+
+class Check(NamedTuple):
+    """A check of an asset."""
+
+    asset: str
+    name: str
+    description: str
+    blocking: bool
+    """A failure is an error and stops what comes after; else it is a warning."""
+    judge: Callable[[Path], Verdict]
+
+
+def contracts(root: Path) -> Verdict:
+    """The Great Expectations results that `validate` leaves."""
+    rules = read(root / "data/validate/contracts.json")
+    if rules is None:
+        return True, {"contracts": "validate ends only where every contract holds"}
+    rows = [[rule["table"], rule["rule"], rule["success"]] for rule in rules]
+    table = MetadataValue.md(markdown_table(["table", "rule", "holds"], rows))
+    return all(rule["success"] for rule in rules), {"contracts": table, "rules": len(rules)}
+
+
+def claims_of(stage: str) -> Callable[[Path], Verdict]:
+    """The claims that a stage's numbers are judged by, from `zreward claims`."""
+
+    def judge(root: Path) -> Verdict:
+        done = subprocess.run(
+            [program("zreward"), "claims", "--json"],
+            cwd=root, env=environment(), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        claims = [claim for claim in json.loads(done.stdout) if claim["stage"] == stage]
+        if not claims:
+            return True, {"claims": "this profile claims nothing"}
+        rows = [[claim["name"], claim["holds"], claim["detail"]] for claim in claims]
+        table = MetadataValue.md(markdown_table(["claim", "holds", ""], rows))
+        return all(claim["holds"] for claim in claims), {"claims": table}
+
+    return judge
+
+
+def gate(root: Path) -> Verdict:
+    """The verdict of the promotion's gate."""
+    record = read(root / "reports/promotion.json") or {"reason": "never judged"}
+    return bool(record.get("passed")), {"reason": record.get("reason") or "passed"}
+
+
+CHECKS = (
+    Check("validate", "contracts", "Great Expectations: ratings, items, pairs, within the rubric.",
+          True, contracts),
+    Check("evaluate", "learning_claims", "What teacher and student must show.",
+          False, claims_of("evaluate")),
+    Check("promotion", "gate", "The candidate is not worse than the champion, within the margin.",
+          True, gate),
+    Check("finetune_generator", "hacking_panel", "The reward is up, and a panel that is never "
+          "trained on agrees.", False, claims_of("finetune_generator")),
+    Check("evaluate_gsb", "blind_judge", "A blind judge prefers the tuned generator.",
+          False, claims_of("evaluate_gsb")),
+)  # fmt: skip
+
+
+def check_definition(check: Check, root: Path) -> AssetChecksDefinition:
+    """The asset check, which runs after its asset or alone."""
+
+    @asset_check(
+        asset=AssetKey(check.asset),
+        name=check.name,
+        description=check.description,
+        blocking=check.blocking,
+    )
+    def body() -> AssetCheckResult:
+        passed, metadata = check.judge(root)
+        return AssetCheckResult(passed=passed, severity=_severity(check), metadata=metadata)
+
+    return body
+
+
+def evaluation(check: Check, root: Path) -> AssetCheckEvaluation:
+    """The same as an event, for an asset that was made outside Dagster."""
+    passed, metadata = check.judge(root)
+    return AssetCheckEvaluation(
+        asset_key=AssetKey(check.asset), check_name=check.name, passed=passed,
+        severity=_severity(check), metadata=metadata,
+    )  # fmt: skip
+
+
+def _severity(check: Check) -> AssetCheckSeverity:
+    return AssetCheckSeverity.ERROR if check.blocking else AssetCheckSeverity.WARN

@@ -1,0 +1,153 @@
+"""An asset for each stage of dvc.yaml; its body is one call of `zreward repro --single-item`."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    BetaWarning,
+    CodeReferencesMetadataValue,
+    Failure,
+    LocalFileCodeReference,
+    MaterializeResult,
+    asset,
+)
+
+from pipelines.commands import links_to, run
+from pipelines.dvc_state import Changes, DvcBusyError, busy_with, read_lock, read_status
+from pipelines.graph import Graph, Stage, ancestors, closure, own_inputs
+from pipelines.metadata import describe
+from pipelines.versions import (
+    PROMOTION,
+    inputs_key,
+    made_tags,
+    parents,
+    read_recorded,
+    tell_inputs,
+)
+
+KINDS = {"models": "pytorch", "reward": "pytorch", "generator": "pytorch", "annotations": "parquet"}
+"""The badge of a group, beside `dvc`."""
+POOL = "gpu"
+
+
+def stage_asset(graph: Graph, name: str, root: Path) -> AssetsDefinition:
+    """The asset of a stage."""
+    stage = graph[name]
+
+    @asset(
+        key=AssetKey(name),
+        deps=parents(graph, name),
+        group_name=stage.group,
+        description=stage.description,
+        kinds=_kinds(stage),
+        metadata=_code_link(root / stage.code if stage.code else root / "dvc.yaml"),
+        pool=POOL if stage.gpu else None,
+        output_required=False,
+    )
+    def body(context: AssetExecutionContext) -> Iterator[Any]:
+        refuse_if_stale_above(graph, name, status_when_free(name, root, context.log.info))
+        how = run_stage(context, name, root)
+        lock = read_lock(root)
+        _, event = tell_inputs(graph, name, lock, {})
+        yield event
+        promotion = read_recorded(context.instance, PROMOTION).version
+        yield MaterializeResult(
+            metadata=describe(root, stage, lock, how),
+            tags=made_tags(graph, name, lock, promotion),
+        )
+
+    return body
+
+
+def inputs_asset(graph: Graph, name: str) -> AssetSpec:
+    """The external asset of what a stage reads that no stage makes."""
+    listed = "\n".join(f"- `{path}`" for path in own_inputs(graph, name))
+    params = ", ".join(f"`{param}`" for param in graph[name].params) or "none"
+    return AssetSpec(
+        inputs_key(name),
+        group_name="inputs",
+        description=f"What {name} reads that no stage makes.\n\nparams: {params}\n\n{listed}",
+        kinds={"git"},
+    )
+
+
+def status_when_free(name: str, root: Path, log: Callable[[str], object]) -> Changes:
+    """`dvc status` of a stage and all above it, as soon as nothing else runs; says for what."""
+    told = ""
+    while True:
+        doing = busy_with(root)
+        if not doing:
+            try:
+                return read_status(root, name)
+            except DvcBusyError:
+                doing = "a stage that has just begun"
+        if doing != told:
+            log(f"waiting for {doing}")
+            told = doing
+        time.sleep(0.5)
+
+
+def refuse_if_stale_above(graph: Graph, name: str, changes: Changes) -> None:
+    """Fail where a stage above is stale: this one would be made from what is about to change.
+
+    Raises:
+        Failure: names the stale stages with DVC's reasons.
+    """
+    above = ancestors(graph, name)
+    stale = [stage for stage in closure(graph, changes) if stage in above]
+    if stale:
+        told = "; ".join(
+            f"{stage} ({', '.join(changes[stage])})" if stage in changes else stage
+            for stage in stale
+        )
+        raise Failure(
+            f"{name} can't run alone, stages above it are stale: {told}. "
+            f"Materialize these first, or together with {name}.",
+            allow_retries=False,
+        )
+
+
+def run_stage(context: AssetExecutionContext, name: str, root: Path) -> str:
+    """Run one stage through DVC.
+
+    Returns:
+        How it came about, in words.
+
+    Raises:
+        Failure: it failed.
+    """
+    code, output = run(
+        ["repro", "--single-item", name], root, links_to(context.run.run_id), context.log.info
+    )
+    if code != 0:
+        tail = "\n".join(output.splitlines()[-12:])
+        raise Failure(f"stage {name} ended with exit code {code}:\n{tail}")
+    return how_made(name, output)
+
+
+def how_made(name: str, output: str) -> str:
+    """What DVC says it did for a stage."""
+    if f"Running stage '{name}'" in output:
+        return "run"
+    if f"Stage '{name}' is cached" in output:
+        return "restored from DVC's cache, not run"
+    return "already up to date, nothing done"
+
+
+def _kinds(stage: Stage) -> set[str]:
+    return {"dvc", KINDS.get(stage.group, "python")}
+
+
+def _code_link(path: Path) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)
+        reference = LocalFileCodeReference(file_path=str(path), line_number=1, label=path.name)
+        references = CodeReferencesMetadataValue(code_references=[reference])
+    return {"dagster/code_references": references}

@@ -1,0 +1,86 @@
+"""The asset `promotion`, between `evaluate` and `champion`: registers, judges, moves the alias."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    DagsterInstance,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
+
+from pipelines.commands import links_to, run
+from pipelines.metadata import markdown_table, read
+from pipelines.versions import DATA_VERSION, INPUT_VERSION, PROMOTION, USER_PROVIDED, read_recorded
+
+RECORD = Path("reports/promotion.json")
+CHAMPION = Path("data/champion.yaml")
+JUDGED = ("train_risd", "evaluate")
+"""What it reads: the candidate, and its evaluation."""
+RECORD_TAG = "zreward/promotion_record"
+BLOCKED = 1
+"""Exit code of `zreward promote` where the gate blocks."""
+
+
+def promotion_asset(root: Path) -> AssetsDefinition:
+    """The asset; a blocked promotion is one too, its gate then stops what comes after."""
+
+    @asset(
+        key=PROMOTION,
+        deps=list(JUDGED),
+        group_name="reward",
+        description=(
+            "Registers the trained student, compares it with the present champion on the test "
+            "pairs, and moves the alias `champion` where it passes. Writes data/champion.yaml."
+        ),
+        kinds={"mlflow"},
+    )
+    def promotion(context: AssetExecutionContext) -> Iterator[Any]:
+        code, output = run(
+            ["promote", "--json"], root, links_to(context.run.run_id), context.log.info
+        )
+        if code not in (0, BLOCKED):
+            raise Failure(f"zreward promote ended with exit code {code}:\n{output[-2000:]}")
+        yield MaterializeResult(metadata=promotion_metadata(root), tags=promotion_tags(root))
+
+    return promotion
+
+
+def promotion_tags(root: Path) -> dict[str, str]:
+    """Version tags: the champion it names, and the record that it was read from."""
+    return {
+        DATA_VERSION: hashlib.md5((root / CHAMPION).read_bytes()).hexdigest(),
+        USER_PROVIDED: "true",
+        RECORD_TAG: hashlib.md5((root / RECORD).read_bytes()).hexdigest(),
+    }
+
+
+def tags_with_inputs(root: Path, instance: DagsterInstance) -> dict[str, str]:
+    """The same for a promotion outside Dagster, which records no inputs by itself."""
+    from dagster import AssetKey
+
+    tags = promotion_tags(root) | {"dagster/code_version": "outside"}
+    for name in JUDGED:
+        version = read_recorded(instance, AssetKey(name)).version
+        tags[f"{INPUT_VERSION}/{name}"] = version or "INITIAL"
+        tags[f"dagster/input_event_pointer/{name}"] = "NULL"
+    return tags
+
+
+def promotion_metadata(root: Path) -> dict[str, Any]:
+    """The gate's figures, and who is champion."""
+    record = read(root / RECORD) or {}
+    shown = ("version", "champion_version", "passed", "promoted", "reason")
+    figures = ("difference", "low", "high", "margin")
+    rows = [[key.replace("_", " "), record.get(key)] for key in (*shown, *figures)]
+    metadata: dict[str, Any] = {"gate": MetadataValue.md(markdown_table(["", ""], rows))}
+    if isinstance(record.get("difference"), int | float):
+        metadata["difference_to_champion"] = float(record["difference"])
+    champion = (root / CHAMPION).read_text(encoding="utf-8")
+    return metadata | {"champion.yaml": MetadataValue.md(f"```yaml\n{champion}\n```")}

@@ -1,0 +1,67 @@
+"""The gate's arithmetic on a few pairs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zreward_core.commands.gate import Config, FrozenTest, judge
+from zreward_core.config import UserError
+
+
+def pairs(num_prompts: int) -> pd.DataFrame:
+    rows = [(f"p{n}", "charm", f"a{n}", f"b{n}", 4.0, 2.0, "test") for n in range(num_prompts)]
+    columns = ["prompt_id", "dimension", "winner", "loser", "score_w", "score_l", "split"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def scores(right: list[bool]) -> pd.Series:
+    values = {}
+    for n, one in enumerate(right):
+        values[(f"a{n}", "charm")], values[(f"b{n}", "charm")] = (2.0, 1.0) if one else (1.0, 2.0)
+    found = pd.Series(values, name="value")
+    found.index.names = ["item_id", "dimension"]
+    return found
+
+
+def verdict(candidate: list[bool], champion: list[bool], margin: float):
+    test = FrozenTest(pairs(len(candidate)), pd.DataFrame(), "key")
+    config = Config(seed=1, margin=margin, num_resamples=500)
+    return judge(config, test, scores(candidate), scores(champion))
+
+
+def test_the_same_student_differs_by_nothing() -> None:
+    right = [True, False, True, True]
+    found = verdict(right, right, 0.0)
+    assert found.passed and (found.difference, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert found.num_pairs == 4
+
+
+def test_a_student_that_is_wrong_everywhere_is_blocked() -> None:
+    found = verdict([False] * 6, [True] * 6, 0.5)
+    assert not found.passed and (found.difference, found.low, found.high) == (-1.0, -1.0, -1.0)
+    assert verdict([True] * 6, [False] * 6, 0.0).passed
+
+
+def test_the_margin_is_compared_with_the_lower_bound_not_the_difference() -> None:
+    candidate, champion = [False, *[True] * 9], [True, *[True] * 9]
+    found = verdict(candidate, champion, 0.2)
+    assert found.difference == pytest.approx(-0.1) and found.low < -0.2 and not found.passed
+    assert verdict(candidate, champion, -found.low).passed
+
+
+def test_equal_scores_count_for_nothing() -> None:
+    tied = pairs(3).assign(score_w=2.0)
+    with pytest.raises(UserError, match="no test pair with different scores"):
+        judge(Config(seed=1), FrozenTest(tied, pd.DataFrame(), "key"), *[scores([True] * 3)] * 2)
+
+
+def test_scores_that_are_no_numbers_are_wrong_answers() -> None:
+    test = FrozenTest(pairs(3), pd.DataFrame(), "key")
+    broken = scores([True] * 3) * np.nan
+    assert judge(Config(seed=1), test, broken, scores([True] * 3)).difference == -1.0
+
+
+def test_a_student_of_another_rubric_is_refused() -> None:
+    test = FrozenTest(pairs(1).assign(dimension="beauty"), pd.DataFrame(), "key")
+    with pytest.raises(UserError, match="another rubric"):
+        judge(Config(seed=1), test, scores([True]), scores([True]))

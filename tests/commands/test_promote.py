@@ -1,0 +1,217 @@
+"""Promotion, rollback and adoption on a real registry, with tiny students."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from tests.commands.promotion_root import BASE, TRAINED, finished_root, make_student, root
+from tests.registry.stores import empty_store
+from zreward_core import RewardModel
+from zreward_core.cli import app
+from zreward_core.commands.promote import adopt, promote, rollback
+from zreward_core.config import UserError
+from zreward_core.registry.versions import all_versions, champion_of
+from zreward_core.schemas import tree_hash
+from zreward_core.stages import champion
+from zreward_core.store import ALIAS, MODEL, artifact, connect, fetch
+
+__all__ = ["empty_store", "finished_root", "root"]  # fixtures
+URI = f"models:/{MODEL}@{ALIAS}"
+
+
+def chosen() -> dict[str, str]:
+    return yaml.safe_load(Path("data/champion.yaml").read_text())
+
+
+def train_as_base() -> None:
+    """A trained student with the base's weights, so that the gate lets it pass."""
+    make_student(TRAINED, seed=0)
+    card = TRAINED / "zreward.json"
+    card.write_text(card.read_text().replace('"seed": 0', '"seed": "trained"'))
+
+
+def two_champions() -> tuple[str, str]:
+    """Versions 1 and 2 were promoted one after the other; returns the hash of each."""
+    train_as_base()
+    promote()
+    first = tree_hash(TRAINED)
+    make_student(TRAINED, seed=1)
+    promote(force=True, reason="to have two")
+    return first, tree_hash(TRAINED)
+
+
+def test_a_candidate_that_is_not_worse_is_promoted_once(root: Path) -> None:
+    train_as_base()
+    result = promote()
+    assert result["passed"] and result["promoted"] and result["changed"]
+    assert (result["version"], result["champion_version"]) == (1, 1)
+    assert (result["difference"], result["low"], result["high"]) == (0.0, 0.0, 0.0)
+    assert result["margin"] == 0.02
+    assert chosen() == {"source": "trained"}
+    assert json.loads(Path("reports/promotion.json").read_text()) == result
+    again = promote()
+    assert not again["changed"] and again["passed"] and again["low"] == 0.0
+    (version,) = all_versions(connect())
+    assert version.tags["sha256"] == tree_hash(TRAINED)
+    assert version.tags["gate.passed"] == "true" and version.tags["gate.champion"] == str(BASE)
+
+
+def test_nothing_new_loads_no_torch(root: Path) -> None:
+    train_as_base()
+    promote()
+    code = (
+        "import sys; from zreward_core.commands.promote import promote;"
+        "print(promote()['changed'], {'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False set()", done.stderr
+
+
+def test_the_first_candidate_that_is_worse_leaves_the_base_champion(root: Path) -> None:
+    result = promote()
+    assert not result["passed"] and not result["promoted"]
+    assert result["low"] < -0.02 and "below -0.02" in result["reason"]
+    base = champion_of(connect())
+    assert base is not None and base.tags["sha256"] == tree_hash(BASE)
+    assert chosen() == {"source": f"models:/{MODEL}/{base.version}", "sha256": tree_hash(BASE)}
+    champion.run(champion.Config(seed=5))
+    assert tree_hash(champion.OUTPUT / "student") == tree_hash(BASE)
+    assert not promote()["changed"]
+
+
+def test_blocked_ends_with_exit_code_1_and_forced_with_0(root: Path) -> None:
+    runner = CliRunner()
+    blocked = runner.invoke(app, ["promote", "--json"])
+    assert blocked.exit_code == 1 and json.loads(blocked.stdout)["promoted"] is False
+    assert runner.invoke(app, ["promote"]).exit_code == 1
+    with pytest.raises(UserError, match="--reason"):
+        promote(force=True, reason=" ")
+    forced = runner.invoke(app, ["promote", "--force", "--reason", "it is pretty", "--json"])
+    assert forced.exit_code == 0 and json.loads(forced.stdout)["promoted"] is True
+    version = champion_of(connect())
+    assert version is not None and version.tags["gate.forced"] == "it is pretty"
+    assert version.tags["gate.passed"] == "false"
+    assert chosen() == {"source": "trained"}
+
+
+def test_rollback_stands_until_something_new_is_trained(root: Path) -> None:
+    first, _ = two_champions()
+    assert rollback() == {"changed": True, "version": 1, "source": f"models:/{MODEL}/1"}
+    assert chosen() == {"source": f"models:/{MODEL}/1", "sha256": first}
+    kept = promote()
+    assert (kept["champion_version"], kept["promoted"], kept["changed"]) == (1, False, False)
+    assert "rolled back" in kept["reason"]
+    champion.run(champion.Config(seed=5))
+    assert tree_hash(champion.OUTPUT / "student") == first
+    assert promote(force=True, reason="after all")["champion_version"] == 2
+    with pytest.raises(UserError, match="no earlier champion"):
+        for _ in range(3):
+            rollback()
+
+
+def test_an_alias_moved_by_a_person_is_adopted_and_not_undone(root: Path) -> None:
+    first, _ = two_champions()
+    client = connect()
+    assert adopt() == {"changed": False, "version": 2, "source": "trained"}
+    client.set_registered_model_alias(MODEL, ALIAS, "1")
+    assert adopt() == {"changed": True, "version": 1, "source": f"models:/{MODEL}/1"}
+    assert chosen()["sha256"] == first
+    assert not adopt()["changed"]
+    assert promote()["champion_version"] == 1
+    client.set_registered_model_alias(MODEL, ALIAS, "2")
+    assert adopt() == {"changed": True, "version": 2, "source": "trained"}
+    assert promote()["champion_version"] == 2
+
+
+def test_a_version_scores_as_its_folder_does_to_the_bit(root: Path) -> None:
+    train_as_base()
+    promote()
+    pixels = [np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)]
+    expected = RewardModel.from_pretrained(TRAINED).score(["a red circle"], pixels)
+    for uri in (URI, f"models:/{MODEL}/1"):
+        found = RewardModel.from_pretrained(uri).score(["a red circle"], pixels)
+        assert torch.equal(found.probs, expected.probs) and torch.equal(found.mass, expected.mass)
+
+
+@pytest.mark.parametrize("harm", ["change", "add", "remove"])
+def test_files_that_were_not_registered_are_not_loaded(root: Path, harm: str) -> None:
+    train_as_base()
+    promote()
+    client = connect()
+    version = champion_of(client)
+    assert version is not None
+    folder = artifact(client, version, "artifacts/student")
+    weights = folder / "model.safetensors"
+    if harm == "add":
+        (folder / "more.txt").write_text("more")
+    elif harm == "remove":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(UserError, match=r"differ from manifest\.json"):
+        fetch(URI)
+    make_student(TRAINED, seed=0)  # the gate can't load the champion: it fails
+    result = promote()
+    assert not result["passed"] and "could not be loaded" in result["reason"]
+    assert result["champion_version"] == 1
+
+
+def test_a_candidate_that_cannot_be_loaded_fails_the_gate(root: Path) -> None:
+    (TRAINED / "model.safetensors").write_bytes(b"no weights")
+    result = promote()
+    assert not result["passed"] and "could not be loaded" in result["reason"]
+    assert result["difference"] is None and not result["promoted"]
+
+
+def test_a_wrong_hash_in_the_champion_file_is_refused(root: Path) -> None:
+    train_as_base()
+    promote()
+    Path("data/champion.yaml").write_text(f"source: models:/{MODEL}/1\nsha256: {'a' * 64}\n")
+    with pytest.raises(UserError, match="isn't the student that was meant"):
+        champion.run(champion.Config(seed=5))
+    assert not champion.OUTPUT.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"source": "untrained"}, {"source": f"models:/{MODEL}/1"}, {"source": "trained", "x": 1}],
+)
+def test_malformed_champion_files_are_refused(root: Path, content: dict) -> None:
+    with pytest.raises(UserError, match=r"champion\.yaml"):
+        champion.chosen_folder(content)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("models:/zreward-student", "names no version"),
+        ("models:/zreward-student/x", "names no version"),
+        ("models:/zreward-student/9", "not in the registry"),
+        ("models:/zreward-student@nobody", "not in the registry"),
+    ],
+)
+def test_unknown_versions_are_a_fault_of_the_user(root: Path, uri: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        fetch(uri)
+
+
+def test_without_a_registry_the_remedy_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match="zreward promote"):
+        RewardModel.from_pretrained(URI)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_trained_student_the_remedy_is_named(root: Path) -> None:
+    shutil.rmtree(TRAINED)
+    with pytest.raises(UserError, match="dvc repro evaluate"):
+        promote()

@@ -1,0 +1,196 @@
+"""`zreward repro`: waits for its turn, ends its whole tree, mends what a killed run left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+BIN = Path(sys.executable).parent
+GRAPH = """
+stages:
+  slow:
+    cmd: sleep 0.2 && python wait.py && cp seconds slow
+    deps: [seconds, wait.py]
+    outs: [slow]
+  after:
+    cmd: cp slow after
+    deps: [slow]
+    outs: [after]
+"""
+WAIT = """
+import subprocess, sys
+subprocess.run([sys.executable, "inner.py"], check=True)
+"""
+INNER = """
+import pathlib, time
+end = time.monotonic() + float(pathlib.Path("seconds").read_text())
+while time.monotonic() < end and not pathlib.Path("go").exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.yaml").write_text(GRAPH)
+    (tmp_path / "wait.py").write_text(WAIT)
+    (tmp_path / "inner.py").write_text(INNER)
+    (tmp_path / "seconds").write_text("0")
+    run(tmp_path, "dvc", "init", "--no-scm", "--quiet")
+    run(tmp_path, "dvc", "config", "core.analytics", "false")
+    return tmp_path
+
+
+def environment(bare: bool = False) -> dict[str, str]:
+    """Of a shell where the environment is activated, or (bare) where it isn't."""
+    paths = os.environ["PATH"].split(os.pathsep)
+    kept = os.pathsep.join(path for path in paths if Path(path) != BIN)
+    return os.environ | {"PATH": kept if bare else f"{BIN}{os.pathsep}{kept}"}
+
+
+def run(root: Path, name: str, *arguments: str, bare: bool = False) -> subprocess.CompletedProcess:
+    command = [str(BIN / name), *arguments]
+    return subprocess.run(
+        command, cwd=root, env=environment(bare), capture_output=True, text=True, timeout=240
+    )
+
+
+def start(root: Path, *command: str, log: str = "") -> subprocess.Popen:
+    output = (root / f"{log or command[0]}.log").open("w")
+    return subprocess.Popen(
+        [str(BIN / command[0]), *command[1:]], cwd=root, env=environment(), stdout=output,
+        stderr=output, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def sleepers(root: Path) -> list[psutil.Process]:
+    """The innermost process of the stage: dvc -> sh -> python -> this."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line = process.info["cmdline"] or []
+        if process.info["cwd"] == str(root) and "inner.py" in line:
+            found.append(process)
+    return found
+
+
+def test_runs_where_the_environment_is_not_activated(root: Path) -> None:
+    done = run(root, "zreward", "repro", bare=True)
+    assert done.returncode == 0, done.stderr
+    assert (root / "after").is_file()
+    again = run(root, "zreward", "repro", "--single-item", "after")
+    assert "didn't change" in again.stdout and "slow" not in again.stdout
+
+
+def test_exit_code_of_a_failed_stage(root: Path) -> None:
+    (root / "seconds").write_text("wrong")
+    assert run(root, "zreward", "repro").returncode == 255
+    assert run(root, "zreward", "repro", "nowhere").returncode == 255
+
+
+def test_no_workspace(tmp_path: Path) -> None:
+    done = run(tmp_path, "zreward", "repro")
+    assert done.returncode == 2 and "no DVC workspace" in done.stderr
+
+
+def test_waits_for_a_running_one_and_says_for_what(root: Path) -> None:
+    (root / "seconds").write_text("300")
+    bare = start(root, "dvc", "repro", "slow")
+    wait_for(lambda: sleepers(root))
+    ours = start(root, "zreward", "repro", "after")
+    wait_for(lambda: "waiting for stage slow" in (root / "zreward.log").read_text())
+    (root / "go").touch()
+    assert ours.wait(timeout=120) == 0 and bare.wait(timeout=120) == 0
+    log = (root / "zreward.log").read_text()
+    assert f"pid {bare.pid}" in log and "Running stage 'slow'" not in log
+
+
+def test_two_of_ours_queue_and_a_bare_dvc_fails_with_its_message(root: Path) -> None:
+    (root / "seconds").write_text("300")
+    ours = start(root, "zreward", "repro")
+    wait_for(lambda: sleepers(root))
+    bare = run(root, "dvc", "repro", "slow")
+    assert bare.returncode != 0 and "busy" in bare.stderr
+    second = start(root, "zreward", "repro", "after", log="second")
+    wait_for(lambda: "waiting for stage slow" in (root / "second.log").read_text())
+    (root / "go").touch()
+    assert ours.wait(timeout=120) == 0 and second.wait(timeout=120) == 0
+    assert "up to date" in (root / "second.log").read_text()
+    assert (root / "after").read_text() == "300"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_whole_tree(root: Path, number: int, code: int) -> None:
+    (root / "seconds").write_text("300")
+    ours = start(root, "zreward", "repro")
+    wait_for(lambda: sleepers(root))
+    (inner,) = sleepers(root)
+    asked = time.monotonic()
+    ours.send_signal(number)
+    assert ours.wait(timeout=60) == code
+    assert time.monotonic() - asked < 30
+    assert not inner.is_running() and not sleepers(root)
+    (root / "seconds").write_text("0")
+    assert run(root, "zreward", "repro").returncode == 0
+
+
+def test_killed_dvc_takes_its_stage_along_and_blocks_nothing(root: Path) -> None:
+    (root / "seconds").write_text("300")
+    ours = start(root, "zreward", "repro")
+    wait_for(lambda: sleepers(root))
+    (dvc,) = psutil.Process(ours.pid).children()
+    dvc.kill()
+    assert ours.wait(timeout=60) == 128 + signal.SIGKILL
+    assert not sleepers(root)
+    (root / "seconds").write_text("0")
+    done = run(root, "zreward", "repro")
+    assert done.returncode == 0 and "released" in done.stderr
+
+
+def test_killed_itself_its_stage_is_waited_for(root: Path) -> None:
+    (root / "seconds").write_text("300")
+    ours = start(root, "zreward", "repro", "slow")
+    wait_for(lambda: sleepers(root))
+    ours.kill()
+    ours.wait()
+    second = start(root, "zreward", "repro", "slow", log="second")
+    wait_for(lambda: "waiting for stage slow" in (root / "second.log").read_text())
+    (root / "go").touch()
+    assert second.wait(timeout=120) == 0
+    assert "Running stage" not in (root / "second.log").read_text()
+
+
+def test_torn_files_of_a_killed_run_are_mended(root: Path) -> None:
+    assert run(root, "zreward", "repro").returncode == 0
+    lock = (root / "dvc.lock").read_text()
+    for torn in ("", lock[: len(lock) // 2] + "\n  : ["):
+        (root / "dvc.lock").write_text(torn)
+        (root / ".dvc/tmp/rwlock").write_text('{"write": {"/a": {"pi')
+        done = run(root, "zreward", "repro")
+        assert done.returncode == 0, done.stderr
+        assert "dvc.lock was torn" in done.stderr and "rwlock was torn" in done.stderr
+        assert (root / "dvc.lock").read_text() == lock
+
+
+def test_a_process_number_given_out_again_blocks_nothing(root: Path) -> None:
+    gone = {"pid": os.getpid(), "cmd": "/somewhere/dvc repro slow --force"}
+    (root / ".dvc/tmp").mkdir(exist_ok=True)
+    (root / ".dvc/tmp/rwlock").write_text(
+        json.dumps({"write": {str(root / "slow"): gone}, "read": {str(root / "seconds"): [gone]}})
+    )
+    assert run(root, "dvc", "repro", "slow").returncode != 0
+    done = run(root, "zreward", "repro", "slow")
+    assert done.returncode == 0, done.stderr
+    assert "released" in done.stderr

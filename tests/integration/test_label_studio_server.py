@@ -1,0 +1,194 @@
+"""What `annotate export` and `gsb export` write, annotated on a real Label Studio server.
+
+Label Studio is no dependency: it is found as $LABEL_STUDIO or on the path, in an environment of its
+own (`python3 -m venv ls && ls/bin/pip install label-studio`). It listens on loopback.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.stages.annotation_root import make_root
+from zreward_core.commands.annotate_export import export_annotation
+from zreward_core.commands.gsb_export import export_pairs
+from zreward_core.commands.gsb_import import import_judgements
+from zreward_core.evaluation.gsb import blind_pairs
+from zreward_core.images import ImageStore
+from zreward_core.schemas import RATINGS, read_json, read_table
+from zreward_core.stages import ingest
+
+PROGRAM = os.environ.get("LABEL_STUDIO") or shutil.which("label-studio")
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not PROGRAM, reason="Label Studio is not installed: set $LABEL_STUDIO"),
+]
+
+
+class Server:
+    """A running server and its API."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+
+    def call(self, path: str, content: Any = None) -> Any:
+        body = None if content is None else json.dumps(content).encode()
+        headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.address + path, body, headers)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            read = answer.read()
+        return json.loads(read) if "json" in answer.headers.get("Content-Type", "") else read
+
+    def project(self, folder: Path, tasks: Path) -> int:
+        """Create a project of an exported folder, served as local files, and import its tasks."""
+        config = (folder / "labeling_config.xml").read_text()
+        number = self.call("/api/projects/", {"title": folder.name, "label_config": config})["id"]
+        storage = {"project": number, "path": str(folder / "images"), "use_blob_urls": False}
+        self.call("/api/storages/localfiles/", storage)
+        self.call(f"/api/projects/{number}/import", json.loads(tasks.read_text()))
+        return int(number)
+
+    def tasks(self, project: int) -> list[dict]:
+        listed = self.call(f"/api/tasks?project={project}&page_size=1000&fields=all")
+        return listed["tasks"] if isinstance(listed, dict) else listed
+
+    def annotate(self, task: int, choices: dict[tuple[str, str], str]) -> None:
+        """Answer as the labelling page does: (control, object) to choice; none: skip the task."""
+        result = [
+            {"from_name": name, "to_name": about, "type": "choices", "value": {"choices": [choice]}}
+            for (name, about), choice in choices.items()
+        ]
+        content = {"result": result, "lead_time": 30.0, "was_cancelled": not choices}
+        self.call(f"/api/tasks/{task}/annotations/", content)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project root with candidates, the current folder."""
+    folder = tmp_path_factory.mktemp("people") / "root"
+    make_root(folder, num_prompts=3, num_pictures=3)
+    (folder / "data/drops").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def server(root: Path) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(root.parent / "label_studio"),
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(root),
+        "LABEL_STUDIO_USERNAME": "lead@example.org",
+        "LABEL_STUDIO_PASSWORD": "annotate-us-1",
+        "LABEL_STUDIO_USER_TOKEN": TOKEN,
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+    }
+    assert PROGRAM
+    log = (root.parent / "label_studio.log").open("w")
+    command = [PROGRAM, "start", "--no-browser", "--internal-host", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], env=os.environ | settings, stdout=log, stderr=log
+    )
+    running = Server(port)
+    try:
+        wait_for(running, process)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_for(server: Server, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 600
+    while True:
+        try:
+            server.call("/api/current-user/whoami")
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline
+            time.sleep(1)
+
+
+def test_ratings_side_by_side_come_back_without_a_setting(root: Path, server: Server) -> None:
+    prefix = "/data/local-files/?d=project/"
+    export_annotation(root / "project", num_annotators=1, overlap=1, address=prefix)
+    number = server.project(root / "project", root / "project/tasks/annotator-01.json")
+    tasks = server.tasks(number)
+    assert len(tasks) == 3
+    picture = server.call(tasks[0]["data"]["images"][0]["image"])
+    assert picture[:4] == b"\x89PNG", "the pictures are served"
+    expected = {}
+    for task in tasks[:2]:
+        choices = {}
+        for place, image in enumerate(task["data"]["images"]):
+            for offset, name in enumerate(("alignment", "realism", "aesthetics", "plausibility")):
+                score = 1.5 + place + offset / 2
+                choices[f"{name}_{place}", f"image_{place}"] = f"{score:g}"
+                expected[Path(image["image"]).stem, name] = score
+        server.annotate(task["id"], choices)
+    server.annotate(tasks[2]["id"], {})
+    drop = root / "data/drops/people.json"
+    exported = server.call(f"/api/projects/{number}/export?exportType=JSON")
+    drop.write_text(json.dumps(exported))
+    sources = "ingest: {sources: [{name: people, path: data/drops/people.json}]}"
+    Path("params.yaml").write_text(f"seed: 5\n{sources}\n")
+    ingest.run(ingest.Config.load("ingest"))
+    ratings = read_table(Path("data/ingest/ratings.parquet"), RATINGS)
+    found = ratings.set_index(["image_id", "dimension"])["score"].to_dict()
+    assert found == expected and len(ratings) == len(expected)
+    assert set(ratings["seconds"]) == {10.0}, "30 seconds for three pictures"
+    assert ratings["annotator_id"].notna().all() and ratings["submitted_at"].notna().all()
+    summary = read_json(Path("data/ingest/summary.json"))["sources"]["people"]
+    assert summary["ignored"] == {"skipped": 1} and summary["quarantine"] == {}
+
+
+def test_blind_pairs_come_back_as_gsb(root: Path, server: Server) -> None:
+    make_pairs(root)
+    export_pairs(root / "gsb", "/data/local-files/?d=gsb/")
+    number = server.project(root / "gsb", root / "gsb/tasks.json")
+    tasks = server.tasks(number)
+    assert {key for task in tasks for key in task["data"]} == {"pair", "prompt", "left", "right"}
+    names = ("alignment", "realism", "aesthetics", "plausibility", "overall")
+    for task in tasks[:-1]:
+        server.annotate(task["id"], {(name, "left"): "left" for name in names})
+    server.annotate(tasks[-1]["id"], {})
+    export = root / "export.json"
+    export.write_text(json.dumps(server.call(f"/api/projects/{number}/export?exportType=JSON")))
+    told = import_judgements(export)
+    assert "1 skipped or empty" in told
+    judged = pd.read_parquet("data/evaluate_gsb/judgements.parquet").iloc[:-1]
+    good, bad = (int((judged["left"] == side).sum()) for side in ("tuned", "base"))
+    result = read_json(Path("reports/gsb.json"))
+    assert set(result) == set(names)
+    for row in result.values():
+        assert (row["good"], row["same"], row["bad"]) == (good, 0, bad)
+
+
+def make_pairs(root: Path) -> None:
+    """What `evaluate_gsb` hands to people, with candidates in place of samples."""
+    shutil.copytree(root / "data/candidates/images", root / "data/evaluate_gsb/images")
+    pictures = sorted(ImageStore(root / "data/candidates/images"))
+    pairs = blind_pairs([f"p{number}" for number in range(6)], seed=1)
+    pairs = pairs.assign(
+        prompt="a red circle", left_image_id=pictures[:6], right_image_id=pictures[-6:]
+    )
+    pairs.to_parquet(root / "data/evaluate_gsb/judgements.parquet")

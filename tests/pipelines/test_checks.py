@@ -1,0 +1,37 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.checks import claims_of, contracts, gate
+
+
+def write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_the_gate_says_what_the_promotion_found(tmp_path: Path) -> None:
+    assert gate(tmp_path) == (False, {"reason": "never judged"})
+    write(tmp_path / "reports/promotion.json", {"passed": False, "reason": "worse by 3 points"})
+    assert gate(tmp_path) == (False, {"reason": "worse by 3 points"})
+    write(tmp_path / "reports/promotion.json", {"passed": True, "reason": ""})
+    assert gate(tmp_path)[0]
+
+
+def test_a_broken_contract_fails(tmp_path: Path) -> None:
+    rules = [
+        {"table": "ratings", "rule": "score within 1 and 5", "success": True},
+        {"table": "items", "rule": "one row an item", "success": False},
+    ]
+    write(tmp_path / "data/validate/contracts.json", rules)
+    passed, shown = contracts(tmp_path)
+    assert not passed and "| items | one row an item | no |" in shown["contracts"].value
+
+
+@pytest.mark.parametrize("claims", [True, False])
+def test_claims_only_where_the_profile_makes_them(tmp_path: Path, claims: bool) -> None:
+    (tmp_path / "params.yaml").write_text(f"claims: {str(claims).lower()}\n")
+    passed, shown = claims_of("evaluate")(tmp_path)
+    assert passed is not claims  # nothing was measured, so nothing holds
+    assert (shown["claims"] == "this profile claims nothing") is not claims

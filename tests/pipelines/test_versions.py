@@ -1,0 +1,81 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetKey
+
+from pipelines.graph import read_graph
+from pipelines.versions import (
+    DATA_VERSION,
+    Recorded,
+    all_keys,
+    inputs_key,
+    made_tags,
+    missing_events,
+)
+
+
+def entry(out: str, *deps: tuple[str, str]) -> dict[str, Any]:
+    return {
+        "cmd": "x",
+        "deps": [{"path": path, "md5": md5} for path, md5 in deps],
+        "outs": [{"path": out, "md5": f"md5 of {out}"}],
+    }
+
+
+LOCK = {
+    "first": entry("data/first", ("code/first.py", "1")),
+    "left": entry("data/left.txt", ("code/left.py", "2"), ("data/first/left.txt", "3")),
+}
+
+
+def told(root: Path, recorded: Mapping[AssetKey, Recorded], changes: dict[str, list[str]]):
+    graph = read_graph(root)
+    everything = {key: recorded.get(key, Recorded(None, {})) for key in all_keys(graph)}
+    inputs, remade = missing_events(graph, LOCK, changes, everything)
+    return {event.asset_key.path[-1]: event for event in inputs}, remade
+
+
+def recorded_as_in_lock(root: Path) -> dict[AssetKey, Recorded]:
+    graph = read_graph(root)
+    nothing = {key: Recorded(None, {}) for key in all_keys(graph)}
+    changes = {"right": ["changed outs"], "last": ["changed outs"]}
+    inputs, remade = missing_events(graph, LOCK, changes, nothing)
+    known = {e.asset_key: Recorded((e.tags or {})[DATA_VERSION], e.tags or {}) for e in inputs}
+    for stage in remade:
+        tags = made_tags(graph, stage, LOCK, None)
+        known[AssetKey(stage)] = Recorded(tags[DATA_VERSION], tags)
+    return known
+
+
+def test_an_empty_instance_is_told_all_that_is_in_the_lock(root: Path) -> None:
+    inputs, remade = told(root, {}, {"right": ["changed outs"], "last": ["changed outs"]})
+    assert set(inputs) == {"first", "left", "right", "last"}
+    assert remade == ["first", "left"]
+
+
+def test_nothing_is_told_twice(root: Path) -> None:
+    changes = {"right": ["changed outs"], "last": ["changed outs"]}
+    assert told(root, recorded_as_in_lock(root), changes) == ({}, [])
+
+
+def test_a_change_is_told_to_the_whole_closure(root: Path) -> None:
+    known = recorded_as_in_lock(root)
+    changes = {"first": ["params"], "right": ["changed outs"], "last": ["changed outs"]}
+    inputs, remade = told(root, known, changes)
+    assert remade == []
+    assert {"first", "left"} <= set(inputs)
+    before = known[inputs_key("left")].version
+    assert (inputs["left"].tags or {})[DATA_VERSION] != before
+    assert "first" in str(inputs["left"].metadata["state"].value)
+
+
+def test_an_unchanged_stage_below_a_changed_version_is_told_again(root: Path) -> None:
+    """What it reads of the stage above is the same, though that stage as a whole is another."""
+    known = recorded_as_in_lock(root)
+    newer = {**LOCK, "first": entry("data/first", ("code/first.py", "1"))}
+    newer["first"]["outs"][0]["md5"] = "another"
+    graph = read_graph(root)
+    everything = {key: known.get(key, Recorded(None, {})) for key in all_keys(graph)}
+    changes = {"right": ["changed outs"], "last": ["changed outs"]}
+    assert missing_events(graph, newer, changes, everything)[1] == ["first", "left"]

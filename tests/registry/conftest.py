@@ -1,0 +1,3 @@
+from tests.registry.stores import empty_store
+
+__all__ = ["empty_store"]

@@ -1,0 +1,102 @@
+"""What each process of test_two_processes runs: one step of GDSO, then RISD with a resumption.
+
+Started as `python -m tests.runtime.part_of_a_batch FOLDER`; the main process writes results.pt.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.models.conftest import PROMPT, SIZES
+from zreward_core.models.backbones import Backbone
+from zreward_core.models.rollouts import Rollouts
+from zreward_core.models.tiny import build_backbone
+from zreward_core.rubric import Dimension, Rubric
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.distributed import processes
+from zreward_core.runtime.sharding import place, whole
+from zreward_core.runtime.worker import is_main
+from zreward_core.stages import train_gdso, train_risd
+
+GDSO = train_gdso.Config(
+    seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
+)
+RISD = train_risd.Config(
+    seed=1, steps=5, batch_size=6, micro_batch_size=2, checkpoint_every=2, learning_rate=1e-3
+)
+
+
+def backbone() -> Backbone:
+    names = ["alignment", "realism"]
+    dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in names]
+    rubric = Rubric(name="r", levels=[1, 2, 3], labels=["1", "2", "3"], dimensions=dimensions)
+    return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed=5)
+
+
+def pictures(model: Backbone, number: int) -> list[torch.Tensor]:
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(number)]
+    return [model.pixels.prepare(array) for array in arrays]
+
+
+def batch(model: Backbone) -> train_gdso.Batch:
+    scores = torch.tensor([[3.0, 1.0], [2.0, 1.5], [3.0, 2.0], [2.5, 1.0]])
+    target = np.array([model.rubric.histogram([score]) for score in scores.flatten().tolist()])
+    return train_gdso.Batch(
+        prompts=["a red circle", "a red circle", *["at the top left"] * 6],
+        images=pictures(model, 8),
+        dimensions=[0, 0, 1, 1, 0, 0, 1, 1],
+        scores_P2=scores,
+        target_P2S=torch.from_numpy(target).float().unflatten(0, (4, 2)),
+    )
+
+
+def sampled(model: Backbone) -> Rollouts:
+    return train_gdso.roll_out(model, GDSO, batch(model), np.random.default_rng(3))
+
+
+def gdso(rollouts: Rollouts) -> dict:
+    """Metrics and weights after an update on given rollouts, and rollouts of the old policy."""
+    model = backbone()
+    model.train_mode(lora=None)
+    place(model.network)
+    own = sampled(model)
+    optimizer = torch.optim.SGD(model.trainable(), lr=1e-2)
+    reference = [value * 0.9 for value in model.snapshot()]
+    metrics = train_gdso.update(model, GDSO, optimizer, batch(model), rollouts, reference)
+    return {"metrics": metrics, "weights": weights(model), "sampled": own.tokens}
+
+
+def risd(name: str) -> dict:
+    """History and weights of a training, and of one that goes on from its last checkpoint."""
+    found = {}
+    for part in ("whole", "resumed"):
+        model = backbone()
+        probs = torch.softmax(torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(0)), -1)
+        mask = torch.tensor([[True, True], [True, False]] * 4)
+        prompts = ["a red circle", "at the top left"] * 4
+        data = train_risd.Labelled(prompts, pictures(model, 8), probs, mask)
+        history = train_risd.train(model, RISD, data, Checkpoint(name, RISD, []))
+        found[part] = {"history": history, "weights": weights(model)}
+    return found
+
+
+def weights(model: Backbone) -> list[torch.Tensor]:
+    return [whole(value).cpu() for value in model.snapshot()]
+
+
+def main(folder: Path) -> None:
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    fixed = Rollouts(**torch.load("rollouts.pt", weights_only=True))
+    results = {"gdso": gdso(fixed), "risd": risd("risd"), "number": processes().num_processes}
+    if is_main():
+        torch.save(results, "results.pt")
+    processes().destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

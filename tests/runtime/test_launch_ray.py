@@ -1,0 +1,131 @@
+"""Stages as jobs of a local Ray that is started for the test."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'zreward[ray]'")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+BIN = Path(sys.executable).parent
+ENVIRONMENT = os.environ | {
+    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "ZREWARD_TRACKING": "off",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    dashboard = free_port()
+    command = [
+        str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={free_port()}",
+        "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        "--object-store-memory=100000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+    ]  # fmt: skip
+    log = (tmp_path_factory.mktemp("ray") / "log.txt").open("w")
+    cluster = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+    )
+    found = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(f"{found}/api/jobs/", cluster)
+        yield found
+    finally:
+        os.killpg(cluster.pid, signal.SIGTERM)
+        try:
+            cluster.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(cluster.pid, signal.SIGKILL)
+            cluster.wait()
+
+
+def wait_for(url: str, cluster: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert cluster.poll() is None and time.monotonic() < deadline, f"no Ray at {url}"
+            time.sleep(0.5)
+
+
+@pytest.fixture
+def root(tmp_path: Path, address: str) -> Path:
+    world = {"size": 12, "held_out": 2, "pretraining_prompts": 8, "held_out_prompts": 2}
+    world |= {"annotation_prompts": 4, "unlabelled_prompts": 2, "generator_train_prompts": 2}
+    world |= {"generator_eval_prompts": 2}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "world": world, "label": {}}))
+    launchers = {
+        "ray": {"kind": "ray", "address": address},
+        "both": {"kind": "ray", "address": address, "inside": "two"},
+        "two": {"kind": "accelerate", "processes": 2, "cpu": True},
+    }
+    stages = {"world": "ray", "label": "both"}
+    (tmp_path / "launch.yaml").write_text(
+        yaml.safe_dump({"launchers": launchers, "stages": stages})
+    )
+    return tmp_path
+
+
+def execute(root: Path, stage: str) -> subprocess.CompletedProcess[str]:
+    command = ["zreward", "--root", str(root), stage]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_job_makes_what_a_local_run_makes(root: Path) -> None:
+    done = execute(root, "world")
+    assert done.returncode == 0, done.stderr
+    made = contents(root / "data/world")
+    (root / "launch.yaml").unlink()
+    assert execute(root, "world").returncode == 0
+    assert contents(root / "data/world") == made
+
+
+def test_a_users_fault_in_processes_of_a_job_is_told_once(root: Path) -> None:
+    done = execute(root, "label")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("data/candidates/pool.parquet not found") == 1
+
+
+def test_a_signal_stops_the_job(root: Path, address: str) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["world"]["size"] = 200_000
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    client = JobSubmissionClient(address)
+    before = {job.submission_id for job in client.list_jobs()}
+    command = ["zreward", "--root", str(root), "world"]
+    running = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while True:
+        jobs = [job for job in client.list_jobs() if job.submission_id not in before]
+        if jobs and jobs[0].status == "RUNNING":
+            break
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 128 + signal.SIGTERM
+    assert client.get_job_status(jobs[0].submission_id) == "STOPPED"
+    assert not (root / "data/world").exists()

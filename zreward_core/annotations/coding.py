@@ -1,0 +1,65 @@
+"""Ratings as whole numbers: texts are looked at once, what is counted afterwards is columnar."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+ANONYMOUS = -1
+
+
+@dataclass(frozen=True)
+class Coded:
+    """N ratings of I items, D dimensions and P people; all arrays are [N]."""
+
+    items_N: np.ndarray
+    dimensions_N: np.ndarray
+    """-1 where it is none of the dimensions."""
+    annotators_N: np.ndarray
+    """-1 for anonymous votes."""
+    scores_N: np.ndarray
+    items: pd.Index
+    dimensions: list[str]
+    annotators: pd.Index
+    """Sorted."""
+
+    @property
+    def units_N(self) -> np.ndarray:
+        """Item and dimension together."""
+        return self.items_N * len(self.dimensions) + self.dimensions_N
+
+    def select(self, mask_N: np.ndarray) -> "Coded":
+        """Some of the ratings, under the same numbers."""
+        return replace(
+            self,
+            items_N=self.items_N[mask_N],
+            dimensions_N=self.dimensions_N[mask_N],
+            annotators_N=self.annotators_N[mask_N],
+            scores_N=self.scores_N[mask_N],
+        )
+
+
+def encode(ratings: pd.DataFrame | Coded, dimensions: list[str] | None = None) -> Coded:
+    """Number the items, dimensions and annotators of ratings; what is coded already is returned.
+
+    Args:
+        ratings: item_id, dimension, annotator_id (null: anonymous), score.
+        dimensions: names in the order of their numbers; by default those met, sorted.
+    """
+    if isinstance(ratings, Coded):
+        return ratings
+    found, names = pd.factorize(ratings["dimension"])
+    wanted = sorted(names) if dimensions is None else dimensions
+    places = {name: place for place, name in enumerate(wanted)}
+    renumbered = np.array([*(places.get(name, -1) for name in names), -1])
+    items_N, items = pd.factorize(ratings["item_id"])
+    annotators_N, annotators = pd.factorize(ratings["annotator_id"], sort=True)
+    return Coded(
+        items_N=items_N,
+        dimensions_N=renumbered[found],
+        annotators_N=annotators_N,
+        scores_N=ratings["score"].to_numpy(dtype=float),
+        items=pd.Index(items),
+        dimensions=list(wanted),
+        annotators=pd.Index(annotators),
+    )

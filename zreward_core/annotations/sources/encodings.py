@@ -1,0 +1,65 @@
+"""What a text file looks like: its encoding, damaged bytes, quotes that are never closed."""
+
+import codecs
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from zreward_core.config import UserError
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+CHUNK_BYTES = 2**22
+_LETTERS = re.compile(r"[^\x00-\x7f\ufffd]")
+_NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What one pass over a text file tells."""
+
+    encoding: str
+    """Python's name of it."""
+    damaged: bool
+    """Some bytes are no text in this encoding."""
+    quotes_match: bool
+    """The number of double quotes is even."""
+
+
+def look_at(path: Path, declared: str | None = None) -> Looks:
+    """Find the encoding of a text file: by its mark, else UTF-8, else Latin-1.
+
+    A file with more UTF-8 letters than bytes that are none is damaged UTF-8; one whose bytes beyond
+    ASCII are mostly wrong as UTF-8 is Latin-1 (as Windows extends it, where its bytes allow).
+
+    Raises:
+        UserError: the declared encoding is unknown.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    encoding = declared or next((name for mark, name in MARKS if start.startswith(mark)), "utf-8")
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    except LookupError:
+        raise UserError(f"{path}: unknown encoding '{encoding}'; use a name Python knows") from None
+    wrong = right = quotes = 0
+    windows = True
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            if encoding == "utf-8" and chunk.isascii() and not decoder.getstate()[0]:
+                quotes += chunk.count(b'"')
+                continue
+            text = decoder.decode(chunk)
+            quotes += text.count('"')
+            lost = text.count("\ufffd")
+            wrong += lost
+            # Counting letters is slow; a clean chunk has about as many as it has bytes to spare.
+            right += len(_LETTERS.findall(text)) if lost else len(chunk) - len(text)
+            windows = windows and _NOT_IN_CP1252.search(chunk) is None
+    wrong += decoder.decode(b"", final=True).count("\ufffd")
+    if encoding == "utf-8" and not declared and wrong > right:
+        return Looks("cp1252" if windows else "latin-1", False, quotes % 2 == 0)
+    return Looks(encoding, wrong > 0, quotes % 2 == 0)

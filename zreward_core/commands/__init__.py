@@ -1,0 +1,1 @@
+"""What stands behind commands that are no stage; like stages, a place where rooms meet."""

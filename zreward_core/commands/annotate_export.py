@@ -1,0 +1,154 @@
+"""`zreward annotate export`: a folder that Label Studio can serve, and a task file a person.
+
+The community edition has no queues of overlapping work, so who judges what is decided here: a
+project for each person, with the tasks of his file.
+"""
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from zreward_core.annotations.assignment import assign
+from zreward_core.annotations.exemplar_sheet import exemplar_sheet
+from zreward_core.annotations.exemplars import FILE, load_exemplars
+from zreward_core.annotations.project import rating_config
+from zreward_core.annotations.splits import split_of
+from zreward_core.commands.pictures import read_pictures
+from zreward_core.commands.rubric_page import write_rubric_page
+from zreward_core.config import Splits, UserError, read_params
+from zreward_core.rubric import Rubric, load_rubric
+from zreward_core.schemas import CANDIDATES, digest, normalise_prompt, read_table, write_json
+
+CANDIDATES_FOLDER = Path("data/candidates")
+IMAGES, EXEMPLARS, TASKS = "images", "exemplars", "tasks"
+SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"GI": ".gif"}
+
+Task = dict[str, Any]
+
+
+def export_annotation(folder: Path, num_annotators: int, overlap: int, address: str) -> str:
+    """Write labeling_config.xml, tasks/, images/, exemplars/ and rubric.html.
+
+    Args:
+        folder: where to; an earlier export in it is replaced.
+        num_annotators: number of people.
+        overlap: people that judge the same prompt; 0: by split, as ``annotate.overlap`` says.
+        address: what stands before a file's name where Label Studio serves the folder.
+
+    Returns:
+        What was written, in one sentence.
+
+    Raises:
+        UserError: there are no candidates, or more people are needed than there are.
+    """
+    rubric = load_rubric()
+    items = read_table(CANDIDATES_FOLDER / "items.parquet", CANDIDATES)
+    if items.empty:
+        raise UserError(f"{CANDIDATES_FOLDER}/items.parquet is empty: run `zreward candidates`")
+    by_split = overlaps(overlap, num_annotators)
+    for name in (IMAGES, EXEMPLARS, TASKS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = unpack(items["image_id"], [CANDIDATES_FOLDER / "images"], folder / IMAGES)
+    sheets = {name: address + sheet for name, sheet in write_sheets(rubric, folder).items()}
+    (folder / "labeling_config.xml").write_text(rating_config(rubric, sheets), encoding="utf-8")
+    write_rubric_page(folder / "rubric.html")
+    tasks = prompt_tasks(items, {key: f"{address}{IMAGES}/{file}" for key, file in names.items()})
+    shares = share_out(tasks, by_split, num_annotators)
+    for number, share in enumerate(shares, start=1):
+        write_json(share, folder / TASKS / f"annotator-{number:02d}.json")
+    sizes = [len(share) for share in shares]
+    return (
+        f"{folder}: {len(tasks)} prompts with {len(names)} pictures for {num_annotators} people, "
+        f"{min(sizes)} to {max(sizes)} tasks each"
+    )
+
+
+def overlaps(overlap: int, num_annotators: int) -> dict[str, int]:
+    """People a prompt by split.
+
+    Raises:
+        UserError: a prompt needs more people than there are.
+    """
+    section = (read_params().get("annotate") or {}).get("overlap") or {}
+    default = {"train": 1, "validation": 3, "test": 5}
+    chosen = dict.fromkeys(default, overlap) if overlap else default | section
+    if num_annotators < max(chosen.values()):
+        raise UserError(
+            f"an overlap of {max(chosen.values())} needs at least as many annotators, not "
+            f"{num_annotators}: raise --annotators or lower --overlap"
+        )
+    return chosen
+
+
+def unpack(image_ids: pd.Series, shards: list[Path], folder: Path) -> dict[str, str]:
+    """Write pictures as single files.
+
+    Returns:
+        Image id to file name.
+
+    Raises:
+        UserError: a picture is in no shard.
+    """
+    folder.mkdir(parents=True)
+    names = {}
+    for identifier, content in read_pictures(image_ids.dropna(), shards):
+        names[identifier] = identifier + SUFFIXES.get(content[:2], ".png")
+        (folder / names[identifier]).write_bytes(content)
+    missing = sorted(set(image_ids.dropna()) - set(names))
+    if missing:
+        raise UserError(f"picture {missing[0]} is in no shard of {shards[0]}: make them again")
+    return names
+
+
+def write_sheets(rubric: Rubric, folder: Path) -> dict[str, str]:
+    """A sheet of exemplars for each dimension that has some: dimension to file below the folder."""
+    source = rubric.exemplars
+    if source is None or not (source / FILE).is_file():
+        return {}
+    exemplars = load_exemplars(source, rubric)
+    contents = {one.image: (source / one.image).read_bytes() for one in exemplars}
+    (folder / EXEMPLARS).mkdir(parents=True)
+    sheets = {}
+    for name in rubric.names:
+        if any(name in one.scores for one in exemplars):
+            sheets[name] = f"{EXEMPLARS}/{name}.png"
+            sheet = exemplar_sheet(rubric, name, exemplars, contents)
+            (folder / sheets[name]).write_bytes(sheet)
+    return sheets
+
+
+def prompt_tasks(items: pd.DataFrame, addresses: dict[str, str]) -> list[Task]:
+    """A task for each prompt; neither order nor names tell where a picture comes from."""
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    for prompt, identifier in zip(items["prompt"], items["image_id"], strict=True):
+        groups[normalise_prompt(prompt)][identifier] = prompt
+    tasks = []
+    for key in sorted(groups, key=lambda text: digest("order", text)):
+        pictures = sorted(groups[key], key=lambda one: digest("order", key, one))
+        prompt = min(groups[key].values())
+        tasks.append({"prompt": prompt, "images": [{"image": addresses[p]} for p in pictures]})
+    return tasks
+
+
+def share_out(
+    tasks: list[Task], by_split: dict[str, int], num_annotators: int
+) -> list[list[dict[str, Task]]]:
+    """Each person's tasks in Label Studio's form."""
+    params = read_params()
+    try:
+        splits = Splits(**(params.get("splits") or {}))
+    except ValidationError as error:
+        raise UserError(f"params.yaml: 'splits': {error.errors()[0]['msg']}") from None
+    prompts = [task["prompt"] for task in tasks for _ in task["images"]]
+    parts = [split_of(prompt, splits) for prompt in prompts]
+    assigned = assign(prompts, by_split, parts, num_annotators, int(params.get("seed", 0)))
+    shares: list[list[dict[str, Task]]] = [[] for _ in range(num_annotators)]
+    for task in tasks:
+        for person in assigned[normalise_prompt(task["prompt"])]:
+            shares[person].append({"data": task})
+    return shares

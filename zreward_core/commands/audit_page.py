@@ -1,0 +1,28 @@
+"""`zreward audit`: the annotator audit as a page, with the pictures of the most disputed items."""
+
+from pathlib import Path
+
+from zreward_core.annotations.audit_page import MAX_DISPUTED, audit_page
+from zreward_core.annotations.html import write_page
+from zreward_core.commands.pictures import read_pictures
+from zreward_core.schemas import DISAGREEMENT, read_json, read_table
+
+VALIDATED = Path("data/validate")
+PICTURES = (Path("data/candidates/images"), Path("data/ingest/images"))
+PAGE = Path("reports/audit.html")
+
+
+def write_audit_page() -> Path:
+    """Render what `validate` found.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: `validate` has not run.
+    """
+    audit = read_json(VALIDATED / "audit.json")
+    disputed = read_table(VALIDATED / "disagreement.parquet", DISAGREEMENT)
+    shown = disputed["image_id"].head(MAX_DISPUTED).dropna()
+    write_page(audit_page(audit, disputed, dict(read_pictures(shown, PICTURES))), PAGE)
+    return PAGE

@@ -1,0 +1,134 @@
+"""The gate of promotion: candidate against champion on the same frozen test pairs.
+
+Shapes: P pairs, N prompts, R resamples.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.images import ImageStore
+from zreward_core.schemas import ITEMS, PAIRS, digest, read_table, tree_hash
+
+SCORES = Path(".zreward/gate")
+ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
+IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+
+
+class Config(StageConfig):
+    """The section ``promote`` of params.yaml."""
+
+    margin: float = Field(0.02, ge=0)
+    """Share of test pairs by which a candidate may be worse, at most, with 97.5 % confidence."""
+    num_resamples: int = Field(2000, ge=1)
+    """Bootstrap resamples of prompts."""
+
+
+class Verdict(NamedTuple):
+    """Difference in HPA, candidate minus champion, with its 95 % interval."""
+
+    passed: bool
+    reason: str
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    num_pairs: int = 0
+
+
+class FrozenTest(NamedTuple):
+    """What both are judged on."""
+
+    pairs: pd.DataFrame
+    items: pd.DataFrame
+    key: str
+    """Changes with any test item or pair."""
+
+
+def read_test_set() -> FrozenTest:
+    """Test pairs whose two pictures are there, and their items.
+
+    Raises:
+        UserError: there is none, or validate has not run.
+    """
+    items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
+    shown = items[(items["split"] == "test") & items["image_id"].notna()]
+    known = set(shown["item_id"])
+    pairs = pairs[
+        (pairs["split"] == "test") & pairs["winner"].isin(known) & pairs["loser"].isin(known)
+    ]
+    if pairs.empty:
+        raise UserError(f"{PAIRS_FILE} has no test pair with pictures: annotate more prompts")
+    return FrozenTest(pairs, shown, digest(tree_hash(ITEMS_FILE), tree_hash(PAIRS_FILE)))
+
+
+def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
+    """Expected score of each test item by (item_id, dimension); computed once for a content.
+
+    Raises:
+        UserError, OSError, ValueError, RuntimeError: the model can't be loaded or used.
+    """
+    kept = SCORES / f"{sha256}-{test.key}.parquet"
+    if not kept.is_file():
+        from zreward_core import RewardModel
+
+        model, images = RewardModel.from_pretrained(folder), ImageStore(*IMAGES)
+        shown = test.items.drop_duplicates("item_id")
+        pixels = [images.pixels(one) for one in shown["image_id"]]
+        means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
+        table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
+        frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        frame.to_parquet(partial, index=False)
+        partial.replace(kept)
+    return pd.read_parquet(kept).set_index(["item_id", "dimension"])["value"]
+
+
+def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:
+    """Non-inferiority: the interval of the difference must not reach below the margin.
+
+    Raises:
+        UserError: no pair counts, or one of the two does not score a dimension of the pairs.
+    """
+    # scipy comes with the metrics: a promotion with nothing new has no need of it
+    from zreward_core.evaluation.bootstrap import ratio_interval, resample
+    from zreward_core.evaluation.preference import counted_pairs
+
+    pairs = test.pairs[
+        counted_pairs(test.pairs["score_w"].to_numpy(), test.pairs["score_l"].to_numpy())
+    ]
+    right = _right(candidate, pairs, "candidate") - _right(champion, pairs, "champion")
+    codes, prompts = pd.factorize(pairs["prompt_id"], sort=True)
+    counts = resample(len(prompts), config.seed, config.num_resamples)
+    interval = ratio_interval(
+        np.bincount(codes, weights=right, minlength=len(prompts)),
+        np.bincount(codes, minlength=len(prompts)).astype(float),
+        counts,
+    )
+    if np.isnan(interval.low):
+        raise UserError(f"{PAIRS_FILE} has no test pair with different scores")
+    passed = bool(interval.low >= -config.margin)
+    told = (
+        f"HPA of candidate minus champion on {len(pairs)} test pairs: {interval.value:+.4f}"
+        f" [{interval.low:+.4f}, {interval.high:+.4f}];"
+        f" the lower bound is {'not ' if passed else ''}below -{config.margin:g}"
+    )
+    return Verdict(passed, told, interval.value, interval.low, interval.high, len(pairs))
+
+
+def _right(scores: pd.Series, pairs: pd.DataFrame, who: str) -> np.ndarray:
+    from zreward_core.evaluation.preference import agreements
+
+    missing = set(pairs["dimension"]) - set(scores.index.get_level_values("dimension"))
+    if missing:
+        raise UserError(f"the {who} does not score {sorted(missing)}: it is of another rubric")
+    winner, loser = (
+        scores.reindex(pd.MultiIndex.from_frame(pairs[[side, "dimension"]])).to_numpy()
+        for side in ("winner", "loser")
+    )
+    found = agreements(winner, loser, pairs["score_w"].to_numpy(), pairs["score_l"].to_numpy())
+    return found.astype(float)

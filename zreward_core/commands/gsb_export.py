@@ -1,0 +1,69 @@
+"""`zreward gsb export`: the blind pairs of `evaluate_gsb` as a Label Studio project for people."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from zreward_core.annotations.project import pair_config
+from zreward_core.commands.annotate_export import IMAGES, unpack
+from zreward_core.config import UserError
+from zreward_core.rubric import load_rubric
+from zreward_core.schemas import digest, write_json
+
+JUDGED = Path("data/evaluate_gsb")
+COLUMNS = ("prompt", "prompt_id", "left", "left_image_id", "right_image_id")
+
+
+def export_pairs(folder: Path, address: str) -> str:
+    """Write labeling_config.xml, tasks.json and images/; which generator stands left is not told.
+
+    Args:
+        folder: where to; an earlier export in it is replaced.
+        address: what stands before a file's name where Label Studio serves the folder.
+
+    Returns:
+        What was written, in one sentence.
+
+    Raises:
+        UserError: `evaluate_gsb` has not run.
+    """
+    pairs = load_pairs()
+    shutil.rmtree(folder / IMAGES, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    identifiers = pd.concat([pairs["left_image_id"], pairs["right_image_id"]])
+    names = unpack(identifiers, [JUDGED / "images"], folder / IMAGES)
+    (folder / "labeling_config.xml").write_text(pair_config(load_rubric()), encoding="utf-8")
+    tasks = [
+        {
+            "data": {
+                "pair": name,
+                "prompt": row["prompt"],
+                "left": f"{address}{IMAGES}/{names[row['left_image_id']]}",
+                "right": f"{address}{IMAGES}/{names[row['right_image_id']]}",
+            }
+        }
+        for name, row in zip(pairs.index, pairs.to_dict("records"), strict=True)
+    ]
+    write_json(tasks, folder / "tasks.json")
+    return f"{folder}: {len(tasks)} blind pairs"
+
+
+def load_pairs() -> pd.DataFrame:
+    """``COLUMNS`` of each pair in the order of showing, by a name that tells nothing.
+
+    Raises:
+        UserError: `evaluate_gsb` has not run, or its pictures are not there.
+    """
+    file = JUDGED / "judgements.parquet"
+    if not file.is_file():
+        raise UserError(f"{file} not found: run `zreward evaluate_gsb`")
+    table = pd.read_parquet(file)
+    missing = sorted(set(COLUMNS) - set(table.columns))
+    if missing:
+        raise UserError(f"{file} lacks the columns {missing}: run `zreward evaluate_gsb` again")
+    names = [
+        digest("pair", str(place), *(str(row[key]) for key in COLUMNS[3:]))
+        for place, row in enumerate(table.to_dict("records"))
+    ]
+    return table[list(COLUMNS)].set_axis(names, axis="index")

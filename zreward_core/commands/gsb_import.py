@@ -1,0 +1,128 @@
+"""`zreward gsb import`: what people said of the blind pairs, as the figures of equation 21.
+
+One judgement is one choice of one person on one pair and dimension; each counts alike. What is no
+such choice is counted by reason and left out.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from zreward_core.annotations.project import CHOICES, OVERALL
+from zreward_core.commands.gsb_export import load_pairs
+from zreward_core.config import UserError, read_params
+from zreward_core.evaluation.gsb import aggregate_gsb, unblind
+from zreward_core.rubric import load_rubric
+from zreward_core.schemas import write_json
+
+RESULT = Path("reports/gsb.json")
+
+Record = dict[str, Any]
+
+
+def import_judgements(export: Path, output: Path = RESULT) -> str:
+    """Write gsb.json from a raw Label Studio export, in the shape of `evaluate_gsb`'s.
+
+    Returns:
+        What was found, a line a question.
+
+    Raises:
+        UserError: no raw export, a pair of another run, or no judgement in it.
+    """
+    pairs = load_pairs()
+    dimensions = [*load_rubric().names, OVERALL]
+    choices, left_out = read_choices(load_export(export), export, set(pairs.index), dimensions)
+    if choices.empty:
+        raise UserError(f"{export} holds no judgement ({dict(left_out) or 'no tasks'})")
+    seed = int(read_params().get("seed", 0))
+    result = {name: _figures(choices, pairs, name, seed) for name in dimensions}
+    write_json(result, output)
+    people = choices["annotator"].nunique()
+    lines = [
+        f"{output}: {len(choices)} judgements of {choices['pair'].nunique()} pairs by {people}"
+    ]
+    lines += [f"left out: {number} {reason}" for reason, number in sorted(left_out.items())]
+    for name, row in result.items():
+        share = "–" if row["gsb"] is None else f"{row['gsb']:+.2f}"
+        lines.append(f"  {name:<14} {row['good']}/{row['same']}/{row['bad']}  GSB {share}")
+    return "\n".join(lines)
+
+
+def load_export(path: Path) -> list[Record]:
+    """The tasks of a raw export.
+
+    Raises:
+        UserError: the file is missing or no raw export.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
+    try:
+        tasks = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    sound = isinstance(tasks, list) and all(
+        isinstance(task, dict)
+        and isinstance(task.get("data"), dict)
+        and isinstance(task.get("annotations"), list)
+        for task in tasks
+    )
+    if not sound:
+        raise UserError(f"{path} is no list of annotated tasks: export as JSON (not JSON-MIN)")
+    return tasks
+
+
+def read_choices(
+    tasks: list[Record], path: Path, known: set[str], dimensions: list[str]
+) -> tuple[pd.DataFrame, Counter[str]]:
+    """The choices in an export.
+
+    Returns:
+        Columns pair, annotator, name (the question) and choice; what was left out, by reason.
+
+    Raises:
+        UserError: a task is none of the known pairs.
+    """
+    rows: list[tuple[str, str, str, str]] = []
+    left_out: Counter[str] = Counter()
+    for task in tasks:
+        pair = task["data"].get("pair")
+        if pair not in known:
+            raise UserError(
+                f"{path} task {task.get('id')}: pair {pair!r} is none of data/evaluate_gsb; the "
+                "export belongs to another run. Export the pairs again (`zreward gsb export`)"
+            )
+        for annotation in task["annotations"]:
+            result = annotation.get("result") if isinstance(annotation, dict) else None
+            if not isinstance(result, list) or not result or annotation.get("was_cancelled"):
+                left_out["skipped or empty"] += 1
+                continue
+            who = str(_person(annotation.get("completed_by")))
+            for item in result:
+                name, choice = _choice(item)
+                if name in dimensions and choice in CHOICES:
+                    rows.append((str(pair), who, str(name), str(choice)))
+                else:
+                    left_out["no choice of left, same or right"] += 1
+    return pd.DataFrame(rows, columns=["pair", "annotator", "name", "choice"]), left_out
+
+
+def _choice(item: Any) -> tuple[Any, Any]:
+    """Question and answer of a result item; None where it has none."""
+    value = item.get("value") if isinstance(item, dict) else None
+    chosen = value.get("choices") if isinstance(value, dict) else None
+    answer = chosen[0] if isinstance(chosen, list) and len(chosen) == 1 else None
+    return (item.get("from_name") if isinstance(item, dict) else None), answer
+
+
+def _person(completed_by: Any) -> Any:
+    return completed_by.get("id") if isinstance(completed_by, dict) else completed_by
+
+
+def _figures(choices: pd.DataFrame, pairs: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
+    part = choices[choices["name"] == name]
+    shown = pairs.loc[part["pair"]]
+    verdicts = unblind(part[["choice"]].set_axis([name], axis="columns"), shown["left"].tolist())
+    return aggregate_gsb(verdicts, shown["prompt_id"].tolist(), seed)[name]

@@ -1,0 +1,87 @@
+"""lineage: from a version of the registry down to the annotations, and from one of them up."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from zreward_core.config import UserError
+from zreward_core.registry.lineage import known_rows, use_of_row, walk
+from zreward_core.registry.versions import all_versions, champion_of
+from zreward_core.store import ALIAS, MODEL, SCHEME, artifact, connect, find_version
+
+KEPT = "artifacts/lineage"
+
+
+def lineage_of_model(uri: str | None) -> dict[str, Any]:
+    """What a version was made from.
+
+    Args:
+        uri: of the version; the champion where it is None.
+
+    Returns:
+        {"model", "version", "run_id", "git_revision", "stages": [{"stage", "deps", "outs",
+        "params", "matches"}], "sources": [{"file", "md5", "rows"}]}.
+
+    Raises:
+        UserError: there is no such version.
+    """
+    client = connect(create=False)
+    version = find_version(client, uri or f"{SCHEME}{MODEL}@{ALIAS}")
+    kept = artifact(client, version, KEPT)
+    return {
+        "model": version.name,
+        "version": int(version.version),
+        "run_id": version.run_id,
+        "git_revision": version.tags.get("git_revision") or None,
+        **walk(kept, version.tags.get("source", "")),
+    }
+
+
+def lineage_of_row(row_ref: str, uri: str | None = None) -> dict[str, Any]:
+    """Which versions an annotation touched.
+
+    Args:
+        row_ref: file and row, as data/ingest/ratings.parquet has it.
+        uri: look at this version alone.
+
+    Returns:
+        {"row_ref", "versions": [{"version", "use", "champion"}]}; use is train, validation, test
+        or unused.
+
+    Raises:
+        UserError: no version and no ingested annotation is known by this reference.
+    """
+    client = connect(create=False)
+    champion = champion_of(client)
+    versions = [find_version(client, uri)] if uri else all_versions(client)
+    touched = []
+    for version in versions:
+        use = use_of_row(artifact(client, version, KEPT), row_ref)
+        if use is not None:
+            crowned = champion is not None and champion.version == version.version
+            touched.append({"version": int(version.version), "use": use, "champion": crowned})
+    if not touched and row_ref not in set(known_rows()):
+        raise UserError(
+            f"no annotation {row_ref!r}: give the row_ref of a row of data/ingest/ratings.parquet"
+        )
+    return {"row_ref": row_ref, "versions": touched}
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """Either result as text."""
+    if "row_ref" in result:
+        yield result["row_ref"]
+        for one in result["versions"]:
+            yield f"  version {one['version']}: {one['use']}{' (champion)' * one['champion']}"
+        if not result["versions"]:
+            yield "  touched no version"
+        return
+    yield (
+        f"{result['model']} version {result['version']}, run {result['run_id']}, git"
+        f" {result['git_revision'] or 'unknown'}"
+    )
+    for stage in result["stages"]:
+        yield f"  {stage['stage']:<20} {'as it was' if stage['matches'] else 'CHANGED since'}"
+        for path, md5 in stage["outs"].items():
+            yield f"    {md5:<36} {path}"
+    for source in result["sources"]:
+        yield f"  {source['md5']:<36} {source['file']}, {source['rows']} rows"

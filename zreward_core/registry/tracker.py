@@ -1,0 +1,191 @@
+"""The process that logs one run of a stage: ``python -m zreward_core.registry.tracker STAGE``.
+
+It reads two JSON lines from its stdin: what the run is made with, and how it ended. A pipe that
+closes before the second line means that the stage was killed.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zreward_core.registry.recipe import GRAPH, Md5s, current_deps, current_params, recipe_hash
+from zreward_core.registry.results import curves, numbers, pictures, texts
+from zreward_core.schemas import read_json, write_json
+from zreward_core.store import connect, experiment_id
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+RUNS = Path(".zreward/runs")
+RECIPE_TAG = "zreward.recipe"
+OUTS_TAG = "zreward.outs"
+STAGE_TAG = "zreward.stage"
+DIRTY_TAG = "zreward.git_dirty"
+NOTE_TAG = "mlflow.note.content"
+FROM_ENVIRONMENT = {
+    "dagster_run_id": "ZREWARD_DAGSTER_RUN_ID",
+    "dagster_url": "ZREWARD_DAGSTER_URL",
+}
+"""Tag to the variable that holds it where an orchestrator started the stage."""
+MAX_VALUE, MAX_BATCH = 5900, 100
+
+
+def main() -> None:
+    """Track the stage named on the command line."""
+    for one in (signal.SIGINT, signal.SIGTERM):  # meant for the stage, whose end is seen here
+        signal.signal(one, signal.SIG_IGN)
+    stage = sys.argv[1]
+    revision = git_revision()
+    client = connect()
+    begun = sys.stdin.readline()
+    if begun:  # else the stage never got as far as a valid config
+        track(client, stage, json.loads(begun), revision)
+
+
+def track(
+    client: "MlflowClient", stage: str, begun: dict[str, Any], revision: tuple[str, bool] | None
+) -> None:
+    """Log a run from its beginning to its end; it is closed whatever happens on the way."""
+    close_abandoned(client, stage)
+    overlay = Path(begun["overlay"]) if begun["overlay"] else None
+    deps, params = inputs(stage, overlay)
+    tags = {"mlflow.source.name": f"zreward {stage}", "mlflow.source.type": "LOCAL"}
+    tags |= {STAGE_TAG: stage, RECIPE_TAG: recipe_hash(deps, params)}
+    if revision is not None:
+        tags |= {"mlflow.source.git.commit": revision[0], DIRTY_TAG: str(revision[1]).lower()}
+    tags |= {tag: os.environ[name] for tag, name in FROM_ENVIRONMENT.items() if name in os.environ}
+    link = f"[Run in Dagster]({tags['dagster_url']})" if "dagster_url" in tags else ""
+    if link:  # the run's description is the one place that MLflow's pages make clickable
+        tags[NOTE_TAG] = link
+    run = client.create_run(experiment_id(client), run_name=stage, tags=tags)
+    run_id, path = run.info.run_id, RUNS / f"{stage}.json"
+    record = {"run_id": run_id, "experiment_id": run.info.experiment_id, "pid": os.getpid()}
+    record |= {"started_at": now(), "ended_at": None}
+    write_json(record, path)
+    status = "KILLED"
+    try:
+        log_inputs(client, run_id, begun["config"], deps, revision)
+        line = sys.stdin.readline()
+        ended = json.loads(line) if line else {"status": status}
+        status = ended["status"]
+        if ended.get("message"):
+            told = f"{link}\n\n{ended['message']}".strip()
+            client.set_tag(run_id, NOTE_TAG, told[:MAX_VALUE])
+        if status == "FINISHED":
+            log_results(client, run_id, Path("data") / stage)
+    finally:
+        client.set_terminated(run_id, status)
+        write_json(record | {"ended_at": now()}, path)
+
+
+def log_inputs(
+    client: "MlflowClient",
+    run_id: str,
+    config: dict[str, Any],
+    deps: Md5s,
+    revision: tuple[str, bool] | None,
+) -> None:
+    """The resolved params, and a dataset input a dep, whose digest is DVC's md5 of it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    flat = [Param(key, value[:MAX_VALUE]) for key, value in flatten(config).items()]
+    for first in range(0, len(flat), MAX_BATCH):
+        client.log_batch(run_id, params=flat[first : first + MAX_BATCH])
+    source = {"revision": revision[0] if revision else None}
+    datasets = [
+        DatasetInput(
+            Dataset(path, md5, "dvc", json.dumps({"path": path, **source})),
+            [InputTag("mlflow.data.context", "input")],
+        )
+        for path, md5 in deps.items()
+    ]
+    if datasets:
+        client.log_inputs(run_id, datasets)
+
+
+def log_results(client: "MlflowClient", run_id: str, folder: Path) -> None:
+    """Curves, a few numbers, and the files a person looks at."""
+    from mlflow.entities import Metric
+
+    stamp = int(datetime.now(UTC).timestamp() * 1000)
+    points = [(name, value, step) for name, value, step in curves(folder)]
+    points += [(name, value, 0) for name, value in numbers(folder).items()]
+    metrics = [Metric(name, value, stamp, step) for name, value, step in points]
+    for first in range(0, len(metrics), 10 * MAX_BATCH):
+        client.log_batch(run_id, metrics=metrics[first : first + 10 * MAX_BATCH])
+    for path in pictures(folder):
+        client.log_artifact(run_id, str(path), "plots")
+    for path in texts(folder):
+        client.log_artifact(run_id, str(path))
+
+
+def inputs(stage: str, overlay: Path | None) -> tuple[Md5s, dict[str, Any]]:
+    """Deps by md5 and tracked params; both empty in a folder that DVC doesn't manage."""
+    if not (GRAPH.is_file() and Path(".dvc").is_dir()):
+        return {}, {}
+    return current_deps(stage), current_params(stage, overlay)
+
+
+def close_abandoned(client: "MlflowClient", stage: str) -> None:
+    """Mark the stage's last run as killed where it and its tracker died together."""
+    path = RUNS / f"{stage}.json"
+    if not path.is_file():
+        return
+    record = read_json(path)
+    if record.get("ended_at") is None and not is_alive(record.get("pid", 0)):
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.set_terminated(record["run_id"], "KILLED")
+        except MlflowException as error:  # the store was removed meanwhile
+            logger.warning("run %s: %s", record["run_id"], error.message)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process with this id is running."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
+
+
+def git_revision() -> tuple[str, bool] | None:
+    """Commit of the working tree and whether anything tracked differs from it; None outside git."""
+    commands = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
+    found = []
+    for command in commands:
+        done = subprocess.run(["git", *command], capture_output=True, text=True)
+        if done.returncode != 0:
+            return None
+        found.append(done.stdout.strip())
+    return found[0], bool(found[1])
+
+
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings to dotted names; anything else becomes its JSON text."""
+    flat: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def now() -> str:
+    """The time, as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    main()

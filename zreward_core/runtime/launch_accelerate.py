@@ -1,0 +1,136 @@
+"""Processes that accelerate joins: with the environment that `accelerate launch` gives them.
+
+Started here and not by `accelerate launch`, which has no CPU processes without MPI and hides exit
+codes behind its own.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from zreward_core.runtime.launch_settings import Accelerate, Fsdp
+from zreward_core.runtime.worker import LAUNCHER, PARENT
+
+GRACE = 3.0
+"""Seconds between asking a process to end and ending it."""
+
+
+class Stopped(BaseException):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run_processes(settings: Accelerate, command: Sequence[str], shared: dict[str, str]) -> int:
+    """Run a command in all processes of this machine and return the first failure's exit code.
+
+    They stay in this process's group, so that what ends the group ends them too.
+
+    Args:
+        settings: how many processes, and how they meet.
+        command: what each runs.
+        shared: environment variables of all.
+    """
+    base = {k: v for k, v in os.environ.items() if k != LAUNCHER} | shared
+    base |= common_environment(settings) | {PARENT: str(os.getpid())}
+    base.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // settings.processes)))
+    with stoppable():
+        workers: list[subprocess.Popen] = []
+        try:
+            for rank in range(settings.processes):
+                environment = base | rank_environment(settings, rank)
+                workers.append(subprocess.Popen(list(command), env=environment))
+            return _first_failure(workers)
+        except Stopped as stopped:
+            return 128 + stopped.number
+        finally:
+            end(workers)
+
+
+def common_environment(settings: Accelerate) -> dict[str, str]:
+    """What accelerate reads in every process of a launch."""
+    found = {
+        "WORLD_SIZE": str(settings.processes * settings.machines),
+        "LOCAL_WORLD_SIZE": str(settings.processes),
+        "MASTER_ADDR": settings.main_ip or "127.0.0.1",
+        "MASTER_PORT": str(settings.main_port or _free_port()),
+        "ACCELERATE_MIXED_PRECISION": settings.mixed_precision,
+        "ACCELERATE_USE_CPU": str(settings.cpu).lower(),
+    }
+    return found | (fsdp_environment(settings.fsdp) if settings.fsdp else {})
+
+
+def fsdp_environment(settings: Fsdp) -> dict[str, str]:
+    """What accelerate's `FullyShardedDataParallelPlugin` reads."""
+    found = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_RESHARD_AFTER_FORWARD": str(settings.reshard_after_forward).lower(),
+        "FSDP_OFFLOAD_PARAMS": str(settings.cpu_offload).lower(),
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }
+    if settings.layers:
+        found["FSDP_TRANSFORMER_CLS_TO_WRAP"] = ",".join(settings.layers)
+    return found
+
+
+def rank_environment(settings: Accelerate, local_rank: int) -> dict[str, str]:
+    """What differs between processes; ZREWARD_MACHINE_RANK says which machine this is."""
+    machine = int(os.environ.get("ZREWARD_MACHINE_RANK", settings.machine_rank))
+    return {"RANK": str(machine * settings.processes + local_rank), "LOCAL_RANK": str(local_rank)}
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within the block SIGINT, SIGTERM and SIGHUP raise ``Stopped``."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(workers: list[subprocess.Popen]) -> None:
+    """Ask the processes that still run to end, then end them."""
+    running = [worker for worker in workers if worker.poll() is None]
+    for worker in running:
+        worker.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in running:
+        try:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _first_failure(workers: list[subprocess.Popen]) -> int:
+    """Wait until all have ended well or one has not: 0, its exit code, or 128 plus its signal."""
+    while True:
+        codes = [worker.poll() for worker in workers]
+        failed = [code for code in codes if code]
+        if failed:
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if all(code == 0 for code in codes):
+            return 0
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])

@@ -1,0 +1,84 @@
+"""A stage as a submitted job of a Ray cluster: `zreward STAGE` on one of its nodes."""
+
+import asyncio
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from zreward_core.config import UserError
+from zreward_core.runtime.launch_accelerate import Stopped, stoppable
+from zreward_core.runtime.launch_settings import LAUNCH_FILE, Ray
+
+STOPPING = 15.0
+"""Seconds that a job which was told to stop is waited for."""
+
+
+def run_job(settings: Ray, stage: str, command: Sequence[str], environment: dict[str, str]) -> int:
+    """Submit a job, show what it prints, and return its exit code; a signal stops it.
+
+    Args:
+        settings: the cluster, and what to reserve there.
+        stage: name of the stage, for the job's metadata.
+        command: what the job runs.
+        environment: environment variables of the job.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster answers.
+    """
+    client = _connect(settings.address)
+    with stoppable():
+        job = client.submit_job(
+            entrypoint=shlex.join(command),
+            runtime_env={"env_vars": environment},
+            metadata={"zreward_stage": stage},
+            entrypoint_num_cpus=settings.cpus,
+            entrypoint_num_gpus=settings.gpus,
+            entrypoint_resources=settings.resources or None,
+        )
+        try:
+            asyncio.run(_show(client, job))
+            return _exit_code(client, job)
+        except Stopped as stopped:
+            client.stop_job(job)
+            deadline = time.monotonic() + STOPPING
+            while time.monotonic() < deadline and not _ended(client, job):
+                time.sleep(0.2)
+            return 128 + stopped.number
+
+
+def _connect(address: str) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        from ray.job_submission import JobSubmissionClient
+    except ImportError:
+        raise UserError(f"{LAUNCH_FILE} names Ray: pip install 'zreward[ray]'") from None
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise UserError(f"{LAUNCH_FILE}: no Ray cluster answers at {address}: {error}") from None
+
+
+async def _show(client: Any, job: str) -> None:
+    async for text in client.tail_job_logs(job):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _ended(client: Any, job: str) -> bool:
+    return client.get_job_status(job).is_terminal()
+
+
+def _exit_code(client: Any, job: str) -> int:
+    """0, the code of the job's process, or 1 where Ray could not start it."""
+    while not _ended(client, job):
+        time.sleep(0.2)
+    found = client.get_job_info(job)
+    if found.status == "SUCCEEDED":
+        return 0
+    if found.driver_exit_code is None:
+        sys.stderr.write(f"Ray: {found.message}\n")
+    code = found.driver_exit_code or 1
+    return code if code > 0 else 128 - code

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pipelines.dvc_state import environment, program
 
 PATIENCE = 12.0
 """Seconds that `zreward repro` gets to end its tree before it is killed."""
+PROGRESS_EVERY = 15.0
+"""Seconds between two states of a progress bar in the log."""
 PAGES = "ZREWARD_DAGSTER_UI"
 """Address of Dagster's pages, set by `make ui`."""
 
@@ -37,21 +40,30 @@ def run(
         stderr=subprocess.STDOUT, env={**environment(), **variables}, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
-    lines = []
+    lines: list[str] = []
+    rest, spoken = "", time.monotonic()
     try:
-        for raw in process.stdout:
-            text = raw.decode(errors="replace")
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            text = chunk.decode(errors="replace")
             sys.stdout.write(text)
             sys.stdout.flush()
-            line = text.rstrip().rsplit("\r", 1)[-1]
-            if line:
+            *whole, rest = (rest + text).split("\n")
+            for line in filter(None, map(_last_state, whole)):
                 lines.append(line)
                 log(line)
+            if "\r" in rest and time.monotonic() - spoken > PROGRESS_EVERY:
+                log(_last_state(rest))
+                spoken = time.monotonic()
         code = process.wait()
     except BaseException:
         end(process)
         raise
-    return code, "\n".join(lines)
+    return code, "\n".join([*lines, *filter(None, [_last_state(rest)])])
+
+
+def _last_state(line: str) -> str:
+    """What a terminal shows of a line after its carriage returns."""
+    return line.rstrip().rsplit("\r", 1)[-1].strip()
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

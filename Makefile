@@ -4,6 +4,7 @@
 # make limits         times what a person waits for; KILLS=30 adds the kill -9 trial
 # make bench-ingest   ingest and validate on 10 M ratings beside DuckDB; BENCH_ROWS sets another number
 # make test           linters, types, import contracts and tests
+# make test-long      the tests that run real processes for many minutes
 SHELL := /bin/bash
 PROFILE ?= demo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -15,7 +16,7 @@ CHAIN = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
   zreward repro dvc.yaml && zreward sync && zreward summary
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
-.PHONY: run ui limits bench-ingest test check
+.PHONY: run ui limits bench-ingest test test-long check
 run: .venv/.installed
 ifeq ($(PROFILE),demo)
 	@start=$$SECONDS; $(CHAIN) && $(TOOK)
@@ -37,7 +38,10 @@ bench-ingest: .venv/.installed
 	python benchmarks/ingest.py --rows $(BENCH_ROWS)
 
 test: .venv/.installed check
-	pytest
+	pytest -m "not long"
+
+test-long: .venv/.installed
+	pytest -m long
 
 check: .venv/.installed
 	ruff check zreward_core pipelines benchmarks tests

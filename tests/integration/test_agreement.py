@@ -181,7 +181,7 @@ ACTIONS: tuple[Callable[[Path, DagsterInstance, random.Random], None], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_random_sequences(root: Path, instance: DagsterInstance, seed: int) -> None:
     draw = random.Random(seed)

@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 ASPECTS = {"faithfulness": "alignment", "sharpness": "realism", "soundness": "plausibility"}
 RUBRIC = {
     "name": "three dimensions from 1 to 10",

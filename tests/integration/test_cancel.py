@@ -34,7 +34,7 @@ def wait_for_stage(root: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_stage_ends_with_its_run(tmp_path: Path, number: int) -> None:
     root = tiny.make(tmp_path / "project")

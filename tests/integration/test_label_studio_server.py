@@ -31,7 +31,7 @@ from zreward_core.stages import ingest
 PROGRAM = os.environ.get("LABEL_STUDIO") or shutil.which("label-studio")
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not PROGRAM, reason="Label Studio is not installed: set $LABEL_STUDIO"),
 ]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'zreward[ray]'")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 BIN = Path(sys.executable).parent
 ENVIRONMENT = os.environ | {
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

@@ -121,6 +121,13 @@ def test_data_docs_lie_outside_the_outputs(root: Path) -> None:
     assert not list(Path("data").rglob("*.html"))
 
 
+def test_every_contract_that_was_checked_is_listed(root: Path) -> None:
+    rules = json.loads((OUTPUT / "contracts.json").read_text())
+    assert {rule["table"] for rule in rules} == {"ratings", "items", "pairs"}
+    assert all(rule["success"] for rule in rules)
+    assert "the winner scored higher" in {rule["rule"] for rule in rules}
+
+
 def test_a_broken_rating_stops_before_anything_is_written(root: Path) -> None:
     shutil.rmtree(OUTPUT)
     ratings = read_table(INPUT, RATINGS)

@@ -57,6 +57,8 @@ class Gate:
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
         self._gx = gx
+        self.rules: list[dict[str, Any]] = []
+        """Table, rule and success of every expectation that was checked."""
         self._docs = docs
         shutil.rmtree(docs, ignore_errors=True)
         self._context = gx.get_context(mode="ephemeral")
@@ -106,9 +108,13 @@ class Gate:
         frame = witnesses(contract.frame, contract.expectations)
         frame = frame.set_axis(frame[contract.row].to_list(), axis="index")
         outcome = checkpoint.run(batch_parameters={"dataframe": frame})
+        (results,) = outcome.run_results.values()
+        self.rules += [
+            {"table": contract.name, "rule": _rule(one), "success": bool(one.success)}
+            for one in results.results
+        ]
         if not outcome.success:
             self.publish()
-            (results,) = outcome.run_results.values()
             faults = [_explain(contract, one) for one in results.results if not one.success]
             raise UserError("\n".join([*faults, f"{contract.remedy}. Details: {self._docs}"]))
 
@@ -117,8 +123,12 @@ class Gate:
         self._context.build_data_docs()
 
 
+def _rule(result: Any) -> str:
+    return str(result.expectation_config.description or result.expectation_config.type)
+
+
 def _explain(contract: Contract, result: Any) -> str:
-    rule = result.expectation_config.description or result.expectation_config.type
+    rule = _rule(result)
     if result.exception_info.get("raised_exception"):
         return f"{contract.file}: '{rule}' cannot be checked: {result.exception_info}"
     rows = result.result.get("partial_unexpected_index_list") or []

@@ -144,6 +144,7 @@ def run(config: Config) -> None:
         write_table(test_ratings, folder / "test_ratings.parquet", TEST_RATINGS)
         write_table(disputed, folder / "disagreement.parquet", DISAGREEMENT)
         write_json(audit, folder / "audit.json")
+        write_json(gate.rules, folder / "contracts.json")
     write_page(audit_page(audit, disputed), AUDIT_PAGE)
     report(audit)
 

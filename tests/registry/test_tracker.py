@@ -72,7 +72,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
     Path("inputs/__pycache__/x.pyc").write_text("not counted")
     Path(".dvcignore").write_text("__pycache__\n")
     Path("dvc.yaml").write_text(yaml.safe_dump(GRAPH))
-    Path("params.yaml").write_text("seed: 5\ntoy: {rate: 1.0e-4}\nother: 1\n")
+    Path("params.yaml").write_text(
+        "seed: 5\ntoy: {rate: 1.0e-4, small: 5.0e-5, tiny: 2e-6}\nother: 1\n"
+    )
     dvc("init", "--no-scm", "--quiet")
     return tmp_path
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from zreward_core.config import PARAMS_FILE, merge, read_yaml
 
@@ -21,6 +21,11 @@ Md5s = dict[str, str]
 """Path to md5, as dvc.lock has it; that of a folder ends in ``.dir``."""
 
 
+def parse_yaml(text: str) -> dict[str, Any]:
+    """YAML 1.2 as DVC reads and writes it: there `5e-05` is a number, to PyYAML it is a text."""
+    return YAML(typ="safe", pure=True).load(text) or {}
+
+
 def read_lock(text: str | None = None) -> dict[str, dict[str, Any]]:
     """Stage to its entry in dvc.lock; empty where there is no lock.
 
@@ -29,7 +34,7 @@ def read_lock(text: str | None = None) -> dict[str, dict[str, Any]]:
     """
     if text is None:
         text = LOCK.read_text() if LOCK.is_file() else ""
-    return (yaml.safe_load(text) or {}).get("stages", {})
+    return parse_yaml(text).get("stages", {})
 
 
 def md5s(entry: Mapping[str, Any], kind: str) -> Md5s:
@@ -44,9 +49,9 @@ def locked_params(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def current_params(stage: str, overlay: Path | None = None) -> dict[str, Any]:
     """Params that DVC tracks for a stage, with the values they have now."""
-    params = read_yaml(PARAMS_FILE)
+    params = parse_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
     if overlay is not None:
-        params = merge(params, read_yaml(overlay))
+        params = merge(params, parse_yaml(overlay.read_text(encoding="utf-8")))
     keys = read_yaml(GRAPH)["stages"][stage].get("params", [])
     return {key: params[key] for key in keys if isinstance(key, str) and key in params}
 

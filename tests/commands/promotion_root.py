@@ -9,32 +9,15 @@ import pytest
 import torch
 
 from tests.registry.stores import place_store
+from tests.tiny_models import PROMPT, SIZES
 from zreward_core import RewardModel
 from zreward_core.images import encode_png, write_images
-from zreward_core.models.prompts import PromptSettings
-from zreward_core.models.tiny import TinySizes, build_backbone
+from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import ITEMS, PAIRS, item_id, prompt_id, write_table
 
 REPOSITORY = Path(__file__).parents[2]
 PARAMS = "seed: 5\npromote: {margin: 0.02, num_resamples: 200}\nchampion: {}\n"
-PROMPT = PromptSettings(
-    system="rate {labels}",
-    question="{name}",
-    score="score ",
-    line="{name} ",
-    mark="? ",
-    max_trace_tokens=4,
-)
-SIZES = TinySizes(
-    hidden_size=32,
-    num_heads=2,
-    intermediate_size=32,
-    vision_hidden_size=32,
-    vision_heads=2,
-    vision_depth=1,
-    vision_intermediate_size=32,
-)
 BASE, TRAINED = Path("data/base_vlm/student"), Path("data/train_risd/student")
 
 

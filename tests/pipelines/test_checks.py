@@ -19,7 +19,8 @@ def test_the_gate_says_what_the_promotion_found(tmp_path: Path) -> None:
     assert gate(tmp_path)[0]
 
 
-def test_a_broken_contract_fails(tmp_path: Path) -> None:
+def test_a_broken_contract_fails_and_so_do_unknown_ones(tmp_path: Path) -> None:
+    assert not contracts(tmp_path)[0]
     rules = [
         {"table": "ratings", "rule": "score within 1 and 5", "success": True},
         {"table": "items", "rule": "one row an item", "success": False},
@@ -27,6 +28,8 @@ def test_a_broken_contract_fails(tmp_path: Path) -> None:
     write(tmp_path / "data/validate/contracts.json", rules)
     passed, shown = contracts(tmp_path)
     assert not passed and "| items | one row an item | no |" in shown["contracts"].value
+    write(tmp_path / "data/validate/contracts.json", rules[:1])
+    assert contracts(tmp_path)[0]
 
 
 @pytest.mark.parametrize("claims", [True, False])

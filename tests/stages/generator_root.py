@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from zreward_core.models.prompts import PromptSettings
-from zreward_core.models.tiny import TinySizes, build_backbone
+from tests.tiny_models import PROMPT, SIZES
+from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import load_rubric
 from zreward_core.stages import base_generator, candidates, world
 
@@ -78,25 +78,8 @@ def make_models(root: Path) -> None:
     (root / "data").mkdir(exist_ok=True)
     shutil.copy(REPOSITORY / "data/rubric.yaml", root / "data/rubric.yaml")
     rubric = load_rubric(root / "data/rubric.yaml")
-    prompt = PromptSettings(
-        system="rate {labels}",
-        question="{name}",
-        score="score ",
-        line="{name} ",
-        mark="? ",
-        max_trace_tokens=4,
-    )
-    sizes = TinySizes(
-        hidden_size=32,
-        num_heads=2,
-        intermediate_size=32,
-        vision_hidden_size=32,
-        vision_heads=2,
-        vision_depth=1,
-        vision_intermediate_size=32,
-    )
     for seed, folder in enumerate(("champion/student", "train_gdso/teacher")):
-        backbone = build_backbone(sizes, ["a red circle"], rubric, prompt, seed)
+        backbone = build_backbone(SIZES, ["a red circle"], rubric, PROMPT, seed)
         backbone.save(root / "data" / folder, {})
 
 

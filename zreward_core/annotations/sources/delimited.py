@@ -70,7 +70,10 @@ def _read_blocks(
         reader = pyarrow.csv.open_csv(
             stream,
             read_options=pyarrow.csv.ReadOptions(
-                block_size=BLOCK_BYTES, column_names=header, skip_rows_after_names=1
+                block_size=BLOCK_BYTES,
+                column_names=header,
+                skip_rows_after_names=1,
+                use_threads=False,  # with more than one thread Arrow gives invalid rows no number
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=delimiter,

@@ -12,7 +12,7 @@ import typer
 
 from zreward_core.config import UserError, read_params
 from zreward_core.runtime.tracking import tracked
-from zreward_core.runtime.worker import is_worker, report_user_error
+from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
 
 STAGES = (
     "world",
@@ -304,4 +304,4 @@ def main() -> None:
     except UserError as error:
         if not report_user_error(str(error)):
             typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(USER_FAULT)

@@ -23,14 +23,12 @@ from zreward_core.runtime.launch_settings import (
     Ray,
     read_launcher,
 )
-from zreward_core.runtime.worker import ERROR_FILE, LAUNCHER, WORKER, is_worker
+from zreward_core.runtime.worker import ERROR_FILE, LAUNCHER, USER_FAULT, WORKER, is_worker
 
 MESSAGES = Path(".zreward/launch")
 """Messages of workers to their launcher."""
 AS_WORKER = {WORKER: "1", "ZREWARD_TRACKING": "off"}
 """Environment of a worker: the process that launched it tracks."""
-USER_FAULT = 2
-"""Exit code that means the user's fault."""
 
 
 def launch(

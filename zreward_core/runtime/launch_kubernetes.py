@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from zreward_core.config import UserError
-from zreward_core.runtime.launch import USER_FAULT
 from zreward_core.runtime.launch_accelerate import Stopped, stoppable
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, Kubernetes
+from zreward_core.runtime.worker import USER_FAULT
 
 JOB_LABEL = "batch.kubernetes.io/job-name"
 CONTAINER = "stage"

@@ -18,6 +18,8 @@ ERROR_FILE = "ZREWARD_ERROR_FILE"
 """Where a worker leaves the message of a UserError, for the launcher to show it once."""
 PARENT = "ZREWARD_PARENT"
 """Process that started a worker on the same machine; without it the worker has no purpose."""
+USER_FAULT = 2
+"""Exit code that means the user's fault."""
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 

@@ -1,16 +1,18 @@
 """Limits that a person feels, measured and printed: `make limits`.
 
 Run in a workspace whose chain is done (`make run PROFILE=smoke`). Kills are bounded by --kills;
-with 0 nothing is killed.
+with 0 nothing is killed. Each kill draws from its own number, so a long trial can be split:
+`--first 10 --kills 10` is the second ten.
 """
 
 import argparse
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,6 +20,7 @@ import yaml
 
 from pipelines.dvc_state import environment, program, read_lock
 from pipelines.graph import read_graph
+from pipelines.ui import prepare_home
 
 HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "datasets")
 LOAD = f"""
@@ -30,16 +33,26 @@ print(time.perf_counter() - begun, [name for name in {HEAVY} if name in sys.modu
 """
 
 
+VICTIMS = ("stage", "dvc", "zreward repro", "run worker", "daemon")
+"""Whom kill -9 meets: what runs a stage, or what had Dagster run it."""
+LONGEST = 12.0
+"""Seconds after the start within which a kill comes; halved while the stage ends before it."""
+
+
 def main() -> int:
     """Measure, print a line each, and exit with 1 where a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first kill")
     parser.add_argument("--stage", default="candidates", help="the stage that is timed")
     parser.add_argument("--seed", type=int, default=17)
     options = parser.parse_args()
-    held = [definitions_load(), no_op(), overhead(options.stage)]
+    held = []
+    if options.first == 0:
+        held += [definitions_load(), no_op(), overhead(options.stage)]
     if options.kills:
-        held.append(kill_trial(options.kills, random.Random(options.seed)))
+        numbers = range(options.first, options.first + options.kills)
+        held.append(kill_trial(numbers, options.seed))
     return 0 if all(held) else 1
 
 
@@ -60,16 +73,10 @@ def no_op() -> bool:
 
 def overhead(stage: str) -> bool:
     """What a materialization costs beyond the stage itself."""
-    home = Path.cwd() / ".zreward/limits"
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").touch()
     alone = timed(program("zreward"), stage)
     forget(stage)
     begun = time.perf_counter()
-    run(
-        program("dagster"), "asset", "materialize", "--select", stage,
-        "-m", "pipelines.definitions", DAGSTER_HOME=str(home),
-    )  # fmt: skip
+    run(*materialize_command(stage), DAGSTER_HOME=str(prepare_home(Path.cwd())))
     whole = time.perf_counter() - begun
     note = f"{stage}: {alone:.1f} s alone, {whole:.1f} s by Dagster"
     return told("Dagster's overhead", whole - alone, 10.0, note)
@@ -86,47 +93,125 @@ def forget(stage: str) -> None:
         runs.rename(Path(".dvc/cache") / f"runs_{time.time_ns()}")
 
 
-def kill_trial(kills: int, draw: random.Random) -> bool:
-    """kill -9 of a stage, of DVC or of what started it; the next run ends with the same md5s."""
+def materialize_command(stage: str) -> list[str]:
+    """Materialize a stage in a process of its own, without a daemon."""
+    return [program("dagster"), "asset", "materialize", "--select", stage,
+            "-m", "pipelines.definitions"]  # fmt: skip
+
+
+def kill_trial(numbers: range, seed: int) -> bool:
+    """kill -9 at random moments, over stages and victims; the next run ends with the same md5s."""
     stages = list(read_graph(Path.cwd()))
     expected = {name: entry["outs"] for name, entry in read_lock(Path.cwd()).items()}
     harmed = []
-    for number in range(kills):
-        stage = stages[number % len(stages)]
-        who = draw.choice(["stage", "dvc", "zreward repro"])
-        forget(stage)
-        delay = kill_once(stage, who, draw)
+    for number in numbers:
+        draw = random.Random(f"{seed} {number}")
+        stage, who = stages[number % len(stages)], VICTIMS[number % len(VICTIMS)]
+        span, delay = LONGEST, None
+        while delay is None:
+            forget(stage)
+            delay = kill_once(stage, who, draw.uniform(0, span))
+            span /= 2
         done = run(program("zreward"), "repro", "--single-item", stage, check=False)
         same = done.returncode == 0 and read_lock(Path.cwd())[stage]["outs"] == expected[stage]
         result = "same md5s" if same else f"DIFFERENT {done.stderr[-300:]}"
         print(f"  kill {number + 1}: {who} of {stage} after {delay:.1f} s: {result}", flush=True)
         if not same:
             harmed.append((stage, who))
-    print(f"kill -9: {kills - len(harmed)} of {kills} ended with the same md5s")
+    print(f"kill -9: {len(numbers) - len(harmed)} of {len(numbers)} ended with the same md5s")
     return not harmed
 
 
-def kill_once(stage: str, who: str, draw: random.Random) -> float:
-    """Start a stage and kill one of its processes at a random moment."""
-    process = subprocess.Popen(
-        [program("zreward"), "repro", "--single-item", stage], env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+def kill_once(stage: str, who: str, delay: float) -> float | None:
+    """Start a stage and kill a process of it.
+
+    Args:
+        stage: the stage.
+        who: one of ``VICTIMS``.
+        delay: seconds from the start of the stage's command to the kill.
+
+    Returns:
+        The seconds from the start to the kill, or None where the stage had ended before.
+    """
+    begin = {"daemon": start_by_daemon, "run worker": start_by_worker}.get(who, start_by_hand)
+    process = begin(stage)
+    wait_for(lambda: find(process, "zreward repro", stage))
     begun = time.monotonic()
-    until = draw.uniform(0.5, 12.0)
-    while time.monotonic() - begun < until and process.poll() is None:
+    while find(process, "zreward repro", stage):
+        victim = find(process, who, stage)
+        if victim and time.monotonic() - begun >= delay:
+            killed = time.monotonic() - begun
+            victim.kill()
+            process.wait()  # the servers' end is that of their daemon
+            return killed
         time.sleep(0.05)
-    victims = [process.pid] if who == "zreward repro" else []
-    if process.poll() is None:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            line = " ".join(child.cmdline())
-            if {"dvc": "/dvc ", "stage": f"zreward {stage}"}.get(who, "nobody") in line:
-                victims.append(child.pid)
-    for victim in victims[:1]:
-        if psutil.pid_exists(victim):
-            os.kill(victim, signal.SIGKILL)
+    process.send_signal(signal.SIGINT)
     process.wait()
-    return time.monotonic() - begun
+    return None
+
+
+def find(process: "subprocess.Popen[str]", who: str, stage: str) -> psutil.Process | None:
+    """A victim among a process and its descendants."""
+    if who == "run worker":
+        return psutil.Process(process.pid) if process.poll() is None else None
+    with suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid)
+        for member in [family, *family.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                words = [Path(word).name for word in member.cmdline()[1:]]
+                marks = {
+                    "stage": words == ["zreward", stage],
+                    "dvc": words[:1] == ["dvc"] and "repro" in words,
+                    "zreward repro": words[:2] == ["zreward", "repro"],
+                    "daemon": words[:3] == ["-m", "dagster._daemon", "run"],
+                }
+                if marks[who]:
+                    return member
+    return None
+
+
+def start_by_hand(stage: str) -> "subprocess.Popen[str]":
+    """As in a shell."""
+    return start(program("zreward"), "repro", "--single-item", stage)
+
+
+def start_by_worker(stage: str) -> "subprocess.Popen[str]":
+    """By a Dagster run in a process of its own."""
+    return start(*materialize_command(stage), DAGSTER_HOME=str(prepare_home(Path.cwd())))
+
+
+def start_by_daemon(stage: str) -> "subprocess.Popen[str]":
+    """As in `make ui`: Dagster's daemon takes the run from its queue; returns the servers."""
+    from dagster_graphql import DagsterGraphQLClient
+
+    servers = start(
+        sys.executable, "-m", "pipelines.ui", "--dagster-port", "0", stdout=subprocess.PIPE
+    )
+    assert servers.stdout is not None
+    port = int(servers.stdout.readline().rsplit(":", 1)[1])
+    client = DagsterGraphQLClient("127.0.0.1", port_number=port)
+    client.submit_job_execution(
+        "__ASSET_JOB", "pipelines.definitions", "__repository__", asset_selection=[[stage]]
+    )
+    return servers
+
+
+def start(
+    *command: str, stdout: int = subprocess.DEVNULL, **variables: str
+) -> "subprocess.Popen[str]":
+    """Start a command in a session of its own."""
+    return subprocess.Popen(
+        command, env={**environment(), **variables}, start_new_session=True, text=True,
+        stdout=stdout, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wait_for(is_so: Callable[[], object]) -> None:
+    """Wait until something is so, for ten minutes at most."""
+    deadline = time.monotonic() + 600
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def timed(*command: str) -> float:

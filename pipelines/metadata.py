@@ -18,6 +18,8 @@ MAX_BYTES = 90_000
 MLFLOW_PAGES = "ZREWARD_MLFLOW_UI"
 REPORT_PAGES = "ZREWARD_REPORTS_UI"
 """Addresses that `make ui` sets, for links."""
+MLFLOW_SIDE = "?workflowType=machine_learning"
+"""Without it MLflow shows a run among its pages for chat traces."""
 
 NUMBERS = {
     "base_vlm": {
@@ -168,7 +170,7 @@ def _links(root: Path, stage: str) -> dict[str, Any]:
     pages = os.environ.get(MLFLOW_PAGES)
     if run and pages:
         address = f"{pages}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-        links["MLflow run"] = MetadataValue.url(address)
+        links["MLflow run"] = MetadataValue.url(address + MLFLOW_SIDE)
     reports = os.environ.get(REPORT_PAGES)
     if reports and stage in ("ingest", "validate") and (root / "reports/data_docs").is_dir():
         links["Data Docs"] = MetadataValue.url(f"{reports}/data_docs/index.html")

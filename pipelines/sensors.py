@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +54,8 @@ def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
     return body
 
 
-def champion_moved(
-    graph: Graph, root: Path, adopt: Sequence[str] = (program("zreward"), "adopt", "--json")
-) -> SensorDefinition:
-    """Starts champion and what is below it when a person moved the alias in MLflow.
-
-    Args:
-        graph: the graph.
-        root: the project.
-        adopt: the command that writes champion.yaml after the alias and says what it did.
-    """
+def champion_moved(graph: Graph, root: Path) -> SensorDefinition:
+    """Starts champion and what is below it when a person moved the alias in MLflow."""
     below = [AssetKey(stage) for stage in closure(graph, ["champion"])]
 
     @sensor(
@@ -82,8 +73,9 @@ def champion_moved(
         if registry == seen["registry"]:
             return SkipReason("the registry has not changed")
         done = subprocess.run(
-            list(adopt), cwd=root, capture_output=True, text=True, env=environment()
-        )
+            [program("zreward"), "adopt", "--json"],
+            cwd=root, capture_output=True, text=True, env=environment(),
+        )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"zreward adopt ended with {done.returncode}: {done.stderr[-2000:]}")
         answer = json.loads(done.stdout.strip().splitlines()[-1])

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from pipelines.abandoned import end_abandoned
 from pipelines.commands import PAGES
 from pipelines.dvc_state import environment, program
 from pipelines.metadata import MLFLOW_PAGES, REPORT_PAGES
@@ -36,6 +37,8 @@ def main() -> int:
     ports = parser.parse_args()
     root = Path.cwd()
     home = prepare_home(root)
+    for run in end_abandoned(home):
+        print(f"Run {run[:8]} was left by a process that is gone; Dagster starts it again.")
     dagster, mlflow, reports = free_ports(ports.dagster_port, ports.mlflow_port, 8000)
     pages = {PAGES: dagster, MLFLOW_PAGES: mlflow, REPORT_PAGES: reports}
     addresses = {name: f"http://{HOST}:{port}" for name, port in pages.items()}

@@ -11,10 +11,11 @@ import torch
 from tests.registry.stores import place_store
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core import RewardModel
+from zreward_core.commands.promote import promote
 from zreward_core.images import encode_png, write_images
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import load_rubric
-from zreward_core.schemas import ITEMS, PAIRS, item_id, prompt_id, write_table
+from zreward_core.schemas import ITEMS, PAIRS, item_id, prompt_id, tree_hash, write_table
 
 REPOSITORY = Path(__file__).parents[2]
 PARAMS = "seed: 5\npromote: {margin: 0.02, num_resamples: 200}\nchampion: {}\n"
@@ -65,6 +66,23 @@ def make_pairs(model: RewardModel, num_prompts: int = 8) -> None:
                 )
     write_table(pd.concat(items), Path("data/validate/items.parquet"), ITEMS)
     write_table(pd.DataFrame(pairs), Path("data/validate/pairs.parquet"), PAIRS)
+
+
+def train_as_base() -> None:
+    """A trained student with the base's weights, so that the gate lets it pass."""
+    make_student(TRAINED, seed=0)
+    card = TRAINED / "zreward.json"
+    card.write_text(card.read_text().replace('"seed": 0', '"seed": "trained"'))
+
+
+def two_champions() -> tuple[str, str]:
+    """Versions 1 and 2 were promoted one after the other; returns the hash of each."""
+    train_as_base()
+    promote()
+    first = tree_hash(TRAINED)
+    make_student(TRAINED, seed=1)
+    promote(force=True, reason="to have two")
+    return first, tree_hash(TRAINED)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,15 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from tests.commands.promotion_root import BASE, TRAINED, finished_root, make_student, root
+from tests.commands.promotion_root import (
+    BASE,
+    TRAINED,
+    finished_root,
+    make_student,
+    root,
+    train_as_base,
+    two_champions,
+)
 from tests.registry.stores import empty_store
 from zreward_core import RewardModel
 from zreward_core.cli import app
@@ -29,23 +37,6 @@ URI = f"models:/{MODEL}@{ALIAS}"
 
 def chosen() -> dict[str, str]:
     return yaml.safe_load(Path("data/champion.yaml").read_text())
-
-
-def train_as_base() -> None:
-    """A trained student with the base's weights, so that the gate lets it pass."""
-    make_student(TRAINED, seed=0)
-    card = TRAINED / "zreward.json"
-    card.write_text(card.read_text().replace('"seed": 0', '"seed": "trained"'))
-
-
-def two_champions() -> tuple[str, str]:
-    """Versions 1 and 2 were promoted one after the other; returns the hash of each."""
-    train_as_base()
-    promote()
-    first = tree_hash(TRAINED)
-    make_student(TRAINED, seed=1)
-    promote(force=True, reason="to have two")
-    return first, tree_hash(TRAINED)
 
 
 def test_a_candidate_that_is_not_worse_is_promoted_once(root: Path) -> None:

@@ -86,3 +86,9 @@ def test_nothing_measured_holds_nothing():
     claims = judge_claims({}, {}, {})
     assert [claim.holds for claim in claims] == [False] * 6
     assert {claim.detail for claim in claims} == {"not measured"}
+
+
+def test_each_claim_names_the_stage_that_decides_it():
+    stages = [claim.stage for claim in judge_claims(EVALUATE, FINETUNE, GSB)]
+    tuning = ["finetune_generator", "evaluate_gsb", "finetune_generator"]
+    assert stages == ["evaluate"] * 3 + tuning

@@ -1,45 +1,56 @@
 """Dagster's and MLflow's pages as a person sees and clicks them, in headless Chromium.
 
-Pictures of every page are left in `build/pages` to be looked at.
+Pictures of every page are left in `build/pages` to be looked at. The tests of the chain run in
+order: each goes on where the one before left the workspace.
 """
 
+import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from dagster import AssetKey, DagsterInstance, DagsterRun
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="pages: `pip install -e .[pages]` and an installed Chromium"
 )
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
+from pipelines.sensors import INTERVAL  # noqa: E402
+from tests.integration.test_cancel import stage_processes  # noqa: E402
 from tests.pipelines import tiny  # noqa: E402
+from zreward_core.config import read_yaml  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 SHOTS = ROOT / "build/pages"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-WAIT = 300_000
-"""Milliseconds; the machine may be busy."""
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+"""The browser calls nobody but the pages."""
+WAIT = 300.0
+"""Seconds; the machine may be busy."""
+TRAINING = "?workflowType=machine_learning"
+"""MLflow's pages for training; it opens those for chats otherwise."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("pages: no Chromium is installed")
     with playwright.sync_playwright() as driver:
-        try:
-            made = driver.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-            )
-        except playwright.Error:
-            pytest.skip("no Chromium is installed")
+        made = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield made
         made.close()
 
@@ -48,8 +59,12 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     SHOTS.mkdir(parents=True, exist_ok=True)
     made = browser.new_page(viewport={"width": 1440, "height": 900})
-    made.set_default_timeout(WAIT)
-    expect.set_options(timeout=WAIT)
+    made.set_default_timeout(60_000)
+    expect.set_options(timeout=1000 * WAIT)
+    # MLflow unfolds its assistant over a third of the page on the first visit.
+    made.add_init_script(
+        "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+    )
     yield made
     made.close()
 
@@ -64,10 +79,8 @@ class Pages:
             [sys.executable, "-m", "pipelines.ui", "--dagster-port", "0", "--mlflow-port", "0"],
             cwd=root, stdout=self.log.open("w"), stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        deadline = time.monotonic() + WAIT / 1000
-        while "Ctrl-C" not in self.log.read_text():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.5)
+        wait_for(lambda: self.process.poll() is not None or "Ctrl-C" in self.log.read_text())
+        assert self.process.poll() is None, self.log.read_text()
         self.dagster, self.mlflow = re.findall(r"(http://\S+)", self.log.read_text())[:2]
 
     def end(self) -> float:
@@ -77,6 +90,83 @@ class Pages:
         assert self.process.wait(timeout=60) == 0
         return time.monotonic() - begun
 
+    def materialize(self, page: Page, asset: str) -> str:
+        """Click Materialize on an asset's page; returns the run."""
+        page.goto(f"{self.dagster}/assets/{asset}")
+        page.get_by_role("button", name="Materialize").first.click()
+        return self._launched(page)
+
+    def materialize_all(self, page: Page) -> str:
+        """Click Materialize all on the graph's page; returns the run."""
+        page.goto(f"{self.dagster}/asset-groups")
+        page.get_by_role("button", name=re.compile("Materialize all")).click()
+        return self._launched(page)
+
+    def _launched(self, page: Page) -> str:
+        """The run that the page says it launched."""
+        told = page.get_by_text("Launched run").first
+        expect(told).to_be_visible()
+        short = told.inner_text().split()[2]
+        run = next(run.run_id for run in self.runs() if run.run_id.startswith(short))
+        page.goto(f"{self.dagster}/runs/{run}")
+        return run
+
+    def terminate(self, page: Page, run: str) -> None:
+        """Click Terminate on a run's page, and confirm."""
+        page.goto(f"{self.dagster}/runs/{run}")
+        page.get_by_role("button", name="Terminate").first.click()
+        page.get_by_role("dialog").get_by_role("button", name="Terminate").last.click()
+
+    def expect_end(self, page: Page, run: str, status: str) -> None:
+        """Look at a run's page until it says how it ended."""
+        page.goto(f"{self.dagster}/runs/{run}")
+        ended = re.compile("^(Success|Failure|Canceled)$")
+        expect(page.get_by_text(ended).first).to_have_text(status)
+
+    def output(self, run: str) -> str:
+        """What a run's steps printed, as Dagster captured it."""
+        files = (self.root / ".zreward/dagster/storage" / run).rglob("*.out")
+        return "".join(file.read_text() for file in files)
+
+    def runs(self) -> list[DagsterRun]:
+        """All runs, the newest first."""
+        with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
+            return list(instance.get_runs())
+
+    def how(self, stage: str) -> str:
+        """What Dagster says of how a stage came about."""
+        with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
+            return tiny.how(instance, stage)
+
+    def is_told(self, stage: str) -> bool:
+        """Whether Dagster knows that a stage was made."""
+        with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
+            return instance.get_latest_materialization_event(AssetKey(stage)) is not None
+
+    def move_alias(self, page: Page, version: int) -> None:
+        """Give a version the alias champion by clicking in MLflow."""
+        page.goto(f"{self.mlflow}/#/models/zreward-student{TRAINING}")
+        row = page.get_by_role("row").filter(has=page.get_by_text(f"Version {version}", exact=True))
+        row.get_by_role("button").last.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("combobox").fill("champion")
+        page.keyboard.press("Enter")
+        shot(page, f"mlflow_alias_{version}")
+        dialog.get_by_role("button", name="Save aliases").click()
+        expect(row.get_by_text("@ champion")).to_be_visible()
+
+
+def wait_for(is_so: Callable[[], object], seconds: float = WAIT) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def shot(page: Page, name: str) -> None:
+    page.wait_for_timeout(1500)
+    page.screenshot(path=SHOTS / f"{name}.png")
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
@@ -85,69 +175,192 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     assert pages.end() < 30
 
 
-@pytest.fixture(scope="module")
-def chain() -> Iterator[Pages]:
-    """A finished workspace of the smoke profile, named by ZREWARD_PAGES_WORKSPACE."""
-    folder = os.environ.get("ZREWARD_PAGES_WORKSPACE")
-    if not folder:
-        pytest.skip("ZREWARD_PAGES_WORKSPACE names no workspace with a finished chain")
-    pages = Pages(Path(folder))
-    yield pages
-    pages.end()
-
-
-def shot(page: Page, name: str) -> None:
-    page.wait_for_timeout(1500)
-    page.screenshot(path=SHOTS / f"{name}.png")
-
-
 def test_materialize_by_clicking(page: Page, small: Pages) -> None:
     page.goto(f"{small.dagster}/assets/first")
     expect(page.get_by_text("Two files; each of the next two reads one.").first).to_be_visible()
-    page.get_by_role("button", name="Materialize", exact=False).first.click()
-    deadline = time.monotonic() + WAIT / 1000
-    while not (small.root / "dvc.lock").is_file():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    small.expect_end(page, small.materialize(page, "first"), "Success")
     assert (small.root / "data/first/left.txt").read_text() == "left 1"
     page.goto(f"{small.dagster}/assets/first?view=events")
     expect(page.get_by_text("how", exact=True).first).to_be_visible()
     shot(page, "small_asset")
+
+
+def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) -> None:
+    tiny.set_param(small.root, "first", "seconds", 600)
+    running = small.materialize(page, "first")
+    wait_for(lambda: stage_processes(small.root))
+    waiting = small.materialize(page, "left")
+    expect(page.get_by_text(re.compile("waiting for what writes data/first")).first).to_be_visible()
+    shot(page, "small_waiting")
+    begun = time.monotonic()
+    small.terminate(page, running)
+    wait_for(lambda: not stage_processes(small.root))
+    assert time.monotonic() - begun < 60
+    small.expect_end(page, running, "Canceled")
+    shot(page, "small_cancelled")
+    small.expect_end(page, waiting, "Failure")  # what it reads is stale, and it says so
+    expect(page.get_by_text(re.compile("stages above it are stale: first")).first).to_be_visible()
+    shot(page, "small_refused")
+    tiny.set_param(small.root, "first", "seconds", 0)
+    small.expect_end(page, small.materialize_all(page), "Success")
+    assert (small.root / "data/last.txt").is_file()
     page.goto(f"{small.dagster}/runs")
-    expect(page.get_by_text("Success").first).to_be_visible()
+    expect(page.get_by_text("Canceled").first).to_be_visible()
     shot(page, "small_runs")
 
 
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A workspace of the smoke profile whose chain is done, or the one that is named."""
+    named = os.environ.get("ZREWARD_PAGES_WORKSPACE")
+    pages = Pages(Path(named) if named else finished_chain(tmp_path_factory.mktemp("project")))
+    yield pages
+    pages.end()
+
+
+def finished_chain(project: Path) -> Path:
+    for name in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, project / name)
+    (project / "data/drops").mkdir(parents=True)
+    for name in ("rubric.yaml", "champion.yaml"):
+        shutil.copyfile(ROOT / "data" / name, project / "data" / name)
+    made = tiny.execute(project, "zreward", "workspace", "smoke")
+    assert made.returncode == 0, made.stderr
+    workspace = project / made.stdout.strip()
+    for command in (["repro", "evaluate"], ["promote"], ["repro", "dvc.yaml"], ["sync"]):
+        done = tiny.execute(workspace, "zreward", *command)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return workspace
+
+
+def tracked_runs(root: Path) -> list[str]:
+    """Ids of all runs in MLflow."""
+    with sqlite3.connect(root / ".zreward/mlflow.db") as store:
+        return [run for (run,) in store.execute("select run_uuid from runs")]
+
+
+def set_steps(root: Path, stage: str, steps: int) -> None:
+    path = root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params[stage] |= {"steps": steps, "checkpoint_every": 1}
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "path", "text"),
     [
-        ("graph", "asset-groups", "annotations"),
-        ("evaluate", "assets/evaluate?view=overview", "Agreement with held-out annotators"),
+        ("base_vlm", "assets/base_vlm", "pretrained on"),
+        ("candidates", "assets/candidates", "Images to annotate"),
+        ("validate", "assets/validate", "Data Docs"),
+        ("validate_checks", "assets/validate?view=checks", "This is a blocking"),
+        ("evaluate", "assets/evaluate", "Agreement with held-out annotators"),
         ("evaluate_checks", "assets/evaluate?view=checks", "learning_claims"),
-        ("promotion", "assets/promotion?view=overview", "Registers the trained student"),
+        ("promotion", "assets/promotion", "Registers the trained student"),
+        ("promotion_checks", "assets/promotion?view=checks", "not worse than the champion"),
+        ("finetune_generator", "assets/finetune_generator", "The generator, tuned"),
+        ("evaluate_gsb", "assets/evaluate_gsb", "Blind same-seed pairs"),
         ("inputs", "assets/inputs/train_gdso", "What train_gdso reads that no stage makes"),
+        ("catalog", "assets", "annotations"),
         ("sensors", "automation", "champion_moved"),
     ],
 )
 def test_dagster_pages_of_the_chain(
     page: Page, chain: Pages, name: str, path: str, text: str
 ) -> None:
+    wait_for(lambda: chain.is_told("evaluate_gsb"))
     page.goto(f"{chain.dagster}/{path}")
-    expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.get_by_text(re.compile(text)).first).to_be_visible()
+    for part in page.get_by_alt_text(re.compile(".")).all():
+        part.scroll_into_view_if_needed()
+    page.mouse.move(600, 500)
     shot(page, name)
 
 
-@pytest.mark.parametrize(
-    ("name", "path", "text"),
-    [
-        ("mlflow_experiments", "#/experiments", "zreward"),
-        ("mlflow_models", "#/models", "zreward-student"),
-        ("mlflow_model", "#/models/zreward-student", "champion"),
-    ],
-)
-def test_mlflow_pages_of_the_chain(
-    page: Page, chain: Pages, name: str, path: str, text: str
-) -> None:
-    page.goto(f"{chain.mlflow}/{path}")
-    expect(page.get_by_text(text).first).to_be_visible()
-    shot(page, name)
+@pytest.mark.long
+def test_a_cancelled_training_resumes_from_its_checkpoint(page: Page, chain: Pages) -> None:
+    set_steps(chain.root, "train_risd", 60)
+    checkpoints = chain.root / ".zreward/checkpoints/train_risd"
+    first = chain.materialize(page, "train_risd")
+    wait_for(lambda: list(checkpoints.rglob("*.pt")))
+    chain.terminate(page, first)
+    chain.expect_end(page, first, "Canceled")
+    shot(page, "cancelled")
+    assert list(checkpoints.rglob("*.pt")), "it ended before it was cancelled"
+    second = chain.materialize(page, "train_risd")
+    chain.expect_end(page, second, "Success")
+    shot(page, "resumed")
+    begun = [int(step) for step in re.findall(r"(\d+)/60 \[00:00<", chain.output(second))]
+    assert begun[0] > 0, "it began anew"
+    assert chain.how("train_risd") == "run"
+
+
+@pytest.mark.long
+def test_all_by_clicking_makes_a_second_champion(page: Page, chain: Pages) -> None:
+    run = chain.materialize_all(page)
+    chain.expect_end(page, run, "Success")
+    shot(page, "run_of_all")
+    assert tiny.dvc(chain.root, "status", "dvc.yaml").strip().endswith("up to date.")
+    page.goto(f"{chain.dagster}/asset-groups")
+    expect(page.get_by_text("finetune_generator").or_(page.get_by_text("generator")).first)
+    shot(page, "graph")
+    page.goto(f"{chain.mlflow}/#/models/zreward-student{TRAINING}")
+    expect(page.get_by_text("Version 2", exact=True)).to_be_visible()
+
+
+@pytest.mark.long
+def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs{TRAINING}")
+    runs = page.get_by_role("row").filter(has=page.get_by_role("link", name="train_risd"))
+    expect(runs.first).to_be_visible()
+    shot(page, "mlflow_runs")
+    for row in runs.all()[:2]:
+        row.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
+    shot(page, "mlflow_comparison")
+    address = json.loads((chain.root / ".zreward/runs/train_risd.json").read_text())
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{address['run_id']}{TRAINING}")
+    link = page.get_by_role("link", name="Run in Dagster")
+    expect(link).to_be_visible()
+    assert (link.get_attribute("href") or "").startswith(f"{chain.dagster}/runs/")
+    shot(page, "mlflow_run")
+    page.get_by_role("tab", name="Model metrics").click()
+    expect(page.get_by_text("loss").first).to_be_visible()
+    shot(page, "mlflow_curves")
+    page.goto(f"{chain.mlflow}/#/models/zreward-student{TRAINING}")
+    expect(page.get_by_text("@ champion")).to_be_visible()
+    shot(page, "mlflow_model")
+    page.goto(f"{chain.mlflow}/#/models/zreward-student/versions/2{TRAINING}")
+    expect(page.get_by_text("HPA of candidate").first).to_be_visible()
+    shot(page, "mlflow_version")
+
+
+@pytest.mark.long
+def test_an_alias_moved_by_a_click_tunes_the_generator_once(page: Page, chain: Pages) -> None:
+    before = len(chain.runs())
+    chain.move_alias(page, 1)
+    wait_for(lambda: len(chain.runs()) > before)
+    run = chain.runs()[0]
+    assert run.tags["dagster/sensor_name"] == "champion_moved" and run.tags["champion"] == "1"
+    chain.expect_end(page, run.run_id, "Success")
+    shot(page, "run_of_moved_alias")
+    stages = ("champion", "finetune_generator", "evaluate_gsb")
+    assert {chain.how(stage) for stage in stages} == {"run"}
+    assert read_yaml(chain.root / "data/champion.yaml")["source"] == "models:/zreward-student/1"
+    page.goto(f"{chain.dagster}/assets/finetune_generator")
+    expect(page.get_by_text("The generator, tuned").first).to_be_visible()
+    shot(page, "finetune_generator_by_alias")
+    trained = len(tracked_runs(chain.root))
+
+    chain.move_alias(page, 2)
+    wait_for(lambda: len(chain.runs()) > before + 1)
+    run = chain.runs()[0]
+    assert run.tags["champion"] == "2"
+    chain.expect_end(page, run.run_id, "Success")
+    shot(page, "run_of_alias_moved_back")
+    assert {chain.how(stage).split()[0] for stage in stages} == {"restored"}
+    assert len(tracked_runs(chain.root)) == trained  # nothing that was made is made again
+    page.wait_for_timeout(1000 * 2.5 * INTERVAL)
+    assert len(chain.runs()) == before + 2  # each move once

@@ -1,5 +1,4 @@
 import os
-import sys
 from pathlib import Path
 
 from dagster import DagsterInstance, SensorResult, SkipReason, build_sensor_context
@@ -8,8 +7,15 @@ from pipelines.dvc_state import busy_with
 from pipelines.graph import read_graph
 from pipelines.sensors import champion_moved, dvc_sync
 from pipelines.sync import signature
+from tests.commands.promotion_root import finished_root, two_champions
+from tests.commands.promotion_root import root as registered
 from tests.pipelines import tiny
+from tests.registry.stores import empty_store
+from zreward_core.config import read_yaml
+from zreward_core.store import ALIAS, MODEL, connect
 
+__all__ = ["empty_store", "finished_root", "registered"]  # fixtures
+CHAMPION_FILE = Path("data/champion.yaml")
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,31 +46,34 @@ def test_sync_awaits_the_end_of_a_running_stage(root: Path, instance: DagsterIns
     assert busy_with(root) == ""
 
 
-def test_a_moved_alias_starts_the_generator_once(tmp_path: Path, instance: DagsterInstance) -> None:
-    """The answer of `zreward adopt` is a file here; the registry's own tests cover the rest."""
-    answer = tmp_path / "answer.json"
-    code = f"print(open({str(answer)!r}).read())"
-    sensor = champion_moved(read_graph(ROOT), tmp_path, adopt=[sys.executable, "-c", code])
+def test_a_moved_alias_starts_the_generator_once(
+    registered: Path, instance: DagsterInstance
+) -> None:
+    """The real `zreward adopt` on a registry with two versions, whose alias a person moves."""
+    sensor = champion_moved(read_graph(ROOT), registered)
 
-    def tick(cursor: str | None):
+    def tick(cursor: str | None) -> SensorResult | SkipReason:
         return sensor(build_sensor_context(instance=instance, cursor=cursor))
 
-    assert isinstance(tick(None), SkipReason)
-    database = tmp_path / ".zreward/mlflow.db"
-    database.parent.mkdir()
-    database.write_text("1")
-    answer.write_text('{"changed": false, "version": 1, "source": "trained"}')
+    first, _ = two_champions()
     seen = tick(None)
-    assert not seen.run_requests
+    assert not seen.run_requests  # `zreward promote` moved the alias, not a person
     assert isinstance(tick(seen.cursor), SkipReason)
-    database.write_text("12")
-    answer.write_text('{"changed": true, "version": 2, "source": "models:/zreward-student/2"}')
+    client = connect()
+    client.set_registered_model_alias(MODEL, ALIAS, "1")
     moved = tick(seen.cursor)
     (request,) = moved.run_requests
     assert {key.to_user_string() for key in request.asset_selection} == {
         "champion", "finetune_generator", "evaluate_gsb"
     }  # fmt: skip
+    assert read_yaml(CHAMPION_FILE) == {"source": f"models:/{MODEL}/1", "sha256": first}
     assert isinstance(tick(moved.cursor), SkipReason)
-    database.write_text("123")
+    client.set_registered_model_alias(MODEL, ALIAS, "2")
     back = tick(moved.cursor)
     assert back.run_requests[0].run_key != request.run_key
+    assert read_yaml(CHAMPION_FILE) == {"source": "trained"}
+
+
+def test_nothing_registered_starts_nothing(tmp_path: Path, instance: DagsterInstance) -> None:
+    sensor = champion_moved(read_graph(ROOT), tmp_path)
+    assert isinstance(sensor(build_sensor_context(instance=instance)), SkipReason)

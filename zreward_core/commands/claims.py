@@ -1,20 +1,11 @@
 """The claims of a run, each with the stage whose numbers decide it."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from zreward_core.config import read_params
 from zreward_core.evaluation.claims import judge_claims
 from zreward_core.schemas import read_json
-
-DECIDED_BY = (
-    "evaluate",
-    "evaluate",
-    "evaluate",
-    "finetune_generator",
-    "evaluate_gsb",
-    "finetune_generator",
-)
-"""The stage of each claim, in the order of ``judge_claims``."""
 
 
 def claims_of_run() -> list[dict[str, str | bool]]:
@@ -28,11 +19,7 @@ def claims_of_run() -> list[dict[str, str | bool]]:
     metrics = _read("data/evaluate/metrics.json")
     tuning = _read("data/finetune_generator/metrics.json")
     gsb = _read("data/evaluate_gsb/gsb.json")
-    judged = judge_claims(metrics, tuning, gsb)
-    return [
-        {"stage": stage, "name": claim.name, "holds": claim.holds, "detail": claim.detail}
-        for stage, claim in zip(DECIDED_BY, judged, strict=True)
-    ]
+    return [asdict(claim) for claim in judge_claims(metrics, tuning, gsb)]
 
 
 def _read(name: str) -> dict:

@@ -8,12 +8,15 @@ MIN_STUDENT_GAIN = 0.08
 """HPA by which the student must stand above its own base."""
 MAX_STUDENT_LOSS = 0.05
 """HPA by which the student may stand below its teacher."""
+EVALUATION, TUNING, JUDGING = "evaluate", "finetune_generator", "evaluate_gsb"
+"""The stages whose numbers decide."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, whether the numbers hold it, and the numbers."""
+    """One claim, the stage whose numbers decide it, whether they hold it, and the numbers."""
 
+    stage: str
     name: str
     holds: bool
     detail: str
@@ -34,6 +37,7 @@ def judge_claims(
     differences = evaluate_metrics.get("differences", {})
     return [
         _above_zero(
+            EVALUATION,
             "teacher orders pairs better than its base with reasoning",
             differences.get("teacher-zero_shot_reasoning"),
             "hpa",
@@ -42,7 +46,9 @@ def judge_claims(
         _student_gain(differences.get("student-zero_shot")),
         _student_loss(differences.get("teacher-student")),
         _rewards_rise(finetune_metrics.get("reward", {})),
-        _above_zero("judge, blind, prefers the tuned generator", gsb.get("overall"), "gsb"),
+        _above_zero(
+            JUDGING, "judge, blind, prefers the tuned generator", gsb.get("overall"), "gsb"
+        ),
         _panel_rises(finetune_metrics.get("panel", {}).get("mean")),
     ]
 
@@ -51,16 +57,16 @@ def _student_gain(difference: Mapping[str, Any] | None) -> Claim:
     name = f"student is at least {100 * MIN_STUDENT_GAIN:.0f} HPA points above its own base"
     value = _number(difference, "hpa")
     if value is None:
-        return Claim(name, False, "not measured")
-    return Claim(name, value >= MIN_STUDENT_GAIN, f"{_points(value)} points")
+        return Claim(EVALUATION, name, False, "not measured")
+    return Claim(EVALUATION, name, value >= MIN_STUDENT_GAIN, f"{_points(value)} points")
 
 
 def _student_loss(difference: Mapping[str, Any] | None) -> Claim:
     name = f"student is within {100 * MAX_STUDENT_LOSS:.0f} HPA points of its teacher"
     value = _number(difference, "hpa")
     if value is None:
-        return Claim(name, False, "not measured")
-    return Claim(name, value <= MAX_STUDENT_LOSS, f"{_points(-value)} points")
+        return Claim(EVALUATION, name, False, "not measured")
+    return Claim(EVALUATION, name, value <= MAX_STUDENT_LOSS, f"{_points(-value)} points")
 
 
 def _rewards_rise(rewards: Mapping[str, Mapping[str, Any]]) -> Claim:
@@ -69,11 +75,12 @@ def _rewards_rise(rewards: Mapping[str, Mapping[str, Any]]) -> Claim:
     for dimension, entry in rewards.items():
         before, after = _number(entry, "before"), _number(entry, "after")
         if before is None or after is None:
-            return Claim(name, False, f"{dimension} not measured")
+            return Claim(TUNING, name, False, f"{dimension} not measured")
         if dimension != "mean":
             gains[dimension] = after - before
     detail = ", ".join(f"{key} {gain:+.2f}" for key, gain in gains.items()) or "not measured"
-    return Claim(name, bool(gains) and all(gain > 0 for gain in gains.values()), detail)
+    holds = bool(gains) and all(gain > 0 for gain in gains.values())
+    return Claim(TUNING, name, holds, detail)
 
 
 def _panel_rises(entry: Mapping[str, Any] | None) -> Claim:
@@ -81,21 +88,21 @@ def _panel_rises(entry: Mapping[str, Any] | None) -> Claim:
     low, high = _number(entry, "low"), _number(entry, "high")
     before, after = _number(entry, "before"), _number(entry, "after")
     if low is None or high is None or before is None or after is None:
-        return Claim(name, False, "not measured")
-    return Claim(name, low > 0, f"{after - before:+.2f} [{low:+.2f}, {high:+.2f}]")
+        return Claim(TUNING, name, False, "not measured")
+    return Claim(TUNING, name, low > 0, f"{after - before:+.2f} [{low:+.2f}, {high:+.2f}]")
 
 
 def _above_zero(
-    name: str, entry: Mapping[str, Any] | None, key: str, points: bool = False
+    stage: str, name: str, entry: Mapping[str, Any] | None, key: str, points: bool = False
 ) -> Claim:
     value, low, high = (_number(entry, part) for part in (key, "low", "high"))
     if value is None or low is None or high is None:
-        return Claim(name, False, "not measured")
+        return Claim(stage, name, False, "not measured")
     if points:
         detail = f"{_points(value)} points [{_points(low)}, {_points(high)}]"
     else:
         detail = f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
-    return Claim(name, low > 0, detail)
+    return Claim(stage, name, low > 0, detail)
 
 
 def _number(entry: Mapping[str, Any] | None, key: str) -> float | None:

@@ -1,0 +1,39 @@
+"""Runs that a kill or a power cut left: Dagster would show them as running for ever."""
+
+from pathlib import Path
+
+import psutil
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+
+RUNNING = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+
+
+def end_abandoned(home: Path) -> list[str]:
+    """Mark runs whose process is gone as failed, so that their places in the pool are free again.
+
+    Dagster starts such a run once more (`run_retries` in dagster.yaml); its stage resumes.
+
+    Args:
+        home: folder of Dagster's instance.
+
+    Returns:
+        Ids of the runs.
+    """
+    with DagsterInstance.from_config(str(home)) as instance:
+        runs = instance.get_runs(RunsFilter(statuses=RUNNING))
+        gone = [run for run in runs if not _is_alive(instance, run)]
+        for run in gone:
+            instance.report_run_failed(run, "Its process is gone: killed, or the machine went down")
+    return [run.run_id for run in gone]
+
+
+def _is_alive(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether the process that said last that it executes the run still does."""
+    for entry in reversed(instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)):
+        metadata = entry.get_dagster_event().engine_event_data.metadata
+        if "pid" in metadata:
+            pid = int(str(metadata["pid"].value))
+            if not psutil.pid_exists(pid):
+                return False
+            return psutil.Process(pid).create_time() <= entry.timestamp  # else it took the number
+    return False

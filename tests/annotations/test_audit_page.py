@@ -15,6 +15,7 @@ from zreward_core.annotations.audit import (
 from zreward_core.annotations.audit_page import audit_page, remarks_on
 from zreward_core.annotations.coding import encode
 from zreward_core.annotations.habits import audit_habits
+from zreward_core.annotations.svg import round_ticks
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import DISAGREEMENT
 
@@ -95,3 +96,9 @@ def test_remarks(change: dict, told: str | None) -> None:
     remarks = remarks_on(SOUND | change, TEAM, LEAST)
     assert len(remarks) == (told is not None)
     assert told is None or told in remarks[0]
+
+
+def test_axes_have_round_numbers() -> None:
+    assert round_ticks(0, 32.7) == [0, 5, 10, 15, 20, 25, 30]
+    assert round_ticks(-1.93, 1.93) == [-1, 0, 1]
+    assert round_ticks(0, 0.6) == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]

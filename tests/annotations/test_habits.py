@@ -82,3 +82,12 @@ def test_times_in_many_forms() -> None:
         pd.Series(["1970-01-01 00:00:02", "yesterday", None, "Jan 1 1970 00:00:03"])
     )
     assert mixed.tolist() == [2_000_000, UNKNOWN, UNKNOWN, 3_000_000]
+    unix = parse_times(
+        pd.Series(["1670000000", "1670000000.25", " 1670000000123", None, "1670000000123456", "7"])
+    )
+    first = 1_670_000_000_000_000
+    assert (unix[:3] - first).tolist() == [0, 250_000, 123_000]
+    assert unix[4] - first == 123_456
+    assert unix[[3, 5]].tolist() == [UNKNOWN, UNKNOWN]
+    wrong = parse_times(pd.Series(["2026-06-31 00:00:00", "1970-01-01 00:00:02"]))
+    assert wrong.tolist() == [UNKNOWN, 2_000_000]

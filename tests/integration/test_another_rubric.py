@@ -46,7 +46,7 @@ def test_the_chain_follows_the_rubric(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "data/champion.yaml", tmp_path / "data/champion.yaml")
     (tmp_path / "data/rubric.yaml").write_text(yaml.safe_dump(RUBRIC, sort_keys=False))
     smoke = yaml.safe_load((tmp_path / "params/smoke.yaml").read_text())
-    for stage in ("base_vlm", "annotate"):
+    for stage in ("base_vlm", "annotate", "evaluate"):
         smoke.setdefault(stage, {})["aspects"] = ASPECTS
     (tmp_path / "params/other.yaml").write_text(yaml.safe_dump(smoke))
     workspace = tmp_path / execute("zreward", "workspace", "other", cwd=tmp_path).strip()

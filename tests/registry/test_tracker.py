@@ -158,6 +158,13 @@ def test_trouble_with_mlflow_does_not_cost_the_outputs(root: Path, monkeypatch) 
     assert Path("data/toy/text.txt").read_text() == "first"
 
 
+def test_a_stage_without_a_valid_config_is_no_run(root: Path) -> None:
+    Path("toy.py").write_text(TOY.replace("run.start(Config())", "raise ValueError('params')"))
+    done = subprocess.run([sys.executable, "toy.py"], capture_output=True, text=True)
+    assert "ValueError: params" in done.stderr and "MLflow" not in done.stderr
+    assert runs() == []
+
+
 def test_off_means_off(root: Path, monkeypatch) -> None:
     monkeypatch.setenv("ZREWARD_TRACKING", "off")
     subprocess.run([sys.executable, "toy.py"], check=True)

@@ -91,7 +91,7 @@ def histograms(
     """
     if num_items == 0:
         return np.zeros((0, len(rubric.levels)))
-    values_U, index_N = np.unique(scores_N, return_inverse=True)
+    index_N, values_U = pd.factorize(scores_N, sort=True)
     shares_US = np.stack([rubric.histogram([value]) for value in values_U])
     counts_KU = sparse.coo_matrix(
         (np.ones(len(codes_N)), (codes_N, index_N)), shape=(num_items, len(values_U))
@@ -106,16 +106,11 @@ def _group(ratings: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     codes, groups = pd.factorize(items * len(dimension_names) + dimensions)
     keys = pd.DataFrame(
         {
-            "item_id": _plain(item_names).take(groups // max(1, len(dimension_names))),
-            "dimension": _plain(dimension_names).take(groups % max(1, len(dimension_names))),
+            "item_id": item_names.take(groups // max(1, len(dimension_names))),
+            "dimension": dimension_names.take(groups % max(1, len(dimension_names))),
         }
     )
     return codes, keys
-
-
-def _plain(names: pd.Index) -> pd.Index:
-    """Names that may be categories, as text."""
-    return pd.Index(names).astype("str")
 
 
 def list_column(values_KS: np.ndarray) -> pd.Series:

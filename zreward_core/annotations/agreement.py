@@ -10,6 +10,7 @@ Shapes: N ratings, U units, V distinct scores, B blocks of units, R resamples.
 """
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 NUM_RESAMPLES = 1000
@@ -83,15 +84,16 @@ def _pairable(units_N: np.ndarray, scores_N: np.ndarray) -> tuple[np.ndarray, np
     if len(scores_N) == 0:
         return np.zeros(0, dtype=int), np.zeros(0, dtype=int)
     kept_N = np.bincount(units_N)[units_N] >= 2
-    _, codes_N = np.unique(scores_N[kept_N], return_inverse=True)
+    codes_N, _ = pd.factorize(scores_N[kept_N], sort=True)
     return units_N[kept_N], codes_N
 
 
 def _merged(scores_N: np.ndarray) -> np.ndarray:
     """The scores, or, where there are too many distinct ones, their classes of equal size."""
-    values_V, codes_N, totals_V = np.unique(scores_N, return_inverse=True, return_counts=True)
+    codes_N, values_V = pd.factorize(scores_N, sort=True)
     if len(values_V) <= MAX_VALUES:
         return scores_N
+    totals_V = np.bincount(codes_N)
     ranks_V = np.cumsum(totals_V) - totals_V / 2.0
     return np.floor(ranks_V / len(scores_N) * MAX_VALUES)[codes_N]
 
@@ -99,8 +101,9 @@ def _merged(scores_N: np.ndarray) -> np.ndarray:
 def _block_coincidences(units_N: np.ndarray, codes_N: np.ndarray, seed: int) -> np.ndarray:
     """[B, V, V] sums of the units' coincidence matrices over random blocks of units."""
     num_values = int(codes_N.max()) + 1
-    present_U, dense_N = np.unique(units_N, return_inverse=True)
-    num_units = len(present_U)
+    present = np.bincount(units_N) > 0
+    dense_N = (np.cumsum(present) - 1)[units_N]
+    num_units = int(present.sum())
     counts_UV = sparse.coo_matrix(
         (np.ones(len(codes_N)), (dense_N, codes_N)), shape=(num_units, num_values)
     ).tocsr()

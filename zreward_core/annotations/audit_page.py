@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from zreward_core.annotations.html import document, escape, picture_tag
-from zreward_core.annotations.svg import bars, curve, intervals, scatter
+from zreward_core.annotations.svg import bars, curve, intervals, round_ticks, scatter
 
 MAX_ROWS = 500
 """Annotators in the table, those who agree least first."""
@@ -113,8 +113,7 @@ def _alphas(audit: Mapping[str, Any]) -> str:
     plot = intervals(rows, 0.0, 1.0, (0, 0.2, 0.4, 0.6, 0.8, 1), "Krippendorff's alpha, ordinal")
     cells = "".join(
         f"<tr><td>{escape(name)}</td><td class=n>{_number(value)}</td>"
-        f"<td class=n>{_number(audit['alpha_interval'][name][0])} to "
-        f"{_number(audit['alpha_interval'][name][1])}</td>"
+        f"<td class=n>{_between(*audit['alpha_interval'][name])}</td>"
         f"<td class=n>{_number(audit['alpha_included'][name])}</td></tr>"
         for name, value in audit["alpha"].items()
     )
@@ -147,7 +146,7 @@ def _plots(people: Mapping[str, Row], remarks: Mapping[str, list[str]], least: f
         for name, row in sorted(known[:MAX_PLOTTED], key=lambda pair: -pair[1]["bias"])
     ]
     reach = max([1.0, *(abs(end) for row in rows for end in row[2:4])])
-    ticks = (-round(reach, 1), -round(reach / 2, 1), 0, round(reach / 2, 1), round(reach, 1))
+    ticks = round_ticks(-reach, reach)
     axis = "bias ± noise against the others, rubric points"
     plots = [scatter(points, axes, least)] if points else []
     plots += [intervals(rows, -reach, reach, ticks, axis)] if rows else []
@@ -232,4 +231,12 @@ def _least(row: Row) -> float:
 
 
 def _number(value: float | None, pattern: str = "{:.2f}") -> str:
-    return "–" if value is None else pattern.format(value)
+    """The number; one that rounds to zero has no minus sign."""
+    if value is None:
+        return "–"
+    text = pattern.format(value)
+    return text if text.strip("+-0.%") else text.lstrip("+-")
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{_number(low)} to {_number(high)}"

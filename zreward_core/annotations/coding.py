@@ -26,7 +26,7 @@ class Coded:
     @property
     def units_N(self) -> np.ndarray:
         """Item and dimension together."""
-        return self.items_N * len(self.dimensions) + self.dimensions_N
+        return self.items_N.astype(np.int64) * len(self.dimensions) + self.dimensions_N
 
     def select(self, mask_N: np.ndarray) -> "Coded":
         """Some of the ratings, under the same numbers."""
@@ -51,13 +51,13 @@ def encode(ratings: pd.DataFrame | Coded, dimensions: list[str] | None = None) -
     found, names = pd.factorize(ratings["dimension"])
     wanted = sorted(names) if dimensions is None else dimensions
     places = {name: place for place, name in enumerate(wanted)}
-    renumbered = np.array([*(places.get(name, -1) for name in names), -1])
+    renumbered = np.array([*(places.get(name, -1) for name in names), -1], dtype=np.int16)
     items_N, items = pd.factorize(ratings["item_id"])
     annotators_N, annotators = pd.factorize(ratings["annotator_id"], sort=True)
     return Coded(
-        items_N=items_N,
+        items_N=items_N.astype(np.int32),
         dimensions_N=renumbered[found],
-        annotators_N=annotators_N,
+        annotators_N=annotators_N.astype(np.int32),
         scores_N=ratings["score"].to_numpy(dtype=float),
         items=pd.Index(items),
         dimensions=list(wanted),

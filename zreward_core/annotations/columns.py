@@ -1,5 +1,6 @@
 """Ratings as columns of codes: ten million rows are a few hundred megabytes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ CODED = (
 """Columns whose values repeat."""
 
 
-def read_ratings(path: Path) -> pd.DataFrame:
-    """Read a table of ``schemas.RATINGS``; texts that repeat are categories, sorted.
+def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> pd.DataFrame:
+    """Read columns of a table of ``schemas.RATINGS``; texts that repeat are categories, sorted.
 
     Raises:
         UserError: the file is missing or is no such table.
@@ -35,19 +36,20 @@ def read_ratings(path: Path) -> pd.DataFrame:
             f"{path} not found: run the stage that makes it (`zreward {path.parent.name}`)"
         )
     try:
-        table = pq.read_table(path, read_dictionary=list(CODED))
+        found = pq.read_schema(path).names
+        missing = sorted(set(RATINGS.names) - set(found))
+        if missing:
+            raise UserError(f"{path} lacks the columns {missing}: make it again")
+        return pd.DataFrame({name: _read(path, name) for name in columns}, copy=False)
     except pa.ArrowException as error:
         raise UserError(f"{path} is not a readable Parquet file: {error}") from None
-    missing = sorted(set(RATINGS.names) - set(table.column_names))
-    if missing:
-        raise UserError(f"{path} lacks the columns {missing}: make it again")
-    columns = {}
-    for name in RATINGS.names:
-        column = table[name]
-        coded = pa.types.is_dictionary(column.type)
-        columns[name] = _categories(column) if coded else column.to_pandas()
-        table = table.drop_columns(name)  # memory of what has been converted is free at once
-    return pd.DataFrame(columns, copy=False)
+
+
+def _read(path: Path, name: str) -> pd.Categorical | pd.Series:
+    """One column; read alone, so that no other one is in memory twice."""
+    coded = [name] if name in CODED else None
+    column = pq.read_table(path, columns=[name], read_dictionary=coded)[name]
+    return _categories(column) if coded else column.to_pandas()
 
 
 def _categories(column: pa.ChunkedArray) -> pd.Categorical:
@@ -58,3 +60,20 @@ def _categories(column: pa.ChunkedArray) -> pd.Categorical:
     parts = [pc.fill_null(one.indices, -1).to_numpy() for one in column.chunks]
     codes = ranks[np.concatenate(parts)] if parts else np.array([], dtype=np.int32)
     return pd.Categorical.from_codes(codes, values.take(pa.array(order)).to_pandas())
+
+
+def codes_among(values: pd.Series, categories: pd.Index) -> np.ndarray:
+    """Place of each value among the categories, -1 where it is none of them."""
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.categories.equals(categories):
+        return values.cat.codes.to_numpy()
+    return categories.get_indexer(values)
+
+
+def facts_of(keys: pd.Series, facts: pd.DataFrame) -> pd.DataFrame:
+    """The row of ``facts`` for each key, under the keys' index; every key must be known."""
+    if isinstance(keys.dtype, pd.CategoricalDtype):
+        places = facts.index.get_indexer(keys.cat.categories)[keys.cat.codes]
+    else:
+        places = facts.index.get_indexer(keys)
+    assert (places >= 0).all()
+    return facts.take(places).set_axis(keys.index)

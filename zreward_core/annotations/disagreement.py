@@ -32,11 +32,13 @@ def most_disputed(coded: Coded, facts: pd.DataFrame, num_items: int) -> pd.DataF
     if len(disputed) > num_items:  # ties at the end of the queue are all kept until it is sorted
         least = np.partition(spread_K[disputed], -num_items)[-num_items]
         disputed = disputed[spread_K[disputed] >= least]
-    kept_N = np.isin(units_N, disputed)
+    listed_K = np.zeros(size, dtype=bool)
+    listed_K[disputed] = True
+    kept_N = listed_K[units_N]
     ranges = pd.Series(scores_N[kept_N]).groupby(units_N[kept_N]).agg(["min", "max"])
     table = pd.DataFrame(
         {
-            "item_id": coded.items.take(disputed // len(coded.dimensions)),
+            "item_id": coded.items.take(disputed // len(coded.dimensions)).astype("str"),
             "place": disputed % len(coded.dimensions),
             "spread": spread_K[disputed].round(6),
             "lowest": ranges["min"].reindex(disputed).to_numpy(),

@@ -107,6 +107,8 @@ class Gate:
         # `unexpected_index_column_names` a million failing rows take minutes.
         frame = witnesses(contract.frame, contract.expectations)
         frame = frame.set_axis(frame[contract.row].to_list(), axis="index")
+        coded = frame.select_dtypes("category").columns
+        frame = frame.astype(dict.fromkeys(coded, "str"))
         outcome = checkpoint.run(batch_parameters={"dataframe": frame})
         (results,) = outcome.run_results.values()
         self.rules += [
@@ -186,7 +188,6 @@ def items_contract(
     ranges = ratings.groupby(keys)["score"].agg(lowest="min", highest="max").reset_index()
     frame = items.drop(columns="histogram").merge(ranges, on=keys, how="left", validate="m:1")
     shares = pa.array(items["histogram"]).flatten().to_numpy().reshape(-1, len(rubric.levels))
-    prompts = items["prompt_id"].fillna(items["image_id"]).fillna(items["item_id"])
     needed = np.where(items["split"] == "test", min_test_ratings, 1)
     frame = frame.assign(
         row=items["item_id"].astype(str) + " " + items["dimension"].astype(str),
@@ -195,7 +196,7 @@ def items_contract(
         mean_error=np.abs(shares @ np.asarray(rubric.levels) - items["score"].to_numpy()),
         lowest=frame["lowest"] - TOLERANCE,
         highest=frame["highest"] + TOLERANCE,
-        splits_of_prompt=items.groupby(prompts)["split"].transform("nunique"),
+        splits_of_prompt=_splits_of_prompt(items),
         missing_ratings=needed - items["num_ratings"].to_numpy(),
     )
     return Contract(
@@ -239,6 +240,19 @@ def items_contract(
             ),
         ],
     )
+
+
+def _splits_of_prompt(items: pd.DataFrame) -> np.ndarray:
+    """[K] number of splits that each item's prompt (or, without one, its picture) is in."""
+    prompts = items["prompt_id"]
+    if prompts.isna().any():
+        columns = (items[name].astype("str") for name in ("prompt_id", "image_id", "item_id"))
+        prompts, images, names = columns
+        prompts = prompts.fillna(images).fillna(names)
+    prompts_K, splits_K = pd.factorize(prompts)[0], pd.factorize(items["split"])[0]
+    found = pd.DataFrame({"prompt": prompts_K, "split": splits_K}).drop_duplicates()
+    known = found["prompt"][(found["prompt"] >= 0) & (found["split"] >= 0)]
+    return np.bincount(known, minlength=int(prompts_K.max(initial=0)) + 1)[prompts_K]
 
 
 def pairs_contract(

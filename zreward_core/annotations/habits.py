@@ -6,6 +6,8 @@ is all ratings of one person for one item at one time.
 Shapes: N ratings, P annotators, D dimensions, S levels, G submissions.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,6 +22,32 @@ MIN_FOR_DRIFT = 20
 """Ratings with a time and others to compare with that a drift needs."""
 NUM_PARTS = 10
 """Parts of a person's work, in the order of time, for the picture of the drift."""
+
+
+def _stamps(texts: pa.Array) -> pa.Array:
+    return pc.cast(texts, pa.timestamp("us")).cast(pa.int64())
+
+
+def _zoned(texts: pa.Array) -> pa.Array:
+    return pc.cast(texts, pa.timestamp("us", tz="UTC")).cast(pa.int64())
+
+
+def _unix(microseconds: int) -> Callable[[pa.Array], pa.Array]:
+    def read(texts: pa.Array) -> pa.Array:
+        return pc.round(pc.multiply(texts.cast(pa.float64()), microseconds)).cast(pa.int64())
+
+    return read
+
+
+_DAY_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+TIMES = {
+    _DAY_TIME + r"(Z|[+-][0-9]{2}:?[0-9]{2})$": _zoned,
+    _DAY_TIME + "$": _stamps,
+    r"^[0-9]{9,10}(\.[0-9]+)?$": _unix(1_000_000),
+    r"^[0-9]{12,13}(\.[0-9]+)?$": _unix(1_000),
+    r"^[0-9]{15,16}$": _unix(1),
+}
+"""Forms of a time to what reads them; Unix times from 1973 to 2286 have so many digits."""
 
 
 def audit_habits(
@@ -67,16 +95,33 @@ def audit_habits(
 
 
 def parse_times(texts: pd.Series) -> np.ndarray:
-    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or no time."""
-    column = pa.array(texts, type=pa.string(), from_pandas=True)
-    try:
-        times = pc.cast(column, pa.timestamp("us", tz="UTC"))
-    except pa.ArrowInvalid:
-        codes, distinct = pd.factorize(texts)
-        parsed = pd.to_datetime(pd.Series(distinct), errors="coerce", utc=True, format="mixed")
-        known = parsed.dt.as_unit("us").astype("int64").where(parsed.notna(), UNKNOWN)
-        return np.append(known.to_numpy(dtype=np.int64), UNKNOWN)[codes]
-    return pc.fill_null(times.cast(pa.int64()), UNKNOWN).to_numpy(zero_copy_only=False)
+    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or no time.
+
+    Common forms are read as whole columns: ISO 8601, and Unix seconds, milliseconds and
+    microseconds. Only what is in none of them is looked at one by one.
+    """
+    column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
+    times_N = np.full(len(column), UNKNOWN)
+    left_N = column.is_valid().to_numpy(zero_copy_only=False)
+    for pattern, read in TIMES.items():
+        rows = np.flatnonzero(left_N)
+        if not len(rows):
+            break
+        rest = column if len(rows) == len(column) else column.take(pa.array(rows))
+        fits = pc.match_substring_regex(rest, pattern)
+        try:
+            read_M = read(rest.filter(fits)).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:  # one is no date at all, as the 31st of June: pandas tells which
+            continue
+        rows = rows[fits.to_numpy(zero_copy_only=False)]
+        times_N[rows] = read_M
+        left_N[rows] = False
+    rows = np.flatnonzero(left_N)
+    codes, distinct = pd.factorize(column.take(pa.array(rows)).to_pandas())
+    parsed = pd.to_datetime(pd.Series(distinct), errors="coerce", utc=True, format="mixed")
+    known = parsed.dt.as_unit("us").astype("int64").where(parsed.notna(), UNKNOWN)
+    times_N[rows] = known.to_numpy(dtype=np.int64)[codes]
+    return times_N
 
 
 def _drift(

@@ -1,5 +1,6 @@
 """Small drawings for the pages, as SVG text: sharp at any size and a few hundred bytes each."""
 
+import math
 from collections.abc import Sequence
 
 from zreward_core.annotations.html import escape
@@ -58,11 +59,20 @@ def intervals(
     return _svg(width, height, marks)
 
 
+def round_ticks(low: float, high: float) -> list[float]:
+    """Three to eight multiples of a round number between two values."""
+    least = (high - low) / 7
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(power * one for one in (1, 2, 5, 10) if power * one >= least)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(step * place, 9) for place in range(first, last + 1)]
+
+
 def scatter(
     points: Sequence[tuple[str, float, float, bool]], axes: tuple[str, str], rule: float
 ) -> str:
     """Points (label, x, y, stands out) with a dashed rule at a height y; y ends at 1."""
-    left, bottom, width, height = 46, 40, 470, 300
+    left, bottom, width, height = 58, 40, 470, 300
     right = max([x for _, x, _, _ in points], default=1.0) * 1.1 or 1.0
     floor = min([0.0, *(y for _, _, y, _ in points)])
 
@@ -74,9 +84,9 @@ def scatter(
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         start, end = place(0, tick), place(right, tick)
         marks += [_line(*start, *end), _text(left - 6, start[1] + 4, f"{tick:g}", "end", SOFT)]
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        at = place(right * share, floor)
-        marks.append(_text(at[0], at[1] + 16, f"{right * share:.3g}", "middle", SOFT))
+    for tick in round_ticks(0.0, right):
+        at = place(tick, floor)
+        marks.append(_text(at[0], at[1] + 16, f"{tick:g}", "middle", SOFT))
     marks.append(_line(*place(0, rule), *place(right, rule), RED, 1.2, "5 4"))
     for label, x, y, loud in points:
         at = place(x, y)

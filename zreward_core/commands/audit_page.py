@@ -5,6 +5,7 @@ from pathlib import Path
 from zreward_core.annotations.audit_page import MAX_DISPUTED, audit_page
 from zreward_core.annotations.html import write_page
 from zreward_core.commands.pictures import read_pictures
+from zreward_core.rubric import load_rubric
 from zreward_core.schemas import DISAGREEMENT, read_json, read_table
 
 VALIDATED = Path("data/validate")
@@ -22,6 +23,9 @@ def write_audit_page() -> Path:
         UserError: `validate` has not run.
     """
     audit = read_json(VALIDATED / "audit.json")
+    places = {name: place for place, name in enumerate(load_rubric().names)}
+    by_rubric = sorted(audit["alpha"], key=lambda name: places.get(name, len(places)))
+    audit["alpha"] = {name: audit["alpha"][name] for name in by_rubric}  # JSON sorts its keys
     disputed = read_table(VALIDATED / "disagreement.parquet", DISAGREEMENT)
     shown = disputed["image_id"].head(MAX_DISPUTED).dropna()
     write_page(audit_page(audit, disputed, dict(read_pictures(shown, PICTURES))), PAGE)

@@ -4,7 +4,6 @@ One judgement is one choice of one person on one pair and dimension; each counts
 such choice is counted by reason and left out.
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from zreward_core.annotations.project import CHOICES, OVERALL
+from zreward_core.annotations.sources.label_studio import load_export
 from zreward_core.commands.gsb_export import load_pairs
 from zreward_core.config import UserError, read_params
 from zreward_core.evaluation.gsb import aggregate_gsb, unblind
@@ -34,7 +34,7 @@ def import_judgements(export: Path, output: Path = RESULT) -> str:
     """
     pairs = load_pairs()
     dimensions = [*load_rubric().names, OVERALL]
-    choices, left_out = read_choices(load_export(export), export, set(pairs.index), dimensions)
+    choices, left_out = read_choices(load_tasks(export), export, set(pairs.index), dimensions)
     if choices.empty:
         raise UserError(f"{export} holds no judgement ({dict(left_out) or 'no tasks'})")
     seed = int(read_params().get("seed", 0))
@@ -51,19 +51,14 @@ def import_judgements(export: Path, output: Path = RESULT) -> str:
     return "\n".join(lines)
 
 
-def load_export(path: Path) -> list[Record]:
-    """The tasks of a raw export.
+def load_tasks(path: Path) -> list[Record]:
+    """The annotated tasks of a raw export.
 
     Raises:
         UserError: the file is missing or no raw export.
     """
-    if not path.is_file():
-        raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
-    try:
-        tasks = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    sound = isinstance(tasks, list) and all(
+    tasks = load_export(path)
+    sound = all(
         isinstance(task, dict)
         and isinstance(task.get("data"), dict)
         and isinstance(task.get("annotations"), list)

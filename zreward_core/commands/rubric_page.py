@@ -17,7 +17,8 @@ STYLE = """<style>
 .shown { display:flex; flex-wrap:wrap; gap:14px; align-items:flex-start; }
 figure { margin:0; width:142px; } figcaption { font-size:12px; line-height:1.35; margin-top:4px; }
 .small { display:flex; flex-wrap:wrap; gap:5px; margin-top:10px; }
-.patterns { max-width:760px; } section { border-top:3px solid var(--ink); margin-top:40px; }
+.patterns { max-width:760px; margin:8px 0 12px; }
+section { border-top:3px solid var(--ink); margin-top:40px; }
 @media print { section { break-before:page; } }
 </style>"""
 
@@ -54,9 +55,9 @@ def rubric_page(rubric: Rubric, exemplars: list[Exemplar], contents: dict[str, b
         f"<h1>Rubric: {escape(rubric.name)}</h1>",
         f"<p>Every picture gets a score from {rubric.minimum:g} (worst) to {rubric.maximum:g} "
         f"(best) on each of {len(rubric.dimensions)} dimensions. Judge one dimension at a time and "
-        "forget the others: a blurred picture can be perfectly aligned. Start from the best score, "
-        "take off what the errors cost, then compare with the exemplars of that level and of its "
-        "neighbours.</p>",
+        "forget the others: a picture may be the best in one and the worst in another. Start from "
+        "the best score, take off what is wrong, then compare with the exemplars of that level and "
+        "of its neighbours.</p>",
         f"<nav>{links}</nav>",
         ""
         if exemplars

@@ -44,9 +44,9 @@ def main() -> None:
     stage = sys.argv[1]
     revision = git_revision()
     client = connect()
-    begun = sys.stdin.readline()
-    if begun:  # else the stage never got as far as a valid config
-        track(client, stage, json.loads(begun), revision)
+    begun = json.loads(sys.stdin.readline() or "{}")
+    if "config" in begun:  # else the stage never got as far as a valid config
+        track(client, stage, begun, revision)
 
 
 def track(

@@ -26,6 +26,7 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, track
 from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
 from zreward_core.world.oracle import judge
+from zreward_core.world.scenes import ASPECTS
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/evaluate")
@@ -46,6 +47,8 @@ class Config(StageConfig):
     """Pictures judged side by side by the models that reason."""
     oracle: bool = True
     """Report the miniature's noiseless oracle as the ceiling; false for real pictures."""
+    aspects: dict[str, str] = Field(default_factory=dict)
+    """Dimension to the oracle's aspect, where a rubric names it otherwise."""
     num_examples: int = Field(4, ge=0)
     """Example pictures shown with their distributions and traces."""
     dtype: str = "float32"
@@ -64,13 +67,13 @@ def run(config: Config) -> None:
         raise UserError(f"{VALIDATE}: no test items with pictures and pairs; annotate more prompts")
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
+    oracle = oracle_scores(config, items, images) if config.oracle else None
     predictions = {
         "zero_shot": predict_at_once(config, BASES / "student", items, images),
         "zero_shot_reasoning": predict_reasoning(config, BASES / "teacher", items, images),
         "teacher": predict_reasoning(config, TEACHER, items, images),
         "student": predict_at_once(config, STUDENT, items, images),
     }
-    oracle = oracle_scores(items, images) if config.oracle else None
     metrics = evaluate_predictions(
         predictions, items, pairs, ratings=ratings, oracle=oracle, seed=config.seed
     )
@@ -134,14 +137,28 @@ def predict_reasoning(
     return _predictions(rows, items)
 
 
-def oracle_scores(items: pd.DataFrame, images: ImageStore) -> pd.DataFrame:
-    """The miniature's noiseless judgement of each item, from pixels and prompt alone."""
+def oracle_scores(config: Config, items: pd.DataFrame, images: ImageStore) -> pd.DataFrame:
+    """The miniature's noiseless judgement of each item, from pixels and prompt alone.
+
+    Scores stay on the world's scale: what the ceiling is measured by asks for order and
+    correlation only.
+
+    Raises:
+        UserError: no aspect of the oracle stands for a dimension.
+    """
+    aspect_of = {name: config.aspects.get(name, name) for name in items["dimension"].unique()}
+    for name, aspect in aspect_of.items():
+        if aspect not in ASPECTS:
+            raise UserError(
+                f"params.yaml: 'evaluate.aspects' must say which of {sorted(ASPECTS)} stands for "
+                f"the rubric's dimension '{name}' (or set 'evaluate.oracle: false')"
+            )
     shown = items.drop_duplicates("item_id")
     judged = {
         row.item_id: judge(images.pixels(row.image_id), row.prompt).scores
         for row in track(shown.itertuples(), "evaluate oracle", len(shown))
     }
-    scores = [judged[row.item_id][row.dimension] for row in items.itertuples()]
+    scores = [judged[row.item_id][aspect_of[row.dimension]] for row in items.itertuples()]
     return items[["item_id", "dimension"]].assign(score=scores)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from zreward_core.annotations.aggregation import Resubmissions, aggregate, merge_resubmissions
@@ -21,7 +22,7 @@ from zreward_core.annotations.audit import (
 )
 from zreward_core.annotations.audit_page import audit_page
 from zreward_core.annotations.coding import Coded, encode
-from zreward_core.annotations.columns import read_ratings
+from zreward_core.annotations.columns import codes_among, facts_of, read_ratings
 from zreward_core.annotations.comparing import adjust_by_comparisons
 from zreward_core.annotations.disagreement import most_disputed
 from zreward_core.annotations.expectations import (
@@ -57,6 +58,11 @@ OUTPUT = Path("data/validate")
 DATA_DOCS = Path("reports/data_docs")
 AUDIT_PAGE = Path("reports/audit.html")
 
+KEYS = ["item_id", "dimension"]
+SUBMITTED = [*KEYS, "annotator_id", "score", "submitted_at", "seconds"]
+LOOKED_AT = [*SUBMITTED, "prompt_id", "prompt", "image_id", "source", "row_ref"]
+"""Columns of the ratings that count, and those that are checked besides."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -89,23 +95,30 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Check, audit, aggregate, and write items, pairs and the audit."""
     rubric = load_rubric()
-    submitted = read_ratings(RATINGS_FILE)
+    submitted = read_ratings(RATINGS_FILE, LOOKED_AT)
     opinions = read_table(OPINIONS_FILE, OPINIONS)
     if submitted.empty and opinions.empty:
         raise UserError(f"{RATINGS_FILE} holds no rating: add a source and run `zreward ingest`")
     gate = Gate(DATA_DOCS)
     gate.check(ratings_contract(submitted, rubric, RATINGS_FILE))
 
+    facts = describe_items(submitted, opinions, config.splits)
+    num_submitted, submitted = len(submitted), submitted[SUBMITTED]
+    pa.default_memory_pool().release_unused()  # the other columns are half of all memory
+    coded = encode(submitted, rubric.names)
+    habits = audit_habits(coded, submitted["submitted_at"], submitted["seconds"], rubric)
     ratings = merge_resubmissions(submitted, config.resubmissions)
-    coded = encode(ratings, rubric.names)
+    del submitted
+    if len(ratings) < num_submitted:
+        coded = encode(ratings, rubric.names)
     annotators = audit_annotators(
         coded, config.min_agreement, config.min_overlap, config.gold_annotators
     )
     annotators["included"] &= enough_items(coded, annotators, config.min_items_per_annotator)
     excluded = annotators.loc[~annotators["included"], "annotator_id"]
-    facts = describe_items(submitted, opinions, config.splits)
     counts_N = ~ratings["annotator_id"].isin(excluded)
-    counted = ratings[counts_N].join(facts["split"], on="item_id")
+    counted = ratings[counts_N]
+    counted = counted.assign(split=facts_of(counted["item_id"], facts[["split"]])["split"])
     if counted.empty and opinions.empty:
         raise UserError(
             "no annotator agrees with the others: look at the ratings or lower "
@@ -116,24 +129,17 @@ def run(config: Config) -> None:
     items, left_out = make_items(counted, opinions, facts, rubric, config)
     pairs = make_pairs(items)
 
-    keys = ["item_id", "dimension"]
-    rated = items[keys]
-    for name in keys:  # made to be compared as codes
-        rated = rated[rated[name].isin(counted[name].unique())]
-    kept = counted.merge(rated.astype({name: counted[name].dtype for name in keys}), on=keys)
+    kept = counted[belong_to(counted, items)]
     file = OUTPUT / "items.parquet"
     heard = kept if opinions.empty else pd.concat([kept, bounds(opinions)])
     gate.check(items_contract(items, heard, rubric, config.min_test_ratings, file))
     gate.check(pairs_contract(pairs, items, rubric, OUTPUT / "pairs.parquet"))
     gate.publish()
 
-    # What was submitted has the times; where nothing was merged it is coded already.
-    timed = coded if len(submitted) == len(ratings) else encode(submitted, rubric.names)
-    habits = audit_habits(timed, submitted["submitted_at"], submitted["seconds"], rubric)
     audit = {
         **agreement(coded, counts_N.to_numpy(), rubric, config),
         "annotators": audit_record(annotators.merge(habits, on="annotator_id")),
-        "counts": count(submitted, ratings, counted, items, pairs, left_out)
+        "counts": count(num_submitted, ratings, counted, items, pairs, left_out)
         | {"ratings_adjusted": num_adjusted},
         "levels": rubric.levels,
     }
@@ -176,6 +182,16 @@ def enough_items(coded: Coded, annotators: pd.DataFrame, min_items: int) -> np.n
     return np.array([number_of[name] >= min_items for name in annotators["annotator_id"]], bool)
 
 
+def belong_to(ratings: pd.DataFrame, items: pd.DataFrame) -> np.ndarray:
+    """Whether each rating is of one of the items."""
+    sizes = [len(ratings[name].cat.categories) for name in KEYS]
+    codes = [codes_among(items[name], ratings[name].cat.categories) for name in KEYS]
+    known = (codes[0] >= 0) & (codes[1] >= 0)
+    found = np.zeros(sizes, dtype=bool)
+    found[codes[0][known], codes[1][known]] = True
+    return found[ratings["item_id"].cat.codes, ratings["dimension"].cat.codes]
+
+
 def bounds(opinions: pd.DataFrame) -> pd.DataFrame:
     """What an item of opinions must lie within: what ratings are for the others."""
     return opinions[["item_id", "dimension", "mean"]].rename(columns={"mean": "score"})
@@ -184,11 +200,13 @@ def bounds(opinions: pd.DataFrame) -> pd.DataFrame:
 def describe_items(ratings: pd.DataFrame, opinions: pd.DataFrame, splits: Splits) -> pd.DataFrame:
     """Prompt, picture and split of each item, by item id, from its first judgement."""
     columns = ["item_id", "prompt_id", "prompt", "image_id"]
-    facts = ratings[columns].drop_duplicates("item_id").astype("str").set_index("item_id")
+    facts = ratings[columns].drop_duplicates("item_id").astype({"item_id": "str"})
+    facts = facts.set_index("item_id")
     if not opinions.empty:
         others = opinions[columns].drop_duplicates("item_id").set_index("item_id")
-        facts = pd.concat([facts, others[~others.index.isin(facts.index)]])
-    return facts.assign(split=splits_of(facts["prompt"], facts["image_id"], splits))
+        facts = pd.concat([facts.astype("str"), others[~others.index.isin(facts.index)]])
+    found = splits_of(facts["prompt"], facts["image_id"], splits)
+    return facts.assign(split=pd.Categorical(found, categories=list(SPLITS)))
 
 
 def make_items(
@@ -207,17 +225,18 @@ def make_items(
     trim = (ratings["split"] == "test") & config.trim_test
     items = aggregate(ratings, trim, rubric)
     if not opinions.empty:
+        items = items.astype({"item_id": "str", "dimension": "str"})
         items = pd.concat([items, opinion_items(opinions, rubric)], ignore_index=True)
         items = items.drop_duplicates(["item_id", "dimension"], ignore_index=True)
-    items = items.join(facts, on="item_id")
+    items = pd.concat([items, facts_of(items["item_id"], facts)], axis="columns")
     few = (items["split"] == "test") & (items["num_ratings"] < config.min_test_ratings)
-    place = items["dimension"].map({name: index for index, name in enumerate(rubric.names)})
+    place = codes_among(items["dimension"].astype("str"), pd.Index(rubric.names))
     items = items.assign(place=place)[~few].sort_values(["item_id", "place"], ignore_index=True)
     return items[ITEMS.names], int(few.sum())
 
 
 def count(
-    submitted: pd.DataFrame,
+    num_submitted: int,
     ratings: pd.DataFrame,
     counted: pd.DataFrame,
     items: pd.DataFrame,
@@ -226,8 +245,8 @@ def count(
 ) -> dict[str, Any]:
     """Numbers on the way from ratings to items and pairs."""
     return {
-        "ratings": len(submitted),
-        "resubmissions": len(submitted) - len(ratings),
+        "ratings": num_submitted,
+        "resubmissions": num_submitted - len(ratings),
         "ratings_excluded": len(ratings) - len(counted),
         "test_items_left_out": left_out,
         "items_without_picture": int(items["image_id"].isna().sum()),

@@ -62,7 +62,7 @@ def read_label_studio(path: Path, source: str, rubric: Rubric, pictures: Picture
     Raises:
         UserError: the file is no JSON, or no list of tasks.
     """
-    tasks = one_by_one(_load(path))
+    tasks = one_by_one(load_export(path))
     rows = SourceRows(source, num_native=count_native(tasks))
     prompts: dict[str, str | None] = {}
     for index, task in enumerate(tasks):
@@ -85,7 +85,14 @@ def count_native(tasks: list[Any]) -> int:
     return number
 
 
-def _load(path: Path) -> list[Any]:
+def load_export(path: Path) -> list[Any]:
+    """The tasks of a raw export, as they are.
+
+    Raises:
+        UserError: the file is missing, no JSON, or no list.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
     try:
         tasks = json.loads(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -100,7 +107,9 @@ def _load(path: Path) -> list[Any]:
     except (RecursionError, ValueError) as error:
         raise UserError(f"{path}: not a readable JSON export ({error})") from None
     if not isinstance(tasks, list):
-        raise UserError(f"{path}: a raw Label Studio export is a list of tasks; export as JSON")
+        raise UserError(
+            f"{path}: a raw Label Studio export is a list of tasks; export as JSON (not JSON-MIN)"
+        )
     return tasks
 
 

@@ -56,6 +56,8 @@ TABLES = {
     "evaluate_gsb": ("gsb.json", None),
 }
 """A file of rows by name, or a key in it, shown as a table."""
+READ_FIRST = ("before", "after", "low", "high", "good", "same", "bad", "gsb")
+"""Columns in the order of a reader; files are sorted by the alphabet."""
 
 
 def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
@@ -135,6 +137,7 @@ def _result_table(folder: Path, stage: str) -> str:
     named = {name: row for name, row in rows.items() if isinstance(row, Mapping)}
     columns = list(dict.fromkeys(column for row in named.values() for column, value in row.items()
                                  if not isinstance(value, Mapping | list)))  # fmt: skip
+    columns.sort(key=lambda name: READ_FIRST.index(name) if name in READ_FIRST else 99)
     body = [[name, *(row.get(column) for column in columns)] for name, row in named.items()]
     return markdown_table([" ", *columns], body) if named else ""
 
@@ -159,9 +162,9 @@ def _pictures(root: Path, stage: Stage) -> list[Path]:
 
 
 def _file_table(entry: Mapping[str, Any]) -> str:
-    rows = [[f"`{out['path']}`", f"`{out.get('md5')}`", _size(out.get("size", 0))]
+    rows = [[f"`{out['path']}`", _size(out.get("size", 0)), f"`{out.get('md5')}`"]
             for out in entry.get("outs", [])]  # fmt: skip
-    return markdown_table(["file", "md5 in dvc.lock", "size"], rows)
+    return markdown_table(["file", "size", "md5 in dvc.lock"], rows)
 
 
 def _links(root: Path, stage: str) -> dict[str, Any]:
@@ -182,7 +185,8 @@ def _word(cell: Any) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell).replace("|", "/")
+    # + 0.0: no minus before a zero
+    return f"{round(cell, 3) + 0.0:.3f}" if isinstance(cell, float) else str(cell).replace("|", "/")
 
 
 def _size(number: float) -> str:

@@ -1,14 +1,14 @@
 """The asset `promotion`, between `evaluate` and `champion`: registers, judges, moves the alias."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dagster import (
     AssetExecutionContext,
+    AssetKey,
     AssetsDefinition,
-    DagsterInstance,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -16,8 +16,17 @@ from dagster import (
 )
 
 from pipelines.commands import links_to, run
+from pipelines.dvc_state import Lock, outs_version
 from pipelines.metadata import markdown_table, read
-from pipelines.versions import DATA_VERSION, INPUT_VERSION, PROMOTION, USER_PROVIDED, read_recorded
+from pipelines.versions import (
+    CODE_VERSION,
+    DATA_VERSION,
+    INPUT_POINTER,
+    INPUT_VERSION,
+    PROMOTION,
+    USER_PROVIDED,
+    Recorded,
+)
 
 RECORD = Path("reports/promotion.json")
 CHAMPION = Path("data/champion.yaml")
@@ -61,15 +70,22 @@ def promotion_tags(root: Path) -> dict[str, str]:
     }
 
 
-def tags_with_inputs(root: Path, instance: DagsterInstance) -> dict[str, str]:
-    """The same for a promotion outside Dagster, which records no inputs by itself."""
-    from dagster import AssetKey
+def tags_with_inputs(
+    root: Path, lock: Lock, recorded: Mapping[AssetKey, Recorded]
+) -> dict[str, str]:
+    """The same for a promotion outside Dagster, which records no inputs by itself.
 
-    tags = promotion_tags(root) | {"dagster/code_version": "outside"}
+    It read what dvc.lock names, unless that was made after it.
+    """
+    tags = promotion_tags(root) | {CODE_VERSION: "outside"}
+    judged_at = (root / RECORD).stat().st_mtime_ns
     for name in JUDGED:
-        version = read_recorded(instance, AssetKey(name)).version
+        folder = root / "data" / name
+        version = recorded[AssetKey(name)].version if AssetKey(name) in recorded else None
+        if name in lock and folder.is_dir() and folder.stat().st_mtime_ns <= judged_at:
+            version = outs_version(lock[name])
         tags[f"{INPUT_VERSION}/{name}"] = version or "INITIAL"
-        tags[f"dagster/input_event_pointer/{name}"] = "NULL"
+        tags[f"{INPUT_POINTER}/{name}"] = "NULL"
     return tags
 
 

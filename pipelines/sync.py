@@ -34,7 +34,8 @@ from pipelines.versions import (
 )
 
 Event = AssetMaterialization | AssetCheckEvaluation
-OUTSIDE = "outside Dagster (a shell, or a checkout), as dvc.lock says"
+OUTSIDE = "outside Dagster"
+"""In a shell, or by a checkout; the md5s are those of dvc.lock."""
 
 
 def events(instance: DagsterInstance, graph: Graph, root: Path) -> list[Event]:
@@ -47,7 +48,7 @@ def events(instance: DagsterInstance, graph: Graph, root: Path) -> list[Event]:
     found: list[AssetMaterialization] = []
     lock, changes = read_lock(root), read_status(root)
     if PROMOTION in recorded and _was_promoted(root, recorded[PROMOTION]):
-        tags = tags_with_inputs(root, instance)
+        tags = tags_with_inputs(root, lock, recorded)
         recorded[PROMOTION] = Recorded(promotion_tags(root)["dagster/data_version"], tags)
         found.append(AssetMaterialization(PROMOTION, tags=tags, metadata=promotion_metadata(root)))
     inputs, remade = missing_events(graph, lock, changes, recorded)

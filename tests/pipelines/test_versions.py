@@ -1,3 +1,4 @@
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -5,8 +6,10 @@ from typing import Any
 from dagster import AssetKey
 
 from pipelines.graph import read_graph
+from pipelines.promotion import CHAMPION, JUDGED, RECORD, tags_with_inputs
 from pipelines.versions import (
     DATA_VERSION,
+    INPUT_VERSION,
     Recorded,
     all_keys,
     inputs_key,
@@ -79,3 +82,22 @@ def test_an_unchanged_stage_below_a_changed_version_is_told_again(root: Path) ->
     everything = {key: known.get(key, Recorded(None, {})) for key in all_keys(graph)}
     changes = {"right": ["changed outs"], "last": ["changed outs"]}
     assert missing_events(graph, newer, changes, everything)[1] == ["first", "left"]
+
+
+def test_a_promotion_in_a_shell_read_what_the_lock_names_unless_that_is_newer(
+    tmp_path: Path,
+) -> None:
+    for name in JUDGED:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / RECORD).write_text("{}")
+    (tmp_path / CHAMPION).write_text("source: trained")
+    lock = {name: {"outs": [{"md5": f"md5 of {name}"}]} for name in JUDGED}
+    tags = tags_with_inputs(tmp_path, lock, {})
+    assert {tags[f"{INPUT_VERSION}/{name}"] for name in JUDGED} == {
+        "md5 of train_risd", "md5 of evaluate"
+    }  # fmt: skip
+    later = (tmp_path / RECORD).stat().st_mtime + 10
+    os.utime(tmp_path / "data/train_risd", (later, later))
+    tags = tags_with_inputs(tmp_path, lock, {AssetKey("train_risd"): Recorded("older", {})})
+    assert tags[f"{INPUT_VERSION}/train_risd"] == "older"

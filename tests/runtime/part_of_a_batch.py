@@ -12,11 +12,13 @@ import torch
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.models.backbones import Backbone
+from zreward_core.models.batches import Labelled, PairBatch
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.distributed import processes
+from zreward_core.runtime.distributed import add_up, processes
+from zreward_core.runtime.loops import own_parts, update
 from zreward_core.runtime.sharding import place, whole
 from zreward_core.runtime.worker import is_main
 from zreward_core.stages import train_gdso, train_risd
@@ -42,10 +44,10 @@ def pictures(model: Backbone, number: int) -> list[torch.Tensor]:
     return [model.pixels.prepare(array) for array in arrays]
 
 
-def batch(model: Backbone) -> train_gdso.Batch:
+def batch(model: Backbone) -> PairBatch:
     scores = torch.tensor([[3.0, 1.0], [2.0, 1.5], [3.0, 2.0], [2.5, 1.0]])
     target = np.array([model.rubric.histogram([score]) for score in scores.flatten().tolist()])
-    return train_gdso.Batch(
+    return PairBatch(
         prompts=["a red circle", "a red circle", *["at the top left"] * 6],
         images=pictures(model, 8),
         dimensions=[0, 0, 1, 1, 0, 0, 1, 1],
@@ -66,7 +68,13 @@ def gdso(rollouts: Rollouts) -> dict:
     own = sampled(model)
     optimizer = torch.optim.SGD(model.trainable(), lr=1e-2)
     reference = [value * 0.9 for value in model.snapshot()]
-    metrics = train_gdso.update(model, GDSO, optimizer, batch(model), rollouts, reference)
+    rewarded, metrics = train_gdso.reward(model, GDSO, batch(model), rollouts)
+    parts = (
+        train_gdso.loss_of(model, GDSO, rewarded, part, reference)
+        for part in own_parts(GDSO.pairs_per_step, GDSO.micro_batch_pairs)
+    )
+    sums, norm = update(model, [optimizer], parts, GDSO.max_grad_norm)
+    metrics |= add_up(sums) | {"grad_norm": norm}
     return {"metrics": metrics, "weights": weights(model), "sampled": own.tokens}
 
 
@@ -78,7 +86,7 @@ def risd(name: str) -> dict:
         probs = torch.softmax(torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(0)), -1)
         mask = torch.tensor([[True, True], [True, False]] * 4)
         prompts = ["a red circle", "at the top left"] * 4
-        data = train_risd.Labelled(prompts, pictures(model, 8), probs, mask)
+        data = Labelled(prompts, pictures(model, 8), probs, mask)
         history = train_risd.train(model, RISD, data, Checkpoint(name, RISD, []))
         found[part] = {"history": history, "weights": weights(model)}
     return found

@@ -6,6 +6,8 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core.config import StageConfig
@@ -94,6 +96,8 @@ def run_whole_and_killed(
     """
     stage.run(config)
     expected = tree_hash(stage.OUTPUT)
+    for file in stage.OUTPUT.rglob("*.safetensors"):
+        assert all(torch.isfinite(value).all() for value in load_file(file).values())
     update, calls = loops.update, iter(range(100))
 
     def killed(*arguments):

@@ -1,4 +1,4 @@
-"""What each process of test_two_processes runs: one step of GDSO, then RISD with a resumption.
+"""What each process of test_two_processes runs: a step of GDSO and of OPD, RISD with a resumption.
 
 Started as `python -m tests.runtime.part_of_a_batch FOLDER`; the main process writes results.pt.
 """
@@ -21,21 +21,22 @@ from zreward_core.runtime.distributed import add_up, processes
 from zreward_core.runtime.loops import own_parts, update
 from zreward_core.runtime.sharding import place, whole
 from zreward_core.runtime.worker import is_main
-from zreward_core.stages import train_gdso, train_risd
+from zreward_core.stages import train_gdso, train_opd, train_risd
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
 )
+OPD = train_opd.Config(seed=1, pictures_per_step=8, group_size=2, micro_batch_pictures=2)
 RISD = train_risd.Config(
     seed=1, steps=5, batch_size=6, micro_batch_size=2, checkpoint_every=2, learning_rate=1e-3
 )
 
 
-def backbone() -> Backbone:
+def backbone(seed: int = 5) -> Backbone:
     names = ["alignment", "realism"]
     dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in names]
     rubric = Rubric(name="r", levels=[1, 2, 3], labels=["1", "2", "3"], dimensions=dimensions)
-    return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed=5)
+    return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed)
 
 
 def pictures(model: Backbone, number: int) -> list[torch.Tensor]:
@@ -78,6 +79,25 @@ def gdso(rollouts: Rollouts) -> dict:
     return {"metrics": metrics, "weights": weights(model), "sampled": own.tokens}
 
 
+def opd(rollouts: Rollouts) -> dict:
+    """Metrics and weights after an update on given rollouts, scored by a teacher."""
+    model, teacher = backbone(), backbone(seed=7)
+    model.train_mode(lora=None)
+    for parameter in teacher.network.parameters():
+        parameter.requires_grad_(False)
+    place(model.network)
+    place(teacher.network)
+    pairs = batch(model)
+    drawn = train_opd.Distilled(pairs.prompts, pairs.images, pairs.dimensions, rollouts, {})
+    optimizer = torch.optim.SGD(model.trainable(), lr=1.0)
+    parts = (
+        train_opd.loss_of(model, teacher, OPD, drawn, part, [])
+        for part in own_parts(OPD.pictures_per_step, OPD.micro_batch_pictures)
+    )
+    sums, norm = update(model, [optimizer], parts, 1e9)
+    return {"metrics": add_up(sums) | {"grad_norm": norm}, "weights": weights(model)}
+
+
 def risd(name: str) -> dict:
     """History and weights of a training, and of one that goes on from its last checkpoint."""
     found = {}
@@ -100,7 +120,8 @@ def main(folder: Path) -> None:
     os.chdir(folder)
     torch.set_num_threads(1)
     fixed = Rollouts(**torch.load("rollouts.pt", weights_only=True))
-    results = {"gdso": gdso(fixed), "risd": risd("risd"), "number": processes().num_processes}
+    results = {"gdso": gdso(fixed), "opd": opd(fixed), "risd": risd("risd")}
+    results["number"] = processes().num_processes
     if is_main():
         torch.save(results, "results.pt")
     processes().destroy_process_group()

@@ -2,6 +2,7 @@
 # make run PROFILE=smoke   the same in minutes, tiny, without claims; runs in its own workspace
 # make ui             Dagster and MLflow on this machine, until Ctrl-C
 # make limits         times what a person waits for; KILLS=30 adds the kill -9 trial
+# make bench          every method on every seed, then tables and report in benchmarks/: hours
 # make bench-ingest   ingest and validate on 10 M ratings beside DuckDB; BENCH_ROWS sets another number
 # make test           linters, types, import contracts and tests
 # make test-long      the tests that run real processes for many minutes
@@ -16,7 +17,7 @@ CHAIN = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
   zreward repro dvc.yaml && zreward sync && zreward summary
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
-.PHONY: run ui limits bench-ingest test test-long check
+.PHONY: run ui limits bench bench-ingest test test-long check
 run: .venv/.installed
 ifeq ($(PROFILE),demo)
 	@start=$$SECONDS; $(CHAIN) && $(TOOK)
@@ -32,6 +33,9 @@ ui: .venv/.installed
 limits: PROFILE := smoke
 limits: .venv/.installed
 	@$(IN_WORKSPACE) && zreward repro dvc.yaml && python $(CURDIR)/benchmarks/limits.py --kills $(KILLS)
+
+bench: .venv/.installed
+	@start=$$SECONDS; $(IN_WORKSPACE) && zreward repro benchmarks/dvc.yaml && $(TOOK)
 
 BENCH_ROWS ?= 10000000
 bench-ingest: .venv/.installed

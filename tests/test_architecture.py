@@ -1,15 +1,19 @@
-"""The graph in dvc.yaml against the code: stages, params, and the rooms each stage imports."""
+"""The graphs in dvc.yaml and benchmarks/dvc.yaml against the code: stages, params, and the rooms
+each stage imports."""
 
+import importlib
 from pathlib import Path
 
 import grimp
 import pytest
 import yaml
 
-from zreward_core.cli import STAGES
+from zreward_core.cli import METHODS, STAGES
 
 ROOT = Path(__file__).parents[1]
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+BENCH = yaml.safe_load((ROOT / "benchmarks/dvc.yaml").read_text())["stages"]
+CELLS = yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text())["cells"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
@@ -23,18 +27,63 @@ def test_stages_are_those_of_the_command_line() -> None:
     assert all(GRAPH[name]["cmd"] == f"zreward {name}" for name in STAGES)
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_code_deps_cover_the_imports(name: str, imports: grimp.ImportGraph) -> None:
-    deps = [dep for dep in GRAPH[name]["deps"] if dep.startswith("zreward_core")]
-    module = f"zreward_core.stages.{name}"
-    needed = {module} | imports.find_upstream_modules(module)
+def modules_without_a_dep(
+    deps: list[str], stages: list[str], imports: grimp.ImportGraph
+) -> list[str]:
+    needed: set[str] = set()
+    for stage in stages:
+        module = f"zreward_core.stages.{stage}"
+        needed |= {module} | imports.find_upstream_modules(module)
     missing = []
     for one in sorted(needed - {"zreward_core.stages"}):
         path = one.replace(".", "/")
         files = {f"{path}.py", f"{path}/__init__.py"}
         if not any(f in deps or any(f.startswith(f"{d}/") for d in deps) for f in files):
             missing.append(one)
-    assert not missing
+    return missing
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_deps_cover_the_imports(name: str, imports: grimp.ImportGraph) -> None:
+    assert not modules_without_a_dep(GRAPH[name]["deps"], [name], imports)
+
+
+def test_the_comparison_runs_every_method() -> None:
+    assert set(METHODS) | {"label", "train_gdso", "train_risd", "table"} == set(BENCH)
+    assert set(CELLS) == set(BENCH) - {"table"}
+    assert not set(METHODS) & set(STAGES) and set(METHODS) <= set(PARAMS)
+    names = [name for cells in CELLS.values() for name in cells]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", BENCH)
+def test_code_deps_cover_the_imports_of_cells(name: str, imports: grimp.ImportGraph) -> None:
+    deps = [dep.removeprefix("../") for dep in BENCH[name]["deps"]]
+    ran = {"table": ["evaluate"], "label": ["label"]}.get(name, [name, "predict"])
+    assert not modules_without_a_dep(deps, ran, imports)
+    outs = [out for stage in GRAPH.values() for out in stage["outs"]]
+    for dep in deps:
+        if dep.startswith("data/"):
+            assert (
+                any(dep == o or dep.startswith(f"{o}/") or o == dep for o in outs)
+                or (ROOT / dep).exists()
+            ), dep
+
+
+@pytest.mark.parametrize(
+    ("stage", "method"), [(stage, method) for stage, cells in CELLS.items() for method in cells]
+)
+def test_cells_params_fit_their_stages(
+    stage: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.chdir(ROOT)
+    overlay = importlib.import_module("cell").overlay
+    path = tmp_path / "overlay.yaml"
+    path.write_text(yaml.safe_dump(overlay(stage, 3, CELLS[stage][method]["params"])))
+    for name in {stage, "predict"}:
+        module = importlib.import_module(f"zreward_core.stages.{name}")
+        assert module.Config.load(name, path).seed == 3
 
 
 @pytest.mark.parametrize("name", STAGES)

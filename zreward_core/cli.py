@@ -32,6 +32,9 @@ STAGES = (
 )
 """The stages in the order of dvc.yaml; each is a module of zreward_core.stages."""
 
+METHODS = ("train_sft", "train_rewarddance", "train_grpo", "train_opd", "predict")
+"""Stages of the comparison, likewise; benchmarks/dvc.yaml runs them, the main chain does not."""
+
 LOOK_NEXT = {
     "world/contact_sheet.png": "the world and its defects",
     "evaluate/examples.png": "pictures with distributions and traces",
@@ -76,7 +79,7 @@ def _add_stage(name: str) -> None:
             module = importlib.import_module(f"zreward_core.stages.{name}")
             config = module.Config.load(name, params)
             run.start(config, params)
-            launch(name, arguments, STAGES, lambda: module.run(config))
+            launch(name, arguments, STAGES + METHODS, lambda: module.run(config))
 
     help_text = f"Run the stage {name}."
     if name in GROUPS:  # a word with commands below it; alone it still runs the stage
@@ -95,7 +98,7 @@ AddressOption = Annotated[
 ]
 LOCAL_FILES = "/data/local-files/?d="
 
-for _stage in STAGES:
+for _stage in STAGES + METHODS:
     _add_stage(_stage)
 
 
@@ -252,7 +255,7 @@ def manifest(stage: Annotated[str, typer.Argument(help="A stage; launch.yaml say
     """Print the Kubernetes Job of a stage; start nothing."""
     from zreward_core.runtime.launch import job_manifest
 
-    typer.echo(job_manifest(stage, STAGES), nl=False)
+    typer.echo(job_manifest(stage, STAGES + METHODS), nl=False)
 
 
 @app.command()

@@ -37,7 +37,7 @@ def repro(workspace: Path) -> str:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core"):
+    for name in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core", "benchmarks"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, project / name)
     (project / "data/drops").mkdir(parents=True)
@@ -187,6 +187,58 @@ def test_killed_stage_resumes_to_the_same_result(chain: Path, stage_output: Path
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+BENCH = {
+    "seeds": [1, 2],
+    "cells": {
+        "predict": ["zero_shot_student"],
+        "train_sft": [],
+        "train_rewarddance": [],
+        "train_grpo": [],
+        "train_gdso": ["gdso"],
+        "label": ["labels"],
+        "train_opd": [],
+        "train_risd": ["risd"],
+    },
+}
+"""A comparison of few methods, those that go on from others among them."""
+
+
+def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Path) -> None:
+    described = yaml.safe_load((chain / "benchmarks/methods.yaml").read_text())["cells"]
+    cells = {
+        stage: {name: described[stage][name] for name in names}
+        for stage, names in BENCH["cells"].items()
+    }
+    methods = chain / "benchmarks/methods.yaml"
+    methods.write_text(yaml.safe_dump({"seeds": BENCH["seeds"], "cells": cells}))
+    done = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    rows = json.loads((chain / "benchmarks/results.json").read_text())
+    found = {(row["table"], row["method"], row["size"], row["seed"]) for row in rows}
+    assert found == {
+        *(("main", "zero_shot", "student", seed) for seed in (1, 2)),
+        *(("main", "gdso", "teacher", seed) for seed in (1, 2)),
+        *(("main", "risd", "student", seed) for seed in (1, 2)),
+        ("reference", "annotator_agreement", None, None),
+        ("reference", "oracle", None, None),
+    }
+    fields = {"hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs"}
+    assert all(fields <= set(row) for row in rows)
+    gdso = [row for row in rows if row["method"] == "gdso"]
+    assert gdso[0]["nll"] != gdso[1]["nll"], "seeds do not differ"
+    report = (chain / "benchmarks/REPORT.md").read_text()
+    for line in report.splitlines():
+        if line.startswith("!["):
+            assert (chain / "benchmarks" / line.split("(")[1].rstrip(")")).is_file(), line
+    cell = chain / "benchmarks/cells/risd/1"
+    assert (cell / "data/base_vlm").resolve() == (chain / "data/base_vlm").resolve()
+    assert read(cell / "data/train_risd/config.json")["seed"] == 1
+    shutil.rmtree(chain / "benchmarks/predictions/risd/2")
+    again = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "up to date" in repro(chain)
 
 
 def test_no_steps_change_nothing_and_claim_nothing(chain: Path) -> None:

@@ -1,7 +1,12 @@
 """Equations 3 and 4."""
 
+from collections import defaultdict
+from types import SimpleNamespace
+
 import pytest
 import torch
+from trl import GRPOTrainer
+from trl.trainer.utils import nanstd
 
 from zreward_core.losses.grpo import (
     group_advantages,
@@ -39,6 +44,12 @@ def test_advantages_ignore_shift_and_scale():
 
 def test_a_group_of_one_has_no_advantage():
     assert group_advantages(torch.tensor([[0.3]])).tolist() == [[0.0]]
+
+
+def test_an_output_without_a_reward_is_left_out_of_its_group():
+    rewards = torch.tensor([[1.0, torch.nan, 2.0, 3.0], [torch.nan, torch.nan, torch.nan, 0.5]])
+    expected = torch.tensor([[-1 / 1.0001, 0.0, 0.0, 1 / 1.0001], [0.0] * 4])
+    torch.testing.assert_close(group_advantages(rewards), expected)
 
 
 def test_policy_gradient_by_hand():
@@ -111,8 +122,60 @@ def test_halves_add_up_to_the_whole():
 
 
 def test_advantages_with_the_deviation_of_trl():
-    trl = pytest.importorskip("trl.trainer.utils", reason="TRL is not installed (a reference only)")
     rewards = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
-    std = trl.nanstd(rewards, dim=1).unsqueeze(1)
+    std = nanstd(rewards, dim=1).unsqueeze(1)
     expected = (rewards - rewards.mean(dim=1, keepdim=True)) / (std + 1e-4)
     torch.testing.assert_close(group_advantages(rewards), expected)
+
+
+def trl_loss(values, reference, advantages, mask, beta, loss_type):
+    """TRL's own loss on given log-probabilities, without its model, sampling and logging."""
+    alone = SimpleNamespace(
+        gather=lambda value: value, reduce=lambda value, **_: value, num_processes=1
+    )
+    given = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *_, **__: (values, torch.zeros_like(values), 0),
+        accelerator=alone,
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
+        model=SimpleNamespace(training=True),
+        _metrics={"train": defaultdict(list)},
+        loss_type=loss_type,
+        beta=beta,
+        max_completion_length=values.shape[1],
+        importance_sampling_level="token",
+        epsilon_low=0.2,
+        epsilon_high=0.2,
+        current_gradient_accumulation_steps=1,
+        aux_loss_enabled=False,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        use_vllm=False,
+        _entropy_bonus_enabled=False,
+    )
+    tokens = torch.zeros(values.shape, dtype=torch.long)
+    inputs = {
+        "prompt_ids": tokens[:, :1],
+        "prompt_mask": tokens[:, :1],
+        "completion_ids": tokens,
+        "completion_mask": mask.long(),
+        "advantages": advantages,
+        "ref_per_token_logps": reference,
+    }
+    return GRPOTrainer._compute_loss(given, None, inputs)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize(("loss_type", "scale"), [("luspo", 1), ("dr_grpo", 5), ("bnpo", None)])
+def test_gradients_are_those_of_trl(loss_type, scale, beta):
+    # TRL's loss types differ in what the sum over tokens is divided by: the outputs (luspo), these
+    # times the longest length (dr_grpo), the tokens (bnpo). Its ratio is 1 at the first update.
+    generator = torch.Generator().manual_seed(0)
+    values, reference = -torch.rand(2, 6, 5, generator=generator)
+    advantages = torch.randn(6, generator=generator)
+    mask = torch.arange(5) < torch.tensor([[1], [5], [3], [2], [5], [4]])
+    ours, theirs = (values.clone().requires_grad_() for _ in range(2))
+    count = len(advantages) * scale if scale else mask.sum()
+    grpo_loss(ours, reference, advantages, mask, beta, count).backward()
+    trl_loss(theirs, reference, advantages, mask, beta, loss_type).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert ours.grad[mask].abs().min() > 0

@@ -35,6 +35,15 @@ def test_empty_mask_is_zero_and_runs_backward():
     assert values.grad.tolist() == [[0.0] * 3] * 2
 
 
+def test_what_is_masked_may_be_infinite():
+    nowhere = torch.tensor([[-1.0, -torch.inf]])
+    values = nowhere.clone().requires_grad_()
+    advantages = distillation_advantages(nowhere + torch.tensor([[0.5, 0.0]]), nowhere)
+    assert advantages[0, 1].isnan()
+    opd_loss(values, advantages, torch.tensor([[True, False]]), 1).backward()
+    assert values.grad.tolist() == [[-0.5, 0.0]]
+
+
 def test_halves_add_up_to_the_whole():
     log_probs, advantages, mask = torch.randn(6, 5), torch.randn(6, 5), torch.rand(6, 5) > 0.3
     halves = [slice(0, 2), slice(2, 6)]

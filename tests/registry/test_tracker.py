@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from tests.registry.stores import place_store
 from zreward_core.registry.recipe import md5s, read_lock
 from zreward_core.registry.sync import sync
+from zreward_core.registry.tracker import inputs
 from zreward_core.store import connect, experiment_id
 
 TOY = """
@@ -86,6 +87,11 @@ def runs() -> list[Run]:
 
 def last_run() -> dict:
     return json.loads(Path(".zreward/runs/toy.json").read_text())
+
+
+def test_a_stage_that_is_in_no_graph_has_no_recipe(root: Path) -> None:
+    assert inputs("another", None) == ({}, {})
+    assert set(inputs("toy", None)[1]) == {"seed", "toy"}
 
 
 def test_a_run_has_what_the_stage_was_made_with_and_sync_finds_it_again(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What each process of test_two_processes runs: one step of GDSO, then RISD with a resumption.
+"""What each process of test_two_processes runs: a step of GDSO and of OPD, RISD with a resumption.
 
 Started as `python -m tests.runtime.part_of_a_batch FOLDER`; the main process writes results.pt.
 """
@@ -12,28 +12,31 @@ import torch
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.models.backbones import Backbone
+from zreward_core.models.batches import Labelled, PairBatch
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.distributed import processes
+from zreward_core.runtime.distributed import add_up, processes
+from zreward_core.runtime.loops import own_parts, update
 from zreward_core.runtime.sharding import place, whole
 from zreward_core.runtime.worker import is_main
-from zreward_core.stages import train_gdso, train_risd
+from zreward_core.stages import train_gdso, train_opd, train_risd
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
 )
+OPD = train_opd.Config(seed=1, pictures_per_step=8, group_size=2, micro_batch_pictures=2)
 RISD = train_risd.Config(
     seed=1, steps=5, batch_size=6, micro_batch_size=2, checkpoint_every=2, learning_rate=1e-3
 )
 
 
-def backbone() -> Backbone:
+def backbone(seed: int = 5) -> Backbone:
     names = ["alignment", "realism"]
     dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in names]
     rubric = Rubric(name="r", levels=[1, 2, 3], labels=["1", "2", "3"], dimensions=dimensions)
-    return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed=5)
+    return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed)
 
 
 def pictures(model: Backbone, number: int) -> list[torch.Tensor]:
@@ -42,10 +45,10 @@ def pictures(model: Backbone, number: int) -> list[torch.Tensor]:
     return [model.pixels.prepare(array) for array in arrays]
 
 
-def batch(model: Backbone) -> train_gdso.Batch:
+def batch(model: Backbone) -> PairBatch:
     scores = torch.tensor([[3.0, 1.0], [2.0, 1.5], [3.0, 2.0], [2.5, 1.0]])
     target = np.array([model.rubric.histogram([score]) for score in scores.flatten().tolist()])
-    return train_gdso.Batch(
+    return PairBatch(
         prompts=["a red circle", "a red circle", *["at the top left"] * 6],
         images=pictures(model, 8),
         dimensions=[0, 0, 1, 1, 0, 0, 1, 1],
@@ -66,8 +69,33 @@ def gdso(rollouts: Rollouts) -> dict:
     own = sampled(model)
     optimizer = torch.optim.SGD(model.trainable(), lr=1e-2)
     reference = [value * 0.9 for value in model.snapshot()]
-    metrics = train_gdso.update(model, GDSO, optimizer, batch(model), rollouts, reference)
+    rewarded, metrics = train_gdso.reward(model, GDSO, batch(model), rollouts)
+    parts = (
+        train_gdso.loss_of(model, GDSO, rewarded, part, reference)
+        for part in own_parts(GDSO.pairs_per_step, GDSO.micro_batch_pairs)
+    )
+    sums, norm = update(model, [optimizer], parts, GDSO.max_grad_norm)
+    metrics |= add_up(sums) | {"grad_norm": norm}
     return {"metrics": metrics, "weights": weights(model), "sampled": own.tokens}
+
+
+def opd(rollouts: Rollouts) -> dict:
+    """Metrics and weights after an update on given rollouts, scored by a teacher."""
+    model, teacher = backbone(), backbone(seed=7)
+    model.train_mode(lora=None)
+    for parameter in teacher.network.parameters():
+        parameter.requires_grad_(False)
+    place(model.network)
+    place(teacher.network)
+    pairs = batch(model)
+    drawn = train_opd.Distilled(pairs.prompts, pairs.images, pairs.dimensions, rollouts, {})
+    optimizer = torch.optim.SGD(model.trainable(), lr=1.0)
+    parts = (
+        train_opd.loss_of(model, teacher, OPD, drawn, part, [])
+        for part in own_parts(OPD.pictures_per_step, OPD.micro_batch_pictures)
+    )
+    sums, norm = update(model, [optimizer], parts, 1e9)
+    return {"metrics": add_up(sums) | {"grad_norm": norm}, "weights": weights(model)}
 
 
 def risd(name: str) -> dict:
@@ -78,7 +106,7 @@ def risd(name: str) -> dict:
         probs = torch.softmax(torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(0)), -1)
         mask = torch.tensor([[True, True], [True, False]] * 4)
         prompts = ["a red circle", "at the top left"] * 4
-        data = train_risd.Labelled(prompts, pictures(model, 8), probs, mask)
+        data = Labelled(prompts, pictures(model, 8), probs, mask)
         history = train_risd.train(model, RISD, data, Checkpoint(name, RISD, []))
         found[part] = {"history": history, "weights": weights(model)}
     return found
@@ -92,7 +120,8 @@ def main(folder: Path) -> None:
     os.chdir(folder)
     torch.set_num_threads(1)
     fixed = Rollouts(**torch.load("rollouts.pt", weights_only=True))
-    results = {"gdso": gdso(fixed), "risd": risd("risd"), "number": processes().num_processes}
+    results = {"gdso": gdso(fixed), "opd": opd(fixed), "risd": risd("risd")}
+    results["number"] = processes().num_processes
     if is_main():
         torch.save(results, "results.pt")
     processes().destroy_process_group()

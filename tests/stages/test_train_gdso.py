@@ -5,17 +5,14 @@ import pytest
 import torch
 
 from tests.models.conftest import PROMPT, SIZES
+from tests.stages.training_root import ON_POLICY, run_whole_and_killed
 from zreward_core.models.backbones import Backbone
+from zreward_core.models.batches import PairBatch
 from zreward_core.models.tiny import build_backbone
+from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
-from zreward_core.stages.train_gdso import (
-    Batch,
-    Config,
-    gdso_loss,
-    rewards_of,
-    roll_out,
-    trace_log_probs,
-)
+from zreward_core.stages import train_gdso
+from zreward_core.stages.train_gdso import Config, loss_of, reward, roll_out
 
 CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
 
@@ -35,7 +32,7 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def batch(backbone: Backbone) -> Batch:
+def batch(backbone: Backbone) -> PairBatch:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(4)]
     scores = torch.tensor([[3.0, 1.0], [2.0, 1.5]])
@@ -45,7 +42,7 @@ def batch(backbone: Backbone) -> Batch:
             for score in scores.flatten().tolist()
         ]
     )
-    return Batch(
+    return PairBatch(
         prompts=["a red circle"] * 2 + ["at the top left"] * 2,
         images=[backbone.pixels.prepare(picture) for picture in pictures],
         dimensions=[0, 0, 1, 1],
@@ -55,23 +52,27 @@ def batch(backbone: Backbone) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def rollouts(backbone: Backbone, batch: Batch):
+def rollouts(backbone: Backbone, batch: PairBatch):
     return roll_out(backbone, CONFIG, batch, np.random.default_rng(3))
 
 
+def read(backbone: Backbone, batch: PairBatch, rollouts, answers=None):
+    return trace_log_probs(
+        backbone, batch.prompts, batch.images, batch.dimensions, rollouts.tokens, 1.0, answers
+    )
+
+
 def test_scores_of_the_training_forward_are_those_of_the_rollout(
-    backbone: Backbone, batch: Batch, rollouts
+    backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
     with torch.no_grad():
-        log_probs, mask, scores, _ = trace_log_probs(
-            backbone, CONFIG, batch, rollouts.tokens, range(4)
-        )
+        log_probs, mask, scores, _ = read(backbone, batch, rollouts)
     assert torch.allclose(scores, rollouts.log_probs, atol=1e-4)
     assert mask.sum().item() == sum(len(trace) for trace in rollouts.tokens)
     assert (log_probs[mask] < 0).all() and torch.isfinite(log_probs[mask]).all()
 
 
-def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Batch) -> None:
+def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: PairBatch) -> None:
     found = []
     for checkpointing in (False, True):
         model = tiny()
@@ -85,11 +86,11 @@ def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Batc
 
 
 def test_log_probs_are_those_of_sampling_one_token_at_a_time(
-    backbone: Backbone, batch: Batch, rollouts
+    backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
     trace = rollouts.tokens[0]
     with torch.no_grad():
-        log_probs, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        log_probs, *_ = read(backbone, batch, rollouts)
         row = backbone.prefix(batch.prompts[0], batch.images[0]) + backbone.chat.questions[0]
         for t, token in enumerate(trace):
             logits = backbone.logits([row], batch.images[:1], [0], 1)[0, 0]
@@ -99,11 +100,11 @@ def test_log_probs_are_those_of_sampling_one_token_at_a_time(
             row = [*row, token]
 
 
-def gradients(backbone: Backbone, config: Config, batch: Batch, rollouts, parts) -> list:
-    _, advantages, _ = rewards_of(backbone, config, batch, rollouts)
+def gradients(backbone: Backbone, config: Config, batch: PairBatch, rollouts, parts) -> list:
+    rewarded, _ = reward(backbone, config, batch, rollouts)
     reference = [value * 0.9 for value in backbone.snapshot()]
     for part in parts:
-        loss, _ = gdso_loss(backbone, config, batch, rollouts, advantages, reference, part)
+        loss, _ = loss_of(backbone, config, rewarded, part, reference)
         loss.backward()
     found = [p.grad.clone() for p in backbone.trainable() if p.grad is not None]
     backbone.network.zero_grad()
@@ -111,7 +112,7 @@ def gradients(backbone: Backbone, config: Config, batch: Batch, rollouts, parts)
 
 
 def test_gradients_of_micro_batches_add_up_to_the_whole(
-    backbone: Backbone, batch: Batch, rollouts
+    backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
     whole = gradients(backbone, CONFIG, batch, rollouts, [range(2)])
     parts = gradients(backbone, CONFIG, batch, rollouts, [range(1), range(1, 2)])
@@ -121,14 +122,53 @@ def test_gradients_of_micro_batches_add_up_to_the_whole(
 
 
 def test_reference_weights_are_used_and_put_back(
-    backbone: Backbone, batch: Batch, rollouts
+    backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
     before = backbone.snapshot()
     with torch.no_grad():
-        own, mask, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+        own, mask, *_ = read(backbone, batch, rollouts)
         with backbone.using([value * 0.5 for value in before]):
-            other, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
-        again, *_ = trace_log_probs(backbone, CONFIG, batch, rollouts.tokens, range(4))
+            other, *_ = read(backbone, batch, rollouts)
+        again, *_ = read(backbone, batch, rollouts)
     assert not torch.allclose(own[mask], other[mask], atol=1e-3)
     assert torch.equal(own, again)
     assert all(torch.equal(a, b) for a, b in zip(before, backbone.snapshot(), strict=True))
+
+
+def test_bradley_terry_stands_in_for_the_gap(
+    backbone: Backbone, batch: PairBatch, rollouts
+) -> None:
+    changed = CONFIG.model_copy(update={"pairwise": "bradley_terry"})
+    rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
+    reference = backbone.snapshot()
+    gap = loss_of(backbone, CONFIG, rewarded, range(2), reference)[1]
+    order = loss_of(backbone, changed, rewarded, range(2), reference)[1]
+    means = (rollouts.log_probs.exp() @ backbone.levels).reshape(2, 2, 3)
+    leads = means[:, 0, :, None] - means[:, 1, None, :]
+    expected = torch.nn.functional.softplus(-leads).mean().item()
+    assert order["loss/pairwise"] == pytest.approx(expected, abs=1e-4)
+    assert order["loss/pointwise"] == gap["loss/pointwise"]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"lambda_pointwise": 0.0},
+        {"lambda_pairwise": 0.0},
+        {"alpha_pointwise": 0.0},
+        {"alpha_pairwise": 0.0},
+        {"policy_weight": 0.0},
+    ],
+)
+def test_each_part_of_the_objective_counts(
+    backbone: Backbone, batch: PairBatch, rollouts, weights: dict
+) -> None:
+    everything = gradients(backbone, CONFIG, batch, rollouts, [range(2)])
+    without = gradients(backbone, CONFIG.model_copy(update=weights), batch, rollouts, [range(2)])
+    assert not all(torch.allclose(a, b) for a, b in zip(everything, without, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2, "alpha": 2}, "iterations": 2}])
+def test_a_killed_run_resumes_to_the_same_teacher(training_root, monkeypatch, changes) -> None:
+    config = Config(**{"seed": 1, **ON_POLICY, "beta": 0.1, **changes})
+    run_whole_and_killed(train_gdso, config, monkeypatch)

@@ -5,11 +5,18 @@ import pytest
 import torch
 
 from tests.models.conftest import PROMPT, SIZES
+from tests.stages.training_root import SUPERVISED, run_whole_and_killed
+from zreward_core.config import UserError
 from zreward_core.models.backbones import Backbone
+from zreward_core.models.batches import Labelled
 from zreward_core.models.scorer import student_scores
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
-from zreward_core.stages.train_risd import Labelled, distil, epoch_batch
+from zreward_core.stages import train_risd
+from zreward_core.stages.train_risd import Config, distil, hard_scores
+
+CONFIG = Config(seed=1)
+BATCH = [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")
@@ -32,32 +39,43 @@ def data(backbone: Backbone) -> Labelled:
     return Labelled(["a red circle", "a", "red", "circle"], images, probs, mask)
 
 
-def test_an_epoch_sees_every_picture_once() -> None:
-    seen = [i for step in range(5) for i in epoch_batch(23, 4, seed=1, step=step)]
-    assert len(seen) == len(set(seen)) == 20
-    assert epoch_batch(23, 4, seed=1, step=5) != epoch_batch(23, 4, seed=1, step=0)
-    assert epoch_batch(23, 4, seed=1, step=7) == epoch_batch(23, 4, seed=1, step=7)
-    assert sorted(epoch_batch(3, 64, seed=1, step=9)) == [0, 1, 2]
-
-
 def test_loss_is_the_mean_divergence_over_labelled_dimensions(
     backbone: Backbone, data: Labelled
 ) -> None:
     with torch.no_grad():
         log_probs, _ = student_scores(backbone, data.prompts, data.images)
-        loss, mass, error = distil(backbone, data, [0, 1, 2, 3], 6.0)
+        loss, sums = distil(backbone, CONFIG, data, BATCH, BATCH)
     divergence = (data.probs_NDS * (data.probs_NDS.log() - log_probs)).sum(-1)
-    assert loss.item() == pytest.approx(divergence[data.mask_ND].mean().item(), rel=1e-4)
-    assert error > 0 and mass > 0
+    expected = divergence[data.mask_ND].mean().item()
+    assert sums["loss/total"] == pytest.approx(expected, rel=1e-4)
+    assert sums["score/error"] > 0
+    assert loss.item() > sums["loss/total"]  # by the mass term
 
 
 def test_gradients_of_micro_batches_add_up_to_the_whole(backbone: Backbone, data: Labelled) -> None:
     found = []
     for parts in ([[0, 1, 2, 3]], [[0, 1], [2], [3]]):
         for part in parts:
-            loss, mass, _ = distil(backbone, data, part, 6.0)
-            (loss + 0.1 * mass).backward()
+            loss, _ = distil(backbone, CONFIG, data, part, BATCH)
+            loss.backward()
         found.append([p.grad.clone() for p in backbone.trainable() if p.grad is not None])
         backbone.network.zero_grad()
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_hard_scores_are_the_level_next_to_the_mean() -> None:
+    probs = torch.tensor([[0.5, 0.0, 0.5], [0.1, 0.2, 0.7], [0.25, 0.75, 0.0]])
+    expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    assert torch.equal(hard_scores(probs, torch.tensor([1.0, 2.0, 3.0])), expected)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"targets": "score"}])
+def test_a_killed_run_resumes_to_the_same_student(training_root, monkeypatch, changes) -> None:
+    run_whole_and_killed(train_risd, Config(seed=1, **SUPERVISED, **changes), monkeypatch)
+
+
+def test_muon_trains_whole_weights(training_root) -> None:
+    config = Config(seed=1, **SUPERVISED, optimizer="muon", lora={"rank": 2, "alpha": 2})
+    with pytest.raises(UserError, match=r"train_risd\.optimizer"):
+        train_risd.run(config)

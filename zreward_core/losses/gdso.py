@@ -16,12 +16,12 @@ def pointwise_reward(means_P2G: Tensor, scores_P2: Tensor, span: float) -> Tenso
     """r_pt, equation 7: 1 - |mu - s| / span.
 
     Args:
-        means_P2G: [P, 2, G] expected scores mu of the outputs.
+        means_P2G: [P, 2, G] expected scores mu of the outputs; NaN for an output without a score.
         scores_P2: [P, 2] annotated scores.
         span: S_max - S_min.
 
     Returns:
-        [P, 2, G] rewards in [0, 1].
+        [P, 2, G] rewards in [0, 1]; NaN for an output without a score.
     """
     return 1.0 - (means_P2G.detach() - scores_P2.unsqueeze(-1)).abs() / span
 
@@ -67,10 +67,12 @@ def gap_errors(means_P2G: Tensor, scores_P2: Tensor) -> Tensor:
 def pairwise_reward(means_P2G: Tensor, scores_P2: Tensor, span: float) -> Tensor:
     """r_pw, equation 10: 1 minus the mean error of the gap to the other side, over span.
 
+    The mean is over the other side's outputs that have a score (all of them, where none is NaN).
+
     Returns:
-        [P, 2, G] rewards in [-1, 1].
+        [P, 2, G] rewards in [-1, 1]; NaN where an output, or all of the other side's, has no score.
     """
-    return 1.0 - gap_errors(means_P2G.detach(), scores_P2).mean(dim=-1) / span
+    return 1.0 - gap_errors(means_P2G.detach(), scores_P2).nanmean(dim=-1) / span
 
 
 def pairwise_loss(

@@ -15,6 +15,7 @@ def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4, correction: int 
 
     The paper doesn't say which standard deviation it means. The default is the sample's
     (correction=1), as in TRL; correction=0 is the population's. A group of one has no advantage.
+    An output without a reward (NaN) is left out: the group is what remains, and its own is zero.
 
     Args:
         rewards_BG: [B, G] rewards; gradients do not pass.
@@ -25,6 +26,14 @@ def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4, correction: int 
         [B, G] (r - mean(r)) / (std(r) + epsilon).
     """
     rewards_BG = rewards_BG.detach()
+    if rewards_BG.isnan().any():
+        advantages_BG = torch.zeros_like(rewards_BG)
+        for rewards_G, advantages_G in zip(rewards_BG, advantages_BG, strict=True):
+            known_G = ~rewards_G.isnan()
+            if known_G.any():
+                known = rewards_G[known_G][None]
+                advantages_G[known_G] = group_advantages(known, epsilon, correction)[0]
+        return advantages_BG
     correction = min(correction, rewards_BG.shape[-1] - 1)
     std_B1 = rewards_BG.std(dim=-1, correction=correction, keepdim=True)
     return (rewards_BG - rewards_BG.mean(dim=-1, keepdim=True)) / (std_B1 + epsilon)

@@ -26,6 +26,7 @@ def opd_loss(
         mask_T: [..., T] bool, the tokens that count.
         num_outputs: outputs in the whole batch.
     """
-    weighted_T = (advantages_T.detach() * log_probs_T).masked_fill(~mask_T, 0.0)
+    advantages_T = advantages_T.detach().masked_fill(~mask_T, 0.0)  # may be NaN where masked
+    weighted_T = (advantages_T * log_probs_T).masked_fill(~mask_T, 0.0)
     lengths = mask_T.sum(dim=-1).clamp(min=1)
     return divide(-(weighted_T.sum(dim=-1) / lengths).sum(), num_outputs)

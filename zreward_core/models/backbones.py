@@ -34,6 +34,17 @@ class LoraSettings(Settings):
     """Which modules are adapted, as peft's target_modules."""
 
 
+class TrainedWeights(Settings):
+    """How the weights of a backbone are opened for training."""
+
+    lora: LoraSettings | None = None
+    """Train low-rank updates instead of all weights."""
+    dtype: str = "float32"
+    """Torch dtype of the weights."""
+    gradient_checkpointing: bool = False
+    """Trade compute for memory."""
+
+
 class Network(nn.Module):
     """The forward pass every loss and score uses, wrapped for accelerate.
 
@@ -154,8 +165,14 @@ class Backbone:
         """Tokens of system text, picture and prompt; image is resized pixels [3, h, w]."""
         return self.chat.prefix(prompt, self.pixels.num_tokens(image.shape[-2], image.shape[-1]))
 
-    def train_mode(self, lora: LoraSettings | None, gradient_checkpointing: bool = False) -> None:
-        """Make the weights trainable: all of them, or low-rank updates of the language model."""
+    def train_mode(
+        self, lora: LoraSettings | None, gradient_checkpointing: bool = False, seed: int = 0
+    ) -> None:
+        """Make the weights trainable: all of them, or low-rank updates of the language model.
+
+        Args:
+            seed: low-rank updates start at random.
+        """
         self.network.train()
         if gradient_checkpointing:
             self.network.model.gradient_checkpointing_enable()
@@ -163,7 +180,9 @@ class Backbone:
             from peft import LoraConfig, get_peft_model
 
             config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets)
-            self.adapted = get_peft_model(self.network.model, config)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.adapted = get_peft_model(self.network.model, config)
             self.network.model = self.adapted.get_base_model()
 
     def trainable(self) -> list[nn.Parameter]:
@@ -260,4 +279,11 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
     backbone = Backbone(model, tokenizer, pixels, rubric, prompt)
     backbone.network.eval()
+    return backbone
+
+
+def open_backbone(folder: Path, settings: TrainedWeights) -> Backbone:
+    """A base with its weights, or low-rank updates of them, open for training."""
+    backbone = load_backbone(folder, settings.dtype)
+    backbone.train_mode(settings.lora)
     return backbone

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from zreward_core.models.backbones import Backbone
-from zreward_core.models.score_decoder import score_log_probs
+from zreward_core.models.score_decoder import expected_score, score_log_probs
 
 
 @dataclass
@@ -28,6 +28,8 @@ class Rollouts:
     """[N, S] log of q(s | p, I, d, trace)."""
     mass: torch.Tensor
     """[N] probability on the score tokens together."""
+    answers: torch.Tensor
+    """[N] token sampled at the score position, whatever it is."""
 
 
 @torch.no_grad()
@@ -40,6 +42,7 @@ def sample_rollouts(
     max_tokens: int,
     seeds: Sequence[int],
     temperature: float = 1.0,
+    asked: Sequence[list[int]] | None = None,
 ) -> Rollouts:
     """Sample traces and read the score distribution after each.
 
@@ -51,13 +54,9 @@ def sample_rollouts(
         max_tokens: limit of a trace; one that reaches it is closed by force.
         seeds: Q seeds; a query's traces depend on its seed, not on what else is in the batch.
         temperature: 0 takes the likeliest token.
+        asked: Q token sequences that stand in the place of the dimensions' questions.
     """
-    uniform_QGT = torch.stack(
-        [
-            torch.rand(num_traces, max_tokens, generator=torch.Generator().manual_seed(seed))
-            for seed in seeds
-        ]
-    )
+    uniform_QGT = torch.stack([_uniforms(seed, num_traces, max_tokens) for seed in seeds])
     rows = [backbone.prefix(*pair) for pair in zip(prompts, images, strict=True)]
     ids, mask = backbone.collate(rows)
     values, grid = backbone.pixels.patches(images)
@@ -66,18 +65,18 @@ def sample_rollouts(
     closed = torch.zeros(len(tokens), dtype=torch.bool)
     log_probs = torch.zeros(len(tokens), len(backbone.label_ids))
     mass = torch.zeros(len(tokens))
-    questions = backbone.chat.questions
-    for length in sorted({len(questions[dimension]) for _, dimension in queries}):
-        group = [
-            q for q, (_, dimension) in enumerate(queries) if len(questions[dimension]) == length
-        ]
+    answers = torch.zeros(len(tokens), dtype=torch.long)
+    if asked is None:
+        asked = [backbone.chat.questions[dimension] for _, dimension in queries]
+    for length in sorted({len(question) for question in asked}):
+        group = [q for q, question in enumerate(asked) if len(question) == length]
         picture = torch.tensor([queries[q][0] for q in group]).repeat_interleave(num_traces)
-        asked = torch.tensor([questions[queries[q][1]] for q in group])
+        question = torch.tensor([asked[q] for q in group])
         found = _continue(
             backbone,
             shared,
             picture.to(backbone.device),
-            asked.repeat_interleave(num_traces, 0).to(backbone.device),
+            question.repeat_interleave(num_traces, 0).to(backbone.device),
             uniform_QGT[group].flatten(0, 1).to(backbone.device),
             temperature,
         )
@@ -85,7 +84,38 @@ def sample_rollouts(
         for row, index in enumerate(at):
             tokens[index] = found.tokens[row]
         closed[at], log_probs[at], mass[at] = found.closed, found.log_probs, found.mass
-    return Rollouts(tokens, closed, log_probs, mass)
+        answers[at] = found.answers
+    return Rollouts(tokens, closed, log_probs, mass, answers)
+
+
+def join_rollouts(parts: Sequence[Rollouts]) -> Rollouts:
+    """Rollouts of neighbouring parts of a batch as those of the batch."""
+    return Rollouts(
+        tokens=[tokens for part in parts for tokens in part.tokens],
+        closed=torch.cat([part.closed for part in parts]),
+        log_probs=torch.cat([part.log_probs for part in parts]),
+        mass=torch.cat([part.mass for part in parts]),
+        answers=torch.cat([part.answers for part in parts]),
+    )
+
+
+def read_scores(backbone: Backbone, rollouts: Rollouts, from_text: bool) -> torch.Tensor:
+    """Score of each row [N]: the mean of its distribution (equation 6), or what its text says.
+
+    A text that does not say a level's label has no score: NaN, to be counted and left out.
+    """
+    levels = backbone.levels.cpu()
+    if not from_text:
+        return expected_score(rollouts.log_probs.exp(), levels)
+    said_NS = rollouts.answers[:, None] == backbone.label_ids.cpu()
+    return torch.where(said_NS.any(1), (said_NS * levels).sum(1), torch.nan)
+
+
+def _uniforms(seed: int, num_traces: int, max_tokens: int) -> torch.Tensor:
+    """[G, T + 1] numbers that decide the tokens of a query's traces, and the answer after each."""
+    generator = torch.Generator().manual_seed(seed)
+    traces = torch.rand(num_traces, max_tokens, generator=generator)
+    return torch.cat([traces, torch.rand(num_traces, 1, generator=generator)], 1)
 
 
 class _Prefix:
@@ -127,7 +157,7 @@ def _continue(
     cache.reorder_cache(picture_N)
     mask = shared.mask[picture_N]
     position = shared.next_position[picture_N]
-    num_rows, max_tokens = uniform_NT.shape
+    num_rows, max_tokens = len(uniform_NT), uniform_NT.shape[1] - 1
     closing = torch.tensor(chat.closing, device=backbone.device)
     sampled = torch.zeros(num_rows, max_tokens, dtype=torch.long, device=backbone.device)
     num_sampled = torch.zeros(num_rows, dtype=torch.long, device=backbone.device)
@@ -135,6 +165,7 @@ def _continue(
     stage = torch.zeros(num_rows, dtype=torch.long, device=backbone.device)  # closing tokens fed
     log_probs = torch.zeros(num_rows, len(backbone.label_ids), device=backbone.device)
     mass = torch.zeros(num_rows, device=backbone.device)
+    answers = torch.zeros(num_rows, dtype=torch.long, device=backbone.device)
     done = torch.zeros(num_rows, dtype=torch.bool, device=backbone.device)
     feed = question_NT
     for step in range(max_tokens + len(closing) + 1):
@@ -153,6 +184,9 @@ def _continue(
         scored = (stage == len(closing)) & ~done
         if scored.any():
             log_probs[scored], mass[scored] = score_log_probs(logits[scored], backbone.label_ids)
+            answers[scored] = pick_tokens(
+                logits[scored], chat.forbidden, uniform_NT[scored, max_tokens], temperature
+            )
             done |= scored
             if done.all():
                 break
@@ -173,7 +207,7 @@ def _continue(
     tokens = [
         row[:count] for row, count in zip(sampled.tolist(), num_sampled.tolist(), strict=True)
     ]
-    return Rollouts(tokens, closed.cpu(), log_probs.cpu(), mass.cpu())
+    return Rollouts(tokens, closed.cpu(), log_probs.cpu(), mass.cpu(), answers.cpu())
 
 
 def pick_tokens(

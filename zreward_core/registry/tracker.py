@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zreward_core.config import read_yaml
 from zreward_core.registry.recipe import GRAPH, Md5s, current_deps, current_params, recipe_hash
 from zreward_core.registry.results import curves, numbers, pictures, texts
 from zreward_core.schemas import read_json, write_json
@@ -127,8 +128,9 @@ def log_results(client: "MlflowClient", run_id: str, folder: Path) -> None:
 
 
 def inputs(stage: str, overlay: Path | None) -> tuple[Md5s, dict[str, Any]]:
-    """Deps by md5 and tracked params; both empty in a folder that DVC doesn't manage."""
-    if not (GRAPH.is_file() and Path(".dvc").is_dir()):
+    """Deps by md5 and tracked params; both empty where DVC doesn't manage folder or stage."""
+    managed = GRAPH.is_file() and Path(".dvc").is_dir()
+    if not managed or stage not in read_yaml(GRAPH)["stages"]:  # a method run by hand
         return {}, {}
     return current_deps(stage), current_params(stage, overlay)
 

@@ -13,17 +13,17 @@ from zreward_core.config import Settings, UserError, read_yaml
 
 LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
-PARALLEL = (
-    "base_vlm",
-    "base_generator",
+SHARDED = (
     "train_gdso",
-    "label",
     "train_risd",
-    "finetune_generator",
+    "train_sft",
+    "train_rewarddance",
+    "train_grpo",
+    "train_opd",
 )
-"""Stages whose loops divide their batches over processes."""
-SHARDED = ("train_gdso", "train_risd")
 """Stages that can train a model in shards."""
+PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator", *SHARDED)
+"""Stages whose loops divide their batches over processes."""
 
 
 class Fsdp(Settings):

@@ -13,6 +13,7 @@ from zreward_core.runtime.launch_settings import LAUNCH_FILE
 WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", CHAMPION_FILE)
+BENCH = [Path("benchmarks") / name for name in ("dvc.yaml", "methods.yaml", "cell.py", "table.py")]
 
 
 def make_workspace(profile: str) -> Path:
@@ -41,8 +42,10 @@ def make_workspace(profile: str) -> Path:
             shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
         elif not (name == CHAMPION_FILE and target.is_file()):  # that is the workspace's own
             shutil.copyfile(name, target)
-    if Path(LAUNCH_FILE).is_file():
-        shutil.copyfile(LAUNCH_FILE, folder / LAUNCH_FILE)
+    for optional in (LAUNCH_FILE, *BENCH):
+        if optional.is_file():
+            (folder / optional).parent.mkdir(exist_ok=True)
+            shutil.copyfile(optional, folder / optional)
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import UserError
 from zreward_core.evaluation.pictures import DimensionExample, Example, plot_examples
 from zreward_core.evaluation.plots import (
     plot_curves,
@@ -17,14 +17,11 @@ from zreward_core.evaluation.plots import (
 )
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
-from zreward_core.models.backbones import load_backbone
-from zreward_core.models.scorer import RewardModel
-from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.rubric import load_rubric
-from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, track
 from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
+from zreward_core.stages.predict import Judging, predict_at_once, predict_reasoning
 from zreward_core.world.oracle import judge
 from zreward_core.world.scenes import ASPECTS
 
@@ -36,23 +33,15 @@ BASES = Path("data/base_vlm")
 TEACHER, STUDENT = Path("data/train_gdso/teacher"), Path("data/train_risd/student")
 
 
-class Config(StageConfig):
+class Config(Judging):
     """Evaluation on the held-out test items."""
 
-    num_traces: int = Field(2, ge=1)
-    """Traces averaged by the models that reason."""
-    temperature: float = 1.0
-    """Sampling temperature of the traces."""
-    batch_size: int = Field(16, ge=1)
-    """Pictures judged side by side by the models that reason."""
     oracle: bool = True
     """Report the miniature's noiseless oracle as the ceiling; false for real pictures."""
     aspects: dict[str, str] = Field(default_factory=dict)
     """Dimension to the oracle's aspect, where a rubric names it otherwise."""
     num_examples: int = Field(4, ge=0)
     """Example pictures shown with their distributions and traces."""
-    dtype: str = "float32"
-    """Torch dtype of the weights."""
 
 
 def run(config: Config) -> None:
@@ -84,57 +73,6 @@ def run(config: Config) -> None:
         )
         table.to_parquet(folder / "predictions.parquet", index=False)
         plot(config, folder, metrics, items, predictions, images)
-
-
-def predict_at_once(
-    config: Config, folder: Path, items: pd.DataFrame, images: ImageStore
-) -> pd.DataFrame:
-    """Predictions of a student: one output position a dimension, nothing generated."""
-    model = RewardModel.from_pretrained(folder, pick_device(), config.dtype)
-    shown = items.drop_duplicates("item_id")
-    pixels = [images.pixels(i) for i in shown["image_id"]]
-    scores = model.score(list(shown["prompt"]), pixels)
-    means = scores.mean
-    rows = [
-        (item, name, scores.probs[b, d].tolist(), means[b, d].item(), 1.0, "")
-        for b, item in enumerate(shown["item_id"])
-        for d, name in enumerate(model.dimensions)
-    ]
-    return _predictions(rows, items)
-
-
-def predict_reasoning(
-    config: Config, folder: Path, items: pd.DataFrame, images: ImageStore
-) -> pd.DataFrame:
-    """Predictions of a teacher: distributions averaged over traces."""
-    backbone = load_backbone(folder, config.dtype)
-    backbone.network.to(pick_device())
-    names = backbone.rubric.names
-    shown = items.drop_duplicates("item_id")
-    levels = np.asarray(backbone.rubric.levels)
-    rows: list[tuple] = []
-    for start in track(range(0, len(shown), config.batch_size), f"evaluate {folder}"):
-        batch = shown.iloc[start : start + config.batch_size]
-        identifiers = list(batch["item_id"])
-        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
-        queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
-        seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
-        judged = judge_queries(
-            backbone,
-            list(batch["prompt"]),
-            pixels,
-            queries,
-            config.num_traces,
-            seeds,
-            config.temperature,
-        )
-        for q, (b, d) in enumerate(queries):
-            probs = judged.probs[q].double().numpy()
-            tokens = judged.num_tokens[q].item()
-            rows.append(
-                (identifiers[b], names[d], probs.tolist(), probs @ levels, tokens, judged.traces[q])
-            )
-    return _predictions(rows, items)
 
 
 def oracle_scores(config: Config, items: pd.DataFrame, images: ImageStore) -> pd.DataFrame:
@@ -231,8 +169,3 @@ def pick_examples(
 def _test_pairs() -> pd.DataFrame:
     pairs = read_table(VALIDATE / "pairs.parquet", PAIRS)
     return pairs[pairs["split"] == "test"]
-
-
-def _predictions(rows: list[tuple], items: pd.DataFrame) -> pd.DataFrame:
-    columns = ["item_id", "dimension", "probs", "mean", "output_tokens", "trace"]
-    return items[["item_id", "dimension"]].merge(pd.DataFrame(rows, columns=columns))

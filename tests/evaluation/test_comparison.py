@@ -1,0 +1,102 @@
+"""Methods compared over prompts and seeds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from zreward_core.evaluation.comparison import (
+    build_comparison,
+    difference,
+    measure_runs,
+    summarise,
+)
+from zreward_core.evaluation.comparison_plots import plot_methods, plot_training
+from zreward_core.evaluation.preference import plcc
+
+NUM_PROMPTS = 40
+
+
+def split(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    rows, pairs = [], []
+    for q in range(NUM_PROMPTS):
+        scores = rng.permutation([1.0, 1.5, 2.5, 3.0])[:2]
+        for side, score in enumerate(scores):
+            histogram = [float(score < 2), float(score >= 2)]
+            rows.append((f"i{q}{side}", f"p{q}", "realism", score, histogram))
+        winner, loser = np.argmax(scores), np.argmin(scores)
+        names = (f"i{q}{winner}", f"i{q}{loser}")
+        pairs.append((f"p{q}", "realism", *names, max(scores), min(scores)))
+    items = pd.DataFrame(rows, columns=["item_id", "prompt_id", "dimension", "score", "histogram"])
+    columns = ["prompt_id", "dimension", "winner", "loser", "score_w", "score_l"]
+    return items, pd.DataFrame(pairs, columns=columns)
+
+
+def predicted(items: pd.DataFrame, noise: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    means = items["score"] + noise * rng.standard_normal(len(items))
+    probs = [[0.5, 0.5]] * len(items)
+    frame = items[["item_id", "dimension"]].assign(mean=means, probs=probs, output_tokens=1.0)
+    return frame.sample(frac=1, random_state=seed)
+
+
+def test_one_seed_is_the_bootstrap_over_prompts() -> None:
+    items, pairs = split()
+    comparison = build_comparison(items, pairs, 1)
+    runs = measure_runs([predicted(items, 1.0, 0)], comparison, "a")
+    row, (metrics,) = summarise(runs, comparison), runs.metrics
+    assert row["hpa"] == metrics["hpa"] and row["margin_hpa"] == metrics["margin_hpa"]
+    assert row["hpa_low"] == pytest.approx(metrics["hpa_low"])
+    assert row["hpa_high"] == pytest.approx(metrics["hpa_high"])
+    assert row["plcc"] == metrics["plcc"]
+    assert row["plcc_low"] < row["plcc"] < row["plcc_high"]
+
+
+def test_figures_are_means_over_seeds() -> None:
+    items, pairs = split()
+    comparison = build_comparison(items, pairs, 3)
+    frames = [predicted(items, 1.0, seed) for seed in range(3)]
+    runs = measure_runs(frames, comparison, "a")
+    row = summarise(runs, comparison)
+    assert row["hpa"] == pytest.approx(np.mean([m["hpa"] for m in runs.metrics]))
+    assert row["num_seeds"] == 3 and row["output_tokens"] == 1
+    ordered = [frame.set_index("item_id").loc[items["item_id"], "mean"] for frame in frames]
+    expected = np.mean([plcc(means.to_numpy(), items["score"].to_numpy()) for means in ordered])
+    assert row["plcc"] == pytest.approx(expected)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    items, pairs = split()
+    comparison = build_comparison(items, pairs, 2)
+    same = measure_runs([predicted(items, 1.0, 0)] * 2, comparison, "same")
+    apart = measure_runs([predicted(items, 0.0, 0), predicted(items, 5.0, 1)], comparison, "apart")
+    rows = [summarise(runs, comparison) for runs in (same, apart)]
+    widths = [row["hpa_high"] - row["hpa_low"] for row in rows]
+    assert widths[1] > 1.3 * widths[0]
+
+
+def test_a_difference_is_paired() -> None:
+    items, pairs = split()
+    comparison = build_comparison(items, pairs, 2)
+    good, bad = (
+        measure_runs([predicted(items, noise, s) for s in (0, 1)], comparison, "m")
+        for noise in (0.1, 4.0)
+    )
+    gap = difference(good, bad, comparison)
+    assert gap.low > 0 and gap.low < gap.value < gap.high
+    assert difference(bad, good, comparison).value == -gap.value
+    assert difference(good, good, comparison) == (0.0, 0.0, 0.0)
+
+
+def test_pictures(tmp_path) -> None:
+    rows = [
+        {"method": name, "size": size, "hpa": 0.6, "hpa_low": 0.5, "hpa_high": 0.7, "seeds": seeds}
+        for name, size, seeds in (("a", "teacher", [0.6]), ("b", "student", [0.5, 0.7]))
+    ]
+    plot_methods(rows, 0.9, "title", tmp_path / "methods.png")
+    history = [{"step": s, "reward/mean": s / 10} for s in range(5)]
+    plot_training({"a": [history, history], "b": [[]]}, {"reward/mean": "R"}, tmp_path / "t.png")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as image:
+            assert image.width > 200

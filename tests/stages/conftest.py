@@ -1,0 +1,3 @@
+from tests.stages.training_root import trainable_root, training_root
+
+__all__ = ["trainable_root", "training_root"]

@@ -1,0 +1,28 @@
+"""Predictions of any model folder, at once and after reasoning."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.stages.training_root import NAMES
+from zreward_core.config import UserError
+from zreward_core.stages import predict
+from zreward_core.stages.predict import OUTPUT, Config
+
+
+@pytest.mark.parametrize(("reasoning", "model"), [(True, "teacher"), (False, "student")])
+def test_every_item_of_the_split_is_judged(training_root, reasoning: bool, model: str) -> None:
+    predict.run(Config(seed=1, model=Path("data/base_vlm") / model, reasoning=reasoning))
+    found = pd.read_parquet(OUTPUT / "predictions.parquet")
+    keys = set(zip(found["item_id"], found["dimension"], strict=True))
+    assert keys == {(item, name) for item in ("item6", "item7") for name in NAMES}
+    probs = np.stack(found["probs"].to_list())
+    assert np.allclose(probs.sum(1), 1) and np.allclose(probs @ [1, 2, 3], found["mean"], atol=1e-5)
+    assert (found["output_tokens"] > 1).all() == reasoning
+
+
+def test_a_split_without_items(training_root) -> None:
+    with pytest.raises(UserError, match="no validation items"):
+        predict.run(Config(seed=1, split="validation"))

@@ -1,0 +1,165 @@
+"""Methods compared over prompts and seeds: a cluster bootstrap over both, shared by all methods.
+
+Shapes: K seeds, Q prompts, R resamples, N items, P pairs. A resample draws prompts and seeds with
+replacement; every method is measured on the same draws, so differences are paired.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zreward_core.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, Interval, resample
+from zreward_core.evaluation.preference import MARGIN, agreements, counted_pairs
+from zreward_core.evaluation.report import Reference, align_prediction, build_reference, measure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The test split and the draws that all methods are measured on."""
+
+    reference: Reference
+    prompts_N: np.ndarray
+    """Position of each item's prompt among the reference's Q; -1 where it has no pair."""
+    counts_RQ: np.ndarray
+    counts_RK: np.ndarray
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One method's K runs."""
+
+    metrics: list[dict[str, Any]]
+    """Of each seed, as ``report.measure`` gives them overall."""
+    right_KQ: np.ndarray
+    """Pairs ordered as annotated, by prompt."""
+    wide_KQ: np.ndarray
+    """The same of the pairs that differ by more than ``MARGIN``."""
+    moments_KQM: np.ndarray
+    """By prompt the sums of 1, x, y, xx, yy, xy over items, x predicted and y annotated."""
+
+
+def build_comparison(
+    items: pd.DataFrame,
+    pairs: pd.DataFrame,
+    num_seeds: int,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Comparison:
+    """Draw what all methods are measured on.
+
+    Args:
+        items: rows of ``schemas.ITEMS`` of the test split.
+        pairs: rows of ``schemas.PAIRS`` of the test split.
+        num_seeds: K.
+        seed: of the draws.
+        num_resamples: R.
+    """
+    reference = build_reference(items, pairs, seed, num_resamples)
+    prompts = pd.Index(np.unique(pairs["prompt_id"].to_numpy(dtype=str)))
+    return Comparison(
+        reference=reference,
+        prompts_N=prompts.get_indexer(items["prompt_id"].to_numpy(dtype=str)),
+        counts_RQ=reference.counts_RQ,
+        counts_RK=resample(num_seeds, seed + 1, num_resamples),
+    )
+
+
+def measure_runs(predictions: Sequence[pd.DataFrame], comparison: Comparison, name: str) -> Runs:
+    """Measure a method's runs, a table of predictions for each seed.
+
+    Raises:
+        ValueError: an item without a prediction, or with two.
+    """
+    reference = comparison.reference
+    num_prompts = comparison.counts_RQ.shape[1]
+    known_N = comparison.prompts_N >= 0
+    scores_P2 = reference.pair_scores_P2
+    metrics: list[dict[str, Any]] = []
+    right: list[np.ndarray] = []
+    wide: list[np.ndarray] = []
+    moments: list[np.ndarray] = []
+    for frame in predictions:
+        prediction = align_prediction(frame, reference, name)
+        metrics.append(measure(prediction, reference)["overall"])
+        agree_P = agreements(
+            prediction.means_N[reference.winners_P],
+            prediction.means_N[reference.losers_P],
+            scores_P2[:, 0],
+            scores_P2[:, 1],
+        )
+        for kept, margin in ((right, 0.0), (wide, MARGIN)):
+            counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], margin)
+            kept.append(_by_prompt(agree_P & counted_P, reference.prompts_P, num_prompts))
+        x, y = prediction.means_N, reference.scores_N
+        products = (np.ones_like(x), x, y, x * x, y * y, x * y)
+        prompts = comparison.prompts_N[known_N]
+        sums = [_by_prompt(product[known_N], prompts, num_prompts) for product in products]
+        moments.append(np.stack(sums, axis=-1))
+    return Runs(metrics, np.stack(right), np.stack(wide), np.stack(moments))
+
+
+def summarise(runs: Runs, comparison: Comparison) -> dict[str, Any]:
+    """A row of a table: means over seeds, with intervals over prompts and seeds where there are.
+
+    Returns:
+        hpa, margin_hpa, plcc with their _low and _high; srcc, nll, ece, output_tokens; num_seeds.
+    """
+    row: dict[str, Any] = {"num_seeds": len(runs.metrics)}
+    for name in ("hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens"):
+        values = [entry[name] for entry in runs.metrics]
+        row[name] = None if None in values else float(np.mean(values))
+    intervals = {
+        "hpa": _pairs_interval(runs.right_KQ, comparison, 0.0),
+        "margin_hpa": _pairs_interval(runs.wide_KQ, comparison, MARGIN),
+        "plcc": _plcc_interval(runs, comparison),
+    }
+    for name, interval in intervals.items():
+        row[f"{name}_low"], row[f"{name}_high"] = interval.low, interval.high
+    return row
+
+
+def difference(first: Runs, second: Runs, comparison: Comparison) -> Interval:
+    """HPA of the first method minus that of the second, on the same draws."""
+    return _pairs_interval(first.right_KQ - second.right_KQ, comparison, 0.0)
+
+
+def _pairs_interval(right_KQ: np.ndarray, comparison: Comparison, margin: float) -> Interval:
+    """Share of pairs over prompts and seeds; all seeds see the same pairs."""
+    reference = comparison.reference
+    scores_P2 = reference.pair_scores_P2
+    counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], margin)
+    total_Q = _by_prompt(counted_P, reference.prompts_P, right_KQ.shape[1])
+    counts_RK = comparison.counts_RK
+    assert counts_RK.shape[1] == len(right_KQ), "a method lacks a seed"
+    right_R = np.einsum("rk,kq,rq->r", counts_RK, right_KQ, comparison.counts_RQ, optimize=True)
+    total_R = counts_RK.sum(axis=1) * (comparison.counts_RQ @ total_Q)
+    value = right_KQ.sum() / (len(right_KQ) * total_Q.sum())
+    return _percentiles(value, right_R / total_R)
+
+
+def _plcc_interval(runs: Runs, comparison: Comparison) -> Interval:
+    """The mean of the seeds' correlations, on items whose prompt has a pair."""
+    sums_RKM = np.einsum("kqm,rq->rkm", runs.moments_KQM, comparison.counts_RQ, optimize=True)
+    weights_RK = comparison.counts_RK / comparison.counts_RK.sum(axis=1, keepdims=True)
+    values_R = (_correlation(sums_RKM) * weights_RK).sum(axis=1)
+    return _percentiles(float(_correlation(runs.moments_KQM.sum(axis=1)).mean()), values_R)
+
+
+def _correlation(sums: np.ndarray) -> np.ndarray:
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    covariance = xy - x * y / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return covariance / np.sqrt((xx - x * x / n) * (yy - y * y / n))
+
+
+def _percentiles(value: float, values_R: np.ndarray) -> Interval:
+    tail = 100.0 * (1.0 - CONFIDENCE) / 2
+    low, high = np.nanpercentile(values_R, [tail, 100.0 - tail])
+    return Interval(float(value), float(low), float(high))
+
+
+def _by_prompt(values: np.ndarray, prompts: np.ndarray, num_prompts: int) -> np.ndarray:
+    return np.bincount(prompts, weights=values.astype(float), minlength=num_prompts)

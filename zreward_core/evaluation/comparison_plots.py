@@ -1,0 +1,78 @@
+"""Charts of a comparison of methods. Each function saves one PNG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zreward_core.evaluation.figures import GREY, PALETTE, save, tidy
+from zreward_core.evaluation.plots import smooth
+
+SIZE_COLOURS = {"teacher": PALETTE[1], "student": PALETTE[0]}
+
+
+def plot_methods(
+    rows: Sequence[Mapping[str, Any]], ceiling: float | None, title: str, path: Path
+) -> None:
+    """HPA of methods with their intervals, a dot for each seed, the ceiling beside.
+
+    Args:
+        rows: "method", "size", "hpa", "hpa_low", "hpa_high" and "seeds" (HPA of each), in order.
+        ceiling: HPA of the noiseless oracle, where there is one.
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(0.75 * len(rows) + 2.2, 4.0))
+    axes = figure.subplots()
+    for position, row in enumerate(rows):
+        colour = SIZE_COLOURS.get(row["size"], GREY)
+        bounds = [[row["hpa"] - row["hpa_low"]], [row["hpa_high"] - row["hpa"]]]
+        errors = np.clip(bounds, 0, None)
+        axes.errorbar(position, row["hpa"], errors, color=colour, fmt="o", capsize=4, linewidth=2)
+        spread = np.linspace(-0.18, 0.18, len(row["seeds"])) if len(row["seeds"]) > 1 else [0.0]
+        axes.scatter(position + np.asarray(spread), row["seeds"], color=colour, s=9, alpha=0.5)
+    if ceiling is not None:
+        axes.axhline(ceiling, color="black", linewidth=1, label="oracle (ceiling)")
+    for size, colour in SIZE_COLOURS.items():
+        if any(row["size"] == size for row in rows):
+            axes.scatter([], [], color=colour, label=f"{size}'s size")
+    names = [row["method"].replace("_", " ") for row in rows]
+    axes.set_xticks(range(len(rows)), names, rotation=40, ha="right")
+    axes.set(title=title, ylabel="human preference accuracy (HPA)")
+    tidy(axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    save(figure, path)
+
+
+def plot_training(
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+    metrics: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Course of the training: a panel for each metric, a line for each method, the mean of seeds.
+
+    Args:
+        histories: method to the history of each seed; a method without a metric is left out of
+            its panel.
+        metrics: metric name to the panel's title.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(4.4 * len(metrics) + 1.4, 3.4), layout="constrained")
+    grid = figure.subplots(1, len(metrics), squeeze=False).ravel()
+    for axes, (metric, title) in zip(grid, metrics.items(), strict=True):
+        for index, (method, seeds) in enumerate(histories.items()):
+            series = [[row[metric] for row in rows if metric in row] for rows in seeds]
+            length = min((len(values) for values in series), default=0)
+            if not length:
+                continue
+            mean = np.mean([values[:length] for values in series], axis=0)
+            steps = [row["step"] for row in seeds[0] if metric in row][:length]
+            colour = PALETTE[index % len(PALETTE)]
+            label = method.replace("_", " ")
+            axes.plot(steps, smooth(mean, max(1, length // 10)), color=colour, label=label)
+        axes.set(title=title, xlabel="step")
+        tidy(axes)
+    grid[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    save(figure, path)

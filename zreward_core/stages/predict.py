@@ -1,0 +1,118 @@
+"""predict: one model, items of one split -> its predictions, whatever it was trained by."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.images import ImageStore
+from zreward_core.models.backbones import load_backbone
+from zreward_core.models.scorer import RewardModel
+from zreward_core.models.teacher import judge_queries, query_seed
+from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track
+from zreward_core.schemas import ITEMS, read_table
+
+OUTPUT = Path("data/predict")
+ITEMS_FILE = Path("data/validate/items.parquet")
+IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+
+
+class Judging(StageConfig):
+    """How models are asked."""
+
+    num_traces: int = Field(2, ge=1)
+    """Traces averaged by the models that reason."""
+    temperature: float = 1.0
+    """Sampling temperature of the traces."""
+    batch_size: int = Field(16, ge=1)
+    """Pictures judged side by side by the models that reason."""
+    dtype: str = "float32"
+    """Torch dtype of the weights."""
+
+
+class Config(Judging):
+    """Predictions of one model."""
+
+    model: Path = Path("data/train_risd/student")
+    """Folder of the model."""
+    reasoning: bool = False
+    """Reason first, one dimension at a time; else all dimensions at once, nothing generated."""
+    split: Literal["test", "validation"] = "test"
+    """Whose items are judged: settings are chosen on validation, test is for the result."""
+
+
+def run(config: Config) -> None:
+    """Write predictions.parquet.
+
+    Raises:
+        UserError: the split has no item with a picture, or an input is missing.
+    """
+    items = read_table(ITEMS_FILE, ITEMS)
+    items = items[(items["split"] == config.split) & items["image_id"].notna()]
+    if items.empty:
+        raise UserError(f"{ITEMS_FILE}: no {config.split} items with pictures; annotate more")
+    predict = predict_reasoning if config.reasoning else predict_at_once
+    predictions = predict(config, config.model, items, ImageStore(*IMAGES))
+    with whole_output(OUTPUT, config) as folder:
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+
+
+def predict_at_once(
+    config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
+) -> pd.DataFrame:
+    """Predictions of a student: one output position a dimension, nothing generated."""
+    model = RewardModel.from_pretrained(folder, pick_device(), config.dtype)
+    shown = items.drop_duplicates("item_id")
+    pixels = [images.pixels(i) for i in shown["image_id"]]
+    scores = model.score(list(shown["prompt"]), pixels)
+    means = scores.mean
+    rows = [
+        (item, name, scores.probs[b, d].tolist(), means[b, d].item(), 1.0, "")
+        for b, item in enumerate(shown["item_id"])
+        for d, name in enumerate(model.dimensions)
+    ]
+    return _predictions(rows, items)
+
+
+def predict_reasoning(
+    config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
+) -> pd.DataFrame:
+    """Predictions of a teacher: distributions averaged over traces."""
+    backbone = load_backbone(folder, config.dtype)
+    backbone.network.to(pick_device())
+    names = backbone.rubric.names
+    shown = items.drop_duplicates("item_id")
+    levels = np.asarray(backbone.rubric.levels)
+    rows: list[tuple] = []
+    for start in track(range(0, len(shown), config.batch_size), f"judging by {folder}"):
+        batch = shown.iloc[start : start + config.batch_size]
+        identifiers = list(batch["item_id"])
+        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
+        queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
+        seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
+        judged = judge_queries(
+            backbone,
+            list(batch["prompt"]),
+            pixels,
+            queries,
+            config.num_traces,
+            seeds,
+            config.temperature,
+        )
+        for q, (b, d) in enumerate(queries):
+            probs = judged.probs[q].double().numpy()
+            tokens = judged.num_tokens[q].item()
+            rows.append(
+                (identifiers[b], names[d], probs.tolist(), probs @ levels, tokens, judged.traces[q])
+            )
+    return _predictions(rows, items)
+
+
+def _predictions(rows: list[tuple], items: pd.DataFrame) -> pd.DataFrame:
+    columns = ["item_id", "dimension", "probs", "mean", "output_tokens", "trace"]
+    return items[["item_id", "dimension"]].merge(pd.DataFrame(rows, columns=columns))

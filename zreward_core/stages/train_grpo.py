@@ -1,0 +1,262 @@
+"""train_grpo: items, pairs, base -> a teacher by GRPO alone (method, section 6).
+
+Pointwise rewards, no pairwise ones and no direct losses. train_gdso is this and more.
+Shapes: P pairs, 2 sides, G traces of a side, N = P x 2 x G rows, T tokens.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from zreward_core.config import UserError
+from zreward_core.images import ImageStore
+from zreward_core.losses.gdso import pointwise_reward
+from zreward_core.losses.grpo import group_advantages, grpo_loss
+from zreward_core.models.backbones import Backbone, TrainedWeights, load_backbone, open_backbone
+from zreward_core.models.batches import PairBatch, PairSampler
+from zreward_core.models.rollouts import Rollouts, join_rollouts, read_scores, sample_rollouts
+from zreward_core.models.traces import TraceLogProbs, trace_log_probs
+from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
+from zreward_core.runtime.distributed import precision
+from zreward_core.runtime.loops import History, OnPolicyConfig, Part, on_policy, sample_together
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import write_history
+from zreward_core.runtime.sharding import even, place, unsharded, using
+from zreward_core.runtime.worker import is_main
+from zreward_core.schemas import ITEMS, PAIRS, read_table
+
+OUTPUT = Path("data/train_grpo")
+BASES = Path("data/base_vlm")
+ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
+IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+
+
+class Config(OnPolicyConfig, TrainedWeights):
+    """Group Relative Policy Optimization on annotated scores."""
+
+    base: Literal["teacher", "student"] = "teacher"
+    """Which base is trained."""
+    pairs_per_step: int = Field(8, ge=1)
+    """Same-prompt pairs a batch."""
+    group_size: int = Field(6, ge=1)
+    """G, traces a side of a pair."""
+    micro_batch_pairs: int = Field(8, ge=1)
+    """Pairs a forward pass; gradients add up to those of the whole batch."""
+    temperature: float = 1.0
+    """Sampling temperature of the traces."""
+    beta: float = 0.01
+    """Weight of the KL divergence to the reference policy (equation 4)."""
+    reward_from: Literal["distribution", "text"] = "distribution"
+    """Whether rewards read the mean of the distribution or the score token that was sampled."""
+    count_score_token: bool = False
+    """Count the sampled score token in equation 4, as where rewards are read from the text."""
+
+
+@dataclass
+class Rewarded:
+    """Pairs with their rollouts and what these are worth."""
+
+    batch: PairBatch
+    rollouts: Rollouts
+    rewards_P2G: torch.Tensor
+    """NaN where an output has no score."""
+    advantages_P2G: torch.Tensor
+
+
+def run(config: Config) -> None:
+    """Write teacher/ and history.jsonl.
+
+    Raises:
+        UserError: no training pair, or an input is missing.
+    """
+    items, pairs = training_pairs()
+    base = BASES / config.base
+    backbone = load_backbone(base, config.dtype)
+    checkpoint = Checkpoint("train_grpo", config, [base, ITEMS_FILE, PAIRS_FILE, *IMAGES])
+    history: History = []
+    if config.steps:
+        sampler = PairSampler(backbone, items, pairs, ImageStore(*IMAGES))
+        history = train(backbone, config, sampler, checkpoint)
+        backbone = unsharded(backbone, lambda: open_backbone(base, config))
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            backbone.save(folder / "teacher", lineage("train_grpo", base))
+            write_history(history, folder / "history.jsonl")
+    checkpoint.clear()
+
+
+def training_pairs() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Items and pairs to train on, items with pictures only.
+
+    Raises:
+        UserError: no training pair, or a file is missing.
+    """
+    items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
+    items, pairs = (table[table["split"] == "train"] for table in (items, pairs))
+    if pairs.empty:
+        raise UserError(f"{PAIRS_FILE} has no training pair: annotate several pictures a prompt")
+    return items[items["image_id"].notna()], pairs
+
+
+def lineage(stage: str, base: Path) -> dict[str, str]:
+    """What a teacher was made from."""
+    return {
+        "stage": stage,
+        "base": tree_hash(base),
+        "pairs": tree_hash(PAIRS_FILE),
+        "items": tree_hash(ITEMS_FILE),
+    }
+
+
+def train(
+    backbone: Backbone, config: Config, sampler: PairSampler, checkpoint: Checkpoint
+) -> History:
+    """Sample pairs, roll out, reward each output by itself, update."""
+    even(config.pairs_per_step, "train_grpo.pairs_per_step")
+    backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
+    place(backbone.network)
+    return on_policy(
+        backbone,
+        config,
+        "train_grpo",
+        (config.pairs_per_step, config.micro_batch_pairs),
+        partial(sample, backbone, config, sampler),
+        partial(loss_of, backbone, config),
+        checkpoint,
+    )
+
+
+def sample(
+    backbone: Backbone, config: Config, sampler: PairSampler, rng: np.random.Generator
+) -> tuple[Rewarded, dict[str, float]]:
+    """Pairs with rollouts from the policy as it is, rewarded."""
+    batch = sampler.draw(config.pairs_per_step, rng)
+    return reward(backbone, config, batch, roll_out(backbone, config, batch, rng))
+
+
+def reward(
+    backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts
+) -> tuple[Rewarded, dict[str, float]]:
+    """Equation 7 for each output."""
+    scores_P2G = group_scores(backbone, config, batch, rollouts)
+    span = backbone.rubric.maximum - backbone.rubric.minimum
+    rewards_P2G = pointwise_reward(scores_P2G, batch.scores_P2, span)
+    return advantages_of(config, batch, rollouts, rewards_P2G)
+
+
+def loss_of(
+    backbone: Backbone,
+    config: Config,
+    rewarded: Rewarded,
+    chosen: range,
+    reference: list[torch.Tensor],
+) -> Part:
+    """Equation 4 for some pairs of a batch, divided by the counts of the whole batch."""
+    loss, _, drift = policy_loss(backbone, config, rewarded, chosen, reference)
+    return loss, {"loss/total": loss.item(), "policy/drift": drift}
+
+
+def roll_out(
+    backbone: Backbone, config: Config, batch: PairBatch, rng: np.random.Generator
+) -> Rollouts:
+    """G traces of each side of each pair, from the policy as it is."""
+    seeds = rng.integers(2**48, size=len(batch.dimensions)).tolist()
+
+    def sample_part(own: range) -> Rollouts:
+        sides = slice(2 * own.start, 2 * own.stop)
+        return sample_rollouts(
+            backbone,
+            batch.prompts[sides],
+            batch.images[sides],
+            list(enumerate(batch.dimensions[sides])),
+            config.group_size,
+            backbone.prompt.max_trace_tokens,
+            seeds[sides],
+            config.temperature,
+        )
+
+    return join_rollouts(sample_together(backbone.network, len(batch.scores_P2), sample_part))
+
+
+def group_scores(
+    backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts
+) -> torch.Tensor:
+    """Scores [P, 2, G] that outputs are rewarded for; NaN where a text says none."""
+    scores_N = read_scores(backbone, rollouts, config.reward_from == "text")
+    return scores_N.unflatten(0, (len(batch.scores_P2), 2, config.group_size))
+
+
+def advantages_of(
+    config: Config, batch: PairBatch, rollouts: Rollouts, rewards_P2G: torch.Tensor
+) -> tuple[Rewarded, dict[str, float]]:
+    """Advantages within each side's group (equation 3), and what is to be seen of the batch."""
+    advantages_P2G = group_advantages(rewards_P2G.flatten(0, 1)).unflatten(0, (-1, 2))
+    known = rewards_P2G[~rewards_P2G.isnan()]
+    metrics = {
+        "trace/length": float(np.mean([float(len(tokens)) for tokens in rollouts.tokens])),
+        "trace/closed": rollouts.closed.float().mean().item(),
+        "score/mass": rollouts.mass.mean().item(),
+    }
+    if len(known):
+        metrics["reward/mean"] = known.mean().item()
+    if config.reward_from == "text":
+        metrics["score/readable"] = len(known) / rewards_P2G.numel()
+    return Rewarded(batch, rollouts, rewards_P2G, advantages_P2G), metrics
+
+
+def policy_loss(
+    backbone: Backbone,
+    config: Config,
+    rewarded: Rewarded,
+    chosen: range,
+    reference: list[torch.Tensor],
+) -> tuple[torch.Tensor, TraceLogProbs, float]:
+    """Equation 4 for some pairs of a batch, divided by the outputs of the whole that count.
+
+    Returns:
+        the loss; what the policy makes of the traces, gradients passing; how far it has moved
+        from the reference (nats an output).
+    """
+    batch, rollouts = rewarded.batch, rewarded.rollouts
+    sides = slice(2 * chosen.start, 2 * chosen.stop)
+    rows = slice(sides.start * config.group_size, sides.stop * config.group_size)
+    with_answers = config.count_score_token or config.reward_from == "text"
+    read = partial(
+        trace_log_probs,
+        backbone,
+        batch.prompts[sides],
+        batch.images[sides],
+        batch.dimensions[sides],
+        rollouts.tokens[rows],
+        config.temperature,
+        rollouts.answers[rows] if with_answers else None,
+    )
+    reference_NT = None
+    if config.beta:
+        with torch.no_grad(), using(backbone, reference), precision():
+            reference_NT = read().log_probs_NT
+    with precision():
+        found = read()
+    if reference_NT is None:
+        reference_NT = found.log_probs_NT.detach()
+    known_P2G = ~rewarded.rewards_P2G.isnan()
+    known_N = known_P2G[chosen.start : chosen.stop].flatten().to(backbone.device)
+    mask_NT = found.mask_NT & known_N[:, None]
+    advantages_N = rewarded.advantages_P2G[chosen.start : chosen.stop].flatten()
+    num_outputs = int(known_P2G.sum())
+    loss = grpo_loss(
+        found.log_probs_NT,
+        reference_NT,
+        advantages_N.to(backbone.device),
+        mask_NT,
+        config.beta,
+        num_outputs,
+    )
+    moved = torch.where(mask_NT, found.log_probs_NT.detach() - reference_NT, 0.0)
+    return loss, found, moved.sum().item() / max(num_outputs, 1)

@@ -188,7 +188,8 @@ def start_by_daemon(stage: str) -> "subprocess.Popen[str]":
         sys.executable, "-m", "pipelines.ui", "--dagster-port", "0", stdout=subprocess.PIPE
     )
     assert servers.stdout is not None
-    port = int(servers.stdout.readline().rsplit(":", 1)[1])
+    address = next(line for line in servers.stdout if line.startswith("Dagster "))
+    port = int(address.rsplit(":", 1)[1])
     client = DagsterGraphQLClient("127.0.0.1", port_number=port)
     client.submit_job_execution(
         "__ASSET_JOB", "pipelines.definitions", "__repository__", asset_selection=[[stage]]

@@ -332,7 +332,7 @@ def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
         row.get_by_role("checkbox").first.check()
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
-    shot(page, "mlflow_comparison")
+    shot(page, "mlflow_comparison", height=2200)
     address = json.loads((chain.root / ".zreward/runs/train_risd.json").read_text())
     page.goto(f"{chain.mlflow}/#/experiments/1/runs/{address['run_id']}{TRAINING}")
     link = page.get_by_role("link", name="Run in Dagster")

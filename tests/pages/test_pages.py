@@ -160,6 +160,8 @@ class Pages:
         page.keyboard.press("Enter")
         shot(page, f"mlflow_alias_{version}")
         dialog.get_by_role("button", name="Save aliases").click()
+        expect(dialog).to_be_hidden()
+        page.reload()  # the table does not follow by itself
         expect(row.get_by_text("@ champion")).to_be_visible()
 
 

@@ -1,7 +1,7 @@
 # make run            the whole chain on the demo profile (params.yaml)
 # make run PROFILE=smoke   the same in minutes, tiny, without claims; runs in its own workspace
 # make ui             Dagster and MLflow on this machine, until Ctrl-C
-# make limits         times what a person waits for; KILLS=30 adds the kill -9 trial
+# make limits         times what a person waits for; KILLS=30 adds as many kill -9, FIRST=10 goes on after ten
 # make bench          every method on every seed, then tables and report in benchmarks/: hours
 # make bench-ingest   ingest and validate on 10 M ratings beside DuckDB; BENCH_ROWS sets another number
 # make test           linters, types, import contracts and tests
@@ -27,12 +27,13 @@ endif
 
 IN_WORKSPACE = cd "$$( [ $(PROFILE) = demo ] && echo . || zreward workspace $(PROFILE) )"
 KILLS ?= 0
+FIRST ?= 0
 ui: .venv/.installed
 	@$(IN_WORKSPACE) && exec python -m pipelines.ui
 
 limits: PROFILE := smoke
 limits: .venv/.installed
-	@$(IN_WORKSPACE) && zreward repro dvc.yaml && python $(CURDIR)/benchmarks/limits.py --kills $(KILLS)
+	@$(IN_WORKSPACE) && zreward repro dvc.yaml && python $(CURDIR)/benchmarks/limits.py --kills $(KILLS) --first $(FIRST)
 
 bench: .venv/.installed
 	@start=$$SECONDS; $(IN_WORKSPACE) && zreward repro benchmarks/dvc.yaml && $(TOOK)

@@ -86,7 +86,7 @@ def forget(stage: str) -> None:
     """Make DVC run a stage again: without its lock entry and its run cache."""
     lock = Path("dvc.lock")
     content = yaml.safe_load(lock.read_text())
-    content["stages"].pop(stage)
+    content["stages"].pop(stage, None)
     lock.write_text(yaml.safe_dump(content, sort_keys=False))
     runs = Path(".dvc/cache/runs")
     if runs.exists():
@@ -159,10 +159,11 @@ def find(process: "subprocess.Popen[str]", who: str, stage: str) -> psutil.Proce
         for member in [family, *family.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 words = [Path(word).name for word in member.cmdline()[1:]]
+                mine = words[-1:] == [stage]  # Dagster may start a run that was killed once more
                 marks = {
                     "stage": words == ["zreward", stage],
-                    "dvc": words[:1] == ["dvc"] and "repro" in words,
-                    "zreward repro": words[:2] == ["zreward", "repro"],
+                    "dvc": mine and words[:1] == ["dvc"] and "repro" in words,
+                    "zreward repro": mine and words[:2] == ["zreward", "repro"],
                     "daemon": words[:3] == ["-m", "dagster._daemon", "run"],
                 }
                 if marks[who]:
@@ -188,7 +189,8 @@ def start_by_daemon(stage: str) -> "subprocess.Popen[str]":
         sys.executable, "-m", "pipelines.ui", "--dagster-port", "0", stdout=subprocess.PIPE
     )
     assert servers.stdout is not None
-    port = int(servers.stdout.readline().rsplit(":", 1)[1])
+    address = next(line for line in servers.stdout if line.startswith("Dagster "))
+    port = int(address.rsplit(":", 1)[1])
     client = DagsterGraphQLClient("127.0.0.1", port_number=port)
     client.submit_job_execution(
         "__ASSET_JOB", "pipelines.definitions", "__repository__", asset_selection=[[stage]]

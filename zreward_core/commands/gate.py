@@ -36,7 +36,6 @@ class Verdict(NamedTuple):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
-    num_pairs: int = 0
 
 
 class FrozenTest(NamedTuple):
@@ -117,7 +116,7 @@ def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.S
         f" [{interval.low:+.4f}, {interval.high:+.4f}];"
         f" the lower bound is {'not ' if passed else ''}below -{config.margin:g}"
     )
-    return Verdict(passed, told, interval.value, interval.low, interval.high, len(pairs))
+    return Verdict(passed, told, interval.value, interval.low, interval.high)
 
 
 def _right(scores: pd.Series, pairs: pd.DataFrame, who: str) -> np.ndarray:

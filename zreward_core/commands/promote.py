@@ -1,5 +1,6 @@
 """promote, rollback and adopt: who is champion, in MLflow and in data/champion.yaml."""
 
+import hashlib
 import logging
 import tempfile
 from datetime import UTC, datetime
@@ -219,7 +220,8 @@ def _judged(
     """The gate's verdict, kept as tags of the version."""
     test = gate.read_test_set()
     rival = _sha256(champion) if champion is not None else tree_hash(BASE)
-    key = f"{rival} {test.key} {config.model_dump_json()}"
+    read = f"{rival} {test.key} {config.model_dump_json()}"
+    key = hashlib.sha256(read.encode()).hexdigest()[:16]
     known = _known_verdict(candidate.version)
     if known is not None and candidate.version.tags.get(JUDGED_TAG) == key:
         return known
@@ -245,8 +247,6 @@ def _judged(
             "gate.difference": verdict.difference,
             "gate.low": verdict.low,
             "gate.high": verdict.high,
-            "gate.margin": config.margin,
-            "gate.num_pairs": verdict.num_pairs,
             "gate.champion": champion.version if champion is not None else str(BASE),
         },
     )

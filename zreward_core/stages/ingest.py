@@ -142,7 +142,7 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         )
     if summary.num_usable:
         problem = (
-            f"{summary.quarantine_share:.1%} of its judgements cannot be used, more than "
+            f"{100 * summary.quarantine_share:.3g}% of its judgements cannot be used, more than "
             f"`ingest.max_quarantine_share` ({max_share:g})"
         )
     else:

@@ -13,7 +13,12 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from zreward_core.annotations.aggregation import Resubmissions, aggregate, merge_resubmissions
+from zreward_core.annotations.aggregation import (
+    Resubmissions,
+    aggregate,
+    merge_resubmissions,
+    resubmitted,
+)
 from zreward_core.annotations.audit import (
     alpha_by_dimension,
     alpha_intervals,
@@ -107,6 +112,7 @@ def run(config: Config) -> None:
     pa.default_memory_pool().release_unused()  # the other columns are half of all memory
     coded = encode(submitted, rubric.names)
     habits = audit_habits(coded, submitted["submitted_at"], submitted["seconds"], rubric)
+    num_again = int(resubmitted(submitted).sum())
     ratings = merge_resubmissions(submitted, config.resubmissions)
     del submitted
     if len(ratings) < num_submitted:
@@ -139,8 +145,12 @@ def run(config: Config) -> None:
     audit = {
         **agreement(coded, counts_N.to_numpy(), rubric, config),
         "annotators": audit_record(annotators.merge(habits, on="annotator_id")),
-        "counts": count(num_submitted, ratings, counted, items, pairs, left_out)
-        | {"ratings_adjusted": num_adjusted},
+        "counts": count(ratings, counted, items, pairs, left_out)
+        | {
+            "ratings": num_submitted,
+            "resubmissions": num_again,
+            "ratings_adjusted": num_adjusted,
+        },
         "levels": rubric.levels,
     }
     with whole_output(OUTPUT, config) as folder:
@@ -236,7 +246,6 @@ def make_items(
 
 
 def count(
-    num_submitted: int,
     ratings: pd.DataFrame,
     counted: pd.DataFrame,
     items: pd.DataFrame,
@@ -245,8 +254,6 @@ def count(
 ) -> dict[str, Any]:
     """Numbers on the way from ratings to items and pairs."""
     return {
-        "ratings": num_submitted,
-        "resubmissions": num_submitted - len(ratings),
         "ratings_excluded": len(ratings) - len(counted),
         "test_items_left_out": left_out,
         "items_without_picture": int(items["image_id"].isna().sum()),

@@ -40,6 +40,7 @@ from zreward_core.annotations.habits import audit_habits
 from zreward_core.annotations.html import write_page
 from zreward_core.annotations.opinions import opinion_items
 from zreward_core.annotations.pairs import make_pairs
+from zreward_core.annotations.sources.summary import summary_notes
 from zreward_core.annotations.splits import SPLITS, splits_of
 from zreward_core.config import Splits, StageConfig, UserError
 from zreward_core.rubric import Rubric, load_rubric
@@ -51,6 +52,7 @@ from zreward_core.schemas import (
     OPINIONS,
     PAIRS,
     TEST_RATINGS,
+    read_json,
     read_table,
     write_json,
     write_table,
@@ -58,6 +60,7 @@ from zreward_core.schemas import (
 
 RATINGS_FILE = Path("data/ingest/ratings.parquet")
 COMPARISONS_FILE = Path("data/ingest/comparisons.parquet")
+SUMMARY_FILE = Path("data/ingest/summary.json")
 OPINIONS_FILE = Path("data/ingest/opinions.parquet")
 OUTPUT = Path("data/validate")
 DATA_DOCS = Path("reports/data_docs")
@@ -105,7 +108,8 @@ def run(config: Config) -> None:
     if submitted.empty and opinions.empty:
         raise UserError(f"{RATINGS_FILE} holds no rating: add a source and run `zreward ingest`")
     gate = Gate(DATA_DOCS)
-    gate.check(ratings_contract(submitted, rubric, RATINGS_FILE))
+    notes = summary_notes(read_json(SUMMARY_FILE)["sources"])
+    gate.check(ratings_contract(submitted, rubric, RATINGS_FILE, notes))
 
     facts = describe_items(submitted, opinions, config.splits)
     num_submitted, submitted = len(submitted), submitted[SUBMITTED]

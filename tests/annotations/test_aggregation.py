@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.annotations.aggregation import aggregate, histograms, merge_resubmissions
+from zreward_core.annotations.aggregation import (
+    aggregate,
+    histograms,
+    merge_resubmissions,
+    resubmitted,
+)
 from zreward_core.rubric import Rubric
 
 
@@ -76,3 +81,4 @@ def test_resubmissions(how: str, scores: list[float]) -> None:
     merged = merge_resubmissions(SUBMISSIONS, how)  # type: ignore[arg-type]
     assert merged["score"].tolist() == scores
     assert merged["annotator_id"].isna().sum() == 2
+    assert resubmitted(SUBMISSIONS).sum() == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 
 from zreward_core.annotations.agreement import alpha_interval, ordinal_alpha
 
-DATA = Path(__file__).parents[3] / "shared/data"
+DATA = Path(os.environ.get("ZREWARD_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
 
 
 def folder(name: str) -> Path:
     if not (DATA / name).is_dir():
-        pytest.skip(f"the public ratings {name} are not here")
+        pytest.skip(f"{DATA / name} is absent; ZREWARD_SHARED_DATA names its parent")
     return DATA / name
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.stages.annotation_root import make_root
+from zreward_core.annotations.sources.summary import summary_rows
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, encode_png, image_id
 from zreward_core.schemas import OPINIONS, QUARANTINE, RATINGS, read_table
@@ -182,7 +183,7 @@ def test_several_formats_share_tables_and_one_account(root: Path) -> None:
     ratings = read_table(OUTPUT / "ratings.parquet", RATINGS)
     counts = ratings["source"].value_counts().to_dict()
     assert counts == {"annotate": summary["annotate"]["ratings"], "table": 1}
-    rows = ingest.summary_rows(summary)
+    rows = summary_rows(summary)
     assert ("table", "quarantine", 1, "out_of_range") in rows
     assert ("table", "all", 3, "") in rows
 

@@ -15,6 +15,7 @@ from zreward_core.schemas import (
     RATINGS,
     read_json,
     read_table,
+    write_json,
     write_table,
 )
 from zreward_core.stages import ingest, validate
@@ -84,6 +85,7 @@ def test_opinions_become_items_with_a_histogram(root: Path) -> None:
     for name, schema in (("ratings", RATINGS), ("comparisons", COMPARISONS)):
         empty = pd.DataFrame(columns=schema.names)
         write_table(empty, Path(f"data/ingest/{name}.parquet"), schema)
+    write_json({"sources": {}}, Path("data/ingest/summary.json"))
     rows = [
         {
             "item_id": f"i{n}",

@@ -119,6 +119,10 @@ def test_a_second_run_writes_the_same_bytes(root: Path) -> None:
 def test_data_docs_lie_outside_the_outputs(root: Path) -> None:
     assert Path("reports/data_docs/index.html").is_file()
     assert not list(Path("data").rglob("*.html"))
+    page = Path("reports/data_docs/expectations/ratings.html").read_text()
+    reasons = json.loads(Path("data/ingest/summary.json").read_text())["sources"]["annotate"]
+    assert all(f"quarantine {reason}" in page for reason in reasons["quarantine"])
+    assert f"{reasons['native']:,} judgements" in page
 
 
 def test_every_contract_that_was_checked_is_listed(root: Path) -> None:

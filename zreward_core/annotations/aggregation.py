@@ -13,6 +13,8 @@ from scipy import sparse
 from zreward_core.rubric import Rubric
 
 Resubmissions = Literal["average", "last", "keep"]
+SUBMISSION = ["item_id", "dimension", "annotator_id"]
+"""What two submissions have in common that speak of the same."""
 MIN_TO_TRIM = 3
 """From so many ratings on, the highest and the lowest can be dropped."""
 
@@ -27,18 +29,27 @@ def merge_resubmissions(ratings: pd.DataFrame, how: Resubmissions) -> pd.DataFra
     Returns:
         item_id, dimension, annotator_id, score, in the order in which they first appear.
     """
-    columns = ["item_id", "dimension", "annotator_id", "score"]
-    named = ratings["annotator_id"].notna()
-    keys = columns[:3]
-    if how == "keep" or not ratings.loc[named, keys].duplicated().any():
+    columns = [*SUBMISSION, "score"]
+    again = resubmitted(ratings)
+    if how == "keep" or not again.any():
         return ratings[columns].reset_index(drop=True)
     if how == "last":
         ordered = ratings.sort_values("submitted_at", kind="stable", na_position="first")
-        last = ~ordered.duplicated(keys, keep="last") | ordered["annotator_id"].isna()
+        last = ~ordered.duplicated(SUBMISSION, keep="last") | ordered["annotator_id"].isna()
         return ordered.loc[last, columns].sort_index().reset_index(drop=True)
-    means = ratings.groupby(keys, sort=False)["score"].transform("mean")
+    means = ratings.groupby(SUBMISSION, sort=False)["score"].transform("mean")
+    named = ratings["annotator_id"].notna()
     merged = ratings[columns].assign(score=means.where(named, ratings["score"]))
-    return merged[~(ratings.duplicated(keys) & named)].reset_index(drop=True)
+    return merged[~again].reset_index(drop=True)
+
+
+def resubmitted(ratings: pd.DataFrame) -> np.ndarray:
+    """[N] whether a rating has an earlier one of the same annotator, item and dimension."""
+    key = np.zeros(len(ratings), dtype=np.int64)
+    for name in SUBMISSION:
+        codes, names = pd.factorize(ratings[name])
+        key = key * (len(names) + 1) + codes + 1
+    return pd.Series(key).duplicated().to_numpy() & ratings["annotator_id"].notna().to_numpy()
 
 
 def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class Contract:
     """What to do about a row that breaks the contract."""
     expectations: list[Any]
     """Great Expectations' expectations; each has a description."""
+    notes: tuple[str, ...] = ()
+    """Markdown that Data Docs show beside them."""
 
 
 def import_expectations() -> Any:
@@ -90,7 +93,7 @@ class Gate:
             gx.ExpectationSuite(
                 contract.name,
                 expectations=contract.expectations,
-                meta={"notes": f"{len(contract.frame):,} rows of {contract.file}"},
+                notes=[f"{len(contract.frame):,} rows of {contract.file}", *contract.notes],
             )
         )
         definition = self._context.validation_definitions.add(
@@ -142,7 +145,9 @@ def _explain(contract: Contract, result: Any) -> str:
     return f"{contract.file}: {number} rows break '{rule}', first {'; '.join(shown)}"
 
 
-def ratings_contract(ratings: pd.DataFrame, rubric: Rubric, file: Path) -> Contract:
+def ratings_contract(
+    ratings: pd.DataFrame, rubric: Rubric, file: Path, notes: Sequence[str] = ()
+) -> Contract:
     """Single ratings: complete, within the rubric, one prompt an item."""
     gxe = import_expectations()
     said = ratings[["item_id", "prompt_id"]].drop_duplicates()
@@ -168,6 +173,7 @@ def ratings_contract(ratings: pd.DataFrame, rubric: Rubric, file: Path) -> Contr
                 description="an item belongs to one prompt",
             ),
         ],
+        tuple(notes),
     )
 
 

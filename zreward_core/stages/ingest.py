@@ -21,7 +21,11 @@ from zreward_core.annotations.sources.accounting import TABLES, Judgements
 from zreward_core.annotations.sources.items import ItemIndex
 from zreward_core.annotations.sources.pictures import Pictures
 from zreward_core.annotations.sources.settings import ANNOTATE, Source
-from zreward_core.annotations.sources.summary import SourceSummary, count_resubmissions
+from zreward_core.annotations.sources.summary import (
+    SourceSummary,
+    count_resubmissions,
+    summary_rows,
+)
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import write_images
 from zreward_core.rubric import Rubric, load_rubric
@@ -142,7 +146,7 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         )
     if summary.num_usable:
         problem = (
-            f"{summary.quarantine_share:.1%} of its judgements cannot be used, more than "
+            f"{100 * summary.quarantine_share:.3g}% of its judgements cannot be used, more than "
             f"`ingest.max_quarantine_share` ({max_share:g})"
         )
     else:
@@ -175,17 +179,3 @@ def show(summary: dict[str, dict[str, Any]]) -> None:
         ):
             if counts[key]:
                 logger.warning("%s: %d %s", name, counts[key], what)
-
-
-def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:
-    """Source, fate, number of judgements and reason, for tables."""
-    rows = []
-    for name, counts in summary.items():
-        for fate in ("ratings", "comparisons", "opinions"):
-            if counts[fate]:
-                rows.append((name, fate, counts[fate], ""))
-        for fate in ("quarantine", "ignored"):
-            for reason, number in sorted(counts[fate].items()):
-                rows.append((name, fate, number, reason))
-        rows.append((name, "all", counts["native"], ""))
-    return rows

@@ -13,7 +13,12 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from zreward_core.annotations.aggregation import Resubmissions, aggregate, merge_resubmissions
+from zreward_core.annotations.aggregation import (
+    Resubmissions,
+    aggregate,
+    merge_resubmissions,
+    resubmitted,
+)
 from zreward_core.annotations.audit import (
     alpha_by_dimension,
     alpha_intervals,
@@ -35,6 +40,7 @@ from zreward_core.annotations.habits import audit_habits
 from zreward_core.annotations.html import write_page
 from zreward_core.annotations.opinions import opinion_items
 from zreward_core.annotations.pairs import make_pairs
+from zreward_core.annotations.sources.summary import summary_notes
 from zreward_core.annotations.splits import SPLITS, splits_of
 from zreward_core.config import Splits, StageConfig, UserError
 from zreward_core.rubric import Rubric, load_rubric
@@ -46,6 +52,7 @@ from zreward_core.schemas import (
     OPINIONS,
     PAIRS,
     TEST_RATINGS,
+    read_json,
     read_table,
     write_json,
     write_table,
@@ -53,6 +60,7 @@ from zreward_core.schemas import (
 
 RATINGS_FILE = Path("data/ingest/ratings.parquet")
 COMPARISONS_FILE = Path("data/ingest/comparisons.parquet")
+SUMMARY_FILE = Path("data/ingest/summary.json")
 OPINIONS_FILE = Path("data/ingest/opinions.parquet")
 OUTPUT = Path("data/validate")
 DATA_DOCS = Path("reports/data_docs")
@@ -100,13 +108,15 @@ def run(config: Config) -> None:
     if submitted.empty and opinions.empty:
         raise UserError(f"{RATINGS_FILE} holds no rating: add a source and run `zreward ingest`")
     gate = Gate(DATA_DOCS)
-    gate.check(ratings_contract(submitted, rubric, RATINGS_FILE))
+    notes = summary_notes(read_json(SUMMARY_FILE)["sources"])
+    gate.check(ratings_contract(submitted, rubric, RATINGS_FILE, notes))
 
     facts = describe_items(submitted, opinions, config.splits)
     num_submitted, submitted = len(submitted), submitted[SUBMITTED]
     pa.default_memory_pool().release_unused()  # the other columns are half of all memory
     coded = encode(submitted, rubric.names)
     habits = audit_habits(coded, submitted["submitted_at"], submitted["seconds"], rubric)
+    num_again = int(resubmitted(submitted).sum())
     ratings = merge_resubmissions(submitted, config.resubmissions)
     del submitted
     if len(ratings) < num_submitted:
@@ -139,8 +149,12 @@ def run(config: Config) -> None:
     audit = {
         **agreement(coded, counts_N.to_numpy(), rubric, config),
         "annotators": audit_record(annotators.merge(habits, on="annotator_id")),
-        "counts": count(num_submitted, ratings, counted, items, pairs, left_out)
-        | {"ratings_adjusted": num_adjusted},
+        "counts": count(ratings, counted, items, pairs, left_out)
+        | {
+            "ratings": num_submitted,
+            "resubmissions": num_again,
+            "ratings_adjusted": num_adjusted,
+        },
         "levels": rubric.levels,
     }
     with whole_output(OUTPUT, config) as folder:
@@ -236,7 +250,6 @@ def make_items(
 
 
 def count(
-    num_submitted: int,
     ratings: pd.DataFrame,
     counted: pd.DataFrame,
     items: pd.DataFrame,
@@ -245,8 +258,6 @@ def count(
 ) -> dict[str, Any]:
     """Numbers on the way from ratings to items and pairs."""
     return {
-        "ratings": num_submitted,
-        "resubmissions": num_submitted - len(ratings),
         "ratings_excluded": len(ratings) - len(counted),
         "test_items_left_out": left_out,
         "items_without_picture": int(items["image_id"].isna().sum()),

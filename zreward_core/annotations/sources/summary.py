@@ -96,3 +96,30 @@ def count_resubmissions(ratings: pa.Table) -> dict[str, int]:
     again = pd.Series(key).duplicated().to_numpy() & (codes["annotator_id"] >= 0)
     counts = np.bincount(codes["source"][again], minlength=len(names))
     return {name: int(number) for name, number in zip(names, counts, strict=False)}
+
+
+def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:
+    """Source, fate, number of judgements and reason, for tables."""
+    rows = []
+    for name, counts in summary.items():
+        for fate in ("ratings", "comparisons", "opinions"):
+            if counts[fate]:
+                rows.append((name, fate, counts[fate], ""))
+        for fate in ("quarantine", "ignored"):
+            for reason, number in sorted(counts[fate].items()):
+                rows.append((name, fate, number, reason))
+        rows.append((name, "all", counts["native"], ""))
+    return rows
+
+
+def summary_notes(summary: dict[str, dict[str, Any]]) -> list[str]:
+    """A line of Markdown a source, for pages."""
+    lines = []
+    for name in summary:
+        rows = [row for row in summary_rows(summary) if row[0] == name and row[1] != "all"]
+        told = [
+            f"{number:,} {' '.join(part for part in (fate, reason) if part)}"
+            for _, fate, number, reason in rows
+        ]
+        lines.append(f"**{name}**: {summary[name]['native']:,} judgements: {', '.join(told)}")
+    return lines

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from pipelines.abandoned import end_abandoned
 from pipelines.dvc_state import environment, program, read_lock
 from pipelines.graph import read_graph
 from pipelines.ui import prepare_home
@@ -178,7 +179,9 @@ def start_by_hand(stage: str) -> "subprocess.Popen[str]":
 
 def start_by_worker(stage: str) -> "subprocess.Popen[str]":
     """By a Dagster run in a process of its own."""
-    return start(*materialize_command(stage), DAGSTER_HOME=str(prepare_home(Path.cwd())))
+    home = prepare_home(Path.cwd())
+    end_abandoned(home)  # as at the start of `make ui`, else the pool waits for who was killed
+    return start(*materialize_command(stage), DAGSTER_HOME=str(home))
 
 
 def start_by_daemon(stage: str) -> "subprocess.Popen[str]":

@@ -24,6 +24,7 @@ def end_abandoned(home: Path) -> list[str]:
         gone = [run for run in runs if not _is_alive(instance, run)]
         for run in gone:
             instance.report_run_failed(run, "Its process is gone: killed, or the machine went down")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in gone]
 
 

@@ -362,7 +362,7 @@ def test_an_alias_moved_by_a_click_tunes_the_generator_once(page: Page, chain: P
     chain.expect_end(page, run.run_id, "Success")
     shot(page, "run_of_moved_alias")
     stages = ("champion", "finetune_generator", "evaluate_gsb")
-    assert {chain.how(stage) for stage in stages} == {"run"}
+    assert {chain.how(stage) for stage in stages[1:]} == {"run"}
     assert read_yaml(chain.root / "data/champion.yaml")["source"] == "models:/zreward-student/1"
     page.goto(f"{chain.dagster}/assets/finetune_generator")
     expect(page.get_by_text("The generator, tuned").first).to_be_visible()

@@ -42,3 +42,5 @@ def test_a_killed_run_is_ended_and_a_living_one_left(root: Path, tmp_path: Path)
     assert end_abandoned(home) == [status()[0].run_id]
     assert status()[1] == DagsterRunStatus.FAILURE
     assert end_abandoned(home) == []
+    with DagsterInstance.from_config(str(home)) as instance:
+        assert instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0

@@ -30,8 +30,7 @@ def merge_resubmissions(ratings: pd.DataFrame, how: Resubmissions) -> pd.DataFra
         item_id, dimension, annotator_id, score, in the order in which they first appear.
     """
     columns = [*SUBMISSION, "score"]
-    again = resubmitted(ratings)
-    if how == "keep" or not again.any():
+    if how == "keep" or not (again := resubmitted(ratings)).any():
         return ratings[columns].reset_index(drop=True)
     if how == "last":
         ordered = ratings.sort_values("submitted_at", kind="stable", na_position="first")
@@ -68,7 +67,8 @@ def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.Data
     codes, keys = _group(ratings)
     numbers_K = np.bincount(codes, minlength=len(keys))
     scores = ratings["score"].to_numpy(dtype=float)
-    order = np.lexsort((scores, codes))
+    places, values = pd.factorize(scores, sort=True)
+    order = np.argsort(codes * len(values) + places)  # by group, then by score
     starts_K = np.cumsum(numbers_K) - numbers_K
     place = np.arange(len(order)) - starts_K[codes[order]]
     number = numbers_K[codes[order]]

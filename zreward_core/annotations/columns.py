@@ -1,6 +1,8 @@
 """Ratings as columns of codes: ten million rows are a few hundred megabytes."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ CODED = (
     "source",
 )
 """Columns whose values repeat."""
+NUM_READERS = 2
+"""Columns that are read at a time; more would only take more memory."""
 
 
 def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> pd.DataFrame:
@@ -40,7 +44,9 @@ def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> p
         missing = sorted(set(RATINGS.names) - set(found))
         if missing:
             raise UserError(f"{path} lacks the columns {missing}: make it again")
-        return pd.DataFrame({name: _read(path, name) for name in columns}, copy=False)
+        with ThreadPoolExecutor(NUM_READERS) as pool:
+            read = pool.map(partial(_read, path), columns)
+            return pd.DataFrame(dict(zip(columns, read, strict=True)), copy=False)
     except pa.ArrowException as error:
         raise UserError(f"{path} is not a readable Parquet file: {error}") from None
 

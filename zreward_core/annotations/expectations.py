@@ -150,13 +150,10 @@ def ratings_contract(
 ) -> Contract:
     """Single ratings: complete, within the rubric, one prompt an item."""
     gxe = import_expectations()
-    said = ratings[["item_id", "prompt_id"]].drop_duplicates()
-    numbers = said.groupby("item_id", observed=True)["prompt_id"].nunique()
-    prompts = ratings["item_id"].map(numbers).astype(float)
     return Contract(
         "ratings",
         file,
-        ratings.assign(prompts_of_item=prompts),
+        ratings.assign(prompts_of_item=_prompts_of_item(ratings)),
         "row_ref",
         "Correct or remove these rows in their source and run `zreward ingest` again",
         [
@@ -175,6 +172,19 @@ def ratings_contract(
         ],
         tuple(notes),
     )
+
+
+def _prompts_of_item(ratings: pd.DataFrame) -> np.ndarray:
+    """[N] number of prompts that each rating's item is said to have; NaN without an item."""
+    items_N = pd.factorize(ratings["item_id"])[0]
+    prompts_N = pd.factorize(ratings["prompt_id"])[0]
+    known_N = (items_N >= 0) & (prompts_N >= 0)
+    said_I = np.full(int(items_N.max(initial=-1)) + 1, -1)
+    said_I[items_N[known_N]] = prompts_N[known_N]
+    odd_N = known_N & (prompts_N != np.append(said_I, -1)[items_N])  # few, where any
+    more = pd.DataFrame({"item": items_N[odd_N], "prompt": prompts_N[odd_N]}).drop_duplicates()
+    numbers_I = (said_I >= 0) + np.bincount(more["item"], minlength=len(said_I))
+    return np.append(numbers_I.astype(float), np.nan)[items_N]
 
 
 def items_contract(

@@ -116,8 +116,9 @@ def run(config: Config) -> None:
     pa.default_memory_pool().release_unused()  # the other columns are half of all memory
     coded = encode(submitted, rubric.names)
     habits = audit_habits(coded, submitted["submitted_at"], submitted["seconds"], rubric)
-    num_again = int(resubmitted(submitted).sum())
     ratings = merge_resubmissions(submitted, config.resubmissions)
+    kept_all = config.resubmissions == "keep"
+    num_again = resubmitted(submitted).sum() if kept_all else num_submitted - len(ratings)
     del submitted
     if len(ratings) < num_submitted:
         coded = encode(ratings, rubric.names)
@@ -152,7 +153,7 @@ def run(config: Config) -> None:
         "counts": count(ratings, counted, items, pairs, left_out)
         | {
             "ratings": num_submitted,
-            "resubmissions": num_again,
+            "resubmissions": int(num_again),
             "ratings_adjusted": num_adjusted,
         },
         "levels": rubric.levels,
@@ -190,6 +191,8 @@ def agreement(
 
 def enough_items(coded: Coded, annotators: pd.DataFrame, min_items: int) -> np.ndarray:
     """Whether each row of the audit's table has rated so many items."""
+    if min_items == 0:
+        return np.ones(len(annotators), dtype=bool)
     rated = pd.DataFrame({"who": coded.annotators_N, "item": coded.items_N}).drop_duplicates()
     numbers_P = np.bincount(rated["who"][rated["who"] >= 0], minlength=len(coded.annotators))
     number_of = dict(zip(coded.annotators, numbers_P, strict=True))

@@ -4,12 +4,13 @@ Run by `make bench` when every cell has its predictions. Intervals are over prom
 together; differences are paired.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from zreward_core.config import read_yaml
+from zreward_core.config import merge, read_yaml
 from zreward_core.evaluation.comparison import (
     Comparison,
     Runs,
@@ -21,6 +22,7 @@ from zreward_core.evaluation.comparison import (
 from zreward_core.evaluation.comparison_plots import plot_methods, plot_training
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
+from zreward_core.runtime.loops import SupervisedConfig
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
 from zreward_core.stages.evaluate import oracle_scores
@@ -81,7 +83,15 @@ def main() -> None:
     }
     bounds = references(items, pairs)
     write_json([*seed_rows(cells, runs, seeds), *bounds], RESULTS)
-    summaries = {name: {**cells[name], **summarise(runs[name], comparison)} for name in cells}
+    project = read_yaml(HERE.parent / "params.yaml")
+    summaries = {
+        name: {
+            **cells[name],
+            **summarise(runs[name], comparison),
+            "training": training(cells[name], project),
+        }
+        for name in cells
+    }
     ceiling = next((row["hpa"] for row in bounds if row["method"] == "oracle"), None)
     draw(cells, runs, summaries, seeds, ceiling)
     REPORT.write_text(report(summaries, runs, comparison, bounds, seeds))
@@ -100,6 +110,20 @@ def seed_rows(
         for name in cells
         for seed, metrics in zip(seeds, runs[name].metrics, strict=True)
     ]
+
+
+def training(cell: dict[str, Any], project: dict[str, Any]) -> str:
+    """What a method's training took, as its params say: steps, and what a step sees."""
+    stage = cell["stage"]
+    if stage == "predict":
+        return ""
+    section = merge(project.get(stage) or {}, cell["params"].get(stage, {}))
+    config = importlib.import_module(f"zreward_core.stages.{stage}").Config(seed=0, **section)
+    if isinstance(config, SupervisedConfig):
+        return f"{config.steps} x {config.batch_size} pictures"
+    inputs = 2 * config.pairs_per_step if hasattr(config, "pairs_per_step") else None
+    number = (inputs or config.pictures_per_step) * config.group_size
+    return f"{config.steps} x {number} traces"
 
 
 def references(items: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -155,11 +179,12 @@ def report(
 ) -> str:
     """The page."""
     reference = comparison.reference
-    num_prompts, num_pairs = reference.counts_RQ.shape[1], next(iter(runs.values())).metrics[0]
+    num_prompts = reference.counts_RQ.shape[1]
+    num_pairs = next(iter(runs.values())).metrics[0]["num_pairs"]
     lines = [
         "# The methods compared",
         "",
-        f"{len(seeds)} seeds, {num_prompts} held-out prompts, {num_pairs['num_pairs']} pairs; 95 % "
+        f"Seeds: {len(seeds)}. Held-out prompts: {num_prompts}, pairs: {num_pairs}; 95 % "
         "intervals over prompts and seeds together. The bases are shared; a seed covers everything "
         "after them. Settings: `params.yaml` under `methods.yaml`; figures of each seed: "
         "`results.json`. Made by `make bench`.",
@@ -197,13 +222,14 @@ def report(
 def markdown(rows: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> list[str]:
     """Rows of one table, the references below."""
     lines = [
-        "| size | method | HPA | margin HPA | PLCC | SRCC | NLL | output tokens |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| size | method | training | HPA | margin HPA | PLCC | SRCC | NLL | output tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in [*rows, *bounds]:
         cells = [
             row["size"] or "",
             words(row["method"]),
+            row.get("training", ""),
             figure(row, "hpa"),
             figure(row, "margin_hpa"),
             figure(row, "plcc"),

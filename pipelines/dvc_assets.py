@@ -57,10 +57,10 @@ def stage_asset(graph: Graph, name: str, root: Path) -> AssetsDefinition:
         lock = read_lock(root)
         _, event = tell_inputs(graph, name, lock, {})
         yield event
-        promotion = read_recorded(context.instance, PROMOTION).version
+        promoted = read_recorded(context.instance, PROMOTION).version is not None
         yield MaterializeResult(
             metadata=describe(root, stage, lock, how),
-            tags=made_tags(graph, name, lock, promotion),
+            tags=made_tags(graph, name, lock, promoted),
         )
 
     return body

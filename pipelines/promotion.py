@@ -19,6 +19,7 @@ from pipelines.commands import links_to, run
 from pipelines.dvc_state import Lock, outs_version
 from pipelines.metadata import markdown_table, read
 from pipelines.versions import (
+    CHAMPION,
     CODE_VERSION,
     DATA_VERSION,
     INPUT_POINTER,
@@ -29,7 +30,6 @@ from pipelines.versions import (
 )
 
 RECORD = Path("reports/promotion.json")
-CHAMPION = Path("data/champion.yaml")
 JUDGED = ("train_risd", "evaluate")
 """What it reads: the candidate, and its evaluation."""
 RECORD_TAG = "zreward/promotion_record"

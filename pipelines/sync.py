@@ -17,7 +17,6 @@ from pipelines.dvc_state import read_lock, read_status
 from pipelines.graph import Graph
 from pipelines.metadata import describe
 from pipelines.promotion import (
-    CHAMPION,
     RECORD,
     RECORD_TAG,
     promotion_metadata,
@@ -25,9 +24,11 @@ from pipelines.promotion import (
     tags_with_inputs,
 )
 from pipelines.versions import (
+    CHAMPION,
     PROMOTION,
     Recorded,
     all_keys,
+    is_promoted,
     made_tags,
     missing_events,
     read_recorded,
@@ -53,9 +54,8 @@ def events(instance: DagsterInstance, graph: Graph, root: Path) -> list[Event]:
         found.append(AssetMaterialization(PROMOTION, tags=tags, metadata=promotion_metadata(root)))
     inputs, remade = missing_events(graph, lock, changes, recorded)
     found += inputs
-    promotion = recorded[PROMOTION].version if PROMOTION in recorded else None
     for stage in remade:
-        tags = made_tags(graph, stage, lock, promotion)
+        tags = made_tags(graph, stage, lock, is_promoted(recorded))
         metadata = describe(root, graph[stage], lock, OUTSIDE)
         found.append(AssetMaterialization(AssetKey(stage), tags=tags, metadata=metadata))
     made = {event.asset_key.to_user_string() for event in found} - set(changes)

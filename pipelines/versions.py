@@ -10,7 +10,7 @@ closure of `dvc status`. With this, stale in Dagster is that closure, whoever ra
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dagster import AssetKey, AssetMaterialization, DagsterInstance
 
@@ -23,6 +23,8 @@ CODE_VERSION = "dagster/code_version"
 INPUT_VERSION = "dagster/input_data_version"
 INPUT_POINTER = "dagster/input_event_pointer"
 PROMOTION = AssetKey("promotion")
+CHAMPION = "data/champion.yaml"
+"""What a promotion makes; its md5 is the promotion's version, here as in dvc.lock."""
 
 
 class Recorded(NamedTuple):
@@ -50,14 +52,21 @@ def read_recorded(instance: DagsterInstance, key: AssetKey) -> Recorded:
     return Recorded(tags.get(DATA_VERSION), tags)
 
 
-def made_tags(graph: Graph, stage: str, lock: Lock, promotion: str | None) -> dict[str, str]:
-    """Version tags of a materialization: what it is, and the versions it was made from."""
+def made_tags(graph: Graph, stage: str, lock: Lock, promoted: bool) -> dict[str, str]:
+    """Version tags of a materialization: what it is, and the versions it was made from.
+
+    Args:
+        graph: the graph.
+        stage: what was made.
+        lock: dvc.lock after it.
+        promoted: whether Dagster knows of a promotion.
+    """
     versions = {inputs_key(stage): inputs_version(graph, stage, lock[stage])}
     versions |= {
         AssetKey(name): outs_version(lock[name]) for name in graph[stage].upstream if name in lock
     }
     if PROMOTION in parents(graph, stage):
-        versions[PROMOTION] = promotion or "INITIAL"
+        versions[PROMOTION] = _champion_version(lock[stage]) if promoted else "INITIAL"
     tags = {
         DATA_VERSION: outs_version(lock[stage]),
         USER_PROVIDED: "true",
@@ -102,14 +111,14 @@ def missing_events(
     """
     inputs, remade = [], []
     stale = set(closure(graph, changes))
-    promotion = recorded[PROMOTION].version if PROMOTION in recorded else None
+    promoted = is_promoted(recorded)
     for stage in graph:
         version, event = tell_inputs(graph, stage, lock, changes)
         if recorded[inputs_key(stage)].version != version:
             inputs.append(event)
         if stage not in lock:
             continue
-        made = _versions(made_tags(graph, stage, lock, promotion))
+        made = _versions(made_tags(graph, stage, lock, promoted))
         known = _versions(recorded[AssetKey(stage)].tags)
         if stage in stale:  # stale by its inputs, whatever the others' versions
             made, known = ({DATA_VERSION: one.get(DATA_VERSION)} for one in (made, known))
@@ -118,10 +127,20 @@ def missing_events(
     return inputs, remade
 
 
+def is_promoted(recorded: Mapping[AssetKey, Recorded]) -> bool:
+    """Whether Dagster knows of a promotion."""
+    return PROMOTION in recorded and recorded[PROMOTION].version is not None
+
+
 def all_keys(graph: Graph) -> list[AssetKey]:
     """Every asset a view of the workspace needs."""
     keys = [key for stage in graph for key in (AssetKey(stage), inputs_key(stage))]
     return [*keys, PROMOTION] if {"evaluate", "champion"} <= set(graph) else keys
+
+
+def _champion_version(entry: Mapping[str, Any]) -> str:
+    """The champion.yaml that a stage was made from, whatever Dagster was told of it since."""
+    return next(dep["md5"] for dep in entry["deps"] if dep["path"] == CHAMPION)
 
 
 def _versions(tags: Mapping[str, str]) -> dict[str, str | None]:

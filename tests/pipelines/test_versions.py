@@ -6,10 +6,12 @@ from typing import Any
 from dagster import AssetKey
 
 from pipelines.graph import read_graph
-from pipelines.promotion import CHAMPION, JUDGED, RECORD, tags_with_inputs
+from pipelines.promotion import JUDGED, RECORD, tags_with_inputs
 from pipelines.versions import (
+    CHAMPION,
     DATA_VERSION,
     INPUT_VERSION,
+    PROMOTION,
     Recorded,
     all_keys,
     inputs_key,
@@ -46,7 +48,7 @@ def recorded_as_in_lock(root: Path) -> dict[AssetKey, Recorded]:
     inputs, remade = missing_events(graph, LOCK, changes, nothing)
     known = {e.asset_key: Recorded((e.tags or {})[DATA_VERSION], e.tags or {}) for e in inputs}
     for stage in remade:
-        tags = made_tags(graph, stage, LOCK, None)
+        tags = made_tags(graph, stage, LOCK, promoted=False)
         known[AssetKey(stage)] = Recorded(tags[DATA_VERSION], tags)
     return known
 
@@ -82,6 +84,19 @@ def test_an_unchanged_stage_below_a_changed_version_is_told_again(root: Path) ->
     everything = {key: known.get(key, Recorded(None, {})) for key in all_keys(graph)}
     changes = {"right": ["changed outs"], "last": ["changed outs"]}
     assert missing_events(graph, newer, changes, everything)[1] == ["first", "left"]
+
+
+def test_a_champion_made_before_dagster_heard_of_its_promotion_is_not_told_again() -> None:
+    """Else the page would say "outside Dagster" of what a run has restored."""
+    graph = read_graph(Path(__file__).parents[2])
+    lock = {"champion": entry("data/champion", (CHAMPION, "moved"), ("data/train_risd", "1"))}
+    tags = made_tags(graph, "champion", lock, promoted=True)
+    recorded = {key: Recorded(None, {}) for key in all_keys(graph)}
+    recorded[AssetKey("champion")] = Recorded(tags[DATA_VERSION], tags)
+    for version in ("before", "moved"):
+        recorded[PROMOTION] = Recorded(version, {})
+        assert missing_events(graph, lock, {}, recorded)[1] == []
+    assert tags[f"{INPUT_VERSION}/promotion"] == "moved"
 
 
 def test_a_promotion_in_a_shell_read_what_the_lock_names_unless_that_is_newer(

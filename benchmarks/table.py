@@ -130,9 +130,10 @@ def references(items: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, Any]]
     """What no method can be read without: the annotators among themselves, and the ceiling."""
     ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
     oracle = None
-    if read_yaml(HERE.parent / "params.yaml").get("evaluate", {}).get("oracle", True):
+    settings = read_yaml(HERE.parent / "params.yaml").get("evaluate", {})
+    if settings.get("oracle", True):
         store = ImageStore(DATA / "candidates/images", DATA / "ingest/images")
-        oracle = oracle_scores(items, store)
+        oracle = oracle_scores(items, store, settings.get("aspects", {}))
     found = evaluate_predictions({}, items, pairs, ratings=ratings, oracle=oracle)["reference"]
     return [
         {

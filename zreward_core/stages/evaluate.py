@@ -56,7 +56,7 @@ def run(config: Config) -> None:
         raise UserError(f"{VALIDATE}: no test items with pictures and pairs; annotate more prompts")
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
-    oracle = oracle_scores(config, items, images) if config.oracle else None
+    oracle = oracle_scores(items, images, config.aspects) if config.oracle else None
     predictions = {
         "zero_shot": predict_at_once(config, BASES / "student", items, images),
         "zero_shot_reasoning": predict_reasoning(config, BASES / "teacher", items, images),
@@ -75,16 +75,19 @@ def run(config: Config) -> None:
         plot(config, folder, metrics, items, predictions, images)
 
 
-def oracle_scores(config: Config, items: pd.DataFrame, images: ImageStore) -> pd.DataFrame:
+def oracle_scores(items: pd.DataFrame, images: ImageStore, aspects: dict[str, str]) -> pd.DataFrame:
     """The miniature's noiseless judgement of each item, from pixels and prompt alone.
 
     Scores stay on the world's scale: what the ceiling is measured by asks for order and
     correlation only.
 
+    Args:
+        aspects: dimension to the oracle's aspect, where they differ.
+
     Raises:
         UserError: no aspect of the oracle stands for a dimension.
     """
-    aspect_of = {name: config.aspects.get(name, name) for name in items["dimension"].unique()}
+    aspect_of = {name: aspects.get(name, name) for name in items["dimension"].unique()}
     for name, aspect in aspect_of.items():
         if aspect not in ASPECTS:
             raise UserError(

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,11 +29,14 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    """Dagster in this process makes SIGTERM what SIGINT is; ignored, children would inherit it."""
     (tmp_path / "dagster").mkdir()
+    before = signal.getsignal(signal.SIGTERM)
     with DagsterInstance.local_temp(
         str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
     ) as made:
         yield made
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_materialize_all_then_dvc_has_nothing_to_do(root: Path, instance: DagsterInstance) -> None:

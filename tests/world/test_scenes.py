@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from zreward_core.world.inspection import caption, inspect
-from zreward_core.world.prompts import Thing, all_prompts, parse_prompt, sample_prompts
+from zreward_core.world.prompts import Thing, all_prompts, category, parse_prompt, sample_prompts
 from zreward_core.world.rendering import render
-from zreward_core.world.scenes import SIZES, Defect, alignment_defects, sample_scene
+from zreward_core.world.scenes import SIZES, Defect, alignment_defects, mixed_up, sample_scene
 from zreward_core.world.sheet import contact_sheet
 
 PROMPT = "two blue stars on the left and a red circle at the top right"
@@ -34,6 +34,67 @@ def test_parse_prompt_reads_every_kind_of_group() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "words", "cells"),
+    [
+        ("top left", "to the right of", (0, 1)),
+        ("top left", "below", (0, 2)),
+        ("bottom right", "above", (3, 1)),
+        ("bottom right", "to the left of", (3, 2)),
+    ],
+)
+def test_a_relation_says_where_the_other_object_is(
+    first: str, words: str, cells: tuple[int, int]
+) -> None:
+    seen = parse_prompt(f"a blue star at the {first} with a red circle {words} it")
+    assert seen is not None
+    assert {cell for cell in range(4) if seen[cell]} == set(cells)
+    assert seen[cells[0]] == Thing("blue", "star")
+    assert seen[cells[1]] == Thing("red", "circle")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("a red circle at the top left", "single"),
+        ("a red circle at the top left and a blue star at the bottom right", "two objects"),
+        ("A red circle at the top left with a blue star  below it", "relation"),
+        ("three red circles and a blue star at the top left", "counting"),
+        ("two red circles at the top", "counting"),
+    ],
+)
+def test_prompts_are_of_the_categories_of_geneval(prompt: str, name: str) -> None:
+    assert parse_prompt(prompt) is not None
+    assert category(prompt) == name
+
+
+def test_objects_are_exchanged_or_moved_as_one_defect_of_two_cells() -> None:
+    rng = np.random.default_rng(5)
+    star, circle = Thing("blue", "star"), Thing("red", "circle")
+    (exchanged,) = mixed_up(parse_prompt(PROMPT), "exchanged", rng)
+    seen = sample_scene(PROMPT, rng, defects=(exchanged,)).seen
+    assert exchanged.cells in ((0, 1), (1, 2))
+    assert seen[1] == Thing("blue", "circle")
+    assert sorted(map(str, seen)) == sorted(
+        map(str, [Thing("blue", "circle"), Thing("red", "star"), star, None])
+    )
+    (moved,) = mixed_up(parse_prompt(PROMPT), "moved", rng)
+    seen = sample_scene(PROMPT, rng, defects=(moved,)).seen
+    assert moved.cells[1] == 3
+    assert seen[moved.cells[0]] is None
+    assert seen[3] in (star, circle)
+    of_one_colour = "a red star at the top left and a red circle at the bottom right"
+    (places,) = mixed_up(parse_prompt(of_one_colour), "exchanged", rng)
+    assert sample_scene(of_one_colour, rng, defects=(places,)).seen == (
+        circle,
+        None,
+        None,
+        Thing("red", "star"),
+    )
+    assert mixed_up(parse_prompt("four red circles"), "exchanged", rng) == ()
+    assert mixed_up(parse_prompt("four red circles"), "moved", rng) == ()
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -44,6 +105,9 @@ def test_parse_prompt_reads_every_kind_of_group() -> None:
         "a red circle on the left",
         "a red circle at the top left and a blue star at the top left",
         "four red circles and a blue star at the top left",
+        "a red circle at the top left with a blue star above it",
+        "a red circle with a blue star below it",
+        "two red circles at the top with a blue star below it",
     ],
 )
 def test_parse_prompt_refuses_what_is_not_of_this_world(text: str) -> None:

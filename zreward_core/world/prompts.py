@@ -1,11 +1,13 @@
 """Prompts of the miniature world: what each of the four cells of a picture must show.
 
 Cells are numbered in reading order: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
+Prompts are of the categories of GenEval (arXiv:2310.11513): a single object in its place, two
+objects whose colours must not be mixed up, counts, and relations of one object to another.
 """
 
 import re
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 
@@ -19,7 +21,12 @@ SIDES = {
     "on the right": (1, 3),
 }
 COUNTS = ("a", "two", "three", "four")
+CATEGORIES = ("single", "two objects", "counting", "relation")
+"""Of prompts: one object, two, several of a kind, one whose place is told from another's."""
+RELATIONS = {"to the right of": (0, 1), "below": (0, 2), "above": (3, 1), "to the left of": (3, 2)}
+"""Words to the cell of an object and the cell that is there, seen from it."""
 
+_RELATED = re.compile(rf"(?P<first>.+) with (?P<second>a .+) (?P<words>{'|'.join(RELATIONS)}) it")
 _GROUP = re.compile(
     rf"(?P<count>{'|'.join(COUNTS)}) (?P<colour>{'|'.join(COLOURS)}) (?P<shape>{'|'.join(SHAPES)})"
     rf"(?P<plural>s?)(?: (?P<place>at the (?:{'|'.join(PLACES)})|{'|'.join(SIDES)}))?"
@@ -52,8 +59,11 @@ def all_prompts() -> list[str]:
         if first == second:
             continue
         prompts += [
-            f"{_single(first, one)} and {_single(second, two)}"
-            for one, two in combinations(range(4), 2)
+            f"{_single(first, one)} and {_single(second, two)}" for one, two in ((0, 3), (1, 2))
+        ]
+        prompts += [
+            f"{_single(first, one)} with a {second} {words} it"
+            for words, (one, _) in RELATIONS.items()
         ]
         prompts += [
             f"{_pair(first, side)} and {_single(second, cell)}"
@@ -91,7 +101,7 @@ def parse_prompt(text: str) -> Cells | None:
     """
     cells: list[Thing | None] = [None] * 4
     remainder: Thing | None = None
-    for part in " ".join(text.casefold().split()).split(" and "):
+    for part in _with_places(" ".join(text.casefold().split())).split(" and "):
         match = _GROUP.fullmatch(part)
         if match is None or (match["count"] == "a") == bool(match["plural"]):
             return None
@@ -110,6 +120,27 @@ def parse_prompt(text: str) -> Cells | None:
             return None
         cells = [remainder if cell is None else cell for cell in cells]
     return cells[0], cells[1], cells[2], cells[3]
+
+
+def category(prompt: str) -> str:
+    """One of ``CATEGORIES``, of a prompt of this world."""
+    if _RELATED.fullmatch(" ".join(prompt.casefold().split())):
+        return "relation"
+    counts = [match["count"] for match in _GROUP.finditer(prompt.casefold())]
+    if any(count != "a" for count in counts):
+        return "counting"
+    return "single" if len(counts) == 1 else "two objects"
+
+
+def _with_places(text: str) -> str:
+    """A relation said by the places of both objects; any other text, and nonsense, as it is."""
+    match = _RELATED.fullmatch(text)
+    if match is None:
+        return text
+    for words, (one, two) in RELATIONS.items():
+        if match["words"] == words and match["first"].endswith(f" at the {PLACES[one]}"):
+            return f"{match['first']} and {match['second']} at the {PLACES[two]}"
+    return text
 
 
 def _single(thing: Thing, cell: int) -> str:

@@ -1,6 +1,7 @@
 """Scenes: everything that decides how a picture looks, drawn at random for a prompt."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -8,12 +9,14 @@ from zreward_core.world.prompts import COLOURS, SHAPES, THINGS, Cells, Thing, pa
 from zreward_core.world.silhouettes import NUM_VARIANTS
 
 KINDS = {
-    "alignment": ("recolored", "swapped", "missing", "extra"),
+    "alignment": ("recolored", "swapped", "missing", "extra", "exchanged", "moved"),
     "realism": ("noise", "blur"),
     "aesthetics": ("washed", "cast"),
     "plausibility": ("broken", "melted"),
 }
-"""The defects of each aspect."""
+"""The defects of each aspect. Two objects that exchanged their colours, or places where they have
+one colour, are faults of binding, an object that moved to an empty cell one of place; an inspection
+finds the four others only."""
 ASPECTS = tuple(KINDS)
 NUM_LEVELS = 3
 CAST_HUES = (15, 60, 125, 190, 240, 310)
@@ -24,14 +27,16 @@ SIZES |= {(50, 40): 0.1, (60, 48): 0.05, (40, 50): 0.1, (48, 60): 0.05}
 
 _BOTH_KINDS = 0.15
 """Share of defective realism and aesthetics with both kinds."""
+_MIXED_UP = 0.3
+"""Share of defective alignment in which objects are exchanged or moved, where that is possible."""
 
 
 @dataclass(frozen=True)
 class Defect:
     """One fault of a picture.
 
-    For alignment each cell has a record of its own and ``level`` is the number of cells affected
-    in all; else ``level`` is the severity, 1 to 3.
+    For alignment each cell has a record of its own, unless objects are exchanged or moved, and
+    ``level`` is the number of cells affected in all; else ``level`` is the severity, 1 to 3.
     """
 
     aspect: str
@@ -135,14 +140,30 @@ def alignment_defects(expected: Cells, count: int, rng: np.random.Generator) -> 
     return tuple(defects)
 
 
+def mixed_up(expected: Cells, kind: str, rng: np.random.Generator) -> tuple[Defect, ...]:
+    """Objects ``exchanged`` or ``moved``: one defect of two cells; none where nothing can be."""
+    objects = [cell for cell in range(4) if expected[cell] is not None]
+    if kind == "moved":
+        chances = [(one, two) for one in objects for two in range(4) if two not in objects]
+    else:
+        pairs = combinations(objects, 2)
+        chances = [(one, two) for one, two in pairs if expected[one] != expected[two]]
+    if not chances:
+        return ()
+    return (Defect("alignment", kind, 2, chances[rng.integers(len(chances))]),)
+
+
 def _sample_defects(
     expected: Cells, rng: np.random.Generator, clean_share: float
 ) -> tuple[Defect, ...]:
     defects: list[Defect] = []
     faulty = rng.random(4) >= clean_share
     if faulty[0]:
-        count = int(rng.choice([1, 2, 3], p=[0.45, 0.35, 0.2]))
-        defects += alignment_defects(expected, count, rng)
+        if rng.random() < _MIXED_UP:
+            defects += mixed_up(expected, ("exchanged", "moved")[rng.integers(2)], rng)
+        if not defects:
+            count = int(rng.choice([1, 2, 3], p=[0.45, 0.35, 0.2]))
+            defects += alignment_defects(expected, count, rng)
     for aspect, present in (("realism", faulty[1]), ("aesthetics", faulty[2])):
         if present:
             defects += _whole_picture_defects(aspect, rng)
@@ -169,8 +190,8 @@ def _plausibility_defects(
     expected: Cells, defects: list[Defect], rng: np.random.Generator
 ) -> list[Defect]:
     """One to all visible objects are broken or melted, each in its own degree."""
-    missing = {d.cells[0] for d in defects if d.kind == "missing"}
-    extra = {d.cells[0] for d in defects if d.kind == "extra"}
+    missing = {d.cells[0] for d in defects if d.kind in ("missing", "moved")}
+    extra = {d.cells[-1] for d in defects if d.kind in ("extra", "moved")}
     visible = [
         cell
         for cell in range(4)
@@ -196,6 +217,10 @@ def _apply_alignment(
     for defect in defects:
         if defect.aspect != "alignment":
             continue
+        if defect.kind in ("exchanged", "moved"):
+            one, two = defect.cells
+            seen[one], seen[two] = _exchanged(expected[one], expected[two])
+            continue
         for cell in defect.cells:
             thing = expected[cell]
             if defect.kind == "extra":
@@ -211,3 +236,10 @@ def _apply_alignment(
                 others = [shape for shape in SHAPES if shape != thing.shape]
                 seen[cell] = Thing(thing.colour, others[rng.integers(len(others))])
     return seen[0], seen[1], seen[2], seen[3]
+
+
+def _exchanged(first: Thing | None, second: Thing | None) -> tuple[Thing | None, Thing | None]:
+    """Two cells after their objects exchanged colours, or places where colours don't differ."""
+    if first is None or second is None or first.colour == second.colour:
+        return second, first
+    return Thing(second.colour, first.shape), Thing(first.colour, second.shape)

@@ -10,6 +10,7 @@ from zreward_core.world.scenes import (
     NUM_LEVELS,
     Defect,
     alignment_defects,
+    mixed_up,
     sample_scene,
 )
 
@@ -17,7 +18,7 @@ _PROMPTS = (
     "two blue stars on the left and a red circle at the top right",
     "three green squares and a purple triangle at the bottom right",
     "two yellow circles at the top and two cyan triangles at the bottom",
-    "a red star at the top left and a blue square at the bottom right",
+    "a red star at the top left with a blue square to the right of it",
 )
 _TILE, _GAP, _LABEL, _HEADER = 128, 10, 120, 34
 
@@ -26,6 +27,7 @@ def contact_sheet(seed: int) -> Image.Image:
     """One row for each kind of defect, two examples for each level; clean ones on top."""
     rows: list[tuple[str, str | None, str | None]] = [("clean", None, None)]
     rows += [("alignment", "alignment", None)]
+    rows += [(kind, "alignment", kind) for kind in ("exchanged", "moved")]
     rows += [
         (kind, aspect, kind)
         for aspect, kinds in KINDS.items()
@@ -62,6 +64,8 @@ def _example(seed: int, row: int, column: int, aspect: str | None, kind: str | N
         defects: tuple[Defect, ...] = ()
     elif kind is None:
         defects = alignment_defects(expected, level, rng)
+    elif aspect == "alignment":
+        defects = mixed_up(expected, kind, rng)
     elif aspect == "plausibility":
         cells = tuple(cell for cell in range(4) if expected[cell] is not None)
         defects = tuple(Defect(aspect, kind, level, (cell,), (column + cell) % 3) for cell in cells)

@@ -1,17 +1,20 @@
-"""One cell of the comparison: a stage with a method's params and a seed, then its predictions.
+"""One cell of the comparison: a stage with a method's params and a seed, then what is read of it.
 
     python benchmarks/cell.py train_gdso gdso 17
 
 A cell is a project root of its own, benchmarks/cells/METHOD/SEED, that links what all methods share
 (bases, candidates, annotations) and what it takes from another cell of the same seed. It runs the
-ordinary commands there. What the table reads of it is copied to benchmarks/predictions/METHOD/SEED.
+ordinary commands there. What the tables read of it is copied to benchmarks/predictions/METHOD/SEED.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,46 +22,91 @@ from zreward_core.config import merge, read_yaml
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
-SHARED = ("base_vlm", "candidates", "ingest", "validate", "rubric.yaml")
+SHARED = ("base_vlm", "base_generator", "candidates", "ingest", "validate", "rubric.yaml")
 """What every cell links from the main job's data."""
+RUNS = {
+    "predict": ("predict",),
+    "rollouts": ("predict",),
+    "label": ("label",),
+    "students": ("label", "train_risd", "predict"),
+    "tune": ("finetune_generator", "evaluate_gsb"),
+}
+"""Kind of cell to its commands; any other kind is a stage that trains, then predicts."""
+TEACHER = {"data/train_gdso": "gdso/data/train_gdso"}
 TAKES = {
-    "label": ("gdso", "train_gdso"),
-    "train_opd": ("gdso", "train_gdso"),
-    "train_risd": ("labels", "label"),
+    "rollouts": TEACHER,
+    "label": TEACHER,
+    "students": TEACHER,
+    "train_opd": TEACHER,
+    "train_risd": {"data/label": "labels/data/label"},
+    "tune": TEACHER,
 }
-"""Stage to the method whose cell of the same seed it goes on from, and the folder it takes."""
+"""Kind of cell to what it links from other cells of the same seed: METHOD/PATH."""
 MODELS = {
-    "train_sft": ("scorer", False),
-    "train_rewarddance": ("teacher", True),
-    "train_grpo": ("teacher", True),
-    "train_gdso": ("teacher", True),
-    "train_opd": ("student", True),
-    "train_risd": ("student", False),
+    "predict": ("", False),
+    "rollouts": ("train_gdso/teacher", True),
+    "train_sft": ("train_sft/scorer", False),
+    "train_rewarddance": ("train_rewarddance/teacher", True),
+    "train_grpo": ("train_grpo/teacher", True),
+    "train_gdso": ("train_gdso/teacher", True),
+    "train_opd": ("train_opd/student", True),
+    "train_risd": ("train_risd/student", False),
+    "students": ("train_risd/student", False),
 }
-"""Stage to the model it writes, and whether that reasons."""
+"""Kind of cell to the model it predicts with, and whether that reasons."""
+KEPT = {
+    "predict": {"predictions.parquet": "predictions.parquet"},
+    "probe": {"scores.parquet": "coupling.parquet"},
+    "finetune_generator": {"metrics.json": "metrics.json", "history.jsonl": "history.jsonl"},
+    "evaluate_gsb": {"gsb.json": "gsb.json"},
+}
+"""Command to the files of its output that are kept, and their names."""
 
 
-def main(stage: str, method: str, seed: int) -> None:
+def main(kind: str, method: str, seed: int) -> None:
     """Run a cell."""
-    entry = read_yaml(HERE / "methods.yaml")["cells"][stage][method]
-    root = prepare(stage, method, seed, overlay(stage, seed, entry["params"]))
-    for command in (stage, "predict") if stage in MODELS else (stage,):
+    entry = read_yaml(HERE / "methods.yaml")["cells"][kind][method]
+    params = overlay(kind, seed, entry["params"])
+    root = prepare(kind, method, seed, params, entry.get("reward"))
+    kept = HERE / "predictions" / method / str(seed)
+    shutil.rmtree(kept, ignore_errors=True)
+    seconds = {}
+    for command in commands(kind, params):
+        began = time.monotonic()
         run(root, command)
-    if stage != "label":
-        keep(root, stage, HERE / "predictions" / method / str(seed))
+        seconds[command] = round(time.monotonic() - began, 1)
+        if kind != "label":
+            keep(root, command, kept)
+    if kind != "label":
+        (kept / "seconds.json").write_text(json.dumps(seconds))
 
 
-def overlay(stage: str, seed: int, params: dict) -> dict:
+def commands(kind: str, params: dict[str, Any]) -> tuple[str, ...]:
+    """The commands of a cell; a model that reasons is probed too."""
+    found = RUNS.get(kind, (kind, "predict"))
+    reasons = params.get("predict", {}).get("reasoning") and kind != "rollouts"
+    return (*found, "probe") if reasons else found
+
+
+def overlay(kind: str, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     """The params of a cell that differ from the project's."""
-    asked = {}
-    if stage in MODELS:
-        folder, reasoning = MODELS[stage]
-        asked = {"predict": {"model": f"data/{stage}/{folder}", "reasoning": reasoning}}
-    return merge(merge({"seed": seed}, asked), params)
+    asked: dict[str, Any] = {"seed": seed}
+    if kind in MODELS:
+        model, reasoning = MODELS[kind]
+        asked["predict"] = {"model": f"data/{model}", "reasoning": reasoning}
+        asked["predict"]["splits"] = ["validation", "test"]
+    merged = merge(asked, params)
+    if kind in MODELS:
+        merged["probe"] = {"model": merged["predict"]["model"]}
+    return merged
 
 
-def prepare(stage: str, method: str, seed: int, params: dict) -> Path:
-    """The cell's root with its links and its overlay."""
+def prepare(kind: str, method: str, seed: int, params: dict[str, Any], reward: str | None) -> Path:
+    """The cell's root with its links and its overlay.
+
+    Args:
+        reward: METHOD/PATH of the scorer that rewards a generator.
+    """
     root = HERE / "cells" / method / str(seed)
     (root / "data").mkdir(parents=True, exist_ok=True)
     link(PROJECT / "params.yaml", root / "params.yaml")
@@ -66,34 +114,35 @@ def prepare(stage: str, method: str, seed: int, params: dict) -> Path:
         link(PROJECT / "launch.yaml", root / "launch.yaml")
     for name in SHARED:
         link(PROJECT / "data" / name, root / "data" / name)
-    if stage in TAKES:
-        other, folder = TAKES[stage]
-        link(HERE / "cells" / other / str(seed) / "data" / folder, root / "data" / folder)
+    taken = TAKES.get(kind, {}) | ({"data/champion/student": reward} if reward else {})
+    for path, source in taken.items():
+        other, rest = source.split("/", 1)
+        link(HERE / "cells" / other / str(seed) / rest, root / path)
     (root / "overlay.yaml").write_text(yaml.safe_dump(params))
     return root
 
 
 def link(target: Path, path: Path) -> None:
     """A symbolic link, made anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(os.path.relpath(target, path.parent))
 
 
-def run(root: Path, stage: str) -> None:
-    """Run a stage in a cell; MLflow takes no part unless it is asked to."""
+def run(root: Path, command: str) -> None:
+    """Run a command in a cell; MLflow takes no part unless it is asked to."""
     zreward = str(Path(sys.executable).with_name("zreward"))
     environment = {"ZREWARD_TRACKING": "off", **os.environ}
-    command = [zreward, "--root", str(root), stage, "--params", "overlay.yaml"]
-    subprocess.run(command, env=environment, check=True)
+    arguments = [zreward, "--root", str(root), command, "--params", "overlay.yaml"]
+    subprocess.run(arguments, env=environment, check=True)
 
 
-def keep(root: Path, stage: str, folder: Path) -> None:
-    """Copy a cell's predictions, and the history of the training before them."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copyfile(root / "data/predict/predictions.parquet", folder / "predictions.parquet")
-    if stage in MODELS:
-        shutil.copyfile(root / "data" / stage / "history.jsonl", folder / "history.jsonl")
+def keep(root: Path, command: str, folder: Path) -> None:
+    """Copy what the tables read: predictions, probes, and the history of what was trained."""
+    folder.mkdir(parents=True, exist_ok=True)
+    history = {"history.jsonl": "history.jsonl"} if command.startswith("train_") else {}
+    for file, name in KEPT.get(command, history).items():
+        shutil.copyfile(root / "data" / command / file, folder / name)
 
 
 if __name__ == "__main__":

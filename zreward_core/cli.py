@@ -32,7 +32,7 @@ STAGES = (
 )
 """The stages in the order of dvc.yaml; each is a module of zreward_core.stages."""
 
-METHODS = ("train_sft", "train_rewarddance", "train_grpo", "train_opd", "predict")
+METHODS = ("train_sft", "train_rewarddance", "train_grpo", "train_opd", "predict", "probe")
 """Stages of the comparison, likewise; benchmarks/dvc.yaml runs them, the main chain does not."""
 
 LOOK_NEXT = {

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.stages.generator_root import TUNING, finished_root, root
@@ -35,6 +36,18 @@ def test_no_steps_leave_the_generator_as_it_is(root):
         for row in judge.values():
             assert row["after"] == row["before"]
             assert row["low"] == row["high"] == 0
+
+
+def test_the_oracle_is_watched_where_it_is_asked_for(root):
+    finetune_generator.run(config(oracle=True))
+    metrics = json.loads((OUTPUT / "metrics.json").read_text())
+    assert set(metrics) == {"reward", "panel", "oracle"}
+    history = read_history(OUTPUT / "history.jsonl")
+    watched = [row for row in history if "oracle/mean" in row]
+    assert [row["step"] for row in watched] == [0, 2, 4]
+    assert all(1 <= row["oracle/alignment"] <= 5 for row in watched)
+    with pytest.raises(UserError, match=r"knows no .*charm"):
+        finetune_generator.oracle_scores(["charm"], [], torch.zeros(0, 3, 8, 8))
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])

@@ -12,7 +12,7 @@ from zreward_core.models.tiny import build_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.stages import train_gdso
-from zreward_core.stages.train_gdso import Config, loss_of, reward, roll_out
+from zreward_core.stages.train_gdso import Config, exchanged_scores, loss_of, reward, roll_out
 
 CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
 
@@ -150,6 +150,45 @@ def test_bradley_terry_stands_in_for_the_gap(
     assert order["loss/pointwise"] == gap["loss/pointwise"]
 
 
+def test_coupling_reads_each_picture_under_the_other_sides_traces(
+    backbone: Backbone, batch: PairBatch, rollouts
+) -> None:
+    rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
+    with torch.no_grad():
+        exchanged = exchanged_scores(backbone, CONFIG, rewarded, range(2))
+        second = exchanged_scores(backbone, CONFIG, rewarded, range(1, 2))
+        for side in range(4):
+            traces = rollouts.tokens[(side ^ 1) * 3 : (side ^ 1) * 3 + 3]
+            alone = trace_log_probs(
+                backbone,
+                batch.prompts[side : side + 1],
+                batch.images[side : side + 1],
+                batch.dimensions[side : side + 1],
+                traces,
+            )
+            assert torch.allclose(exchanged.flatten(0, 1)[side], alone.scores_NS, atol=1e-4)
+    assert torch.allclose(exchanged[1:], second, atol=1e-4)
+    config = CONFIG.model_copy(update={"alpha_coupling": 0.5})
+    plain = loss_of(backbone, CONFIG, rewarded, range(2), backbone.snapshot())
+    coupled = loss_of(backbone, config, rewarded, range(2), backbone.snapshot())
+    expected = -(batch.target_P2S.flip(1)[:, :, None] * exchanged).sum(-1).mean().item()
+    assert coupled[1]["loss/coupling"] == pytest.approx(expected, abs=1e-4)
+    assert (coupled[0] - plain[0]).item() == pytest.approx(0.5 * expected, abs=1e-4)
+
+
+def test_thorough_traces_are_counted_in_the_dimensions_that_have_a_limit(
+    backbone: Backbone, batch: PairBatch, rollouts
+) -> None:
+    lengths = [len(tokens) for tokens in rollouts.tokens]
+    limit = sorted(lengths[6:])[3]
+    config = CONFIG.model_copy(update={"thorough": {"realism": limit}})
+    _, metrics = reward(backbone, config, batch, rollouts)
+    assert metrics["trace/thorough"] == np.mean([length >= limit for length in lengths[6:]])
+    elsewhere = CONFIG.model_copy(update={"thorough": {"aesthetics": 1}})
+    assert "trace/thorough" not in reward(backbone, elsewhere, batch, rollouts)[1]
+    assert "trace/thorough" not in reward(backbone, CONFIG, batch, rollouts)[1]
+
+
 @pytest.mark.parametrize(
     "weights",
     [
@@ -168,7 +207,9 @@ def test_each_part_of_the_objective_counts(
     assert not all(torch.allclose(a, b) for a, b in zip(everything, without, strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2, "alpha": 2}, "iterations": 2}])
+@pytest.mark.parametrize(
+    "changes", [{"alpha_coupling": 1.0}, {"lora": {"rank": 2, "alpha": 2}, "iterations": 2}]
+)
 def test_a_killed_run_resumes_to_the_same_teacher(training_root, monkeypatch, changes) -> None:
     config = Config(**{"seed": 1, **ON_POLICY, "beta": 0.1, **changes})
     run_whole_and_killed(train_gdso, config, monkeypatch)

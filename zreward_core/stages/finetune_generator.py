@@ -6,6 +6,7 @@ denoising steps into the generator. The panel (the teacher) is watched and never
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, write_json
+from zreward_core.world.oracle import judge_many
+from zreward_core.world.scenes import ASPECTS
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/finetune_generator")
@@ -123,6 +126,8 @@ class Config(StageConfig):
     """Precision of generator and reward."""
     panel: bool = True
     """Watch the teacher as a panel that is never trained on."""
+    oracle: bool = False
+    """Watch the pixel oracle too, never trained on either; pictures of the miniature only."""
     panel_traces: int = Field(1, ge=1)
     """Traces that the panel's score of a picture is averaged over."""
     watch: Watch = Watch()
@@ -207,7 +212,21 @@ def load_judges(config: Config, reward: RewardModel, device: torch.device) -> di
             return teacher.score(prompts, pixels).double().cpu().numpy()
 
         judges["panel"] = panel
+    if config.oracle:
+        judges["oracle"] = partial(oracle_scores, reward.dimensions)
     return judges
+
+
+def oracle_scores(dimensions: list[str], prompts: list[str], pictures: Tensor) -> np.ndarray:
+    """Scores [B, D] by the pixel oracle.
+
+    Raises:
+        UserError: a dimension that is no aspect of the miniature.
+    """
+    if unknown := sorted(set(dimensions) - set(ASPECTS)):
+        raise UserError(f"finetune_generator.oracle: the pixel oracle knows no {unknown}")
+    found = judge_many(pictures.permute(0, 2, 3, 1).numpy(), prompts)
+    return np.array([[one.scores[name] for name in dimensions] for one in found])
 
 
 def sample_all(config: Config, pipe: Pipeline, prompts: list[str]) -> Tensor:
@@ -423,7 +442,11 @@ def show(
     plot_before_after(pairs, folder / "contact_sheet.png", columns=4)
     if not history:
         return
-    judges = {"reward": "reward (trained on)", "panel": "panel (never trained on)"}
+    judges = {
+        "reward": "reward (trained on)",
+        "panel": "panel (never trained on)",
+        "oracle": "pixel oracle",
+    }
     present = {name: title for name, title in judges.items() if f"{name}/mean" in history[0]}
     plot_dimensions(
         history, present, dimensions, "Scores on watched prompts", folder / "validation.png"

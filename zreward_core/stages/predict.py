@@ -1,4 +1,4 @@
-"""predict: one model, items of one split -> its predictions, whatever it was trained by."""
+"""predict: one model, items of some splits -> its predictions, whatever it was trained by."""
 
 from pathlib import Path
 from typing import Literal
@@ -42,7 +42,7 @@ class Config(Judging):
     """Folder of the model."""
     reasoning: bool = False
     """Reason first, one dimension at a time; else all dimensions at once, nothing generated."""
-    split: Literal["test", "validation"] = "test"
+    splits: list[Literal["test", "validation"]] = ["test"]
     """Whose items are judged: settings are chosen on validation, test is for the result."""
 
 
@@ -50,12 +50,13 @@ def run(config: Config) -> None:
     """Write predictions.parquet.
 
     Raises:
-        UserError: the split has no item with a picture, or an input is missing.
+        UserError: a split has no item with a picture, or an input is missing.
     """
     items = read_table(ITEMS_FILE, ITEMS)
-    items = items[(items["split"] == config.split) & items["image_id"].notna()]
-    if items.empty:
-        raise UserError(f"{ITEMS_FILE}: no {config.split} items with pictures; annotate more")
+    items = items[items["split"].isin(config.splits) & items["image_id"].notna()]
+    for split in config.splits:
+        if split not in set(items["split"]):
+            raise UserError(f"{ITEMS_FILE}: no {split} items with pictures; annotate more")
     predict = predict_reasoning if config.reasoning else predict_at_once
     predictions = predict(config, config.model, items, ImageStore(*IMAGES))
     with whole_output(OUTPUT, config) as folder:

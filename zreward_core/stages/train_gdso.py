@@ -15,6 +15,7 @@ from zreward_core.images import ImageStore
 from zreward_core.losses.gdso import (
     bradley_terry_loss,
     combined_reward,
+    coupling_loss,
     gdso_objective,
     pairwise_loss,
     pairwise_reward,
@@ -25,7 +26,9 @@ from zreward_core.models.backbones import Backbone, load_backbone, open_backbone
 from zreward_core.models.batches import PairBatch, PairSampler
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
+from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.loops import History, Part, on_policy
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import write_history
@@ -67,6 +70,9 @@ class Config(train_grpo.Config):
     """Weight of the policy gradient term (1 in equation 14)."""
     mass_weight: float = 0.1
     """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
+    alpha_coupling: float = 0.0
+    """Weight of the loss that ties the score to the trace: the other side's trace must lead to the
+    other side's score (not in the paper, which asks for such a contrast)."""
 
 
 def run(config: Config) -> None:
@@ -126,7 +132,7 @@ def reward(
     pointwise = pointwise_reward(scores_P2G, batch.scores_P2, span)
     pairwise = pairwise_reward(scores_P2G, batch.scores_P2, span)
     rewards = combined_reward(pointwise, pairwise, config.lambda_pointwise, config.lambda_pairwise)
-    rewarded, metrics = advantages_of(config, batch, rollouts, rewards)
+    rewarded, metrics = advantages_of(backbone, config, batch, rollouts, rewards)
     parts = {"reward/pointwise": pointwise, "reward/pairwise": pairwise}
     known = ~rewards.isnan()
     return rewarded, metrics | {
@@ -163,9 +169,33 @@ def loss_of(
         config.alpha_pairwise,
     )
     loss = loss + config.mass_weight * mass_loss(found.mass_N, num_pairs * 2 * group)
-    return loss, {
-        "loss/total": loss.item(),
+    metrics = {
         "loss/pointwise": pointwise.item(),
         "loss/pairwise": pairwise.item(),
         "policy/drift": drift,
     }
+    if config.alpha_coupling:
+        exchanged = exchanged_scores(backbone, config, rewarded, chosen)
+        coupling = coupling_loss(exchanged, target, num_pairs)
+        loss = loss + config.alpha_coupling * coupling
+        metrics["loss/coupling"] = coupling.item()
+    return loss, {"loss/total": loss.item()} | metrics
+
+
+def exchanged_scores(
+    backbone: Backbone, config: Config, rewarded: Rewarded, chosen: range
+) -> torch.Tensor:
+    """log q(s | p, I_j, d, rho_jbar,i) [P, 2, G, S]: each side under the other side's traces."""
+    batch, group = rewarded.batch, config.group_size
+    sides = range(2 * chosen.start, 2 * chosen.stop)
+    traces = [
+        trace
+        for side in sides
+        for trace in rewarded.rollouts.tokens[(side ^ 1) * group : ((side ^ 1) + 1) * group]
+    ]
+    own = slice(sides.start, sides.stop)
+    with precision():
+        found = trace_log_probs(
+            backbone, batch.prompts[own], batch.images[own], batch.dimensions[own], traces
+        )
+    return found.scores_NS.unflatten(0, (len(chosen), 2, group))

@@ -56,6 +56,9 @@ class Config(OnPolicyConfig, TrainedWeights):
     """Whether rewards read the mean of the distribution or the score token that was sampled."""
     count_score_token: bool = False
     """Count the sampled score token in equation 4, as where rewards are read from the text."""
+    thorough: dict[str, int] = {}
+    """Dimension to the tokens from which a trace counts as a thorough inspection; what share of the
+    traces of these dimensions does so is recorded beside their length."""
 
 
 @dataclass
@@ -147,7 +150,7 @@ def reward(
     scores_P2G = group_scores(backbone, config, batch, rollouts)
     span = backbone.rubric.maximum - backbone.rubric.minimum
     rewards_P2G = pointwise_reward(scores_P2G, batch.scores_P2, span)
-    return advantages_of(config, batch, rollouts, rewards_P2G)
+    return advantages_of(backbone, config, batch, rollouts, rewards_P2G)
 
 
 def loss_of(
@@ -184,6 +187,22 @@ def roll_out(
     return join_rollouts(sample_together(backbone.network, len(batch.scores_P2), sample_part))
 
 
+def thorough_share(config: Config, names: list[str], rollouts: Rollouts) -> dict[str, float]:
+    """Share of thorough traces among those of dimensions with a limit; nothing where none is drawn.
+
+    Args:
+        names: the dimension of each side.
+        rollouts: G traces a side.
+    """
+    reached = [
+        len(rollouts.tokens[side * config.group_size + g]) >= config.thorough[name]
+        for side, name in enumerate(names)
+        if name in config.thorough
+        for g in range(config.group_size)
+    ]
+    return {"trace/thorough": float(np.mean(reached))} if reached else {}
+
+
 def group_scores(
     backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts
 ) -> torch.Tensor:
@@ -193,7 +212,11 @@ def group_scores(
 
 
 def advantages_of(
-    config: Config, batch: PairBatch, rollouts: Rollouts, rewards_P2G: torch.Tensor
+    backbone: Backbone,
+    config: Config,
+    batch: PairBatch,
+    rollouts: Rollouts,
+    rewards_P2G: torch.Tensor,
 ) -> tuple[Rewarded, dict[str, float]]:
     """Advantages within each side's group (equation 3), and what is to be seen of the batch."""
     advantages_P2G = group_advantages(rewards_P2G.flatten(0, 1)).unflatten(0, (-1, 2))
@@ -205,6 +228,9 @@ def advantages_of(
     }
     if len(known):
         metrics["reward/mean"] = known.mean().item()
+    if config.thorough:
+        names = [backbone.rubric.names[dimension] for dimension in batch.dimensions]
+        metrics |= thorough_share(config, names, rollouts)
     if config.reward_from == "text":
         metrics["score/readable"] = len(known) / rewards_P2G.numel()
     return Rewarded(batch, rollouts, rewards_P2G, advantages_P2G), metrics

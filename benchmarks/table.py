@@ -1,43 +1,50 @@
 """The tables of the comparison: results.json, REPORT.md and its pictures.
 
-Run by `make bench` when every cell has its predictions. Intervals are over prompts and seeds
-together; differences are paired.
+Run by `make bench` when every cell is there; run alone it tells what is there, and what is not.
+Intervals are over prompts and seeds together; differences are paired.
+Shapes: N items, K kinds of defect, D dimensions, S levels.
 """
 
-import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from report import Study, write_report
 
-from zreward_core.config import merge, read_yaml
+from zreward_core.config import read_yaml
+from zreward_core.evaluation.calibration import fit_temperature, measure_calibration, tempered
 from zreward_core.evaluation.comparison import (
-    Comparison,
-    Runs,
     build_comparison,
     difference,
     measure_runs,
     summarise,
 )
-from zreward_core.evaluation.comparison_plots import plot_methods, plot_training
+from zreward_core.evaluation.comparison_plots import (
+    plot_matrix,
+    plot_methods,
+    plot_training,
+    plot_tuning,
+)
+from zreward_core.evaluation.coupling import measure_coupling
+from zreward_core.evaluation.defects import points_lost
+from zreward_core.evaluation.preference import hpa
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
-from zreward_core.runtime.loops import SupervisedConfig
+from zreward_core.rubric import load_rubric
 from zreward_core.runtime.progress import read_history
-from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
+from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
 from zreward_core.stages.evaluate import oracle_scores
+from zreward_core.stages.probe import READINGS
+from zreward_core.world.oracle import judge
+from zreward_core.world.prompts import CATEGORIES, category
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
 METHODS, PREDICTIONS = HERE / "methods.yaml", HERE / "predictions"
-RESULTS, REPORT, PICTURES = HERE / "results.json", HERE / "REPORT.md", HERE / "images"
+RESULTS, PICTURES = HERE / "results.json", HERE / "images"
 FIGURES = ("hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs")
-TITLES = {
-    "main": "The compared methods",
-    "reasoning": "The base, reasoning",
-    "ablations": "What the teacher's objective needs",
-    "targets": "What a student is taught by",
-}
 ORDERINGS = (
     ("gdso", "grpo"),
     ("grpo", "rewarddance"),
@@ -48,92 +55,129 @@ ORDERINGS = (
     ("gdso", "gdso_text"),
     ("risd", "opd"),
     ("risd", "gdso_student"),
+    ("risd", "hard_scores"),
+    ("risd", "annotations"),
+    ("rewarddance", "one_chain"),
+    ("coupled", "gdso"),
     ("risd", "gdso"),
 )
-"""Cells whose difference in HPA is told: the first is expected above the second, but for the last,
-a student and its teacher."""
-CURVES = {"reward/mean": "Reward", "trace/length": "Tokens in a trace"}
+"""Cells whose difference in HPA is told: the first is expected above the second, but for the last
+two, a remedy and its baseline, a student and its teacher."""
+SEEING = {"zero_shot": "zero-shot", "sft": "SFT", "gdso": "GDSO", "risd": "RISD"}
+"""Cells whose sight of defects is shown."""
+CURVES = {
+    "reward/mean": "Reward",
+    "trace/length": "Tokens in a trace",
+    "trace/thorough": "Share of thorough inspections",
+}
+JUDGES = {"reward": "reward (trained on)", "panel": "panel (teacher)", "oracle": "pixel oracle"}
 
 
 def main() -> None:
     """Write the tables."""
     described = read_yaml(METHODS)
     seeds = described["seeds"]
-    cells = {
-        name: {**entry, "stage": stage}
-        for stage, entries in described["cells"].items()
+    every = {
+        name: {**entry, "stage": kind}
+        for kind, entries in described["cells"].items()
         for name, entry in (entries or {}).items()
-        if "table" in entry
     }
+    told = {name: cell for name, cell in every.items() if cell["stage"] != "label"}
+    missing = [name for name in told if not is_done(name, told[name], described)]
+    every = {name: cell for name, cell in told.items() if name not in missing}
+    cells = {name: cell for name, cell in every.items() if "table" in cell}
     cells = dict(sorted(cells.items(), key=lambda cell: cell[1]["size"] == "student"))
     items, pairs = (
         read_table(DATA / "validate" / f"{name}.parquet", schema)
         for name, schema in (("items", ITEMS), ("pairs", PAIRS))
     )
-    items = items[(items["split"] == "test") & items["image_id"].notna()]
-    pairs = pairs[pairs["split"] == "test"]
-    comparison = build_comparison(items, pairs, len(seeds))
-    runs = {
-        name: measure_runs(
-            [pd.read_parquet(PREDICTIONS / name / str(s) / "predictions.parquet") for s in seeds],
-            comparison,
-            name,
-        )
+    items = items[items["image_id"].notna()]
+    test, test_pairs = (table[table["split"] == "test"] for table in (items, pairs))
+    ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
+    comparison = build_comparison(test, test_pairs, len(seeds))
+    predictions = {
+        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in seeds]
         for name in cells
     }
-    bounds = references(items, pairs)
-    write_json([*seed_rows(cells, runs, seeds), *bounds], RESULTS)
-    project = read_yaml(HERE.parent / "params.yaml")
-    summaries = {
-        name: {
-            **cells[name],
-            **summarise(runs[name], comparison),
-            "training": training(cells[name], project),
-        }
-        for name in cells
-    }
-    ceiling = next((row["hpa"] for row in bounds if row["method"] == "oracle"), None)
-    draw(cells, runs, summaries, seeds, ceiling)
-    REPORT.write_text(report(summaries, runs, comparison, bounds, seeds))
-
-
-def seed_rows(
-    cells: dict[str, dict], runs: dict[str, Runs], seeds: list[int]
-) -> list[dict[str, Any]]:
-    """A row for each cell and seed."""
-    return [
+    runs = {name: measure_runs(frames, comparison, name) for name, frames in predictions.items()}
+    bounds = references(test, test_pairs, ratings)
+    rows = [
         {
             **{key: cells[name][key] for key in ("table", "method", "size")},
             "seed": seed,
-            **{figure: metrics[figure] for figure in FIGURES},
+            **{figure: runs[name].metrics[index][figure] for figure in FIGURES},
+            **calibration(predictions[name][index], items, ratings),
+            **coupling(kept(name, seed)),
         }
         for name in cells
-        for seed, metrics in zip(seeds, runs[name].metrics, strict=True)
+        for index, seed in enumerate(seeds)
     ]
+    tuned = [
+        tuning_row(name, seed)
+        for name in every
+        if every[name]["stage"] == "tune"
+        for seed in described["tuning_seeds"]
+    ]
+    write_json([*rows, *tuned, *bounds], RESULTS)
+    summaries = {
+        name: mean_row(rows[index * len(seeds) : (index + 1) * len(seeds)])
+        | cells[name]
+        | summarise(runs[name], comparison)
+        for index, name in enumerate(cells)
+    }
+    miniature = any(row["method"] == "oracle" for row in bounds)
+    matrices = sights(test, predictions) if miniature else {}
+    study = Study(
+        seeds=seeds,
+        summaries=summaries,
+        bounds=bounds,
+        orderings=[
+            (first, second, difference(runs[first], runs[second], comparison))
+            for first, second in ORDERINGS
+            if first in runs and second in runs
+        ],
+        parts=parts(test, test_pairs, predictions, cells, miniature),
+        tuned=tuned,
+        seconds={name: cost(name, seeds) for name in cells},
+        num_prompts=comparison.counts_RQ.shape[1],
+        has_matrix=bool(matrices),
+        missing=missing,
+    )
+    draw(study, {name: [m["hpa"] for m in runs[name].metrics] for name in runs})
+    write_report(study, HERE)
 
 
-def training(cell: dict[str, Any], project: dict[str, Any]) -> str:
-    """What a method's training took, as its params say: steps, and what a step sees."""
-    stage = cell["stage"]
-    if stage == "predict":
-        return ""
-    section = merge(project.get(stage) or {}, cell["params"].get(stage, {}))
-    config = importlib.import_module(f"zreward_core.stages.{stage}").Config(seed=0, **section)
-    if isinstance(config, SupervisedConfig):
-        return f"{config.steps} x {config.batch_size} pictures"
-    inputs = 2 * config.pairs_per_step if hasattr(config, "pairs_per_step") else None
-    number = (inputs or config.pictures_per_step) * config.group_size
-    return f"{config.steps} x {number} traces"
+def kept(name: str, seed: int) -> Path:
+    """Folder of what a cell left for the tables."""
+    return PREDICTIONS / name / str(seed)
 
 
-def references(items: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, Any]]:
+def is_done(name: str, cell: dict[str, Any], described: dict[str, Any]) -> bool:
+    """Whether a cell is there with all its seeds; under `make bench` all are."""
+    seeds = described["tuning_seeds" if cell["stage"] == "tune" else "seeds"]
+    return all((kept(name, seed) / "seconds.json").is_file() for seed in seeds)
+
+
+def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of the figures over seeds; None where a seed lacks one."""
+    means: dict[str, Any] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if all(isinstance(value, int | float) for value in values):
+            means[name] = float(np.mean(values))
+        elif None in values:
+            means[name] = None
+    return means
+
+
+def references(
+    items: pd.DataFrame, pairs: pd.DataFrame, ratings: pd.DataFrame
+) -> list[dict[str, Any]]:
     """What no method can be read without: the annotators among themselves, and the ceiling."""
-    ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
     oracle = None
     settings = read_yaml(HERE.parent / "params.yaml").get("evaluate", {})
     if settings.get("oracle", True):
-        store = ImageStore(DATA / "candidates/images", DATA / "ingest/images")
-        oracle = oracle_scores(items, store, settings.get("aspects", {}))
+        oracle = oracle_scores(items, pictures(), settings.get("aspects", {}))
     found = evaluate_predictions({}, items, pairs, ratings=ratings, oracle=oracle)["reference"]
     return [
         {
@@ -141,120 +185,174 @@ def references(items: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, Any]]
             "method": name,
             "size": None,
             "seed": None,
-            **{figure: parts["overall"][figure] for figure in FIGURES},
+            **{figure: measured["overall"][figure] for figure in FIGURES},
         }
-        for name, parts in found.items()
+        for name, measured in found.items()
     ]
 
 
-def draw(
-    cells: dict[str, dict],
-    runs: dict[str, Runs],
-    summaries: dict[str, dict],
-    seeds: list[int],
-    ceiling: float | None,
-) -> None:
+def pictures() -> ImageStore:
+    """The pictures of all items."""
+    return ImageStore(DATA / "candidates/images", DATA / "ingest/images")
+
+
+def calibration(
+    predictions: pd.DataFrame, items: pd.DataFrame, ratings: pd.DataFrame
+) -> dict[str, float]:
+    """Against all ratings of the test items, before and after a temperature.
+
+    The temperature is fitted on the validation items. Test histograms are of all their annotators;
+    nothing is dropped here, as it is for scores.
+    """
+    rubric = load_rubric(DATA / "rubric.yaml")
+    merged = items[["item_id", "dimension", "split", "histogram"]].merge(
+        predictions[["item_id", "dimension", "probs"]], on=["item_id", "dimension"]
+    )
+    own = ratings.groupby(["item_id", "dimension"])["score"].apply(
+        lambda scores: rubric.histogram(scores.to_numpy())
+    )
+    is_test = merged["split"] == "test"
+    test, validation = merged[is_test], merged[merged["split"] == "validation"]
+    keys = pd.MultiIndex.from_frame(test[["item_id", "dimension"]])
+    probs, histogram = np.stack(test["probs"].to_list()), np.stack(own.loc[keys].to_list())
+    levels = np.asarray(rubric.levels)
+    found = measure_calibration(probs, histogram, levels)
+    if validation.empty:
+        return found
+    temperature = fit_temperature(
+        np.stack(validation["probs"].to_list()), np.stack(validation["histogram"].to_list())
+    )
+    after = measure_calibration(tempered(probs, temperature), histogram, levels)
+    return (
+        found
+        | {"temperature": temperature}
+        | {f"{name}_tempered": value for name, value in after.items()}
+    )
+
+
+def coupling(folder: Path) -> dict[str, Any]:
+    """What a cell's probe found; nothing where the model doesn't reason."""
+    if not (folder / "coupling.parquet").is_file():
+        return {}
+    scores = pd.read_parquet(folder / "coupling.parquet")
+    columns = (*READINGS, "direction")
+    found = measure_coupling(*(scores[name].to_numpy().reshape(-1, 2) for name in columns))
+    return {name: found[name] for name in found if not name.startswith("num_")}
+
+
+def parts(
+    items: pd.DataFrame,
+    pairs: pd.DataFrame,
+    predictions: Mapping[str, list[pd.DataFrame]],
+    cells: Mapping[str, dict],
+    miniature: bool,
+) -> dict[str, dict[str, float]]:
+    """HPA of the compared methods by dimension, and in the miniature by category of the prompt."""
+    groups = {name: pairs["dimension"] == name for name in load_rubric(DATA / "rubric.yaml").names}
+    if miniature:
+        prompts = items.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+        kinds = pairs["prompt_id"].map(prompts).map(category)
+        first = next(iter(groups))
+        groups |= {f"{first}: {kind}": groups[first] & (kinds == kind) for kind in CATEGORIES}
+    found: dict[str, dict[str, float]] = {}
+    for name, frames in predictions.items():
+        if cells[name]["table"] not in ("main", "reasoning"):
+            continue
+        means = [frame.set_index(["item_id", "dimension"])["mean"] for frame in frames]
+        found[name] = {}
+        for group, mask in groups.items():
+            chosen = pairs[mask]
+            sides = [
+                pd.MultiIndex.from_frame(chosen[[side, "dimension"]])
+                for side in ("winner", "loser")
+            ]
+            scores = chosen["score_w"].to_numpy(), chosen["score_l"].to_numpy()
+            values = [
+                hpa(*(mean.loc[side].to_numpy() for side in sides), *scores) for mean in means
+            ]
+            found[name][group] = float(np.mean(values))
+    return found
+
+
+def sights(
+    items: pd.DataFrame, predictions: Mapping[str, list[pd.DataFrame]]
+) -> dict[str, np.ndarray]:
+    """Judge to the points [K, D] that each defect costs, on the test pictures.
+
+    Severities are what the pixel oracle measures.
+    """
+    shown = items.drop_duplicates("item_id").set_index("item_id")
+    store = pictures()
+    found = [judge(store.pixels(row.image_id), row.prompt) for row in shown.itertuples()]
+    severities = pd.DataFrame([one.severities for one in found], index=shown.index)
+    names = load_rubric(DATA / "rubric.yaml").names
+    tables = {
+        "annotators": items.pivot(index="item_id", columns="dimension", values="score"),
+        "pixel oracle": pd.DataFrame([one.scores for one in found], index=shown.index),
+    }
+    for name, title in SEEING.items():
+        if name in predictions:
+            every = pd.concat(predictions[name]).groupby(["item_id", "dimension"])["mean"].mean()
+            tables[title] = every.unstack()
+    matrices = {
+        title: points_lost(table.loc[shown.index, names].to_numpy(), severities.to_numpy())
+        for title, table in tables.items()
+    }
+    plot_matrix(
+        matrices,
+        list(severities.columns),
+        names,
+        "Points lost for one level of a defect, or one cell",
+        PICTURES / "defects.png",
+    )
+    return matrices
+
+
+def tuning_row(name: str, seed: int) -> dict[str, Any]:
+    """What became of a tuned generator: gains of each judge, and the blind comparison."""
+    metrics, gsb = (read_json(kept(name, seed) / f"{file}.json") for file in ("metrics", "gsb"))
+    history = read_history(kept(name, seed) / "history.jsonl")
+    row: dict[str, Any] = {"table": "tuning", "method": name, "size": "student", "seed": seed}
+    for who, measured in metrics.items():
+        mean = measured["mean"]
+        row[f"{who}_gain"] = mean["after"] - mean["before"]
+        row[f"{who}_low"], row[f"{who}_high"] = mean["low"], mean["high"]
+    overall = gsb["overall"]
+    row |= {"gsb": overall["gsb"], "gsb_low": overall["low"], "gsb_high": overall["high"]}
+    return row | {"steps": max(entry["step"] for entry in history)}
+
+
+def cost(name: str, seeds: list[int]) -> float:
+    """Mean seconds of a cell."""
+    return float(np.mean([sum(read_json(kept(name, s) / "seconds.json").values()) for s in seeds]))
+
+
+def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     """The pictures."""
-    for table in dict.fromkeys(cell["table"] for cell in cells.values()):
+    ceiling = next((row["hpa"] for row in study.bounds if row["method"] == "oracle"), None)
+    tables = dict.fromkeys(row["table"] for row in study.summaries.values())
+    for table in tables:
         rows = [
-            {**summaries[name], "seeds": [metrics["hpa"] for metrics in runs[name].metrics]}
-            for name, cell in cells.items()
-            if cell["table"] == table
+            {**row, "seeds": hpa_by_seed[name]}
+            for name, row in study.summaries.items()
+            if row["table"] == table
         ]
-        plot_methods(rows, ceiling, TITLES[table], PICTURES / f"{table}.png")
+        plot_methods(rows, ceiling, study.title(table), PICTURES / f"{table}.png")
     histories = {
-        name: [read_history(PREDICTIONS / name / str(seed) / "history.jsonl") for seed in seeds]
-        for name, cell in cells.items()
-        if cell["stage"] in ("train_grpo", "train_gdso", "train_opd") and cell["table"] == "main"
+        name: [read_history(kept(name, seed) / "history.jsonl") for seed in study.seeds]
+        for name, row in study.summaries.items()
+        if row["stage"] in ("train_grpo", "train_gdso", "train_opd") and row["table"] == "main"
     }
     if histories:
         plot_training(histories, CURVES, PICTURES / "training.png")
-
-
-def report(
-    summaries: dict[str, dict],
-    runs: dict[str, Runs],
-    comparison: Comparison,
-    bounds: list[dict[str, Any]],
-    seeds: list[int],
-) -> str:
-    """The page."""
-    reference = comparison.reference
-    num_prompts = reference.counts_RQ.shape[1]
-    num_pairs = next(iter(runs.values())).metrics[0]["num_pairs"]
-    lines = [
-        "# The methods compared",
-        "",
-        f"Seeds: {len(seeds)}. Held-out prompts: {num_prompts}, pairs: {num_pairs}; 95 % "
-        "intervals over prompts and seeds together. The bases are shared; a seed covers everything "
-        "after them. Settings: `params.yaml` under `methods.yaml`; figures of each seed: "
-        "`results.json`. Made by `make bench`.",
-        "",
-    ]
-    tables = list(dict.fromkeys(row["table"] for row in summaries.values()))
-    for table in tables:
-        rows = [row for row in summaries.values() if row["table"] == table]
-        lines += [f"## {TITLES[table]}", "", *markdown(rows, bounds), ""]
-        lines += [f"![HPA by method, with intervals](images/{table}.png)", ""]
-    told = [
-        (first, second, difference(runs[first], runs[second], comparison))
-        for first, second in ORDERINGS
-        if first in runs and second in runs
-    ]
-    if told:
-        lines += ["## In what order", "", "| | HPA points | decided |", "| --- | --- | --- |"]
-        for first, second, gap in told:
-            decided = "above" if gap.low > 0 else "below" if gap.high < 0 else "open"
-            lines.append(
-                f"| {words(first)} - {words(second)} | {100 * gap.value:+.1f} "
-                f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] | {decided} |"
-            )
-        lines.append("")
-    if (PICTURES / "training.png").is_file():
-        lines += [
-            "## Training",
-            "",
-            "![Reward and trace length over steps](images/training.png)",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def markdown(rows: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> list[str]:
-    """Rows of one table, the references below."""
-    lines = [
-        "| size | method | training | HPA | margin HPA | PLCC | SRCC | NLL | output tokens |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in [*rows, *bounds]:
-        cells = [
-            row["size"] or "",
-            words(row["method"]),
-            row.get("training", ""),
-            figure(row, "hpa"),
-            figure(row, "margin_hpa"),
-            figure(row, "plcc"),
-            figure(row, "srcc"),
-            figure(row, "nll", 2),
-            "" if row["output_tokens"] is None else f"{row['output_tokens']:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def figure(row: dict[str, Any], name: str, digits: int = 3) -> str:
-    """A figure, with its interval where it has one."""
-    if row[name] is None:
-        return ""
-    text = f"{row[name]:.{digits}f}"
-    if f"{name}_low" in row:
-        text += f" [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
-    return text
-
-
-def words(name: str) -> str:
-    """A name as people read it."""
-    return name.replace("_", " ")
+    runs = {
+        f"{row['method']} ({row['seed']})": read_history(
+            kept(row["method"], row["seed"]) / "history.jsonl"
+        )
+        for row in study.tuned
+    }
+    if runs:
+        plot_tuning(runs, JUDGES, "Mean scores on watched prompts", PICTURES / "tuning.png")
 
 
 if __name__ == "__main__":

@@ -38,8 +38,11 @@ def repro(workspace: Path) -> str:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("project")
     for name in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core", "benchmarks"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, project / name)
+        if (ROOT / name).is_dir():
+            kept_out = shutil.ignore_patterns("cells", "predictions")
+            shutil.copytree(ROOT / name, project / name, ignore=kept_out)
+        else:
+            shutil.copyfile(ROOT / name, project / name)
     (project / "data/drops").mkdir(parents=True)
     for name in ("rubric.yaml", "champion.yaml"):
         shutil.copyfile(ROOT / "data" / name, project / "data" / name)
@@ -191,15 +194,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 BENCH = {
     "seeds": [1, 2],
+    "tuning_seeds": [1],
     "cells": {
         "predict": ["zero_shot_student"],
-        "train_sft": [],
+        "train_sft": ["sft_student"],
         "train_rewarddance": [],
         "train_grpo": [],
         "train_gdso": ["gdso"],
         "label": ["labels"],
         "train_opd": [],
-        "train_risd": ["risd"],
+        "train_risd": ["risd", "hard_scores"],
+        "students": ["pool_600"],
+        "rollouts": ["rollouts_1"],
+        "tune": ["through_1"],
     },
 }
 """A comparison of few methods, those that go on from others among them."""
@@ -212,7 +219,7 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
         for stage, names in BENCH["cells"].items()
     }
     methods = chain / "benchmarks/methods.yaml"
-    methods.write_text(yaml.safe_dump({"seeds": BENCH["seeds"], "cells": cells}))
+    methods.write_text(yaml.safe_dump({**BENCH, "cells": cells}))
     done = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     rows = json.loads((chain / "benchmarks/results.json").read_text())
@@ -221,13 +228,21 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
         *(("main", "zero_shot", "student", seed) for seed in (1, 2)),
         *(("main", "gdso", "teacher", seed) for seed in (1, 2)),
         *(("main", "risd", "student", seed) for seed in (1, 2)),
+        *(("main", "sft", "student", seed) for seed in (1, 2)),
+        *(("targets", "hard_scores", "student", seed) for seed in (1, 2)),
+        *(("pool", "600_pictures", "student", seed) for seed in (1, 2)),
+        *(("rollouts", "1_trace", "teacher", seed) for seed in (1, 2)),
+        ("tuning", "through_1", "student", 1),
         ("reference", "annotator_agreement", None, None),
         ("reference", "oracle", None, None),
     }
     fields = {"hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs"}
-    assert all(fields <= set(row) for row in rows)
+    assert all(fields <= set(row) for row in rows if row["table"] != "tuning")
+    tuned = next(row for row in rows if row["table"] == "tuning")
+    assert {"gsb", "reward_gain", "panel_gain", "steps"} <= set(tuned)
     gdso = [row for row in rows if row["method"] == "gdso"]
     assert gdso[0]["nll"] != gdso[1]["nll"], "seeds do not differ"
+    assert all({"trace_share", "kl", "coverage"} <= set(row) for row in gdso)
     report = (chain / "benchmarks/REPORT.md").read_text()
     for line in report.splitlines():
         if line.startswith("!["):

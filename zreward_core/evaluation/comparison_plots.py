@@ -76,3 +76,66 @@ def plot_training(
         tidy(axes)
     grid[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     save(figure, path)
+
+
+def plot_matrix(
+    matrices: Mapping[str, np.ndarray],
+    kinds: Sequence[str],
+    dimensions: Sequence[str],
+    title: str,
+    path: Path,
+) -> None:
+    """Points lost by kind of defect and dimension, a panel for each judge, all on one scale.
+
+    Args:
+        matrices: judge to [K, D] points; NaN is left blank.
+        kinds: the K rows.
+        dimensions: the D columns.
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(2.1 * len(matrices) + 1.6, 0.36 * len(kinds) + 1.8))
+    grid = figure.subplots(1, len(matrices), squeeze=False, sharey=True).ravel()
+    limit = max(float(np.nanmax(np.abs(matrix))) for matrix in matrices.values())
+    for axes, (name, matrix) in zip(grid, matrices.items(), strict=True):
+        axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        for row, column in np.argwhere(~np.isnan(matrix)):
+            value = matrix[row, column]
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            text = f"{value:.1f}".replace("-0.0", "0.0")
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        axes.set_xticks(range(len(dimensions)), dimensions, rotation=40, ha="right")
+        axes.set_yticks(range(len(kinds)), kinds)
+        axes.set_title(name, fontsize=10)
+        axes.tick_params(length=0)
+    figure.suptitle(title, fontsize=12, y=1.02)
+    save(figure, path)
+
+
+def plot_tuning(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    judges: Mapping[str, str],
+    title: str,
+    path: Path,
+) -> None:
+    """Mean scores on watched prompts over steps: a panel for each judge, a line for each run.
+
+    Args:
+        histories: run to its history, rows with "step" and "JUDGE/mean" at validations.
+        judges: judge to the panel's title.
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(3.7 * len(judges) + 1.6, 3.4), layout="constrained")
+    grid = figure.subplots(1, len(judges), squeeze=False).ravel()
+    for axes, (judge, label) in zip(grid, judges.items(), strict=True):
+        for index, (name, rows) in enumerate(histories.items()):
+            points = [(row["step"], row[f"{judge}/mean"]) for row in rows if f"{judge}/mean" in row]
+            if points:
+                colour = PALETTE[index % len(PALETTE)]
+                axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=name)
+        axes.set(title=label, xlabel="step", ylabel="mean score (rubric points)")
+        tidy(axes)
+    grid[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.suptitle(title, fontsize=12)
+    save(figure, path)

@@ -13,7 +13,10 @@ from zreward_core.runtime.launch_settings import LAUNCH_FILE
 WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", CHAMPION_FILE)
-BENCH = [Path("benchmarks") / name for name in ("dvc.yaml", "methods.yaml", "cell.py", "table.py")]
+BENCH = Path("benchmarks")
+COMPARISON = ("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py")
+FINDINGS = "findings.md"
+"""What people made of the demo profile's tables; of another profile there is nothing to say."""
 
 
 def make_workspace(profile: str) -> Path:
@@ -42,10 +45,12 @@ def make_workspace(profile: str) -> Path:
             shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
         elif not (name == CHAMPION_FILE and target.is_file()):  # that is the workspace's own
             shutil.copyfile(name, target)
-    for optional in (LAUNCH_FILE, *BENCH):
+    for optional in (LAUNCH_FILE, *(BENCH / name for name in COMPARISON)):
         if optional.is_file():
             (folder / optional).parent.mkdir(exist_ok=True)
             shutil.copyfile(optional, folder / optional)
+    if (folder / BENCH).is_dir():
+        (folder / BENCH / FINDINGS).touch()
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():

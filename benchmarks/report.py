@@ -1,0 +1,271 @@
+"""REPORT.md: the page a researcher reads in five minutes, from what table.py has measured."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zreward_core.config import merge, read_yaml
+from zreward_core.evaluation.bootstrap import Interval
+from zreward_core.runtime.loops import SupervisedConfig
+
+TITLES = {
+    "main": "The compared methods",
+    "reasoning": "The base, reasoning",
+    "ablations": "What the teacher's objective needs",
+    "coupling": "A remedy for loose coupling",
+    "targets": "What a student is taught by",
+    "pool": "How many labels a student needs",
+    "rollouts": "How many traces the teacher's score is averaged over",
+}
+CALIBRATED = ("nll", "kl", "ece", "w1", "coverage")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that was measured; cells by name."""
+
+    seeds: list[int]
+    summaries: dict[str, dict[str, Any]]
+    """Means over seeds, with intervals, beside the cell's entry in methods.yaml."""
+    bounds: list[dict[str, Any]]
+    """The annotators among themselves, and the ceiling."""
+    orderings: list[tuple[str, str, Interval]]
+    parts: dict[str, dict[str, float]]
+    """HPA by dimension, and of alignment by category."""
+    tuned: list[dict[str, Any]]
+    seconds: dict[str, float]
+    num_prompts: int
+    has_matrix: bool
+    missing: list[str]
+    """Cells that have not been run with all seeds."""
+
+    def title(self, table: str) -> str:
+        """A table's title."""
+        return TITLES[table]
+
+    def of(self, *tables: str) -> dict[str, dict[str, Any]]:
+        """The cells of some tables."""
+        return {name: row for name, row in self.summaries.items() if row["table"] in tables}
+
+
+def write_report(study: Study, folder: Path) -> None:
+    """Write REPORT.md; what findings.md says by hand stands first."""
+    findings = (folder / "findings.md").read_text().strip()
+    said = [findings, ""] if findings else []
+    params = read_yaml(folder.parent / "params.yaml")
+    sections: list[list[str]] = [
+        opening(study),
+        said,
+        section(study, params, "main"),
+        orderings(study),
+        where(study),
+        section(study, params, "reasoning", "ablations"),
+        pictured(
+            "Training", "Reward, trace length and thoroughness over steps", "training", folder
+        ),
+        coupling(study, params),
+        calibration(study),
+        section(study, params, "targets"),
+        section(study, params, "pool"),
+        section(study, params, "rollouts"),
+        tuning(study),
+        costs(study),
+    ]
+    (folder / "REPORT.md").write_text("\n".join(line for lines in sections for line in lines))
+
+
+def opening(study: Study) -> list[str]:
+    """What the page is, and what its intervals mean."""
+    row = next(iter(study.summaries.values()))
+    lacking = bool(study.missing)
+    return [
+        "# The methods compared",
+        "",
+        f"{len(study.seeds)} seeds; {study.num_prompts} held-out prompts, {row['num_pairs']:.0f} "
+        "pairs; 95 % intervals over prompts and seeds together. All methods share bases and "
+        "annotations; a seed covers everything after them. Settings: `params.yaml` under "
+        "`methods.yaml`, chosen on the validation split ([log of runs](LOG.md)); figures of each "
+        "seed: `results.json`. Made by `make bench`.",
+        "",
+        *(["Not run with all seeds yet: " + ", ".join(map(words, study.missing)) + "."] * lacking),
+        *([""] * lacking),
+    ]
+
+
+def section(study: Study, params: dict[str, Any], *tables: str) -> list[str]:
+    """The layout of the paper's table, a picture of the first of these tables below."""
+    rows = study.of(*tables)
+    if not rows:
+        return []
+    lines = [f"## {study.title(tables[-1])}", ""]
+    lines += [
+        "| size | method | training | HPA | margin HPA | PLCC | SRCC | output tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in [*rows.values(), *study.bounds]:
+        cells = [
+            row["size"] or "",
+            words(row["method"]),
+            training(row, params) if "stage" in row else "",
+            figure(row, "hpa"),
+            figure(row, "margin_hpa"),
+            figure(row, "plcc"),
+            figure(row, "srcc"),
+            "" if row["output_tokens"] is None else f"{row['output_tokens']:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"![HPA by method, with intervals](images/{tables[-1]}.png)", ""]
+    return lines
+
+
+def training(row: dict[str, Any], params: dict[str, Any]) -> str:
+    """What a method's training took, as its params say: steps, and what a step sees."""
+    stage = {"students": "train_risd"}.get(row["stage"], row["stage"])
+    if not stage.startswith("train_"):
+        return ""
+    settings = merge(params.get(stage) or {}, row["params"].get(stage, {}))
+    config = importlib.import_module(f"zreward_core.stages.{stage}").Config(seed=0, **settings)
+    if isinstance(config, SupervisedConfig):
+        return f"{config.steps} x {config.batch_size} pictures"
+    inputs = 2 * config.pairs_per_step if hasattr(config, "pairs_per_step") else None
+    number = (inputs or config.pictures_per_step) * config.group_size
+    return f"{config.steps} x {number} traces"
+
+
+def orderings(study: Study) -> list[str]:
+    """Which method is above which."""
+    lines = ["## In what order", "", "| | HPA points | decided |", "| --- | --- | --- |"]
+    for first, second, gap in study.orderings:
+        decided = "above" if gap.low > 0 else "below" if gap.high < 0 else "open"
+        lines.append(
+            f"| {words(first)} - {words(second)} | {100 * gap.value:+.1f} "
+            f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] | {decided} |"
+        )
+    return [*lines, ""] if study.orderings else []
+
+
+def where(study: Study) -> list[str]:
+    """HPA by dimension and category, and what each dimension sees of each defect."""
+    if not study.parts:
+        return []
+    groups = list(next(iter(study.parts.values())))
+    lines = ["## Where methods differ", "", "HPA by dimension, and by category of the prompt:", ""]
+    lines += [f"| size | method | {' | '.join(groups)} |", "| --- | --- |" + " --- |" * len(groups)]
+    for name, values in study.parts.items():
+        row = study.summaries[name]
+        cells = [row["size"], words(row["method"]), *(f"{values[group]:.3f}" for group in groups)]
+        lines.append(f"| {' | '.join(cells)} |")
+    if study.has_matrix:
+        lines += ["", "![Points lost by defect and dimension, for each judge](images/defects.png)"]
+    return [*lines, ""]
+
+
+def coupling(study: Study, params: dict[str, Any]) -> list[str]:
+    """How much of the score the trace decides."""
+    rows = {n: row for n, row in study.summaries.items() if row.get("trace_share") is not None}
+    if not rows:
+        return []
+    lines = [
+        "## How much of the score the reasoning decides",
+        "",
+        "Two pictures of a prompt exchange their traces: the trace's share is the part of the gap "
+        "between their scores that goes with the traces; the rest stays with the pictures. "
+        "Movements are mean absolute changes of the score in rubric points: under the other "
+        "picture's trace, under the first half of the own trace, with one verdict turned. "
+        "Followed: turned verdicts that moved the score their way.",
+        "",
+        "| size | method | trace's share | exchanged | truncated | turned | followed | HPA |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    names = ("trace_share", "moved_exchanged", "moved_truncated", "moved_flipped", "flips_followed")
+    for row in rows.values():
+        cells = [row["size"], words(row["method"])]
+        cells += [figure(row, name, 2) for name in names] + [figure(row, "hpa")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", *section(study, params, "coupling")]
+
+
+def calibration(study: Study) -> list[str]:
+    """Against the annotators' histograms, as they are and after a temperature."""
+    rows = {
+        name: row
+        for name, row in study.summaries.items()
+        if row["table"] in ("main", "reasoning", "coupling", "targets") or name == "bradley_terry"
+    }
+    lines = [
+        "## Calibration",
+        "",
+        "Against the histograms of all annotators of a test item: negative log-likelihood and KL "
+        "divergence (nats), calibration error of the events above each level, distance W1 (rubric "
+        "points), annotators inside the central 80 % interval. T is fitted on the validation "
+        "split; to its right the same after it.",
+        "",
+        "| size | method | NLL | KL | ECE | W1 | coverage | T | NLL | ECE | W1 | coverage |",
+        "| --- " * 12 + "|",
+    ]
+    for row in rows.values():
+        cells = [row["size"], words(row["method"])]
+        cells += [figure(row, name, 3 if name == "ece" else 2) for name in CALIBRATED]
+        cells.append(figure(row, "temperature", 2))
+        for name in ("nll", "ece", "w1", "coverage"):
+            cells.append(figure(row, f"{name}_tempered", 3 if name == "ece" else 2))
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def tuning(study: Study) -> list[str]:
+    """Generators by what rewarded them and how."""
+    if not study.tuned:
+        return []
+    lines = [
+        "## Reward tuning",
+        "",
+        "Gains of the mean score on held-out prompts, in rubric points, and GSB of the blind "
+        "comparison with the base generator by the pixel oracle; intervals over prompts.",
+        "",
+        "| run | seed | steps | reward | panel | oracle | GSB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in study.tuned:
+        gains = [
+            f"{row[f'{who}_gain']:+.2f} [{row[f'{who}_low']:+.2f}, {row[f'{who}_high']:+.2f}]"
+            if f"{who}_gain" in row
+            else ""
+            for who in ("reward", "panel", "oracle")
+        ]
+        gsb = f"{row['gsb']:+.2f} [{row['gsb_low']:+.2f}, {row['gsb_high']:+.2f}]"
+        cells = [words(row["method"]), str(row["seed"]), str(row["steps"]), *gains, gsb]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", "![Scores over steps by each judge](images/tuning.png)", ""]
+
+
+def costs(study: Study) -> list[str]:
+    """Minutes that the cells took."""
+    tables: dict[str, float] = {}
+    for name, row in study.summaries.items():
+        tables[row["table"]] = tables.get(row["table"], 0.0) + study.seconds[name]
+    told = ", ".join(f"{words(table)} {value / 60:.0f}" for table, value in tables.items())
+    return ["## What it took", "", f"Minutes a seed, by table, on this machine: {told}.", ""]
+
+
+def pictured(title: str, alternative: str, name: str, folder: Path) -> list[str]:
+    """A section of one picture, where there is one."""
+    if not (folder / "images" / f"{name}.png").is_file():
+        return []
+    return [f"## {title}", "", f"![{alternative}](images/{name}.png)", ""]
+
+
+def figure(row: dict[str, Any], name: str, digits: int = 3) -> str:
+    """A figure, with its interval where it has one."""
+    if row.get(name) is None:
+        return ""
+    text = f"{row[name]:.{digits}f}"
+    if f"{name}_low" in row:
+        text += f" [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
+    return text
+
+
+def words(name: str) -> str:
+    """A name as people read it."""
+    return name.replace("_", " ")

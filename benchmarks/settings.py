@@ -1,0 +1,79 @@
+"""Settings of the methods, tried on the validation split: settings.json, and a table on the screen.
+
+    python benchmarks/settings.py train_gdso train_grpo
+
+Each candidate of settings.yaml is trained as a cell with one seed and judged on the validation
+prompts alone. What was tried before is not tried again. The choice is a person's, and goes into
+params.yaml or methods.yaml.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from cell import HERE, commands, overlay, prepare, run
+
+from zreward_core.config import merge, read_yaml
+from zreward_core.evaluation.report import align_prediction, build_reference, measure
+from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
+
+RESULTS = HERE / "settings.json"
+SEED = 17
+FIGURES = ("hpa", "margin_hpa", "plcc", "nll", "output_tokens")
+
+
+def main(kinds: list[str]) -> None:
+    """Try what is new, then print everything that was tried."""
+    described = read_yaml(HERE / "settings.yaml")
+    for kind in kinds:
+        for params in described[kind]:
+            tried = read_json(RESULTS) if RESULTS.is_file() else []
+            if not any(row["kind"] == kind and row["params"] == params for row in tried):
+                row = {"kind": kind, "params": params, **try_out(kind, params)}
+                tried = read_json(RESULTS) if RESULTS.is_file() else []
+                write_json([*tried, row], RESULTS)
+    print("\n".join(table(read_json(RESULTS))))
+
+
+def try_out(kind: str, params: dict[str, Any]) -> dict[str, float]:
+    """Train and judge one candidate."""
+    validated = {"predict": {"splits": ["validation"]}}
+    laid = merge(overlay(kind, SEED, {kind: params}), validated)
+    name = "_".join([kind, *(f"{key}-{value}" for key, value in params.items())])
+    root = prepare(kind, f"settings/{name}", SEED, laid, None)
+    for command in commands(kind, laid):
+        if command != "probe":
+            run(root, command)
+    return judged(root)
+
+
+def judged(root: Path) -> dict[str, float]:
+    """Figures of a cell's predictions on the validation split."""
+    items, pairs = (
+        read_table(root / f"data/validate/{name}.parquet", schema)
+        for name, schema in (("items", ITEMS), ("pairs", PAIRS))
+    )
+    items = items[(items["split"] == "validation") & items["image_id"].notna()]
+    reference = build_reference(items, pairs[pairs["split"] == "validation"], SEED)
+    frame = pd.read_parquet(root / "data/predict/predictions.parquet")
+    measured = measure(align_prediction(frame, reference, str(root)), reference)
+    parts = {f"hpa_{name}": part["hpa"] for name, part in measured.items() if name != "overall"}
+    return {name: measured["overall"][name] for name in FIGURES} | parts
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Everything that was tried, as Markdown."""
+    dimensions = [name for name in rows[0] if name.startswith("hpa_")]
+    names = [*FIGURES, *dimensions]
+    head = [name.removeprefix("hpa_").replace("_", " ") for name in names]
+    lines = [f"| stage | settings | {' | '.join(head)} |", "| --- " * (len(names) + 2) + "|"]
+    for row in rows:
+        said = ", ".join(f"{key} {value}" for key, value in row["params"].items()) or "params.yaml"
+        figures = [f"{row[name]:.3f}" for name in names]
+        lines.append(f"| {row['kind']} | {said} | {' | '.join(figures)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

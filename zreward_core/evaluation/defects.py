@@ -1,0 +1,25 @@
+"""What a judge takes off for each defect: the matrix of defects against dimensions.
+
+Shapes: N pictures, K kinds of defect, D dimensions.
+"""
+
+import numpy as np
+
+
+def points_lost(scores_ND: np.ndarray, severities_NK: np.ndarray) -> np.ndarray:
+    """Points that one level of each kind costs in each dimension, [K, D].
+
+    The least-squares fit of scores on severities with an intercept, so that kinds which come
+    together in a picture are told apart; negative where a kind is rewarded, NaN for a kind that no
+    picture has.
+
+    Args:
+        scores_ND: a judge's scores in rubric points.
+        severities_NK: how much of each kind a picture has (levels, or cells affected).
+    """
+    lost_KD = np.full((severities_NK.shape[1], scores_ND.shape[1]), np.nan)
+    varied_K = np.ptp(severities_NK, axis=0) > 0
+    columns = np.column_stack([np.ones(len(scores_ND)), severities_NK[:, varied_K]])
+    solution, *_ = np.linalg.lstsq(columns, scores_ND, rcond=None)
+    lost_KD[varied_K] = -solution[1:]
+    return lost_KD

@@ -54,6 +54,8 @@ MODELS = {
     "students": ("train_risd/student", False),
 }
 """Kind of cell to the model it predicts with, and whether that reasons."""
+PROBED = ("main", "reasoning", "coupling")
+"""Tables whose methods are probed, where they reason."""
 KEPT = {
     "predict": {"predictions.parquet": "predictions.parquet"},
     "probe": {"scores.parquet": "coupling.parquet"},
@@ -71,7 +73,7 @@ def main(kind: str, method: str, seed: int) -> None:
     kept = HERE / "predictions" / method / str(seed)
     shutil.rmtree(kept, ignore_errors=True)
     seconds = {}
-    for command in commands(kind, params):
+    for command in commands(kind, entry):
         began = time.monotonic()
         run(root, command)
         seconds[command] = round(time.monotonic() - began, 1)
@@ -81,11 +83,11 @@ def main(kind: str, method: str, seed: int) -> None:
         (kept / "seconds.json").write_text(json.dumps(seconds))
 
 
-def commands(kind: str, params: dict[str, Any]) -> tuple[str, ...]:
-    """The commands of a cell; a model that reasons is probed too."""
+def commands(kind: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """The commands of a cell; a compared method that reasons is probed too."""
     found = RUNS.get(kind, (kind, "predict"))
-    reasons = params.get("predict", {}).get("reasoning") and kind != "rollouts"
-    return (*found, "probe") if reasons else found
+    reasons = overlay(kind, 0, entry["params"]).get("predict", {}).get("reasoning")
+    return (*found, "probe") if reasons and entry.get("table") in PROBED else found
 
 
 def overlay(kind: str, seed: int, params: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Study:
     seconds: dict[str, float]
     num_prompts: int
     has_matrix: bool
-    missing: list[str]
-    """Cells that have not been run with all seeds."""
+    missing: dict[str, int]
+    """Cells that have not been run with all seeds, and the number that they have."""
 
     def title(self, table: str) -> str:
         """A table's title."""
@@ -78,7 +78,7 @@ def write_report(study: Study, folder: Path) -> None:
 def opening(study: Study) -> list[str]:
     """What the page is, and what its intervals mean."""
     row = next(iter(study.summaries.values()))
-    lacking = bool(study.missing)
+    lacking = ", ".join(f"{words(name)} ({number})" for name, number in study.missing.items())
     return [
         "# The methods compared",
         "",
@@ -88,8 +88,7 @@ def opening(study: Study) -> list[str]:
         "`methods.yaml`, chosen on the validation split ([log of runs](LOG.md)); figures of each "
         "seed: `results.json`. Made by `make bench`.",
         "",
-        *(["Not run with all seeds yet: " + ", ".join(map(words, study.missing)) + "."] * lacking),
-        *([""] * lacking),
+        *([f"Not run with all seeds: {lacking}.", ""] if lacking else []),
     ]
 
 

@@ -14,10 +14,14 @@ import pandas as pd
 from report import Study, write_report
 
 from zreward_core.config import read_yaml
+from zreward_core.evaluation.bootstrap import Interval
 from zreward_core.evaluation.calibration import fit_temperature, measure_calibration, tempered
 from zreward_core.evaluation.comparison import (
+    Comparison,
+    Runs,
     build_comparison,
     difference,
+    first_seeds,
     measure_runs,
     summarise,
 )
@@ -83,9 +87,8 @@ def main() -> None:
         for name, entry in (entries or {}).items()
     }
     told = {name: cell for name, cell in every.items() if cell["stage"] != "label"}
-    missing = [name for name in told if not is_done(name, told[name], described)]
-    every = {name: cell for name, cell in told.items() if name not in missing}
-    cells = {name: cell for name, cell in every.items() if "table" in cell}
+    done = {name: seeds_done(name, cell, described) for name, cell in told.items()}
+    cells = {name: cell for name, cell in told.items() if "table" in cell and done[name]}
     cells = dict(sorted(cells.items(), key=lambda cell: cell[1]["size"] == "student"))
     items, pairs = (
         read_table(DATA / "validate" / f"{name}.parquet", schema)
@@ -94,12 +97,18 @@ def main() -> None:
     items = items[items["image_id"].notna()]
     test, test_pairs = (table[table["split"] == "test"] for table in (items, pairs))
     ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
-    comparison = build_comparison(test, test_pairs, len(seeds))
+    comparisons = {
+        count: build_comparison(test, test_pairs, count)
+        for count in {*map(len, done.values())} - {0}
+    }
     predictions = {
-        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in seeds]
+        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in done[name]]
         for name in cells
     }
-    runs = {name: measure_runs(frames, comparison, name) for name, frames in predictions.items()}
+    runs = {
+        name: measure_runs(frames, comparisons[len(frames)], name)
+        for name, frames in predictions.items()
+    }
     bounds = references(test, test_pairs, ratings)
     rows = [
         {
@@ -110,20 +119,21 @@ def main() -> None:
             **coupling(kept(name, seed)),
         }
         for name in cells
-        for index, seed in enumerate(seeds)
+        for index, seed in enumerate(done[name])
     ]
     tuned = [
         tuning_row(name, seed)
-        for name in every
-        if every[name]["stage"] == "tune"
-        for seed in described["tuning_seeds"]
+        for name, cell in told.items()
+        if cell["stage"] == "tune"
+        for seed in done[name]
     ]
     write_json([*rows, *tuned, *bounds], RESULTS)
+    remaining = iter(rows)
     summaries = {
-        name: mean_row(rows[index * len(seeds) : (index + 1) * len(seeds)])
+        name: mean_row([next(remaining) for _ in done[name]])
         | cells[name]
-        | summarise(runs[name], comparison)
-        for index, name in enumerate(cells)
+        | summarise(runs[name], comparisons[len(done[name])])
+        for name in cells
     }
     miniature = any(row["method"] == "oracle" for row in bounds)
     matrices = sights(test, predictions) if miniature else {}
@@ -132,16 +142,20 @@ def main() -> None:
         summaries=summaries,
         bounds=bounds,
         orderings=[
-            (first, second, difference(runs[first], runs[second], comparison))
+            (first, second, gap(runs[first], runs[second], comparisons))
             for first, second in ORDERINGS
             if first in runs and second in runs
         ],
         parts=parts(test, test_pairs, predictions, cells, miniature),
         tuned=tuned,
-        seconds={name: cost(name, seeds) for name in cells},
-        num_prompts=comparison.counts_RQ.shape[1],
+        seconds={name: cost(name, done[name]) for name in cells},
+        num_prompts=test_pairs["prompt_id"].nunique(),
         has_matrix=bool(matrices),
-        missing=missing,
+        missing={
+            name: len(done[name])
+            for name, cell in told.items()
+            if len(done[name]) < len(seeds_of(cell, described))
+        },
     )
     draw(study, {name: [m["hpa"] for m in runs[name].metrics] for name in runs})
     write_report(study, HERE)
@@ -152,10 +166,21 @@ def kept(name: str, seed: int) -> Path:
     return PREDICTIONS / name / str(seed)
 
 
-def is_done(name: str, cell: dict[str, Any], described: dict[str, Any]) -> bool:
-    """Whether a cell is there with all its seeds; under `make bench` all are."""
-    seeds = described["tuning_seeds" if cell["stage"] == "tune" else "seeds"]
-    return all((kept(name, seed) / "seconds.json").is_file() for seed in seeds)
+def seeds_of(cell: dict[str, Any], described: dict[str, Any]) -> list[int]:
+    """The seeds of a cell."""
+    return described["tuning_seeds" if cell["stage"] == "tune" else "seeds"]
+
+
+def seeds_done(name: str, cell: dict[str, Any], described: dict[str, Any]) -> list[int]:
+    """The first of a cell's seeds that are there; under `make bench` all are."""
+    there = [(kept(name, seed) / "seconds.json").is_file() for seed in seeds_of(cell, described)]
+    return seeds_of(cell, described)[: (*there, False).index(False)]
+
+
+def gap(first: Runs, second: Runs, comparisons: Mapping[int, Comparison]) -> Interval:
+    """HPA of the first method minus that of the second, over the seeds that both have."""
+    count = min(len(first.metrics), len(second.metrics))
+    return difference(first_seeds(first, count), first_seeds(second, count), comparisons[count])
 
 
 def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -339,7 +364,10 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
         ]
         plot_methods(rows, ceiling, study.title(table), PICTURES / f"{table}.png")
     histories = {
-        name: [read_history(kept(name, seed) / "history.jsonl") for seed in study.seeds]
+        name: [
+            read_history(kept(name, seed) / "history.jsonl")
+            for seed in study.seeds[: row["num_seeds"]]
+        ]
         for name, row in study.summaries.items()
         if row["stage"] in ("train_grpo", "train_gdso", "train_opd") and row["table"] == "main"
     }

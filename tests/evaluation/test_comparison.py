@@ -8,10 +8,16 @@ from PIL import Image
 from zreward_core.evaluation.comparison import (
     build_comparison,
     difference,
+    first_seeds,
     measure_runs,
     summarise,
 )
-from zreward_core.evaluation.comparison_plots import plot_methods, plot_training
+from zreward_core.evaluation.comparison_plots import (
+    plot_matrix,
+    plot_methods,
+    plot_training,
+    plot_tuning,
+)
 from zreward_core.evaluation.preference import plcc
 
 NUM_PROMPTS = 40
@@ -89,6 +95,15 @@ def test_a_difference_is_paired() -> None:
     assert difference(good, good, comparison) == (0.0, 0.0, 0.0)
 
 
+def test_a_method_with_more_seeds_is_compared_over_those_that_both_have() -> None:
+    items, pairs = split()
+    three = [predicted(items, 1.0, seed) for seed in range(3)]
+    more = measure_runs(three, build_comparison(items, pairs, 3), "more")
+    comparison = build_comparison(items, pairs, 2)
+    fewer = measure_runs(three[:2], comparison, "fewer")
+    assert difference(first_seeds(more, 2), fewer, comparison) == (0.0, 0.0, 0.0)
+
+
 def test_pictures(tmp_path) -> None:
     rows = [
         {"method": name, "size": size, "hpa": 0.6, "hpa_low": 0.5, "hpa_high": 0.7, "seeds": seeds}
@@ -97,6 +112,10 @@ def test_pictures(tmp_path) -> None:
     plot_methods(rows, 0.9, "title", tmp_path / "methods.png")
     history = [{"step": s, "reward/mean": s / 10} for s in range(5)]
     plot_training({"a": [history, history], "b": [[]]}, {"reward/mean": "R"}, tmp_path / "t.png")
+    matrix = np.array([[1.0, -0.2], [np.nan, 0.0]])
+    plot_matrix({"x": matrix, "y": matrix}, ["k", "l"], ["c", "d"], "title", tmp_path / "m.png")
+    tuned = [{"step": 0, "reward/mean": 2.0}, {"step": 1}, {"step": 2, "reward/mean": 2.5}]
+    plot_tuning({"a": tuned}, {"reward": "R", "panel": "P"}, "title", tmp_path / "u.png")
     for path in tmp_path.iterdir():
         with Image.open(path) as image:
             assert image.width > 200

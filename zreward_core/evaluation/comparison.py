@@ -101,6 +101,16 @@ def measure_runs(predictions: Sequence[pd.DataFrame], comparison: Comparison, na
     return Runs(metrics, np.stack(right), np.stack(wide), np.stack(moments))
 
 
+def first_seeds(runs: Runs, count: int) -> Runs:
+    """The runs of the first seeds alone, for a difference from a method that has no more."""
+    return Runs(
+        runs.metrics[:count],
+        runs.right_KQ[:count],
+        runs.wide_KQ[:count],
+        runs.moments_KQM[:count],
+    )
+
+
 def summarise(runs: Runs, comparison: Comparison) -> dict[str, Any]:
     """A row of a table: means over seeds, with intervals over prompts and seeds where there are.
 

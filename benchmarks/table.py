@@ -130,9 +130,9 @@ def main() -> None:
     write_json([*rows, *tuned, *bounds], RESULTS)
     remaining = iter(rows)
     summaries = {
-        name: mean_row([next(remaining) for _ in done[name]])
+        name: summarise(runs[name], comparisons[len(done[name])])
         | cells[name]
-        | summarise(runs[name], comparisons[len(done[name])])
+        | mean_row([next(remaining) for _ in done[name]])
         for name in cells
     }
     miniature = any(row["method"] == "oracle" for row in bounds)

@@ -108,7 +108,7 @@ def plot_matrix(
         axes.set_yticks(range(len(kinds)), kinds)
         axes.set_title(name, fontsize=10)
         axes.tick_params(length=0)
-    figure.suptitle(title, fontsize=12, y=1.02)
+    figure.suptitle(title, fontsize=12, y=0.98)
     save(figure, path)
 
 

@@ -14,12 +14,14 @@ def points_lost(scores_ND: np.ndarray, severities_NK: np.ndarray) -> np.ndarray:
     picture has.
 
     Args:
-        scores_ND: a judge's scores in rubric points.
+        scores_ND: a judge's scores in rubric points; NaN where a picture has none in a dimension.
         severities_NK: how much of each kind a picture has (levels, or cells affected).
     """
     lost_KD = np.full((severities_NK.shape[1], scores_ND.shape[1]), np.nan)
     varied_K = np.ptp(severities_NK, axis=0) > 0
     columns = np.column_stack([np.ones(len(scores_ND)), severities_NK[:, varied_K]])
-    solution, *_ = np.linalg.lstsq(columns, scores_ND, rcond=None)
-    lost_KD[varied_K] = -solution[1:]
+    for dimension, scores_N in enumerate(scores_ND.T):
+        known_N = ~np.isnan(scores_N)
+        solution, *_ = np.linalg.lstsq(columns[known_N], scores_N[known_N], rcond=None)
+        lost_KD[varied_K, dimension] = -solution[1:]
     return lost_KD

@@ -11,13 +11,20 @@ from zreward_core.runtime.loops import SupervisedConfig
 
 TITLES = {
     "main": "The compared methods",
-    "reasoning": "The base, reasoning",
     "ablations": "What the teacher's objective needs",
     "coupling": "A remedy for loose coupling",
     "targets": "What a student is taught by",
     "pool": "How many labels a student needs",
     "rollouts": "How many traces the teacher's score is averaged over",
 }
+BESIDE = {
+    "ablations": ("grpo", "gdso"),
+    "coupling": ("gdso",),
+    "targets": ("risd",),
+    "pool": ("risd",),
+    "rollouts": ("gdso",),
+}
+"""Table to the compared methods that are shown in it too."""
 CALIBRATED = ("nll", "kl", "ece", "w1", "coverage")
 
 
@@ -32,7 +39,7 @@ class Study:
     """The annotators among themselves, and the ceiling."""
     orderings: list[tuple[str, str, Interval]]
     parts: dict[str, dict[str, float]]
-    """HPA by dimension, and of alignment by category."""
+    """HPA by dimension, and of alignment by category with its number of pairs."""
     tuned: list[dict[str, Any]]
     seconds: dict[str, float]
     num_prompts: int
@@ -40,13 +47,15 @@ class Study:
     missing: dict[str, int]
     """Cells that have not been run with all seeds, and the number that they have."""
 
-    def title(self, table: str) -> str:
-        """A table's title."""
-        return TITLES[table]
+    def rows(self, table: str) -> dict[str, dict[str, Any]]:
+        """The cells of a table, below those that they are compared with; none where none has run.
 
-    def of(self, *tables: str) -> dict[str, dict[str, Any]]:
-        """The cells of some tables."""
-        return {name: row for name, row in self.summaries.items() if row["table"] in tables}
+        The base that reasons stands among the compared methods.
+        """
+        own = ("main", "reasoning") if table == "main" else (table,)
+        found = {name: row for name, row in self.summaries.items() if row["table"] in own}
+        beside = [name for name in BESIDE.get(table, ()) if name in self.summaries]
+        return {name: self.summaries[name] for name in beside} | found if found else {}
 
 
 def write_report(study: Study, folder: Path) -> None:
@@ -60,7 +69,7 @@ def write_report(study: Study, folder: Path) -> None:
         section(study, params, "main"),
         orderings(study),
         where(study),
-        section(study, params, "reasoning", "ablations"),
+        section(study, params, "ablations"),
         pictured(
             "Training", "Reward, trace length and thoroughness over steps", "training", folder
         ),
@@ -92,12 +101,12 @@ def opening(study: Study) -> list[str]:
     ]
 
 
-def section(study: Study, params: dict[str, Any], *tables: str) -> list[str]:
-    """The layout of the paper's table, a picture of the first of these tables below."""
-    rows = study.of(*tables)
+def section(study: Study, params: dict[str, Any], table: str) -> list[str]:
+    """A table in the layout of the paper's, with its picture."""
+    rows = study.rows(table)
     if not rows:
         return []
-    lines = [f"## {study.title(tables[-1])}", ""]
+    lines = [f"## {TITLES[table]}", ""]
     lines += [
         "| size | method | training | HPA | margin HPA | PLCC | SRCC | output tokens |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -114,7 +123,7 @@ def section(study: Study, params: dict[str, Any], *tables: str) -> list[str]:
             "" if row["output_tokens"] is None else f"{row['output_tokens']:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"![HPA by method, with intervals](images/{tables[-1]}.png)", ""]
+    lines += ["", f"![HPA by method, with intervals](images/{table}.png)", ""]
     return lines
 
 

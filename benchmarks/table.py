@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from report import Study, write_report
+from report import TITLES, Study, write_report
 
 from zreward_core.config import read_yaml
 from zreward_core.evaluation.bootstrap import Interval
@@ -70,7 +70,7 @@ two, a remedy and its baseline, a student and its teacher."""
 SEEING = {"zero_shot": "zero-shot", "sft": "SFT", "gdso": "GDSO", "risd": "RISD"}
 """Cells whose sight of defects is shown."""
 CURVES = {
-    "reward/mean": "Reward",
+    "reward/mean": "Reward (each method's own)",
     "trace/length": "Tokens in a trace",
     "trace/thorough": "Share of thorough inspections",
 }
@@ -278,7 +278,8 @@ def parts(
         prompts = items.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
         kinds = pairs["prompt_id"].map(prompts).map(category)
         first = next(iter(groups))
-        groups |= {f"{first}: {kind}": groups[first] & (kinds == kind) for kind in CATEGORIES}
+        masks = {kind: groups[first] & (kinds == kind) for kind in CATEGORIES}
+        groups |= {f"{first}, {kind} ({mask.sum()})": mask for kind, mask in masks.items()}
     found: dict[str, dict[str, float]] = {}
     for name, frames in predictions.items():
         if cells[name]["table"] not in ("main", "reasoning"):
@@ -355,14 +356,10 @@ def cost(name: str, seeds: list[int]) -> float:
 def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     """The pictures."""
     ceiling = next((row["hpa"] for row in study.bounds if row["method"] == "oracle"), None)
-    tables = dict.fromkeys(row["table"] for row in study.summaries.values())
-    for table in tables:
-        rows = [
-            {**row, "seeds": hpa_by_seed[name]}
-            for name, row in study.summaries.items()
-            if row["table"] == table
-        ]
-        plot_methods(rows, ceiling, study.title(table), PICTURES / f"{table}.png")
+    for table, title in TITLES.items():
+        rows = [{**row, "seeds": hpa_by_seed[name]} for name, row in study.rows(table).items()]
+        if rows:
+            plot_methods(rows, ceiling, title, PICTURES / f"{table}.png")
     histories = {
         name: [
             read_history(kept(name, seed) / "history.jsonl")

@@ -114,7 +114,7 @@ def section(study: Study, params: dict[str, Any], table: str) -> list[str]:
     for row in [*rows.values(), *study.bounds]:
         cells = [
             row["size"] or "",
-            words(row["method"]),
+            named(row, study),
             training(row, params) if "stage" in row else "",
             figure(row, "hpa"),
             figure(row, "margin_hpa"),
@@ -162,7 +162,7 @@ def where(study: Study) -> list[str]:
     lines += [f"| size | method | {' | '.join(groups)} |", "| --- | --- |" + " --- |" * len(groups)]
     for name, values in study.parts.items():
         row = study.summaries[name]
-        cells = [row["size"], words(row["method"]), *(f"{values[group]:.3f}" for group in groups)]
+        cells = [row["size"], named(row, study), *(f"{values[group]:.3f}" for group in groups)]
         lines.append(f"| {' | '.join(cells)} |")
     if study.has_matrix:
         lines += ["", "![Points lost by defect and dimension, for each judge](images/defects.png)"]
@@ -188,7 +188,7 @@ def coupling(study: Study, params: dict[str, Any]) -> list[str]:
     ]
     names = ("trace_share", "moved_exchanged", "moved_truncated", "moved_flipped", "flips_followed")
     for row in rows.values():
-        cells = [row["size"], words(row["method"])]
+        cells = [row["size"], named(row, study)]
         cells += [figure(row, name, 2) for name in names] + [figure(row, "hpa")]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, "", *section(study, params, "coupling")]
@@ -213,7 +213,7 @@ def calibration(study: Study) -> list[str]:
         "| --- " * 12 + "|",
     ]
     for row in rows.values():
-        cells = [row["size"], words(row["method"])]
+        cells = [row["size"], named(row, study)]
         cells += [figure(row, name, 3 if name == "ece" else 2) for name in CALIBRATED]
         cells.append(figure(row, "temperature", 2))
         for name in ("nll", "ece", "w1", "coverage"):
@@ -272,6 +272,13 @@ def figure(row: dict[str, Any], name: str, digits: int = 3) -> str:
     if f"{name}_low" in row:
         text += f" [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
     return text
+
+
+def named(row: dict[str, Any], study: Study) -> str:
+    """A method's name, with its number of seeds where it has not all of them."""
+    number = row.get("num_seeds", len(study.seeds))
+    few = f" ({number} seed{'s'[: number - 1]})" if number < len(study.seeds) else ""
+    return words(row["method"]) + few
 
 
 def words(name: str) -> str:

@@ -74,7 +74,10 @@ def plot_training(
             axes.plot(steps, smooth(mean, max(1, length // 10)), color=colour, label=label)
         axes.set(title=title, xlabel="step")
         tidy(axes)
-    grid[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    drawn = {line.get_label(): line for axes in grid for line in axes.get_lines()}
+    known = [name for name in (method.replace("_", " ") for method in histories) if name in drawn]
+    handles = [drawn[name] for name in known]
+    grid[-1].legend(handles, known, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     save(figure, path)
 
 

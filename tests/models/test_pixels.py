@@ -1,6 +1,7 @@
 """The pixel path against transformers' own image processor."""
 
 import numpy as np
+import pytest
 import torch
 
 from zreward_core.models.backbones import Backbone
@@ -41,6 +42,11 @@ def test_patches_of_mixed_sizes_keep_their_order(backbone: Backbone) -> None:
     assert grid.tolist() == [[1, 8, 8], [1, 8, 10], [1, 8, 8]]
 
 
-def test_num_tokens_counts_the_placeholders(backbone: Backbone) -> None:
-    assert backbone.pixels.num_tokens(32, 32) == 16
-    assert backbone.pixels.num_tokens(48, 60) == 20
+@pytest.mark.parametrize("size", [(32, 32), (48, 60), (1414, 958), (20, 500)])
+def test_num_tokens_counts_the_placeholders(backbone: Backbone, size: tuple[int, int]) -> None:
+    # Resized once, 1414 x 958 is below the least size that resizing again would raise it to.
+    image = backbone.pixels.prepare(np.zeros((*size, 3), dtype=np.uint8))
+    _, grid = backbone.pixels.patches([image])
+    assert backbone.pixels.num_tokens(*image.shape[-2:]) == int(grid.prod()) // 4
+    if size == (48, 60):
+        assert int(grid.prod()) // 4 == 20

@@ -45,9 +45,11 @@ class PixelPath:
         )
 
     def num_tokens(self, height: int, width: int) -> int:
-        """Image tokens that a picture of this size takes in the sequence."""
-        tall, wide = self.size(height, width)
-        return (tall // self.patch // self.merge) * (wide // self.patch // self.merge)
+        """Image tokens that a resized picture of this size takes in the sequence.
+
+        Resizing twice may give another size than once: limits are met on either side.
+        """
+        return (height // self.patch // self.merge) * (width // self.patch // self.merge)
 
     def resize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Resize pixels [B, 3, H, W] in [0, 1] (antialiased bicubic); differentiable."""

@@ -96,7 +96,7 @@ def overlay(kind: str, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     if kind in MODELS:
         model, reasoning = MODELS[kind]
         asked["predict"] = {"model": f"data/{model}", "reasoning": reasoning}
-        asked["predict"]["splits"] = ["validation", "test"]
+        asked["predict"]["judged_splits"] = ["validation", "test"]
     merged = merge(asked, params)
     if kind in MODELS:
         merged["probe"] = {"model": merged["predict"]["model"]}

@@ -38,7 +38,7 @@ def main(kinds: list[str]) -> None:
 
 def try_out(kind: str, params: dict[str, Any]) -> dict[str, float]:
     """Train and judge one candidate."""
-    validated = {"predict": {"splits": ["validation"]}}
+    validated = {"predict": {"judged_splits": ["validation"]}}
     laid = merge(overlay(kind, SEED, {kind: params}), validated)
     name = "_".join([kind, *(f"{key}-{value}" for key, value in params.items())])
     root = prepare(kind, f"settings/{name}", SEED, laid, None)

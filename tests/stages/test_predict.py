@@ -25,4 +25,4 @@ def test_every_item_of_the_split_is_judged(training_root, reasoning: bool, model
 
 def test_a_split_without_items(training_root) -> None:
     with pytest.raises(UserError, match="no validation items"):
-        predict.run(Config(seed=1, splits=["test", "validation"]))
+        predict.run(Config(seed=1, judged_splits=["test", "validation"]))

@@ -42,7 +42,7 @@ class Config(Judging):
     """Folder of the model."""
     reasoning: bool = False
     """Reason first, one dimension at a time; else all dimensions at once, nothing generated."""
-    splits: list[Literal["test", "validation"]] = ["test"]
+    judged_splits: list[Literal["test", "validation"]] = ["test"]
     """Whose items are judged: settings are chosen on validation, test is for the result."""
 
 
@@ -53,8 +53,8 @@ def run(config: Config) -> None:
         UserError: a split has no item with a picture, or an input is missing.
     """
     items = read_table(ITEMS_FILE, ITEMS)
-    items = items[items["split"].isin(config.splits) & items["image_id"].notna()]
-    for split in config.splits:
+    items = items[items["split"].isin(config.judged_splits) & items["image_id"].notna()]
+    for split in config.judged_splits:
         if split not in set(items["split"]):
             raise UserError(f"{ITEMS_FILE}: no {split} items with pictures; annotate more")
     predict = predict_reasoning if config.reasoning else predict_at_once

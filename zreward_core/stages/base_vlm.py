@@ -362,16 +362,17 @@ def measure(
 
     Returns:
         share of colours, shapes and verdict words predicted right in descriptions (without the
-        prompt) and in thorough traces, and the mean absolute error of the generic score (0 to 1)
-        after a thorough trace, after a glance, and at once.
+        prompt) and in thorough traces, there also for each verdict word by itself, and the mean
+        absolute error of the generic score (0 to 1) after a thorough trace, after a glance, and at
+        once.
     """
     tokens = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
-    kinds = [_word_kind(token) for token in tokens]
+    words = [token.removeprefix("Ġ") for token in tokens]  # a byte-level mark of a leading space
     found: dict[str, list[float]] = {}
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         for name, rows in _exams(backbone, batch, aspects):
-            _mark(backbone, name, rows, [example.image for example in batch], kinds, found)
+            _mark(backbone, name, rows, [example.image for example in batch], words, found)
     return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
@@ -405,7 +406,7 @@ def _mark(
     name: str,
     rows: list[tuple[list[int], list[int]]],
     images: list[torch.Tensor],
-    kinds: list[str],
+    words: list[str],
     found: dict[str, list[float]],
 ) -> None:
     """Compare the predictions at the targets of an exam with the truth."""
@@ -419,9 +420,11 @@ def _mark(
                 truth = fractions[backbone.chat.label_ids.index(target)]
                 error = abs(float(probs @ fractions - truth))
                 found.setdefault(f"score_error_{name}", []).append(error)
-            elif target != IGNORED and kinds[target] != "other" and name != CARE[0]:
+            elif target != IGNORED and (kind := _word_kind(words[target])) and name != CARE[0]:
                 hit = float(logits[n, k].argmax() == target)
-                found.setdefault(f"{kinds[target]}_{name}", []).append(hit)
+                found.setdefault(f"{kind}_{name}", []).append(hit)
+                if kind == "verdicts" and name == CARE[2]:
+                    found.setdefault(f"verdict_{words[target]}", []).append(hit)
 
 
 def _at_once(
@@ -434,13 +437,12 @@ def _at_once(
     return backbone.chat.lines, targets
 
 
-def _word_kind(token: str) -> str:
-    word = token.removeprefix("Ġ")  # a byte-level tokenizer's mark of a leading space
+def _word_kind(word: str) -> str:
     if word in COLOURS:
         return "colours"
     if word in SHAPES:
         return "shapes"
-    return "verdicts" if is_verdict(word) else "other"
+    return "verdicts" if is_verdict(word) else ""
 
 
 def _all_words() -> list[str]:

@@ -54,11 +54,15 @@ def trace_text(aspect: str, inspection: dict[str, Any], care: str, rng: np.rando
 
 
 def aspect_remarks(aspect: str, found: Any) -> list[str]:
-    """Everything there is to remark about one aspect."""
+    """Everything there is to remark about one aspect.
+
+    Of a cell's alignment: what was asked for, what is seen, the verdict. No word stands between the
+    two: together they are the four tokens that the short convolution of a linear-attention layer
+    covers. With a fifth a tiny base learned to compare shapes, but not colours.
+    """
     if aspect == "alignment":
         return [
-            f"{cell['place']} {cell['expected']} seen {cell['seen']} {cell['verdict']}"
-            for cell in found
+            f"{cell['place']} {cell['expected']} {cell['seen']} {cell['verdict']}" for cell in found
         ]
     if aspect == "plausibility":
         return [f"{one['place']} {_integrity(one)}" for one in found]

@@ -205,7 +205,7 @@ BENCH = {
         "train_opd": [],
         "train_risd": ["risd", "hard_scores"],
         "students": ["pool_600"],
-        "rollouts": ["rollouts_1"],
+        "rollouts": ["rollouts_2"],
         "tune": ["through_1"],
     },
 }
@@ -231,7 +231,7 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
         *(("main", "sft", "student", seed) for seed in (1, 2)),
         *(("targets", "hard_scores", "student", seed) for seed in (1, 2)),
         *(("pool", "600_pictures", "student", seed) for seed in (1, 2)),
-        *(("rollouts", "1_trace", "teacher", seed) for seed in (1, 2)),
+        *(("rollouts", "2_traces", "teacher", seed) for seed in (1, 2)),
         ("tuning", "through_1", "student", 1),
         ("reference", "annotator_agreement", None, None),
         ("reference", "oracle", None, None),

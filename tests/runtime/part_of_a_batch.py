@@ -21,7 +21,7 @@ from zreward_core.runtime.distributed import add_up, processes
 from zreward_core.runtime.loops import own_parts, update
 from zreward_core.runtime.sharding import place, whole
 from zreward_core.runtime.worker import is_main
-from zreward_core.stages import train_gdso, train_opd, train_risd
+from zreward_core.stages import train_gdso, train_opd, train_risd, train_sft
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
@@ -107,7 +107,8 @@ def risd(name: str) -> dict:
         mask = torch.tensor([[True, True], [True, False]] * 4)
         prompts = ["a red circle", "at the top left"] * 4
         data = Labelled(prompts, pictures(model, 8), probs, mask)
-        history = train_risd.train(model, RISD, data, Checkpoint(name, RISD, []))
+        checkpoint = Checkpoint(name, RISD, [])
+        history = train_sft.train(model, RISD, data, name, train_risd.divergence, checkpoint)
         found[part] = {"history": history, "weights": weights(model)}
     return found
 

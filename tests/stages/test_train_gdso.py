@@ -12,7 +12,8 @@ from zreward_core.models.tiny import build_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.stages import train_gdso
-from zreward_core.stages.train_gdso import Config, exchanged_scores, loss_of, reward, roll_out
+from zreward_core.stages.train_gdso import Config, exchanged_scores, loss_of, reward
+from zreward_core.stages.train_grpo import roll_out
 
 CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
 

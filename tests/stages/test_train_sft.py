@@ -6,6 +6,7 @@ import torch
 from tests.stages.training_root import SUPERVISED, run_whole_and_killed, tiny
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
+from zreward_core.losses.sft import score_cross_entropy
 from zreward_core.models.batches import load_labelled
 from zreward_core.models.scorer import RewardModel, student_scores
 from zreward_core.runtime.progress import read_history
@@ -21,7 +22,8 @@ def test_the_loss_is_the_log_probability_of_the_annotated_scores(training_root) 
     assert data.probs_NDS.shape == (8, 2, 3) and data.mask_ND.all()
     batch = [0, 3, 5]
     with torch.no_grad():
-        loss, sums = loss_of(backbone, Config(seed=1, mass_weight=0.0), data, batch, batch)
+        config = Config(seed=1, mass_weight=0.0)
+        loss, sums = loss_of(backbone, config, data, score_cross_entropy, batch, batch)
         log_probs, _ = student_scores(
             backbone, [data.prompts[i] for i in batch], [data.images[i] for i in batch]
         )

@@ -3,15 +3,11 @@
 Shapes: P pairs, 2 sides, G traces of a side, N = P x 2 x G rows, S levels.
 """
 
-import logging
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
-from zreward_core.images import ImageStore
 from zreward_core.losses.gdso import (
     bradley_terry_loss,
     combined_reward,
@@ -22,34 +18,23 @@ from zreward_core.losses.gdso import (
     pointwise_loss,
     pointwise_reward,
 )
-from zreward_core.models.backbones import Backbone, load_backbone, open_backbone
-from zreward_core.models.batches import PairBatch, PairSampler
+from zreward_core.models.backbones import Backbone
+from zreward_core.models.batches import PairBatch
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.models.traces import trace_log_probs
-from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.loops import History, Part, on_policy
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import write_history
-from zreward_core.runtime.sharding import even, place, unsharded
-from zreward_core.runtime.worker import is_main
+from zreward_core.runtime.loops import Part
 from zreward_core.stages import train_grpo
 from zreward_core.stages.train_grpo import (
-    BASES,
-    IMAGES,
-    ITEMS_FILE,
-    PAIRS_FILE,
     Rewarded,
+    Rewarding,
     advantages_of,
     group_scores,
-    lineage,
     policy_loss,
-    roll_out,
-    training_pairs,
+    train_on_pairs,
 )
 
-logger = logging.getLogger(__name__)
 OUTPUT = Path("data/train_gdso")
 
 
@@ -81,51 +66,10 @@ def run(config: Config) -> None:
     Raises:
         UserError: no training pair, or an input is missing.
     """
-    items, pairs = training_pairs()
-    base = BASES / config.base
-    backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_gdso", config, [base, ITEMS_FILE, PAIRS_FILE, *IMAGES])
-    history: History = []
-    if config.steps:
-        sampler = PairSampler(backbone, items, pairs, ImageStore(*IMAGES))
-        history = train(backbone, config, sampler, checkpoint)
-        backbone = unsharded(backbone, lambda: open_backbone(base, config))
-    if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            backbone.save(folder / "teacher", lineage("train_gdso", base))
-            write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    train_on_pairs(OUTPUT, config, reward, loss_of)
 
 
-def train(
-    backbone: Backbone, config: Config, sampler: PairSampler, checkpoint: Checkpoint
-) -> History:
-    """Algorithm 1: sample pairs, roll out, decode, reward, update."""
-    even(config.pairs_per_step, "train_gdso.pairs_per_step")
-    backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
-    place(backbone.network)
-    return on_policy(
-        backbone,
-        config,
-        "train_gdso",
-        (config.pairs_per_step, config.micro_batch_pairs),
-        partial(sample, backbone, config, sampler),
-        partial(loss_of, backbone, config),
-        checkpoint,
-    )
-
-
-def sample(
-    backbone: Backbone, config: Config, sampler: PairSampler, rng: np.random.Generator
-) -> tuple[Rewarded, dict[str, float]]:
-    """Pairs with rollouts from the policy as it is, rewarded."""
-    batch = sampler.draw(config.pairs_per_step, rng)
-    return reward(backbone, config, batch, roll_out(backbone, config, batch, rng))
-
-
-def reward(
-    backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts
-) -> tuple[Rewarded, dict[str, float]]:
+def reward(backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts) -> Rewarding:
     """Equations 7, 10 and 13 for each output."""
     scores_P2G = group_scores(backbone, config, batch, rollouts)
     span = backbone.rubric.maximum - backbone.rubric.minimum

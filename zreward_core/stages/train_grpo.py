@@ -4,10 +4,11 @@ Pointwise rewards, no pairwise ones and no direct losses. train_gdso is this and
 Shapes: P pairs, 2 sides, G traces of a side, N = P x 2 x G rows, T tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -72,8 +73,32 @@ class Rewarded:
     advantages_P2G: torch.Tensor
 
 
+Rewarding = tuple[Rewarded, dict[str, float]]
+"""A rewarded batch, and what is to be seen of it."""
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
 def run(config: Config) -> None:
     """Write teacher/ and history.jsonl.
+
+    Raises:
+        UserError: no training pair, or an input is missing.
+    """
+    train_on_pairs(OUTPUT, config, reward, loss_of)
+
+
+def train_on_pairs(
+    output: Path,
+    config: AnyConfig,
+    reward_of: Callable[[Backbone, AnyConfig, PairBatch, Rollouts], Rewarding],
+    loss_of: Callable[[Backbone, AnyConfig, Rewarded, range, list[torch.Tensor]], Part],
+) -> None:
+    """Algorithm 1: sample pairs, roll out, reward, update; then write what was trained.
+
+    Args:
+        output: folder, whose name is the stage's.
+        reward_of: what rollouts are worth.
+        loss_of: loss of some pairs of a batch, given the weights of the reference policy.
 
     Raises:
         UserError: no training pair, or an input is missing.
@@ -81,15 +106,37 @@ def run(config: Config) -> None:
     items, pairs = training_pairs()
     base = BASES / config.base
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_grpo", config, [base, ITEMS_FILE, PAIRS_FILE, *IMAGES])
+    checkpoint = Checkpoint(output.name, config, [base, ITEMS_FILE, PAIRS_FILE, *IMAGES])
     history: History = []
     if config.steps:
+        even(config.pairs_per_step, f"{output.name}.pairs_per_step")
         sampler = PairSampler(backbone, items, pairs, ImageStore(*IMAGES))
-        history = train(backbone, config, sampler, checkpoint)
+        backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
+        place(backbone.network)
+
+        def sample(rng: np.random.Generator) -> Rewarding:
+            batch = sampler.draw(config.pairs_per_step, rng)
+            return reward_of(backbone, config, batch, roll_out(backbone, config, batch, rng))
+
+        history = on_policy(
+            backbone,
+            config,
+            output.name,
+            (config.pairs_per_step, config.micro_batch_pairs),
+            sample,
+            partial(loss_of, backbone, config),
+            checkpoint,
+        )
         backbone = unsharded(backbone, lambda: open_backbone(base, config))
     if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            backbone.save(folder / "teacher", lineage("train_grpo", base))
+        with whole_output(output, config) as folder:
+            lineage = {
+                "stage": output.name,
+                "base": tree_hash(base),
+                "pairs": tree_hash(PAIRS_FILE),
+                "items": tree_hash(ITEMS_FILE),
+            }
+            backbone.save(folder / "teacher", lineage)
             write_history(history, folder / "history.jsonl")
     checkpoint.clear()
 
@@ -107,45 +154,7 @@ def training_pairs() -> tuple[pd.DataFrame, pd.DataFrame]:
     return items[items["image_id"].notna()], pairs
 
 
-def lineage(stage: str, base: Path) -> dict[str, str]:
-    """What a teacher was made from."""
-    return {
-        "stage": stage,
-        "base": tree_hash(base),
-        "pairs": tree_hash(PAIRS_FILE),
-        "items": tree_hash(ITEMS_FILE),
-    }
-
-
-def train(
-    backbone: Backbone, config: Config, sampler: PairSampler, checkpoint: Checkpoint
-) -> History:
-    """Sample pairs, roll out, reward each output by itself, update."""
-    even(config.pairs_per_step, "train_grpo.pairs_per_step")
-    backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
-    place(backbone.network)
-    return on_policy(
-        backbone,
-        config,
-        "train_grpo",
-        (config.pairs_per_step, config.micro_batch_pairs),
-        partial(sample, backbone, config, sampler),
-        partial(loss_of, backbone, config),
-        checkpoint,
-    )
-
-
-def sample(
-    backbone: Backbone, config: Config, sampler: PairSampler, rng: np.random.Generator
-) -> tuple[Rewarded, dict[str, float]]:
-    """Pairs with rollouts from the policy as it is, rewarded."""
-    batch = sampler.draw(config.pairs_per_step, rng)
-    return reward(backbone, config, batch, roll_out(backbone, config, batch, rng))
-
-
-def reward(
-    backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts
-) -> tuple[Rewarded, dict[str, float]]:
+def reward(backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts) -> Rewarding:
     """Equation 7 for each output."""
     scores_P2G = group_scores(backbone, config, batch, rollouts)
     span = backbone.rubric.maximum - backbone.rubric.minimum
@@ -217,7 +226,7 @@ def advantages_of(
     batch: PairBatch,
     rollouts: Rollouts,
     rewards_P2G: torch.Tensor,
-) -> tuple[Rewarded, dict[str, float]]:
+) -> Rewarding:
     """Advantages within each side's group (equation 3), and what is to be seen of the batch."""
     advantages_P2G = group_advantages(rewards_P2G.flatten(0, 1)).unflatten(0, (-1, 2))
     known = rewards_P2G[~rewards_P2G.isnan()]

@@ -3,9 +3,12 @@
 Shapes: B pictures of a batch's part, D dimensions, S levels.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
@@ -27,15 +30,22 @@ OUTPUT = Path("data/train_sft")
 BASES = Path("data/base_vlm")
 ITEMS_FILE = Path("data/validate/items.parquet")
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+Criterion = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""Of log probabilities and targets [B, D, S], which count [B, D], and the number of the batch."""
 
 
-class Config(SupervisedConfig, TrainedWeights):
+class OneTokenConfig(SupervisedConfig, TrainedWeights):
+    """Training of a scorer that answers at once."""
+
+    mass_weight: float = 0.1
+    """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
+
+
+class Config(OneTokenConfig):
     """Supervised fine-tuning on annotated scores: one token, no reasoning."""
 
     base: Literal["teacher", "student"] = "student"
     """Which base is trained."""
-    mass_weight: float = 0.1
-    """Weight of the term that keeps probability on the score tokens."""
 
 
 def run(config: Config) -> None:
@@ -49,51 +59,87 @@ def run(config: Config) -> None:
     if items.empty:
         raise UserError(f"{ITEMS_FILE} has no training item with a picture: annotate some")
     base = BASES / config.base
+
+    def load(backbone: Backbone) -> Labelled:
+        return load_labelled(backbone, items, "histogram", ImageStore(*IMAGES))
+
+    sources = {"base": base, "items": ITEMS_FILE}
+    teach(OUTPUT / "scorer", config, sources, IMAGES, load, score_cross_entropy)
+
+
+def teach(
+    path: Path,
+    config: OneTokenConfig,
+    sources: dict[str, Path],
+    images: Sequence[Path],
+    load: Callable[[Backbone], Labelled],
+    criterion: Criterion,
+) -> None:
+    """Teach a base distributions over scores at one token, and write it beside its history.
+
+    Args:
+        path: where the model goes, in a folder that is named after the stage.
+        sources: the base, and what the distributions come from, by their names in the lineage.
+        images: folders of the pictures.
+        load: reads pictures and distributions for the base.
+        criterion: distance of the scores from the distributions.
+
+    Raises:
+        UserError: an input is missing.
+    """
+    base, stage = sources["base"], path.parent.name
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_sft", config, [base, ITEMS_FILE, *IMAGES])
+    checkpoint = Checkpoint(stage, config, [*sources.values(), *images])
     history: History = []
     if config.steps:
-        data = load_labelled(backbone, items, "histogram", ImageStore(*IMAGES))
-        history = train(backbone, config, data, checkpoint)
+        history = train(backbone, config, load(backbone), stage, criterion, checkpoint)
         backbone = unsharded(backbone, lambda: open_backbone(base, config))
     if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            lineage = {
-                "stage": "train_sft",
-                "base": tree_hash(base),
-                "items": tree_hash(ITEMS_FILE),
-            }
-            backbone.save(folder / "scorer", lineage)
+        with whole_output(path.parent, config) as folder:
+            lineage = {name: tree_hash(source) for name, source in sources.items()}
+            backbone.save(folder / path.name, {"stage": stage} | lineage)
             write_history(history, folder / "history.jsonl")
     checkpoint.clear()
 
 
-def train(backbone: Backbone, config: Config, data: Labelled, checkpoint: Checkpoint) -> History:
-    """Minimise the cross-entropy with the annotated scores, epoch after epoch."""
-    even(min(config.batch_size, len(data.prompts)), "train_sft.batch_size")
+def train(
+    backbone: Backbone,
+    config: OneTokenConfig,
+    data: Labelled,
+    stage: str,
+    criterion: Criterion,
+    checkpoint: Checkpoint,
+) -> History:
+    """Minimise the criterion over the labelled pictures, epoch after epoch."""
+    even(min(config.batch_size, len(data.prompts)), f"{stage}.batch_size")
     backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
     place(backbone.network)
     return supervised(
         backbone,
         config,
-        "train_sft",
+        stage,
         len(data.prompts),
-        partial(loss_of, backbone, config, data),
+        partial(loss_of, backbone, config, data, criterion),
         checkpoint,
     )
 
 
 def loss_of(
-    backbone: Backbone, config: Config, data: Labelled, part: list[int], batch: list[int]
+    backbone: Backbone,
+    config: OneTokenConfig,
+    data: Labelled,
+    criterion: Criterion,
+    part: list[int],
+    batch: list[int],
 ) -> Part:
-    """Cross-entropy on part of a batch with the mass term; the error of the expected score."""
+    """The criterion on part of a batch with the mass term; the error of the expected score."""
     num_items = float(data.mask_ND[batch].sum())
     prompts, images = [data.prompts[i] for i in part], [data.images[i] for i in part]
     with precision():
         log_probs_BDS, mass_BD = student_scores(backbone, prompts, images)
     target_BDS = data.probs_NDS[part].to(log_probs_BDS)
     mask_BD = data.mask_ND[part].to(log_probs_BDS.device)
-    loss = score_cross_entropy(log_probs_BDS, target_BDS, mask_BD, num_items)
+    loss = criterion(log_probs_BDS, target_BDS, mask_BD, num_items)
     mass = mass_loss(mass_BD[mask_BD], num_items)
     gap = expected_score(log_probs_BDS.detach().exp() - target_BDS, backbone.levels)
     error = ((gap.abs() * mask_BD).sum() / num_items).item()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from safetensors.numpy import load_file
@@ -254,6 +255,24 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
     again = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "up to date" in repro(chain)
+
+
+def test_settings_are_judged_on_the_validation_prompts_and_once(chain: Path) -> None:
+    candidates = {"train_sft": [{"base": "student", "steps": 2}, {"base": "student", "steps": 0}]}
+    (chain / "benchmarks/settings.yaml").write_text(yaml.safe_dump(candidates))
+    said = []
+    for _ in range(2):
+        done = execute("python", "benchmarks/settings.py", "train_sft", cwd=chain)
+        assert done.returncode == 0, done.stderr[-3000:]
+        said.append(done.stdout)
+    assert said[0] == said[1] and "base student, steps 2" in said[0]
+    rows = read(chain / "benchmarks/settings.json")
+    assert [row["params"] for row in rows] == candidates["train_sft"]
+    assert rows[0]["nll"] != rows[1]["nll"]
+    tried = chain / "benchmarks/cells/settings/train_sft_base-student_steps-0/17"
+    judged = set(pd.read_parquet(tried / "data/predict/predictions.parquet")["item_id"])
+    items = pd.read_parquet(chain / "data/validate/items.parquet")
+    assert judged and judged <= set(items[items["split"] == "validation"]["item_id"])
 
 
 def test_no_steps_change_nothing_and_claim_nothing(chain: Path) -> None:

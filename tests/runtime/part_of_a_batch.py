@@ -21,7 +21,7 @@ from zreward_core.runtime.distributed import add_up, processes
 from zreward_core.runtime.loops import own_parts, update
 from zreward_core.runtime.sharding import place, whole
 from zreward_core.runtime.worker import is_main
-from zreward_core.stages import train_gdso, train_opd, train_risd, train_sft
+from zreward_core.stages import train_gdso, train_grpo, train_opd, train_risd, train_sft
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
@@ -58,7 +58,7 @@ def batch(model: Backbone) -> PairBatch:
 
 
 def sampled(model: Backbone) -> Rollouts:
-    return train_gdso.roll_out(model, GDSO, batch(model), np.random.default_rng(3))
+    return train_grpo.roll_out(model, GDSO, batch(model), np.random.default_rng(3))
 
 
 def gdso(rollouts: Rollouts) -> dict:

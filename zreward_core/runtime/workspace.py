@@ -14,8 +14,10 @@ WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", CHAMPION_FILE)
 BENCH = Path("benchmarks")
-COMPARISON = ("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py")
-COMPARISON += ("settings.py", "settings.yaml")
+COMPARISON = (
+    *("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
+    *("settings.py", "settings.yaml"),
+)
 FINDINGS = "findings.md"
 """What people made of the demo profile's tables; of another profile there is nothing to say."""
 

@@ -199,7 +199,7 @@ def calibration(study: Study) -> list[str]:
     rows = {
         name: row
         for name, row in study.summaries.items()
-        if row["table"] in ("main", "reasoning", "coupling", "targets") or name == "bradley_terry"
+        if row["table"] in ("main", "reasoning", "ablations", "coupling", "targets")
     }
     lines = [
         "## Calibration",

@@ -57,6 +57,8 @@ ORDERINGS = (
     ("gdso_student", "grpo_student"),
     ("grpo", "grpo_text"),
     ("gdso", "gdso_text"),
+    *(("gdso", f"without_{part}") for part in ("r_pt", "r_pw", "l_pt", "l_pw", "policy_gradient")),
+    ("gdso", "bradley_terry"),
     ("risd", "opd"),
     ("risd", "gdso_student"),
     ("risd", "hard_scores"),

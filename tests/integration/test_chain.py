@@ -104,6 +104,8 @@ def test_metrics_have_the_promised_fields(chain: Path) -> None:
         "plausibility",
     }
     bases = read(chain / "data/base_vlm/metrics.json")
+    for word in ("fine", "recolored", "whole", "none"):
+        assert 0 <= bases["teacher"][f"verdict_{word}"] <= 1
     assert bases["student"]["num_parameters"] <= bases["teacher"]["num_parameters"] / 2
 
 

@@ -107,7 +107,11 @@ def test_scoring_at_once_gives_every_dimension_the_impression_of_the_whole(
 def test_a_thorough_trace_names_asked_and_seen(example: Example) -> None:
     rng = np.random.default_rng(0)
     text = trace_text("alignment", example.inspection, "thorough", rng)
-    assert text.startswith("topleft red circle ") and text.split()[-1] in VERDICTS
+    cells = example.inspection["alignment"]
+    judged = [f"{cell['expected']} {cell['seen']}" for cell in cells]
+    assert all(f" {one} {cell['verdict']}" in text for one, cell in zip(judged, cells, strict=True))
+    assert max(len(one.split()) for one in judged) <= 4, "a linear layer's convolution covers four"
+    assert text.startswith("topleft red circle ")
     assert sum(word in VERDICTS for word in text.split()) == 4
     partial = trace_text("alignment", example.inspection, "partial", rng)
     assert sum(word in VERDICTS for word in partial.split()) == 2

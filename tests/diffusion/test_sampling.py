@@ -77,10 +77,10 @@ def test_gradients_equal_finite_differences(tiny_pipeline):
     gradient = torch.autograd.grad(brightness(0.0), weight)[0]
     direction = gradient / gradient.norm()
     with torch.no_grad():
-        difference = (brightness(1e-2) - brightness(-1e-2)) / 2e-2
+        difference = (brightness(1e-3) - brightness(-1e-3)) / 2e-3
     expected = (gradient * direction).sum()
     assert expected.abs() > 1e-4
-    torch.testing.assert_close(difference, expected.double(), rtol=2e-2, atol=1e-4)
+    torch.testing.assert_close(difference, expected.double(), rtol=1e-2, atol=1e-4)
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_pipeline):

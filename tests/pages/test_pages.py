@@ -26,7 +26,6 @@ playwright = pytest.importorskip(
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 from pipelines.sensors import INTERVAL  # noqa: E402
-from tests.integration.test_cancel import stage_processes  # noqa: E402
 from tests.pipelines import tiny  # noqa: E402
 from zreward_core.config import read_yaml  # noqa: E402
 
@@ -199,13 +198,13 @@ def test_materialize_by_clicking(page: Page, small: Pages) -> None:
 def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) -> None:
     tiny.set_param(small.root, "first", "seconds", 600)
     running = small.materialize(page, "first")
-    wait_for(lambda: stage_processes(small.root))
+    wait_for(lambda: tiny.first_processes(small.root))
     waiting = small.materialize(page, "left")
     expect(page.get_by_text(re.compile("waiting for what writes data/first")).first).to_be_visible()
     shot(page, "small_waiting")
     begun = time.monotonic()
     small.terminate(page, running)
-    wait_for(lambda: not stage_processes(small.root))
+    wait_for(lambda: not tiny.first_processes(small.root))
     assert time.monotonic() - begun < 60
     small.expect_end(page, running, "Canceled")
     shot(page, "small_cancelled")

@@ -1,10 +1,13 @@
 """A project of four quick stages, run by the real DVC, and Dagster's view of it."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import yaml
 from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
@@ -17,6 +20,9 @@ from pipelines.sync import events
 from pipelines.versions import read_recorded
 
 BIN = Path(sys.executable).parent
+PROJECT = Path(__file__).parents[2]
+WAIT = 240
+"""Seconds until a run's first stage must have started."""
 STAGES = ("first", "left", "right", "last")
 GRAPH = """
 stages:
@@ -113,6 +119,38 @@ def materialize(
         asset_selection=[AssetKey(stage) for stage in stages or tuple(read_graph(root))],
         raise_on_error=raise_on_error,
     )
+
+
+def start_first(root: Path, home: Path) -> subprocess.Popen[bytes]:
+    """A Dagster run, in a process of its own, whose stage `first` goes on for ten minutes.
+
+    Args:
+        home: folder of its Dagster instance, made here.
+    """
+    set_param(root, "first", "seconds", 600)
+    home.mkdir()
+    shutil.copy(PROJECT / "dagster.yaml", home)
+    run = subprocess.Popen(
+        [str(BIN / "dagster"), "asset", "materialize", "--select", "first",
+         "-m", "pipelines.definitions"],
+        cwd=root, env=os.environ | {"DAGSTER_HOME": str(home)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + WAIT
+    while not any("code/first.py" in " ".join(p.cmdline()) for p in first_processes(root)):
+        assert time.monotonic() < deadline, "the stage does not start"
+        time.sleep(0.1)
+    return run
+
+
+def first_processes(root: Path) -> list[psutil.Process]:
+    """What runs the stage `first` of a project, from the shell to the code."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if process.info["cwd"] == str(root) and ("code/first.py" in line or "/dvc " in line):
+            found.append(process)
+    return found
 
 
 def sync(instance: DagsterInstance, root: Path) -> list[str]:

@@ -8,7 +8,6 @@ from zreward_core.diffusion.tuning import (
     assign,
     choose_steps,
     close_weights,
-    is_hacked,
     open_weights,
     swapped,
     update_average,
@@ -81,17 +80,3 @@ def test_steps_with_gradients_are_drawn_from_the_window():
     assert drawn == {(8, 9), (8, 10), (8, 11), (9, 10), (9, 11), (10, 11)}
     assert choose_steps(12, 3, 3, generator) == (9, 10, 11)
     assert choose_steps(2, 5, 8, generator) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("panel", "reward", "hacked"),
-    [
-        ([2.0, 2.5, 2.4, 2.3], [2.0, 2.5, 2.6, 2.7], True),
-        ([2.0, 2.5, 2.4, 2.6], [2.0, 2.5, 2.6, 2.7], False),
-        ([2.0, 2.5, 2.4, 2.3], [2.0, 2.5, 2.4, 2.7], False),
-        ([2.0, 2.5, 2.4], [2.0, 2.5, 2.6], False),
-        ([2.0], [2.0], False),
-    ],
-)
-def test_hacking_is_a_falling_panel_under_a_rising_reward(panel, reward, hacked):
-    assert is_hacked(panel, reward, patience=2) == hacked

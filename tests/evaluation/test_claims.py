@@ -66,6 +66,13 @@ def test_one_number_fails_one_claim(value, claim, part, keys):
     assert verdicts == [index != claim for index in range(6)]
 
 
+@pytest.mark.parametrize(("high", "agrees"), [(-0.1, False), (0.1, True)])
+def test_a_dimension_that_the_panel_sees_fall_fails_its_agreement(high, agrees):
+    alignment = {"before": 3.0, "after": 2.9, "low": -0.3, "high": high}
+    panel = FINETUNE["panel"] | {"alignment": alignment}
+    assert holds(finetune=FINETUNE | {"panel": panel}) == [True, True, True, True, True, agrees]
+
+
 def test_thresholds_of_the_student():
     keys = ("differences", "student-zero_shot", "hpa")
     assert holds(changed(EVALUATE, *keys, value=0.08))[1]

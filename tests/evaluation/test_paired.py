@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zreward_core.evaluation.paired import compare_means
+from zreward_core.evaluation.paired import compare_means, hacked_dimensions
 
 
 def test_equal_scores_differ_by_exactly_zero():
@@ -17,3 +17,30 @@ def test_a_constant_gain_has_no_width():
     assert row == {"before": 2.0, "after": 3.0, "low": 1.0, "high": 1.0}
     mean = compare_means(before, before + np.array([1.0, 0.0]), ["a", "b"], 3)["mean"]
     assert (mean["low"], mean["high"]) == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("panel", "reward", "hacked"),
+    [
+        # the panel's mean is up, and yet it fell in b
+        ([(2.0, 2.5), (4.0, 2.0)], [(2.0, 2.5), (4.0, 3.0)], ["b"]),
+        # best at the second of three validations, in a and in the mean
+        ([(2.0, 3.0), (3.0, 3.0), (2.0, 3.0)], [(2.0, 3.0), (3.0, 3.0), (3.5, 3.0)], ["a", "mean"]),
+        # the reward fell with it
+        ([(2.0, 2.5), (4.0, 2.0)], [(2.0, 2.5), (4.0, 2.0)], []),
+        ([(2.0, 2.5), (4.0, 2.5)], [(2.0, 2.5), (4.0, 4.0)], []),
+        ([(2.0, 2.5)], [(2.0, 2.5)], []),
+    ],
+)
+def test_hacked_is_where_the_panel_fell_and_the_reward_rose(panel, reward, hacked):
+    spread = np.random.default_rng(0).normal(size=(1, 40, 2))
+    panel, reward = (np.array(means)[:, None] + spread for means in (panel, reward))
+    assert hacked_dimensions(panel, reward, ["a", "b"], 3) == hacked
+
+
+def test_a_fall_within_the_noise_is_none():
+    noise = np.random.default_rng(0).normal(size=(2, 40, 1))
+    panel = noise - noise.mean(axis=1, keepdims=True) + np.array([2.05, 2.0])[:, None, None]
+    reward = np.full((2, 40, 1), 2.0) + np.array([0.0, 1.0])[:, None, None]
+    assert hacked_dimensions(panel, reward, ["a"], 3) == []
+    assert hacked_dimensions(panel * [[[1]], [[0.1]]], reward, ["a"], 3) == ["a", "mean"]

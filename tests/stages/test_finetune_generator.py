@@ -81,6 +81,25 @@ def test_a_killed_run_resumes_to_the_same_generator(root, monkeypatch, lora):
     assert card["student_sha256"] == tree_hash(Path("data/champion/student"))
 
 
+def test_a_hacked_reward_ends_tuning_and_the_weights_before_it_are_kept(root, monkeypatch):
+    """The panel is the reward turned upside down: every rise of the one is a fall of the other."""
+    load = finetune_generator.load_judges
+
+    def opposed(*arguments):
+        judges = load(*arguments)
+        reward = judges["reward"]
+        return judges | {"panel": lambda prompts, pictures: 6.0 - reward(prompts, pictures)}
+
+    monkeypatch.setattr(finetune_generator, "load_judges", opposed)
+    changes = {"steps": 9, "learning_rate": 1e-2, "ema_decay": 0.0, "velocity_weight": 0.0}
+    finetune_generator.run(config(watch={"num_prompts": 4, "every": 1}, **changes))
+    history = read_history(OUTPUT / "history.jsonl")
+    assert [row["step"] for row in history] == [0, 1, 2]
+    assert history[2]["reward/mean"] > history[0]["reward/mean"]
+    base, kept = (load_file(p / WEIGHTS) for p in (Path("data/base_generator"), OUTPUT))
+    assert all((kept[name] == base[name]).all() for name in base)
+
+
 def test_the_reward_of_accumulated_batches_is_their_mean(root):
     changes = {"steps": 1, "accumulation": 2, "batch_size": 1, "velocity_weight": 0.0}
     finetune_generator.run(config(panel=False, **changes))

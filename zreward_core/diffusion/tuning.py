@@ -4,7 +4,7 @@ Shapes: B pictures, C latent channels, h x w latents.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -117,20 +117,6 @@ def choose_steps(
     window = min(window, num_steps)
     drawn = torch.randperm(window, generator=generator)[: min(count, window)]
     return tuple(sorted((num_steps - window + drawn).tolist()))
-
-
-def is_hacked(panel: Sequence[float], reward: Sequence[float], patience: int) -> bool:
-    """Whether the panel fell while the reward rose.
-
-    Args:
-        panel: mean score of a judge that is never trained on, at each validation.
-        reward: mean score of the reward that is, at each validation.
-        patience: validations in a row, the last included, with the panel under its best and the
-            reward above what it was then.
-    """
-    best = max(range(len(panel)), key=panel.__getitem__)
-    since = reward[best + 1 :]
-    return len(since) >= patience and all(one > reward[best] for one in since[-patience:])
 
 
 def _frozen_velocity(frozen: Any) -> Velocity:

@@ -49,7 +49,7 @@ def judge_claims(
         _above_zero(
             JUDGING, "judge, blind, prefers the tuned generator", gsb.get("overall"), "gsb"
         ),
-        _panel_rises(finetune_metrics.get("panel", {}).get("mean")),
+        _panel_rises(finetune_metrics.get("panel", {})),
     ]
 
 
@@ -83,13 +83,17 @@ def _rewards_rise(rewards: Mapping[str, Mapping[str, Any]]) -> Claim:
     return Claim(TUNING, name, holds, detail)
 
 
-def _panel_rises(entry: Mapping[str, Any] | None) -> Claim:
-    name = "panel that is never trained on agrees: its mean is up"
-    low, high = _number(entry, "low"), _number(entry, "high")
-    before, after = _number(entry, "before"), _number(entry, "after")
+def _panel_rises(panel: Mapping[str, Mapping[str, Any]]) -> Claim:
+    name = "panel that is never trained on agrees: its mean is up, no dimension down"
+    low, high, before, after = (
+        _number(panel.get("mean"), part) for part in ("low", "high", "before", "after")
+    )
     if low is None or high is None or before is None or after is None:
         return Claim(TUNING, name, False, "not measured")
-    return Claim(TUNING, name, low > 0, f"{after - before:+.2f} [{low:+.2f}, {high:+.2f}]")
+    fallen = [key for key, entry in panel.items() if (_number(entry, "high") or 0.0) < 0]
+    detail = f"{after - before:+.2f} [{low:+.2f}, {high:+.2f}]"
+    detail += f", down: {', '.join(fallen)}" if fallen else ""
+    return Claim(TUNING, name, low > 0 and not fallen, detail)
 
 
 def _above_zero(

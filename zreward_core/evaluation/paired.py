@@ -1,6 +1,6 @@
 """Means of the same images' scores before and after a change, with the paired interval.
 
-Shapes: N prompts, D dimensions.
+Shapes: V validations, N prompts, D dimensions.
 """
 
 from collections.abc import Sequence
@@ -38,3 +38,33 @@ def compare_means(
             "high": interval.high,
         }
     return result
+
+
+def hacked_dimensions(
+    panel_VND: np.ndarray, reward_VND: np.ndarray, dimensions: Sequence[str], seed: int
+) -> list[str]:
+    """Where a panel that is never trained on fell while the reward that is trained on rose.
+
+    The last validation is compared with the panel's best one in each dimension, and in the mean: it
+    fell where the interval of the difference lies below zero. The mean alone would not do: what
+    fools the reward may fool the panel too, in most dimensions.
+
+    Args:
+        panel_VND, reward_VND: [V, N, D] scores of the same prompts at each validation.
+        dimensions: the D names.
+        seed: of the resamples.
+
+    Returns:
+        Names among the dimensions and "mean".
+    """
+    found = []
+    for index, name in enumerate((*dimensions, MEAN)):
+        panel_VN, reward_VN = (
+            scores[..., index] if index < len(dimensions) else scores.mean(axis=-1)
+            for scores in (panel_VND, reward_VND)
+        )
+        best = int(panel_VN.mean(axis=1).argmax())
+        fall = mean_interval(panel_VN[-1] - panel_VN[best], resample(panel_VN.shape[1], seed))
+        if fall.high < 0 and reward_VN[-1].mean() > reward_VN[best].mean():
+            found.append(name)
+    return found

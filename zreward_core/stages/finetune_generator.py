@@ -28,12 +28,11 @@ from zreward_core.diffusion.tuning import (
     assign,
     choose_steps,
     close_weights,
-    is_hacked,
     open_weights,
     swapped,
     update_average,
 )
-from zreward_core.evaluation.paired import compare_means
+from zreward_core.evaluation.paired import compare_means, hacked_dimensions
 from zreward_core.evaluation.pictures import BeforeAfter, plot_before_after
 from zreward_core.evaluation.plots import plot_curves, plot_dimensions
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
@@ -85,8 +84,8 @@ class Watch(Settings):
     every: int = Field(default=20, ge=1)
     """Steps between two validations."""
     patience: int = Field(default=2, ge=1)
-    """Validations in a row with the panel under its best and the reward over it that end tuning;
-    the weights of the panel's best validation are then kept."""
+    """Validations in a row that end tuning, each with a dimension in which the panel is below its
+    best and the reward above what it was then; the weights before them are kept."""
 
 
 class Config(StageConfig):
@@ -277,33 +276,36 @@ def tune(
     state = checkpoint.load("state") or {
         "step": 0,
         "average": start,
-        "best": start,
+        "sound": start,
+        "watched": {name: [] for name in judges},
+        "doubts": 0,
         "history": [],
-        "stopped": False,
     }
     if state["step"]:
         assign(weights, state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         state["average"] = {n: v.to(pipe.device) for n, v in state["average"].items()}
     else:
-        state["history"].append(validate(config, pipe, judges, reward.dimensions, watched, 0))
+        row = validate(config, pipe, judges, reward.dimensions, watched, state)
+        state["history"].append({"step": 0, **row})
     for step in track(range(state["step"], config.steps), "tune", config.steps, state["step"]):
-        if state["stopped"]:
+        if state["doubts"] == config.watch.patience:
             break
         row = train_step(config, step, pipe, reward, frozen, weights, optimizer, train)
         update_average(state["average"], weights, config.ema_decay, step)
         number = step + 1
         if number % config.watch.every == 0 or number == config.steps:
             with swapped(weights, state["average"]):
-                row |= validate(config, pipe, judges, reward.dimensions, watched, number)
+                row |= validate(config, pipe, judges, reward.dimensions, watched, state)
         state["history"].append(row)
         state["step"] = number
-        state["stopped"] = watch(config, state)
-        if number % config.checkpoint_every == 0 or number == config.steps or state["stopped"]:
+        stopped = state["doubts"] == config.watch.patience
+        if number % config.checkpoint_every == 0 or number == config.steps or stopped:
             state["weights"] = {name: weight.detach() for name, weight in weights.items()}
             state["optimizer"] = optimizer.state_dict()
             checkpoint.save("state", state)
-    assign(weights, state["best"] if state["stopped"] else state["average"])
+    stopped = state["doubts"] == config.watch.patience
+    assign(weights, state["sound" if stopped else "average"])
     close_weights(transformer, rank)
     transformer.disable_gradient_checkpointing()
     return state["history"]
@@ -400,27 +402,33 @@ def validate(
     judges: dict[str, Scorer],
     dimensions: list[str],
     prompts: list[str],
-    step: int,
+    state: dict[str, Any],
 ) -> dict[str, float]:
-    """Mean scores of each judge by dimension, on the same prompts and seeds each time."""
+    """Mean scores of each judge by dimension, on the same prompts and seeds each time.
+
+    The averaged weights are kept in the state as long as nothing speaks of hacking; validations in
+    a row where something does are counted there.
+    """
     pictures = sample_all(config, pipe, prompts)
-    row: dict[str, float] = {"step": step}
+    row: dict[str, float] = {}
     for judge, score in judges.items():
-        means = judge_all(score, prompts, pictures).mean(axis=0)
+        scores = judge_all(score, prompts, pictures)
+        state["watched"][judge].append(torch.from_numpy(scores))
+        means = scores.mean(axis=0)
         row |= {f"{judge}/{name}": float(means[i]) for i, name in enumerate(dimensions)}
         row[f"{judge}/mean"] = float(means.mean())
+    hacked = []
+    if config.panel:
+        panel, reward = (
+            torch.stack(state["watched"][name]).numpy() for name in ("panel", "reward")
+        )
+        hacked = hacked_dimensions(panel, reward, dimensions, config.seed)
+    state["doubts"] = state["doubts"] + 1 if hacked else 0
+    if hacked:
+        logger.warning("the panel fell while the reward rose: %s", ", ".join(hacked))
+    else:
+        state["sound"] = {name: value.clone() for name, value in state["average"].items()}
     return row
-
-
-def watch(config: Config, state: dict[str, Any]) -> bool:
-    """Keep the averaged weights of the panel's best validation; say whether tuning must end."""
-    rows = [row for row in state["history"] if "panel/mean" in row]
-    if not rows or rows[-1] is not state["history"][-1]:
-        return False
-    panel = [row["panel/mean"] for row in rows]
-    if panel[-1] > max(panel[:-1], default=-np.inf):
-        state["best"] = {name: value.clone() for name, value in state["average"].items()}
-    return is_hacked(panel, [row["reward/mean"] for row in rows], config.watch.patience)
 
 
 def show(

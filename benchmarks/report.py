@@ -245,7 +245,7 @@ def tuning(study: Study) -> list[str]:
         gsb = f"{row['gsb']:+.2f} [{row['gsb_low']:+.2f}, {row['gsb_high']:+.2f}]"
         cells = [words(row["method"]), str(row["seed"]), str(row["steps"]), *gains, gsb]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", "![Scores over steps by each judge](images/tuning.png)", ""]
+    return [*lines, "", "![Scores over steps by each judge and dimension](images/tuning.png)", ""]
 
 
 def costs(study: Study) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from report import TITLES, Study, write_report
+from report import TITLES, Study, words, write_report
 
 from zreward_core.config import read_yaml
 from zreward_core.evaluation.bootstrap import Interval
@@ -373,13 +373,15 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     if histories:
         plot_training(histories, CURVES, PICTURES / "training.png")
     runs = {
-        f"{row['method']} ({row['seed']})": read_history(
+        f"{words(row['method'])} ({row['seed']})": read_history(
             kept(row["method"], row["seed"]) / "history.jsonl"
         )
         for row in study.tuned
     }
     if runs:
-        plot_tuning(runs, JUDGES, "Mean scores on watched prompts", PICTURES / "tuning.png")
+        names = ("mean", *load_rubric(DATA / "rubric.yaml").names)
+        title = "Mean scores on watched prompts"
+        plot_tuning(runs, JUDGES, names, title, PICTURES / "tuning.png")
 
 
 if __name__ == "__main__":

@@ -118,27 +118,37 @@ def plot_matrix(
 def plot_tuning(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     judges: Mapping[str, str],
+    parts: Sequence[str],
     title: str,
     path: Path,
 ) -> None:
-    """Mean scores on watched prompts over steps: a panel for each judge, a line for each run.
+    """Scores on watched prompts over steps: a column for each judge, a line for each run.
 
     Args:
-        histories: run to its history, rows with "step" and "JUDGE/mean" at validations.
-        judges: judge to the panel's title.
+        histories: run to its history, rows with "step" and "JUDGE/PART" at validations.
+        judges: judge to the column's title.
+        parts: what the rows show: "mean" or a dimension.
         title: of the figure.
         path: of the PNG.
     """
-    figure = Figure(figsize=(3.7 * len(judges) + 1.6, 3.4), layout="constrained")
-    grid = figure.subplots(1, len(judges), squeeze=False).ravel()
-    for axes, (judge, label) in zip(grid, judges.items(), strict=True):
-        for index, (name, rows) in enumerate(histories.items()):
-            points = [(row["step"], row[f"{judge}/mean"]) for row in rows if f"{judge}/mean" in row]
-            if points:
-                colour = PALETTE[index % len(PALETTE)]
-                axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=name)
-        axes.set(title=label, xlabel="step", ylabel="mean score (rubric points)")
-        tidy(axes)
-    grid[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    size = (3.4 * len(judges) + 1.6, 2.1 * len(parts) + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(parts), len(judges), squeeze=False, sharex=True, sharey="row")
+    for row, part in zip(grid, parts, strict=True):
+        for axes, judge in zip(row, judges, strict=True):
+            name = f"{judge}/{part}"
+            for index, (run, rows) in enumerate(histories.items()):
+                points = [(row["step"], row[name]) for row in rows if name in row]
+                if points:
+                    colour = PALETTE[index % len(PALETTE)]
+                    axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=run)
+            tidy(axes)
+        row[0].set_ylabel(f"{part} (points)")
+    for axes, label in zip(grid[0], judges.values(), strict=True):
+        axes.set_title(label)
+    for axes in grid[-1]:
+        axes.set_xlabel("step")
+    lines = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside right upper", frameon=False)
     figure.suptitle(title, fontsize=12)
     save(figure, path)

@@ -59,6 +59,7 @@ ORDERINGS = (
     ("gdso", "gdso_text"),
     *(("gdso", f"without_{part}") for part in ("r_pt", "r_pw", "l_pt", "l_pw", "policy_gradient")),
     ("gdso", "bradley_terry"),
+    ("without_l_pt", "bradley_terry_alone"),
     ("risd", "opd"),
     ("risd", "gdso_student"),
     ("risd", "hard_scores"),

@@ -279,6 +279,7 @@ def tune(
         "sound": start,
         "watched": {name: [] for name in judges},
         "doubts": 0,
+        "stopped": False,
         "history": [],
     }
     if state["step"]:
@@ -289,7 +290,7 @@ def tune(
         row = validate(config, pipe, judges, reward.dimensions, watched, state)
         state["history"].append({"step": 0, **row})
     for step in track(range(state["step"], config.steps), "tune", config.steps, state["step"]):
-        if state["doubts"] == config.watch.patience:
+        if state["stopped"]:
             break
         row = train_step(config, step, pipe, reward, frozen, weights, optimizer, train)
         update_average(state["average"], weights, config.ema_decay, step)
@@ -299,13 +300,11 @@ def tune(
                 row |= validate(config, pipe, judges, reward.dimensions, watched, state)
         state["history"].append(row)
         state["step"] = number
-        stopped = state["doubts"] == config.watch.patience
-        if number % config.checkpoint_every == 0 or number == config.steps or stopped:
+        if number % config.checkpoint_every == 0 or number == config.steps or state["stopped"]:
             state["weights"] = {name: weight.detach() for name, weight in weights.items()}
             state["optimizer"] = optimizer.state_dict()
             checkpoint.save("state", state)
-    stopped = state["doubts"] == config.watch.patience
-    assign(weights, state["sound" if stopped else "average"])
+    assign(weights, state["sound" if state["stopped"] else "average"])
     close_weights(transformer, rank)
     transformer.disable_gradient_checkpointing()
     return state["history"]
@@ -407,7 +406,7 @@ def validate(
     """Mean scores of each judge by dimension, on the same prompts and seeds each time.
 
     The averaged weights are kept in the state as long as nothing speaks of hacking; validations in
-    a row where something does are counted there.
+    a row where something does are counted there, until they stop tuning.
     """
     pictures = sample_all(config, pipe, prompts)
     row: dict[str, float] = {}
@@ -424,6 +423,7 @@ def validate(
         )
         hacked = hacked_dimensions(panel, reward, dimensions, config.seed)
     state["doubts"] = state["doubts"] + 1 if hacked else 0
+    state["stopped"] = state["doubts"] == config.watch.patience
     if hacked:
         logger.warning("the panel fell while the reward rose: %s", ", ".join(hacked))
     else:

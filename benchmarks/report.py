@@ -230,8 +230,8 @@ def tuning(study: Study) -> list[str]:
         "## Reward tuning",
         "",
         "Gains of the mean score on held-out prompts, in rubric points, and GSB of the blind "
-        "comparison with the base generator by the pixel oracle; intervals over prompts. A run that "
-        "the panel stops keeps the weights from before its first doubt.",
+        "comparison with the base generator by the pixel oracle; intervals over prompts. A run "
+        "that the panel stops keeps the weights from before its first doubt.",
         "",
         "| run | seed | steps | reward | panel | oracle | GSB |",
         "| --- | --- | --- | --- | --- | --- | --- |",

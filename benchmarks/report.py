@@ -37,7 +37,7 @@ class Study:
     """Means over seeds, with intervals, beside the cell's entry in methods.yaml."""
     bounds: list[dict[str, Any]]
     """The annotators among themselves, and the ceiling."""
-    orderings: list[tuple[str, str, Interval]]
+    orderings: list[tuple[str, str, dict[str, Interval]]]
     parts: dict[str, dict[str, float]]
     """HPA by dimension, and of alignment by category with its number of pairs."""
     tuned: list[dict[str, Any]]
@@ -143,14 +143,29 @@ def training(row: dict[str, Any], params: dict[str, Any]) -> str:
 
 def orderings(study: Study) -> list[str]:
     """Which method is above which."""
-    lines = ["## In what order", "", "| | HPA points | decided |", "| --- | --- | --- |"]
-    for first, second, gap in study.orderings:
-        decided = "above" if gap.low > 0 else "below" if gap.high < 0 else "open"
+    lines = [
+        "## In what order",
+        "",
+        "Gap error is how far the predicted gap of a pair is from the annotated one, in rubric "
+        "points: the less, the better.",
+        "",
+        "| | HPA points | decided | PLCC | gap error |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for first, second, gains in study.orderings:
+        hpa = gains["hpa"]
+        decided = "above" if hpa.low > 0 else "below" if hpa.high < 0 else "open"
         lines.append(
-            f"| {words(first)} - {words(second)} | {100 * gap.value:+.1f} "
-            f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] | {decided} |"
+            f"| {words(first)} - {words(second)} | {signed(hpa, 1, 100)} | {decided} | "
+            f"{signed(gains['plcc'], 3)} | {signed(gains['gap_error'], 3)} |"
         )
     return [*lines, ""] if study.orderings else []
+
+
+def signed(gain: Interval, digits: int, scale: float = 1.0) -> str:
+    """A difference with its interval."""
+    value, low, high = (f"{scale * part:+.{digits}f}" for part in gain)
+    return f"{value} [{low}, {high}]"
 
 
 def where(study: Study) -> list[str]:

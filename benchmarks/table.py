@@ -20,7 +20,7 @@ from zreward_core.evaluation.comparison import (
     Comparison,
     Runs,
     build_comparison,
-    difference,
+    differences,
     first_seeds,
     measure_runs,
     summarise,
@@ -73,7 +73,7 @@ ORDERINGS = (
     ("coupled", "gdso"),
     ("risd", "gdso"),
 )
-"""Cells whose difference in HPA is told: the first is expected above the second, but for the last
+"""Cells whose differences are told: in HPA the first is expected above the second, but for the last
 two, a remedy and its baseline, a student and its teacher."""
 SEEING = {"zero_shot": "zero-shot", "sft": "SFT", "gdso": "GDSO", "risd": "RISD"}
 """Cells whose sight of defects is shown."""
@@ -122,7 +122,7 @@ def main() -> None:
         {
             **{key: cells[name][key] for key in ("table", "method", "size")},
             "seed": seed,
-            **{figure: runs[name].metrics[index][figure] for figure in FIGURES},
+            **{figure: runs[name].metrics[index][figure] for figure in (*FIGURES, "gap_error")},
             **calibration(predictions[name][index], items, ratings),
             **coupling(kept(name, seed)),
         }
@@ -150,7 +150,7 @@ def main() -> None:
         summaries=summaries,
         bounds=bounds,
         orderings=[
-            (first, second, gap(runs[first], runs[second], comparisons))
+            (first, second, gains(runs[first], runs[second], comparisons))
             for first, second in ORDERINGS
             if first in runs and second in runs
         ],
@@ -185,10 +185,10 @@ def seeds_done(name: str, cell: dict[str, Any], described: dict[str, Any]) -> li
     return seeds_of(cell, described)[: (*there, False).index(False)]
 
 
-def gap(first: Runs, second: Runs, comparisons: Mapping[int, Comparison]) -> Interval:
-    """HPA of the first method minus that of the second, over the seeds that both have."""
+def gains(first: Runs, second: Runs, comparisons: Mapping[int, Comparison]) -> dict[str, Interval]:
+    """The first method's figures minus those of the second, over the seeds that both have."""
     count = min(len(first.metrics), len(second.metrics))
-    return difference(first_seeds(first, count), first_seeds(second, count), comparisons[count])
+    return differences(first_seeds(first, count), first_seeds(second, count), comparisons[count])
 
 
 def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:

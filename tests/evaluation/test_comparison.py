@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from zreward_core.evaluation.comparison import (
+    INTERVALS,
     build_comparison,
-    difference,
+    differences,
     first_seeds,
     measure_runs,
     summarise,
@@ -89,10 +90,27 @@ def test_a_difference_is_paired() -> None:
         measure_runs([predicted(items, noise, s) for s in (0, 1)], comparison, "m")
         for noise in (0.1, 4.0)
     )
-    gap = difference(good, bad, comparison)
-    assert gap.low > 0 and gap.low < gap.value < gap.high
-    assert difference(bad, good, comparison).value == -gap.value
-    assert difference(good, good, comparison) == (0.0, 0.0, 0.0)
+    gains, losses = differences(good, bad, comparison), differences(bad, good, comparison)
+    for name, better in {"hpa": 1, "margin_hpa": 1, "plcc": 1, "gap_error": -1}.items():
+        low, value, high = sorted(better * bound for bound in gains[name])
+        assert 0 < low < value < high
+        assert losses[name].value == -gains[name].value
+    nothing = differences(good, good, comparison)
+    assert set(nothing) == set(INTERVALS) and set(nothing.values()) == {(0.0, 0.0, 0.0)}
+
+
+def test_gap_error_is_of_predicted_and_annotated_gaps() -> None:
+    items, pairs = split()
+    comparison = build_comparison(items, pairs, 2)
+    frames = [predicted(items, 1.0, seed) for seed in range(2)]
+    row = summarise(measure_runs(frames, comparison, "m"), comparison)
+    errors = []
+    for frame in frames:
+        mean = frame.set_index("item_id")["mean"]
+        gaps = mean[pairs["winner"]].to_numpy() - mean[pairs["loser"]].to_numpy()
+        errors.append(np.abs(gaps - (pairs["score_w"] - pairs["score_l"]).to_numpy()).mean())
+    assert row["gap_error"] == pytest.approx(np.mean(errors))
+    assert row["gap_error_low"] < row["gap_error"] < row["gap_error_high"]
 
 
 def test_a_method_with_more_seeds_is_compared_over_those_that_both_have() -> None:
@@ -101,7 +119,7 @@ def test_a_method_with_more_seeds_is_compared_over_those_that_both_have() -> Non
     more = measure_runs(three, build_comparison(items, pairs, 3), "more")
     comparison = build_comparison(items, pairs, 2)
     fewer = measure_runs(three[:2], comparison, "fewer")
-    assert difference(first_seeds(more, 2), fewer, comparison) == (0.0, 0.0, 0.0)
+    assert differences(first_seeds(more, 2), fewer, comparison)["hpa"] == (0.0, 0.0, 0.0)
 
 
 def test_pictures(tmp_path) -> None:

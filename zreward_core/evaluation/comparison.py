@@ -1,7 +1,8 @@
 """Methods compared over prompts and seeds: a cluster bootstrap over both, shared by all methods.
 
-Shapes: K seeds, Q prompts, R resamples, N items, P pairs. A resample draws prompts and seeds with
-replacement; every method is measured on the same draws, so differences are paired.
+Shapes: K seeds, Q prompts, R draws, N items, P pairs. The first draw is everything once; the others
+draw prompts and seeds with replacement. Every method is measured on the same draws, so differences
+are paired.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from zreward_core.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, Interva
 from zreward_core.evaluation.preference import MARGIN, agreements, counted_pairs
 from zreward_core.evaluation.report import Reference, align_prediction, build_reference, measure
 
+INTERVALS = ("hpa", "margin_hpa", "plcc", "gap_error")
+"""Figures that have an interval."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -24,7 +28,9 @@ class Comparison:
     prompts_N: np.ndarray
     """Position of each item's prompt among the reference's Q; -1 where it has no pair."""
     counts_RQ: np.ndarray
+    """How often each draw has each prompt."""
     counts_RK: np.ndarray
+    """The same of the seeds."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Runs:
     """Pairs ordered as annotated, by prompt."""
     wide_KQ: np.ndarray
     """The same of the pairs that differ by more than ``MARGIN``."""
+    gap_errors_KQ: np.ndarray
+    """By prompt the sum over pairs of |predicted - annotated gap|, in rubric points."""
     moments_KQM: np.ndarray
     """By prompt the sums of 1, x, y, xx, yy, xy over items, x predicted and y annotated."""
 
@@ -55,15 +63,15 @@ def build_comparison(
         pairs: rows of ``schemas.PAIRS`` of the test split.
         num_seeds: K.
         seed: of the draws.
-        num_resamples: R.
+        num_resamples: R - 1.
     """
     reference = build_reference(items, pairs, seed, num_resamples)
     prompts = pd.Index(np.unique(pairs["prompt_id"].to_numpy(dtype=str)))
     return Comparison(
         reference=reference,
         prompts_N=prompts.get_indexer(items["prompt_id"].to_numpy(dtype=str)),
-        counts_RQ=reference.counts_RQ,
-        counts_RK=resample(num_seeds, seed + 1, num_resamples),
+        counts_RQ=_with_all(reference.counts_RQ),
+        counts_RK=_with_all(resample(num_seeds, seed + 1, num_resamples)),
     )
 
 
@@ -80,25 +88,27 @@ def measure_runs(predictions: Sequence[pd.DataFrame], comparison: Comparison, na
     metrics: list[dict[str, Any]] = []
     right: list[np.ndarray] = []
     wide: list[np.ndarray] = []
+    gap_errors: list[np.ndarray] = []
     moments: list[np.ndarray] = []
     for frame in predictions:
         prediction = align_prediction(frame, reference, name)
-        metrics.append(measure(prediction, reference)["overall"])
-        agree_P = agreements(
-            prediction.means_N[reference.winners_P],
-            prediction.means_N[reference.losers_P],
-            scores_P2[:, 0],
-            scores_P2[:, 1],
-        )
+        winners_P = prediction.means_N[reference.winners_P]
+        losers_P = prediction.means_N[reference.losers_P]
+        agree_P = agreements(winners_P, losers_P, scores_P2[:, 0], scores_P2[:, 1])
         for kept, margin in ((right, 0.0), (wide, MARGIN)):
             counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], margin)
             kept.append(_by_prompt(agree_P & counted_P, reference.prompts_P, num_prompts))
+        counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], 0.0)
+        errors_P = np.abs(winners_P - losers_P - (scores_P2[:, 0] - scores_P2[:, 1]))
+        gap_errors.append(_by_prompt(errors_P * counted_P, reference.prompts_P, num_prompts))
+        gap_error = float(errors_P[counted_P].mean()) if counted_P.any() else None
+        metrics.append(measure(prediction, reference)["overall"] | {"gap_error": gap_error})
         x, y = prediction.means_N, reference.scores_N
         products = (np.ones_like(x), x, y, x * x, y * y, x * y)
         prompts = comparison.prompts_N[known_N]
         sums = [_by_prompt(product[known_N], prompts, num_prompts) for product in products]
         moments.append(np.stack(sums, axis=-1))
-    return Runs(metrics, np.stack(right), np.stack(wide), np.stack(moments))
+    return Runs(metrics, *map(np.stack, (right, wide, gap_errors, moments)))
 
 
 def first_seeds(runs: Runs, count: int) -> Runs:
@@ -107,6 +117,7 @@ def first_seeds(runs: Runs, count: int) -> Runs:
         runs.metrics[:count],
         runs.right_KQ[:count],
         runs.wide_KQ[:count],
+        runs.gap_errors_KQ[:count],
         runs.moments_KQM[:count],
     )
 
@@ -115,47 +126,55 @@ def summarise(runs: Runs, comparison: Comparison) -> dict[str, Any]:
     """A row of a table: means over seeds, with intervals over prompts and seeds where there are.
 
     Returns:
-        hpa, margin_hpa, plcc with their _low and _high; srcc, nll, ece, output_tokens; num_seeds.
+        hpa, margin_hpa, plcc, gap_error with their _low and _high; srcc, nll, ece, output_tokens;
+        num_seeds.
     """
     row: dict[str, Any] = {"num_seeds": len(runs.metrics)}
-    for name in ("hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens"):
+    for name in (*INTERVALS, "srcc", "nll", "ece", "output_tokens"):
         values = [entry[name] for entry in runs.metrics]
         row[name] = None if None in values else float(np.mean(values))
-    intervals = {
-        "hpa": _pairs_interval(runs.right_KQ, comparison, 0.0),
-        "margin_hpa": _pairs_interval(runs.wide_KQ, comparison, MARGIN),
-        "plcc": _plcc_interval(runs, comparison),
-    }
-    for name, interval in intervals.items():
+    for name, values_R in _resampled(runs, comparison).items():
+        interval = _interval(values_R)
         row[f"{name}_low"], row[f"{name}_high"] = interval.low, interval.high
     return row
 
 
-def difference(first: Runs, second: Runs, comparison: Comparison) -> Interval:
-    """HPA of the first method minus that of the second, on the same draws."""
-    return _pairs_interval(first.right_KQ - second.right_KQ, comparison, 0.0)
+def differences(first: Runs, second: Runs, comparison: Comparison) -> dict[str, Interval]:
+    """HPA, margin HPA, PLCC and gap error of the first method minus those of the second.
+
+    Both are measured on the same draws.
+    """
+    ours, theirs = (_resampled(runs, comparison) for runs in (first, second))
+    return {name: _interval(ours[name] - theirs[name]) for name in INTERVALS}
 
 
-def _pairs_interval(right_KQ: np.ndarray, comparison: Comparison, margin: float) -> Interval:
-    """Share of pairs over prompts and seeds; all seeds see the same pairs."""
+def _resampled(runs: Runs, comparison: Comparison) -> dict[str, np.ndarray]:
+    """Each figure of ``INTERVALS`` on every draw [R]."""
+    return {
+        "hpa": _per_pair(runs.right_KQ, comparison, 0.0),
+        "margin_hpa": _per_pair(runs.wide_KQ, comparison, MARGIN),
+        "plcc": _plcc(runs.moments_KQM, comparison),
+        "gap_error": _per_pair(runs.gap_errors_KQ, comparison, 0.0),
+    }
+
+
+def _per_pair(sums_KQ: np.ndarray, comparison: Comparison, margin: float) -> np.ndarray:
+    """Sums by prompt over the number of pairs that differ by more than ``margin``, [R]."""
     reference = comparison.reference
     scores_P2 = reference.pair_scores_P2
     counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], margin)
-    total_Q = _by_prompt(counted_P, reference.prompts_P, right_KQ.shape[1])
+    total_Q = _by_prompt(counted_P, reference.prompts_P, sums_KQ.shape[1])
     counts_RK = comparison.counts_RK
-    assert counts_RK.shape[1] == len(right_KQ), "a method lacks a seed"
-    right_R = np.einsum("rk,kq,rq->r", counts_RK, right_KQ, comparison.counts_RQ, optimize=True)
-    total_R = counts_RK.sum(axis=1) * (comparison.counts_RQ @ total_Q)
-    value = right_KQ.sum() / (len(right_KQ) * total_Q.sum())
-    return _percentiles(value, right_R / total_R)
+    assert counts_RK.shape[1] == len(sums_KQ), "a method lacks a seed"
+    sums_R = np.einsum("rk,kq,rq->r", counts_RK, sums_KQ, comparison.counts_RQ, optimize=True)
+    return sums_R / (counts_RK.sum(axis=1) * (comparison.counts_RQ @ total_Q))
 
 
-def _plcc_interval(runs: Runs, comparison: Comparison) -> Interval:
-    """The mean of the seeds' correlations, on items whose prompt has a pair."""
-    sums_RKM = np.einsum("kqm,rq->rkm", runs.moments_KQM, comparison.counts_RQ, optimize=True)
+def _plcc(moments_KQM: np.ndarray, comparison: Comparison) -> np.ndarray:
+    """The mean of the seeds' correlations, on items whose prompt has a pair, [R]."""
+    sums_RKM = np.einsum("kqm,rq->rkm", moments_KQM, comparison.counts_RQ, optimize=True)
     weights_RK = comparison.counts_RK / comparison.counts_RK.sum(axis=1, keepdims=True)
-    values_R = (_correlation(sums_RKM) * weights_RK).sum(axis=1)
-    return _percentiles(float(_correlation(runs.moments_KQM.sum(axis=1)).mean()), values_R)
+    return (_correlation(sums_RKM) * weights_RK).sum(axis=1)
 
 
 def _correlation(sums: np.ndarray) -> np.ndarray:
@@ -165,10 +184,14 @@ def _correlation(sums: np.ndarray) -> np.ndarray:
         return covariance / np.sqrt((xx - x * x / n) * (yy - y * y / n))
 
 
-def _percentiles(value: float, values_R: np.ndarray) -> Interval:
+def _interval(values_R: np.ndarray) -> Interval:
     tail = 100.0 * (1.0 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(values_R, [tail, 100.0 - tail])
-    return Interval(float(value), float(low), float(high))
+    low, high = np.nanpercentile(values_R[1:], [tail, 100.0 - tail])
+    return Interval(float(values_R[0]), float(low), float(high))
+
+
+def _with_all(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones((1, counts.shape[1])), counts])
 
 
 def _by_prompt(values: np.ndarray, prompts: np.ndarray, num_prompts: int) -> np.ndarray:

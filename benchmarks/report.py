@@ -25,6 +25,12 @@ BESIDE = {
     "rollouts": ("gdso",),
 }
 """Table to the compared methods that are shown in it too."""
+NOTES = {
+    "pool": "RISD is taught by the whole pool. All take as many steps, and a trace a label unless "
+    "another number is told.",
+    "rollouts": "One trace is what GDSO has everywhere else; the weights are the same.",
+}
+"""Table to what has to be known to read it."""
 CALIBRATED = ("nll", "kl", "ece", "w1", "coverage")
 
 
@@ -106,7 +112,7 @@ def section(study: Study, params: dict[str, Any], table: str) -> list[str]:
     rows = study.rows(table)
     if not rows:
         return []
-    lines = [f"## {TITLES[table]}", ""]
+    lines = [f"## {TITLES[table]}", "", *([NOTES[table], ""] if table in NOTES else [])]
     lines += [
         "| size | method | training | HPA | margin HPA | PLCC | SRCC | output tokens |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

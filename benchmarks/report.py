@@ -251,23 +251,32 @@ def tuning(study: Study) -> list[str]:
         "## Reward tuning",
         "",
         "Gains of the mean score on held-out prompts, in rubric points, and GSB of the blind "
-        "comparison with the base generator by the pixel oracle; intervals over prompts. A run "
-        "that the panel stops keeps the weights from before its first doubt.",
+        "comparison with the base generator by the pixel oracle. Means of the seeds; brackets span "
+        "the intervals, over prompts, of them all. A run that the panel stops keeps the weights "
+        "from before its first doubt.",
         "",
-        "| run | seed | steps | reward | panel | oracle | GSB |",
+        "| run | seeds | steps | reward | panel | oracle | GSB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in study.tuned:
-        gains = [
-            f"{row[f'{who}_gain']:+.2f} [{row[f'{who}_low']:+.2f}, {row[f'{who}_high']:+.2f}]"
-            if f"{who}_gain" in row
-            else ""
-            for who in ("reward", "panel", "oracle")
+    for name in dict.fromkeys(row["method"] for row in study.tuned):
+        rows = [row for row in study.tuned if row["method"] == name]
+        cells = [
+            words(name),
+            str(len(rows)),
+            ", ".join(sorted({str(row["steps"]) for row in rows})),
         ]
-        gsb = f"{row['gsb']:+.2f} [{row['gsb_low']:+.2f}, {row['gsb_high']:+.2f}]"
-        cells = [words(row["method"]), str(row["seed"]), str(row["steps"]), *gains, gsb]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells += [spanned(rows, f"{who}_gain", who) for who in ("reward", "panel", "oracle")]
+        lines.append(f"| {' | '.join([*cells, spanned(rows, 'gsb', 'gsb')])} |")
     return [*lines, "", "![Scores over steps by each judge and dimension](images/tuning.png)", ""]
+
+
+def spanned(rows: list[dict[str, Any]], name: str, bounds: str) -> str:
+    """A gain's mean over seeds, from the lowest to the highest bound; nothing where unmeasured."""
+    if any(name not in row for row in rows):
+        return ""
+    low = min(row[f"{bounds}_low"] for row in rows)
+    high = max(row[f"{bounds}_high"] for row in rows)
+    return f"{sum(row[name] for row in rows) / len(rows):+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def costs(study: Study) -> list[str]:

@@ -378,12 +378,10 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     }
     if histories:
         plot_training(histories, CURVES, PICTURES / "training.png")
-    runs = {
-        f"{words(row['method'])} ({row['seed']})": read_history(
-            kept(row["method"], row["seed"]) / "history.jsonl"
-        )
-        for row in study.tuned
-    }
+    runs: dict[str, list[list[dict[str, float]]]] = {}
+    for row in study.tuned:
+        history = read_history(kept(row["method"], row["seed"]) / "history.jsonl")
+        runs.setdefault(words(row["method"]), []).append(history)
     if runs:
         names = ("mean", *load_rubric(DATA / "rubric.yaml").names)
         title = "Mean scores on watched prompts"

@@ -133,7 +133,13 @@ def test_pictures(tmp_path) -> None:
     matrix = np.array([[1.0, -0.2], [np.nan, 0.0]])
     plot_matrix({"x": matrix, "y": matrix}, ["k", "l"], ["c", "d"], "title", tmp_path / "m.png")
     tuned = [{"step": 0, "reward/mean": 2.0}, {"step": 1}, {"step": 2, "reward/mean": 2.5}]
-    plot_tuning({"a": tuned}, {"reward": "R", "panel": "P"}, ["mean"], "title", tmp_path / "u.png")
+    plot_tuning(
+        {"a": [tuned, tuned[:1]]},
+        {"reward": "R", "panel": "P"},
+        ["mean"],
+        "title",
+        tmp_path / "u.png",
+    )
     for path in tmp_path.iterdir():
         with Image.open(path) as image:
             assert image.width > 200

@@ -116,7 +116,7 @@ def plot_matrix(
 
 
 def plot_tuning(
-    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
     judges: Mapping[str, str],
     parts: Sequence[str],
     title: str,
@@ -125,7 +125,8 @@ def plot_tuning(
     """Scores on watched prompts over steps: a column for each judge, a line for each run.
 
     Args:
-        histories: run to its history, rows with "step" and "JUDGE/PART" at validations.
+        histories: run to the history of each seed, rows with "step" and "JUDGE/PART" at
+            validations; the mean is drawn as far as all seeds come.
         judges: judge to the column's title.
         parts: what the rows show: "mean" or a dimension.
         title: of the figure.
@@ -137,11 +138,13 @@ def plot_tuning(
     for row, part in zip(grid, parts, strict=True):
         for axes, judge in zip(row, judges, strict=True):
             name = f"{judge}/{part}"
-            for index, (run, rows) in enumerate(histories.items()):
-                points = [(row["step"], row[name]) for row in rows if name in row]
-                if points:
+            for index, (run, seeds) in enumerate(histories.items()):
+                found = [{row["step"]: row[name] for row in rows if name in row} for rows in seeds]
+                steps = sorted(set.intersection(*map(set, found)))
+                mean = [np.mean([values[step] for values in found]) for step in steps]
+                if steps:
                     colour = PALETTE[index % len(PALETTE)]
-                    axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=run)
+                    axes.plot(steps, mean, marker=".", color=colour, label=run)
             tidy(axes)
         row[0].set_ylabel(f"{part} (points)")
     for axes, label in zip(grid[0], judges.values(), strict=True):

@@ -67,7 +67,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     names = [*FIGURES, *dimensions]
     head = [name.removeprefix("hpa_").replace("_", " ") for name in names]
     lines = [f"| stage | settings | {' | '.join(head)} |", "| --- " * (len(names) + 2) + "|"]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["kind"]):
         said = ", ".join(f"{key} {value}" for key, value in row["params"].items()) or "params.yaml"
         figures = [f"{row[name]:.3f}" for name in names]
         lines.append(f"| {row['kind']} | {said} | {' | '.join(figures)} |")

@@ -122,6 +122,19 @@ def test_an_alias_moved_by_a_person_is_adopted_and_not_undone(root: Path) -> Non
     assert promote()["champion_version"] == 2
 
 
+def test_training_another_student_moves_no_champion_that_is_in_use(root: Path) -> None:
+    train_as_base()
+    promote()
+    champion.run(champion.Config(seed=5))
+    in_use = champion.OUTPUT / "student"
+    make_student(TRAINED, seed=8)
+    assert adopt() == {"changed": False, "version": 1, "source": f"models:/{MODEL}/1"}
+    assert chosen()["sha256"] == tree_hash(in_use)
+    Path("data/champion.yaml").write_text("source: trained\n")  # as an old commit has it
+    make_student(in_use, seed=8)
+    assert adopt() == {"changed": True, "version": 1, "source": f"models:/{MODEL}/1"}
+
+
 def test_a_version_scores_as_its_folder_does_to_the_bit(root: Path) -> None:
     train_as_base()
     promote()

@@ -314,6 +314,7 @@ def test_all_by_clicking_makes_a_second_champion(page: Page, chain: Pages) -> No
     chain.expect_end(page, run, "Success")
     shot(page, "run_of_all")
     assert tiny.dvc(chain.root, "status", "dvc.yaml").strip().endswith("up to date.")
+    assert not [run for run in chain.runs() if "champion" in run.tags]  # nobody moved the alias
     page.goto(f"{chain.dagster}/asset-groups")
     expect(page.get_by_text("generator").first).to_be_visible()
     shot(page, "groups")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 TRAINED, BASE = Path("data/train_risd/student"), Path("data/base_vlm/student")
+IN_USE = Path("data/champion/student")
 REPORT = Path("reports/promotion.json")
 CODE = Path(__file__).with_name("student_pyfunc.py")
 JUDGED_TAG = "gate.judged"
@@ -141,6 +142,8 @@ def adopt() -> dict[str, Any]:
 
     Returns:
         {"changed", "version", "source"}; version and source are None where there is no champion.
+        ``changed``: another student is to reward the generator. Training one changes no more than
+        the words of the file, from ``trained`` to the version that the champion is.
     """
     client = connect()
     moved = _take_over(client)
@@ -164,9 +167,12 @@ def _answer(client: "MlflowClient", changed: bool) -> dict[str, Any]:
     if champion is None:
         return {"changed": False, "version": None, "source": None}
     trained = tree_hash(TRAINED) if TRAINED.is_dir() else None
+    sha256 = _sha256(champion)
+    in_use = IN_USE.is_dir() and tree_hash(IN_USE) == sha256
     written = _write(client, champion, trained)
-    source = choice(champion.version, _sha256(champion), trained)["source"]
-    return {"changed": changed or written, "version": int(champion.version), "source": source}
+    changed = changed or (written and not in_use)
+    source = choice(champion.version, sha256, trained)["source"]
+    return {"changed": changed, "version": int(champion.version), "source": source}
 
 
 def _write(client: "MlflowClient", champion: "ModelVersion", trained: str | None) -> bool:

@@ -95,7 +95,7 @@ def main() -> None:
         for name, entry in (entries or {}).items()
     }
     told = {name: cell for name, cell in every.items() if cell["stage"] != "label"}
-    done = {name: seeds_done(name, cell, described) for name, cell in told.items()}
+    done = {name: seeds_done(name, seeds) for name in told}
     cells = {name: cell for name, cell in told.items() if "table" in cell and done[name]}
     cells = dict(sorted(cells.items(), key=lambda cell: cell[1]["size"] == "student"))
     items, pairs = (
@@ -159,11 +159,7 @@ def main() -> None:
         seconds={name: cost(name, done[name]) for name in cells},
         num_prompts=test_pairs["prompt_id"].nunique(),
         has_matrix=bool(matrices),
-        missing={
-            name: len(done[name])
-            for name, cell in told.items()
-            if len(done[name]) < len(seeds_of(cell, described))
-        },
+        missing={name: len(done[name]) for name in told if len(done[name]) < len(seeds)},
     )
     draw(study, {name: [m["hpa"] for m in runs[name].metrics] for name in runs})
     write_report(study, HERE)
@@ -174,15 +170,10 @@ def kept(name: str, seed: int) -> Path:
     return PREDICTIONS / name / str(seed)
 
 
-def seeds_of(cell: dict[str, Any], described: dict[str, Any]) -> list[int]:
-    """The seeds of a cell."""
-    return described["tuning_seeds" if cell["stage"] == "tune" else "seeds"]
-
-
-def seeds_done(name: str, cell: dict[str, Any], described: dict[str, Any]) -> list[int]:
-    """The first of a cell's seeds that are there; under `make bench` all are."""
-    there = [(kept(name, seed) / "seconds.json").is_file() for seed in seeds_of(cell, described)]
-    return seeds_of(cell, described)[: (*there, False).index(False)]
+def seeds_done(name: str, seeds: list[int]) -> list[int]:
+    """The first seeds of which a cell is there; under `make bench` all are."""
+    there = [(kept(name, seed) / "seconds.json").is_file() for seed in seeds]
+    return seeds[: (*there, False).index(False)]
 
 
 def gains(first: Runs, second: Runs, comparisons: Mapping[int, Comparison]) -> dict[str, Interval]:

@@ -197,7 +197,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 BENCH = {
     "seeds": [1, 2],
-    "tuning_seeds": [1],
     "cells": {
         "predict": ["zero_shot_student"],
         "train_sft": ["sft_student"],
@@ -235,7 +234,7 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
         *(("targets", "hard_scores", "student", seed) for seed in (1, 2)),
         *(("pool", "600_pictures", "student", seed) for seed in (1, 2)),
         *(("rollouts", "2_traces", "teacher", seed) for seed in (1, 2)),
-        ("tuning", "through_1", "student", 1),
+        *(("tuning", "through_1", "student", seed) for seed in (1, 2)),
         ("reference", "annotator_agreement", None, None),
         ("reference", "oracle", None, None),
     }

@@ -18,7 +18,7 @@ TITLES = {
     "rollouts": "How many traces the teacher's score is averaged over",
 }
 BESIDE = {
-    "ablations": ("grpo", "gdso"),
+    "ablations": ("rewarddance", "grpo", "gdso"),
     "coupling": ("gdso",),
     "targets": ("risd",),
     "pool": ("risd",),

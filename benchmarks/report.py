@@ -19,7 +19,7 @@ TITLES = {
 }
 BESIDE = {
     "ablations": ("rewarddance", "grpo", "gdso"),
-    "coupling": ("gdso",),
+    "coupling": ("gdso", "gdso_student"),
     "targets": ("risd",),
     "pool": ("risd",),
     "rollouts": ("gdso",),

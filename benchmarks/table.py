@@ -71,10 +71,11 @@ ORDERINGS = (
     *((f"rollouts_{number}", "gdso") for number in (2, 4, 8)),
     ("rewarddance", "one_chain"),
     ("coupled", "gdso"),
+    ("coupled_student", "gdso_student"),
     ("risd", "gdso"),
 )
 """Cells whose differences are told: in HPA the first is expected above the second, but for the last
-two, a remedy and its baseline, a student and its teacher."""
+three, a remedy and its baseline at both sizes, a student and its teacher."""
 SEEING = {"zero_shot": "zero-shot", "sft": "SFT", "gdso": "GDSO", "risd": "RISD"}
 """Cells whose sight of defects is shown."""
 CURVES = {

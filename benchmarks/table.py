@@ -272,7 +272,7 @@ def parts(
     cells: Mapping[str, dict],
     miniature: bool,
 ) -> dict[str, dict[str, float]]:
-    """HPA of the compared methods by dimension, and in the miniature by category of the prompt."""
+    """HPA by dimension, and in the miniature by category of the prompt, where it is told apart."""
     groups = {name: pairs["dimension"] == name for name in load_rubric(DATA / "rubric.yaml").names}
     if miniature:
         prompts = items.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
@@ -282,7 +282,7 @@ def parts(
         groups |= {f"{first}, {kind} ({mask.sum()})": mask for kind, mask in masks.items()}
     found: dict[str, dict[str, float]] = {}
     for name, frames in predictions.items():
-        if cells[name]["table"] not in ("main", "reasoning"):
+        if cells[name]["table"] not in ("main", "reasoning", "pool"):
             continue
         means = [frame.set_index(["item_id", "dimension"])["mean"] for frame in frames]
         found[name] = {}

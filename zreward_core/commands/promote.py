@@ -168,9 +168,9 @@ def _answer(client: "MlflowClient", changed: bool) -> dict[str, Any]:
         return {"changed": False, "version": None, "source": None}
     trained = tree_hash(TRAINED) if TRAINED.is_dir() else None
     sha256 = _sha256(champion)
-    in_use = IN_USE.is_dir() and tree_hash(IN_USE) == sha256
     written = _write(client, champion, trained)
-    changed = changed or (written and not in_use)
+    if written and not changed:
+        changed = not IN_USE.is_dir() or tree_hash(IN_USE) != sha256
     source = choice(champion.version, sha256, trained)["source"]
     return {"changed": changed, "version": int(champion.version), "source": source}
 

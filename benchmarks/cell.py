@@ -60,7 +60,7 @@ KEPT = {
     "predict": {"predictions.parquet": "predictions.parquet"},
     "probe": {"scores.parquet": "coupling.parquet"},
     "finetune_generator": {"metrics.json": "metrics.json", "history.jsonl": "history.jsonl"},
-    "evaluate_gsb": {"gsb.json": "gsb.json"},
+    "evaluate_gsb": {"gsb.json": "gsb.json", "judgements.parquet": "judgements.parquet"},
 }
 """Command to the files of its output that are kept, and their names."""
 

@@ -47,6 +47,8 @@ class Study:
     parts: dict[str, dict[str, float]]
     """HPA by dimension, and of alignment by category with its number of pairs."""
     tuned: list[dict[str, Any]]
+    preferred: list[tuple[str, str, Interval]]
+    """Differences in GSB between tuned generators."""
     seconds: dict[str, float]
     num_prompts: int
     has_matrix: bool
@@ -159,13 +161,17 @@ def orderings(study: Study) -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for first, second, gains in study.orderings:
-        hpa = gains["hpa"]
-        decided = "above" if hpa.low > 0 else "below" if hpa.high < 0 else "open"
         lines.append(
-            f"| {words(first)} - {words(second)} | {signed(hpa, 1, 100)} | {decided} | "
+            f"| {words(first)} - {words(second)} | {signed(gains['hpa'], 1, 100)} | "
+            f"{decided(gains['hpa'])} | "
             f"{signed(gains['plcc'], 3)} | {signed(gains['gap_error'], 3)} |"
         )
     return [*lines, ""] if study.orderings else []
+
+
+def decided(gain: Interval) -> str:
+    """Whether a difference has a sign."""
+    return "above" if gain.low > 0 else "below" if gain.high < 0 else "open"
 
 
 def signed(gain: Interval, digits: int, scale: float = 1.0) -> str:
@@ -267,7 +273,17 @@ def tuning(study: Study) -> list[str]:
         ]
         cells += [spanned(rows, f"{who}_gain", who) for who in ("reward", "panel", "oracle")]
         lines.append(f"| {' | '.join([*cells, spanned(rows, 'gsb', 'gsb')])} |")
-    return [*lines, "", "![Scores over steps by each judge and dimension](images/tuning.png)", ""]
+    lines += ["", "![Scores over steps by each judge and dimension](images/tuning.png)", ""]
+    if study.preferred:
+        lines += [
+            "Differences in GSB, paired, over prompts and seeds together:",
+            "",
+            "| | GSB | decided |",
+            "| --- | --- | --- |",
+        ]
+    for first, second, gain in study.preferred:
+        lines.append(f"| {words(first)} - {words(second)} | {signed(gain, 2)} | {decided(gain)} |")
+    return [*lines, ""]
 
 
 def spanned(rows: list[dict[str, Any]], name: str, bounds: str) -> str:

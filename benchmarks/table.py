@@ -22,6 +22,7 @@ from zreward_core.evaluation.comparison import (
     build_comparison,
     differences,
     first_seeds,
+    gsb_gain,
     measure_runs,
     summarise,
 )
@@ -76,6 +77,13 @@ ORDERINGS = (
 )
 """Cells whose differences are told: in HPA the first is expected above the second, but for the last
 three, a remedy and its baseline at both sizes, a student and its teacher."""
+TUNED = (
+    ("through_3", "through_1"),
+    ("through_6", "through_3"),
+    ("through_3", "by_hard_scores"),
+    ("through_3", "by_sft"),
+)
+"""Tuned generators whose differences are told: the first is expected above the second."""
 SEEING = {"zero_shot": "zero-shot", "sft": "SFT", "gdso": "GDSO", "risd": "RISD"}
 """Cells whose sight of defects is shown."""
 CURVES = {
@@ -157,6 +165,7 @@ def main() -> None:
         ],
         parts=parts(test, test_pairs, predictions, cells, miniature),
         tuned=tuned,
+        preferred=[(*names, gain) for names in TUNED if (gain := tuned_gain(*names, seeds))],
         seconds={name: cost(name, done[name]) for name in cells},
         num_prompts=test_pairs["prompt_id"].nunique(),
         has_matrix=bool(matrices),
@@ -346,6 +355,16 @@ def tuning_row(name: str, seed: int) -> dict[str, Any]:
     overall = gsb["overall"]
     row |= {"gsb": overall["gsb"], "gsb_low": overall["low"], "gsb_high": overall["high"]}
     return row | {"steps": max(entry["step"] for entry in history)}
+
+
+def tuned_gain(first: str, second: str, seeds: list[int]) -> Interval | None:
+    """The first run's GSB minus that of the second, over the seeds that both have."""
+    both = [seed for seed in seeds_done(first, seeds) if seed in seeds_done(second, seeds)]
+    tables = (
+        [pd.read_parquet(kept(name, seed) / "judgements.parquet") for seed in both]
+        for name in (first, second)
+    )
+    return gsb_gain(*tables) if both else None
 
 
 def cost(name: str, seeds: list[int]) -> float:

@@ -10,6 +10,7 @@ from zreward_core.evaluation.comparison import (
     build_comparison,
     differences,
     first_seeds,
+    gsb_gain,
     measure_runs,
     summarise,
 )
@@ -19,6 +20,7 @@ from zreward_core.evaluation.comparison_plots import (
     plot_training,
     plot_tuning,
 )
+from zreward_core.evaluation.gsb import aggregate_gsb
 from zreward_core.evaluation.preference import plcc
 
 NUM_PROMPTS = 40
@@ -143,3 +145,45 @@ def test_pictures(tmp_path) -> None:
     for path in tmp_path.iterdir():
         with Image.open(path) as image:
             assert image.width > 200
+
+
+def judgements(share_good: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    verdicts = np.where(rng.random(80) < share_good, "good", rng.choice(["same", "bad"], 80))
+    prompts = [f"p{index % NUM_PROMPTS}" for index in rng.permutation(80)]
+    return pd.DataFrame({"prompt_id": prompts, "verdict_overall": verdicts})
+
+
+def gsb(table: pd.DataFrame) -> float:
+    verdicts = table[["verdict_overall"]]
+    return aggregate_gsb(verdicts, table["prompt_id"].tolist(), 0)["verdict_overall"]["gsb"]
+
+
+def test_a_gain_in_gsb_is_the_mean_of_the_seeds_differences() -> None:
+    first = [judgements(0.7, seed) for seed in range(3)]
+    second = [judgements(0.3, seed) for seed in range(3, 6)]
+    gain = gsb_gain(first, second)
+    plain = np.mean([gsb(ours) - gsb(theirs) for ours, theirs in zip(first, second, strict=True)])
+    assert gain.value == pytest.approx(plain)
+    assert 0 < gain.low < gain.value < gain.high < 1
+
+
+def test_a_gain_in_gsb_is_paired_by_prompt() -> None:
+    table = judgements(0.5, 0)
+    assert gsb_gain([table], [table.sample(frac=1, random_state=1)]) == (0, 0, 0)
+
+
+def test_a_gain_in_gsb_of_one_seed_is_the_bootstrap_over_prompts() -> None:
+    table = judgements(0.6, 0)
+    same = table.assign(verdict_overall="same")
+    found = aggregate_gsb(table[["verdict_overall"]], table["prompt_id"].tolist(), 0)
+    expected = [found["verdict_overall"][name] for name in ("gsb", "low", "high")]
+    assert gsb_gain([table], [same]) == pytest.approx(expected)
+
+
+def test_a_gain_in_gsb_between_other_pairs_is_refused() -> None:
+    table = judgements(0.6, 0)
+    with pytest.raises(ValueError, match="other pairs"):
+        gsb_gain([table], [table[1:]])
+    with pytest.raises(ValueError, match="other pairs"):
+        gsb_gain([table], [table[table["prompt_id"] != "p0"]])

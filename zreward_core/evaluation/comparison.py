@@ -148,6 +148,41 @@ def differences(first: Runs, second: Runs, comparison: Comparison) -> dict[str, 
     return {name: _interval(ours[name] - theirs[name]) for name in INTERVALS}
 
 
+def gsb_gain(
+    first: Sequence[pd.DataFrame],
+    second: Sequence[pd.DataFrame],
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """GSB (equation 21) of the first tuned generator minus that of the second, overall.
+
+    Args:
+        first, second: for each of K seeds the judgements of both against one base, rows with
+            prompt_id and verdict_overall ("good", "same" or "bad"); the same pairs in all.
+        seed: of the draws.
+        num_resamples: R - 1.
+
+    Raises:
+        ValueError: judgements of other pairs.
+    """
+    tables = [pd.concat([_leads(table) for table in tables], axis=1) for tables in (first, second)]
+    sizes = pd.concat([table.groupby("prompt_id").size() for table in (*first, *second)], axis=1)
+    if sizes.isna().to_numpy().any() or (sizes.nunique(axis=1) > 1).any():
+        raise ValueError("generators were judged on other pairs")
+    gains_QK = tables[0].to_numpy() - tables[1].to_numpy()
+    counts_RQ = _with_all(resample(len(sizes), seed, num_resamples))
+    counts_RK = _with_all(resample(len(first), seed + 1, num_resamples))
+    sums_R = ((counts_RQ @ gains_QK) * counts_RK).sum(axis=1)
+    return _interval(sums_R / ((counts_RQ @ sizes[0].to_numpy()) * counts_RK.sum(axis=1)))
+
+
+def _leads(judgements: pd.DataFrame) -> pd.Series:
+    """Pairs judged good less those judged bad, by prompt."""
+    verdicts = judgements["verdict_overall"]
+    leads = verdicts.eq("good").astype(int) - verdicts.eq("bad")
+    return leads.groupby(judgements["prompt_id"]).sum()
+
+
 def _resampled(runs: Runs, comparison: Comparison) -> dict[str, np.ndarray]:
     """Each figure of ``INTERVALS`` on every draw [R]."""
     return {

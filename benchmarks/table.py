@@ -69,6 +69,7 @@ ORDERINGS = (
     ("pool_10000", "pool_2400"),
     ("pool_2400", "pool_600"),
     ("pool_2400_x4", "pool_2400"),
+    ("pool_10000", "pool_2400_x4"),
     *((f"rollouts_{number}", "gdso") for number in (2, 4, 8)),
     ("rewarddance", "one_chain"),
     ("coupled", "gdso"),

@@ -58,7 +58,7 @@ PROBED = ("main", "reasoning", "coupling")
 """Tables whose methods are probed, where they reason."""
 KEPT = {
     "predict": {"predictions.parquet": "predictions.parquet"},
-    "probe": {"scores.parquet": "coupling.parquet"},
+    "trace_faithfulness": {"scores.parquet": "coupling.parquet"},
     "finetune_generator": {"metrics.json": "metrics.json", "history.jsonl": "history.jsonl"},
     "evaluate_gsb": {"gsb.json": "gsb.json", "judgements.parquet": "judgements.parquet"},
 }
@@ -87,7 +87,7 @@ def commands(kind: str, entry: dict[str, Any]) -> tuple[str, ...]:
     """The commands of a cell; a compared method that reasons is probed too."""
     found = RUNS.get(kind, (kind, "predict"))
     reasons = overlay(kind, 0, entry["params"]).get("predict", {}).get("reasoning")
-    return (*found, "probe") if reasons and entry.get("table") in PROBED else found
+    return (*found, "trace_faithfulness") if reasons and entry.get("table") in PROBED else found
 
 
 def overlay(kind: str, seed: int, params: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def overlay(kind: str, seed: int, params: dict[str, Any]) -> dict[str, Any]:
         asked["predict"]["judged_splits"] = ["validation", "test"]
     merged = merge(asked, params)
     if kind in MODELS:
-        merged["probe"] = {"model": merged["predict"]["model"]}
+        merged["trace_faithfulness"] = {"model": merged["predict"]["model"]}
     return merged
 
 

@@ -3,7 +3,7 @@
     python benchmarks/ingest.py --rows 10000000 --root /some/scratch
 
 writes a study of that many ratings as CSV and as Parquet (five raters, four dimensions, four
-pictures a prompt, one faulty row in a thousand, rows in no order), runs ``zreward ingest`` and
+images a prompt, one faulty row in a thousand, rows in no order), runs ``zreward ingest`` and
 ``zreward validate`` on each in a process of its own, and lets DuckDB do the same reading, checking,
 mapping and writing: identifiers by sha256, quarantine with reasons, resubmissions averaged, means,
 histograms, trimmed test items, splits by prompt, pairs. What validate does beyond that (audit of
@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DIMENSIONS = ("alignment", "realism", "aesthetics", "plausibility")
-RATERS_OF_ITEM, NUM_RATERS, PICTURES = 5, 200, 4
+RATERS_OF_ITEM, NUM_RATERS, IMAGES = 5, 200, 4
 CHUNK_ROWS = 1_000_000
 ZREWARD = str(Path(sys.executable).with_name("zreward"))
 
@@ -88,7 +88,7 @@ def _told(cost: Cost) -> str:
 
 
 def make_study(root: Path, num_rows: int) -> None:
-    """Write the pictures' shard and the study in both formats; a study of that size is kept."""
+    """Write the images' shard and the study in both formats; a study of that size is kept."""
     note = root / "study.json"
     made = {"rows": num_rows}
     if note.is_file() and json.loads(note.read_text()) == made:
@@ -97,7 +97,7 @@ def make_study(root: Path, num_rows: int) -> None:
     (root / "data/drops").mkdir(parents=True)
     (root / "data/candidates/images").mkdir(parents=True)
     shutil.copy(REPOSITORY / "data/rubric.yaml", root / "data/rubric.yaml")
-    num_units = num_rows // len(DIMENSIONS)  # a rater looking at a picture
+    num_units = num_rows // len(DIMENSIONS)  # a rater looking at an image
     num_images = max(1, num_units // RATERS_OF_ITEM)
     names = [hashlib.sha256(str(one).encode()).hexdigest() for one in range(num_images)]
     shard = pa.table(
@@ -113,10 +113,10 @@ def make_study(root: Path, num_rows: int) -> None:
     units = rng.permutation(num_units)
     quality = rng.normal(size=(num_images, len(DIMENSIONS)))
     files = pa.array([f"images/{name}.png" for name in names])
-    num_prompts = num_images // PICTURES + 1
+    num_prompts = num_images // IMAGES + 1
     prompts = pa.array(
         [
-            f"a picture of {one} things, in the style of {one % 97}, number {one * 7}"
+            f"an image of {one} things, in the style of {one % 97}, number {one * 7}"
             for one in range(num_prompts)
         ]
     )
@@ -156,9 +156,9 @@ def chunk(
     seconds = start * num_dimensions + np.arange(len(images))
     return pa.table(
         {
-            "prompt": prompts.take(pa.array(images // PICTURES)),
+            "prompt": prompts.take(pa.array(images // IMAGES)),
             "image": files.take(pa.array(images)),
-            "model": pa.array(["one", "two", "three", "four"]).take(pa.array(images % PICTURES)),
+            "model": pa.array(["one", "two", "three", "four"]).take(pa.array(images % IMAGES)),
             "rater": pc.binary_join_element_wise("r", pa.array(raters).cast(pa.string()), ""),
             "aspect": pa.array(DIMENSIONS).take(pa.array(aspects)),
             "stars": pa.array(stars, pa.string()),
@@ -270,7 +270,7 @@ def duck_validate() -> list[str]:
                 OR source IS NULL OR row_ref IS NULL) AS missing,
               count(*) FILTER (dimension NOT IN ({names})) AS unknown,
               count(*) FILTER (score NOT BETWEEN 1 AND 5) AS outside,
-              count(*) FILTER (NOT regexp_matches(image_id, '^[0-9a-f]{{64}}$')) AS pictures
+              count(*) FILTER (NOT regexp_matches(image_id, '^[0-9a-f]{{64}}$')) AS images
             FROM 'duck/ratings.parquet'""",
         """CREATE TEMP TABLE clashes AS SELECT item_id FROM 'duck/ratings.parquet'
            GROUP BY item_id HAVING count(DISTINCT prompt_id) > 1""",

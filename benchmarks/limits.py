@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from pipelines.abandoned import end_abandoned
 from pipelines.dvc_state import environment, program, read_lock
 from pipelines.graph import read_graph
+from pipelines.orphaned_runs import end_abandoned
 from pipelines.ui import prepare_home
 
 HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "datasets")

@@ -7,7 +7,7 @@ from typing import Any
 
 from zreward_core.config import merge, read_yaml
 from zreward_core.evaluation.bootstrap import Interval
-from zreward_core.runtime.loops import SupervisedConfig
+from zreward_core.training.loops import SupervisedConfig
 
 TITLES = {
     "main": "The compared methods",
@@ -78,9 +78,7 @@ def write_report(study: Study, folder: Path) -> None:
         orderings(study),
         where(study),
         section(study, params, "ablations"),
-        pictured(
-            "Training", "Reward, trace length and thoroughness over steps", "training", folder
-        ),
+        imaged("Training", "Reward, trace length and thoroughness over steps", "training", folder),
         coupling(study, params),
         calibration(study),
         section(study, params, "targets"),
@@ -110,7 +108,7 @@ def opening(study: Study) -> list[str]:
 
 
 def section(study: Study, params: dict[str, Any], table: str) -> list[str]:
-    """A table in the layout of the paper's, with its picture."""
+    """A table in the layout of the paper's, with its image."""
     rows = study.rows(table)
     if not rows:
         return []
@@ -143,9 +141,9 @@ def training(row: dict[str, Any], params: dict[str, Any]) -> str:
     settings = merge(params.get(stage) or {}, row["params"].get(stage, {}))
     config = importlib.import_module(f"zreward_core.stages.{stage}").Config(seed=0, **settings)
     if isinstance(config, SupervisedConfig):
-        return f"{config.steps} x {config.batch_size} pictures"
+        return f"{config.steps} x {config.batch_size} images"
     inputs = 2 * config.pairs_per_step if hasattr(config, "pairs_per_step") else None
-    number = (inputs or config.pictures_per_step) * config.group_size
+    number = (inputs or config.images_per_step) * config.group_size
     return f"{config.steps} x {number} traces"
 
 
@@ -204,10 +202,10 @@ def coupling(study: Study, params: dict[str, Any]) -> list[str]:
     lines = [
         "## How much of the score the reasoning decides",
         "",
-        "Two pictures of a prompt exchange their traces: the trace's share is the part of the gap "
-        "between their scores that goes with the traces; the rest stays with the pictures. "
+        "Two images of a prompt exchange their traces: the trace's share is the part of the gap "
+        "between their scores that goes with the traces; the rest stays with the images. "
         "Movements are mean absolute changes of the score in rubric points: under the other "
-        "picture's trace, under the first half of the own trace, with one verdict turned. "
+        "image's trace, under the first half of the own trace, with one verdict turned. "
         "Followed: turned verdicts that moved the score their way.",
         "",
         "| size | method | trace's share | exchanged | truncated | turned | followed | HPA |",
@@ -304,8 +302,8 @@ def costs(study: Study) -> list[str]:
     return ["## What it took", "", f"Minutes a seed, by table, on this machine: {told}.", ""]
 
 
-def pictured(title: str, alternative: str, name: str, folder: Path) -> list[str]:
-    """A section of one picture, where there is one."""
+def imaged(title: str, alternative: str, name: str, folder: Path) -> list[str]:
+    """A section of one image, where there is one."""
     if not (folder / "images" / f"{name}.png").is_file():
         return []
     return [f"## {title}", "", f"![{alternative}](images/{name}.png)", ""]

@@ -1,4 +1,4 @@
-"""The tables of the comparison: results.json, REPORT.md and its pictures.
+"""The tables of the comparison: results.json, REPORT.md and its images.
 
 Run by `make bench` when every cell is there; run alone it tells what is there, and what is not.
 Intervals are over prompts and seeds together; differences are paired.
@@ -41,14 +41,14 @@ from zreward_core.rubric import load_rubric
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
 from zreward_core.stages.evaluate import oracle_scores
-from zreward_core.stages.probe import READINGS
+from zreward_core.stages.trace_faithfulness import READINGS
 from zreward_core.world.oracle import judge
 from zreward_core.world.prompts import CATEGORIES, category
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
 METHODS, PREDICTIONS = HERE / "methods.yaml", HERE / "predictions"
-RESULTS, PICTURES = HERE / "results.json", HERE / "images"
+RESULTS, IMAGES = HERE / "results.json", HERE / "images"
 FIGURES = ("hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs")
 ORDERINGS = (
     ("gdso", "grpo"),
@@ -212,7 +212,7 @@ def references(
     oracle = None
     settings = read_yaml(HERE.parent / "params.yaml").get("evaluate", {})
     if settings.get("oracle", True):
-        oracle = oracle_scores(items, pictures(), settings.get("aspects", {}))
+        oracle = oracle_scores(items, images(), settings.get("aspects", {}))
     found = evaluate_predictions({}, items, pairs, ratings=ratings, oracle=oracle)["reference"]
     return [
         {
@@ -226,8 +226,8 @@ def references(
     ]
 
 
-def pictures() -> ImageStore:
-    """The pictures of all items."""
+def images() -> ImageStore:
+    """The images of all items."""
     return ImageStore(DATA / "candidates/images", DATA / "ingest/images")
 
 
@@ -266,7 +266,7 @@ def calibration(
 
 
 def coupling(folder: Path) -> dict[str, Any]:
-    """What a cell's probe found; nothing where the model doesn't reason."""
+    """What a cell's trace_faithfulness found; nothing where the model doesn't reason."""
     if not (folder / "coupling.parquet").is_file():
         return {}
     scores = pd.read_parquet(folder / "coupling.parquet")
@@ -313,12 +313,12 @@ def parts(
 def sights(
     items: pd.DataFrame, predictions: Mapping[str, list[pd.DataFrame]]
 ) -> dict[str, np.ndarray]:
-    """Judge to the points [K, D] that each defect costs, on the test pictures.
+    """Judge to the points [K, D] that each defect costs, on the test images.
 
     Severities are what the pixel oracle measures.
     """
     shown = items.drop_duplicates("item_id").set_index("item_id")
-    store = pictures()
+    store = images()
     found = [judge(store.pixels(row.image_id), row.prompt) for row in shown.itertuples()]
     severities = pd.DataFrame([one.severities for one in found], index=shown.index)
     names = load_rubric(DATA / "rubric.yaml").names
@@ -339,7 +339,7 @@ def sights(
         list(severities.columns),
         names,
         "Points lost for one level of a defect, or one cell",
-        PICTURES / "defects.png",
+        IMAGES / "defects.png",
     )
     return matrices
 
@@ -374,12 +374,12 @@ def cost(name: str, seeds: list[int]) -> float:
 
 
 def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
-    """The pictures."""
+    """The images."""
     ceiling = next((row["hpa"] for row in study.bounds if row["method"] == "oracle"), None)
     for table, title in TITLES.items():
         rows = [{**row, "seeds": hpa_by_seed[name]} for name, row in study.rows(table).items()]
         if rows:
-            plot_methods(rows, ceiling, title, PICTURES / f"{table}.png")
+            plot_methods(rows, ceiling, title, IMAGES / f"{table}.png")
     histories = {
         name: [
             read_history(kept(name, seed) / "history.jsonl")
@@ -389,7 +389,7 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
         if row["stage"] in ("train_grpo", "train_gdso", "train_opd") and row["table"] == "main"
     }
     if histories:
-        plot_training(histories, CURVES, PICTURES / "training.png")
+        plot_training(histories, CURVES, IMAGES / "training.png")
     runs: dict[str, list[list[dict[str, float]]]] = {}
     for row in study.tuned:
         history = read_history(kept(row["method"], row["seed"]) / "history.jsonl")
@@ -397,7 +397,7 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     if runs:
         names = ("mean", *load_rubric(DATA / "rubric.yaml").names)
         title = "Mean scores on watched prompts"
-        plot_tuning(runs, JUDGES, names, title, PICTURES / "tuning.png")
+        plot_tuning(runs, JUDGES, names, title, IMAGES / "tuning.png")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pipelines.versions import (
     made_tags,
     parents,
     read_recorded,
-    tell_inputs,
+    report_inputs,
 )
 
 KINDS = {"models": "pytorch", "reward": "pytorch", "generator": "pytorch", "annotations": "parquet"}
@@ -55,7 +55,7 @@ def stage_asset(graph: Graph, name: str, root: Path) -> AssetsDefinition:
         refuse_if_stale_above(graph, name, status_when_free(name, root, context.log.info))
         how = run_stage(context, name, root)
         lock = read_lock(root)
-        _, event = tell_inputs(graph, name, lock, {})
+        _, event = report_inputs(graph, name, lock, {})
         yield event
         promoted = read_recorded(context.instance, PROMOTION).version is not None
         yield MaterializeResult(

@@ -1,4 +1,4 @@
-"""What a person reads on an asset's page: results, pictures, files, links."""
+"""What a person reads on an asset's page: results, images, files, links."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from pipelines.dvc_state import Lock
 from pipelines.graph import Stage
 
 MAX_BYTES = 90_000
-"""Of a picture as base64; more than 100 kB makes pages slow."""
+"""Of an image as base64; more than 100 kB makes pages slow."""
 MLFLOW_PAGES = "ZREWARD_MLFLOW_UI"
 REPORT_PAGES = "ZREWARD_REPORTS_UI"
 """Addresses that `make ui` sets, for links."""
@@ -75,15 +75,15 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
     table = _result_table(folder, stage.name)
     if table:
         shown["results"] = MetadataValue.md(table)
-    for path in _pictures(root, stage):
-        shown[path.stem] = MetadataValue.md(picture(path))
+    for path in _images(root, stage):
+        shown[path.stem] = MetadataValue.md(image(path))
     shown["files"] = MetadataValue.md(_file_table(lock.get(stage.name, {})))
     shown["folder"] = MetadataValue.path(str(folder if folder.is_dir() else root))
     return shown | _links(root, stage.name)
 
 
-def picture(path: Path) -> str:
-    """A picture as Markdown with its bytes in it, scaled down until it is small enough."""
+def image(path: Path) -> str:
+    """An image as Markdown with its bytes in it, scaled down until it is small enough."""
     from PIL import Image
 
     with Image.open(path) as opened:
@@ -153,7 +153,7 @@ def _evaluation_table(metrics: Mapping[str, Any]) -> str:
     return markdown_table(["model", "HPA", "PLCC", "SRCC", "ECE"], rows) if rows else ""
 
 
-def _pictures(root: Path, stage: Stage) -> list[Path]:
+def _images(root: Path, stage: Stage) -> list[Path]:
     found: list[Path] = []
     for out in stage.outs:
         path = root / out

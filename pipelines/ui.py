@@ -14,10 +14,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipelines.abandoned import end_abandoned
 from pipelines.commands import PAGES
 from pipelines.dvc_state import environment, program
 from pipelines.metadata import MLFLOW_PAGES, REPORT_PAGES
+from pipelines.orphaned_runs import end_abandoned
 
 HOST = "127.0.0.1"
 STATE = Path(".zreward")

@@ -78,7 +78,7 @@ def made_tags(graph: Graph, stage: str, lock: Lock, promoted: bool) -> dict[str,
     return tags
 
 
-def tell_inputs(
+def report_inputs(
     graph: Graph, stage: str, lock: Lock, changes: Changes
 ) -> tuple[str, AssetMaterialization]:
     """The present version of a stage's inputs, and the event that tells it."""
@@ -113,7 +113,7 @@ def missing_events(
     stale = set(closure(graph, changes))
     promoted = is_promoted(recorded)
     for stage in graph:
-        version, event = tell_inputs(graph, stage, lock, changes)
+        version, event = report_inputs(graph, stage, lock, changes)
         if recorded[inputs_key(stage)].version != version:
             inputs.append(event)
         if stage not in lock:

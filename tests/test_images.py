@@ -1,4 +1,4 @@
-"""Picture shards and bounded decoding."""
+"""Image shards and bounded decoding."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zreward_core import images as pictures
+from zreward_core import images as images
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, decode, encode_png, image_id, write_images
 
@@ -16,10 +16,10 @@ def solid(value: int) -> np.ndarray:
     return np.full((4, 6, 3), value, dtype=np.uint8)
 
 
-def test_shards_store_a_picture_once_and_keep_the_order(
+def test_shards_store_a_image_once_and_keep_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "SHARD_ROWS", 2)
+    monkeypatch.setattr(images, "SHARD_ROWS", 2)
     contents = [encode_png(solid(value)) for value in (1, 2, 1, 3)]
     ids = write_images(contents, tmp_path)
     assert ids == [image_id(content) for content in contents]
@@ -28,7 +28,7 @@ def test_shards_store_a_picture_once_and_keep_the_order(
     assert (store.pixels(ids[3]) == solid(3)).all()
 
 
-def test_no_picture_makes_an_empty_shard(tmp_path: Path) -> None:
+def test_no_image_makes_an_empty_shard(tmp_path: Path) -> None:
     assert write_images([], tmp_path) == []
     assert len(ImageStore(tmp_path)) == 0
 
@@ -39,12 +39,12 @@ def test_transparency_is_laid_on_white() -> None:
     assert (decode(buffer.getvalue()) == 255).all()
 
 
-def test_unreadable_and_too_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_and_too_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"a\.png is not a readable image"):
-        decode(b"no picture", "a.png")
+        decode(b"no image", "a.png")
     with pytest.raises(UserError, match="not a readable image"):
         decode(encode_png(solid(1))[:40])
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 10)
+    monkeypatch.setattr(images, "MAX_PIXELS", 10)
     with pytest.raises(UserError, match="too large"):
         decode(encode_png(solid(1)))
 

@@ -32,18 +32,25 @@ STAGES = (
 )
 """The stages in the order of dvc.yaml; each is a module of zreward_core.stages."""
 
-METHODS = ("train_sft", "train_rewarddance", "train_grpo", "train_opd", "predict", "probe")
+METHODS = (
+    "train_sft",
+    "train_rewarddance",
+    "train_grpo",
+    "train_opd",
+    "predict",
+    "trace_faithfulness",
+)
 """Stages of the comparison, likewise; benchmarks/dvc.yaml runs them, the main chain does not."""
 
 LOOK_NEXT = {
     "world/contact_sheet.png": "the world and its defects",
-    "evaluate/examples.png": "pictures with distributions and traces",
+    "evaluate/examples.png": "images with distributions and traces",
     "evaluate/hpa.png": "every model by dimension, with intervals",
     "evaluate/reliability.png": "whether the scores mean what they say",
     "finetune_generator/contact_sheet.png": "samples before and after tuning",
     "evaluate_gsb/contact_sheet.png": "the pairs that were judged blind",
 }
-"""Pictures a person should look at after a run."""
+"""Images a person should look at after a run."""
 
 PROMOTION = Path("reports/promotion.json")
 """What the last `zreward promote` found."""
@@ -111,7 +118,7 @@ def annotate_export(
     ] = 0,
     address: AddressOption = LOCAL_FILES,
 ) -> None:
-    """Write Label Studio tasks for people, all pictures of a prompt side by side."""
+    """Write Label Studio tasks for people, all images of a prompt side by side."""
     from zreward_core.commands.annotate_export import export_annotation
 
     typer.echo(export_annotation(folder, annotators, overlap, address))
@@ -150,7 +157,7 @@ def rubric() -> None:
 
 @app.command()
 def audit() -> None:
-    """Write the audit of the annotators as a page, with the most disputed pictures."""
+    """Write the audit of the annotators as a page, with the most disputed images."""
     from zreward_core.commands.audit_page import write_audit_page
 
     typer.echo(write_audit_page())
@@ -158,12 +165,12 @@ def audit() -> None:
 
 @app.command()
 def score(
-    images: Annotated[list[Path], typer.Argument(help="Pictures to score.")],
+    images: Annotated[list[Path], typer.Argument(help="Images to score.")],
     model: Annotated[str, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")],
-    prompt: Annotated[str, typer.Option(help="The prompt the pictures were made for.")],
+    prompt: Annotated[str, typer.Option(help="The prompt the images were made for.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Score pictures for a prompt."""
+    """Score images for a prompt."""
     from zreward_core import RewardModel
     from zreward_core.images import decode
 

@@ -1,4 +1,4 @@
-"""Pictures in Parquet shards: one row a picture, named by the sha256 of its bytes."""
+"""Images in Parquet shards: one row an image, named by the sha256 of its bytes."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from zreward_core.config import UserError
 from zreward_core.schemas import IMAGES
 
 MAX_PIXELS = 64_000_000
-"""A picture with more pixels is refused before it is decoded."""
+"""An image with more pixels is refused before it is decoded."""
 SHARD_ROWS = 4096
 
 
@@ -26,10 +26,10 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def decode(content: bytes, name: str = "image") -> np.ndarray:
-    """Decode a picture to pixels [H, W, 3] uint8; transparency is laid on white.
+    """Decode an image to pixels [H, W, 3] uint8; transparency is laid on white.
 
     Raises:
-        UserError: the bytes are no picture, or it has more than ``MAX_PIXELS``.
+        UserError: the bytes are no image, or it has more than ``MAX_PIXELS``.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -45,12 +45,12 @@ def decode(content: bytes, name: str = "image") -> np.ndarray:
 
 
 def image_id(content: bytes) -> str:
-    """Identifier of a picture: sha256 of its bytes."""
+    """Identifier of an image: sha256 of its bytes."""
     return hashlib.sha256(content).hexdigest()
 
 
 def write_images(contents: Iterable[bytes], folder: Path) -> list[str]:
-    """Write pictures as shards; the same picture is stored once.
+    """Write images as shards; the same image is stored once.
 
     Returns:
         The image ids, in the order of the contents.
@@ -88,7 +88,7 @@ def _write_shard(rows: list[dict], folder: Path, index: int) -> None:
 
 
 class ImageStore:
-    """Pictures of one or several shard folders, read on demand by image id."""
+    """Images of one or several shard folders, read on demand by image id."""
 
     def __init__(self, *folders: Path) -> None:
         self._bytes: dict[str, bytes] = {}
@@ -112,9 +112,9 @@ class ImageStore:
         return iter(self._bytes)
 
     def content(self, identifier: str) -> bytes:
-        """Encoded bytes of a picture."""
+        """Encoded bytes of an image."""
         return self._bytes[identifier]
 
     def pixels(self, identifier: str) -> np.ndarray:
-        """Pixels [H, W, 3] uint8 of a picture."""
+        """Pixels [H, W, 3] uint8 of an image."""
         return decode(self._bytes[identifier], identifier)

@@ -50,7 +50,7 @@ class Rubric(Settings):
     dimensions: list[Dimension]
     """The D dimensions, in the order of every table and tensor."""
     exemplars: Path | None = Field(default=None, exclude=True)
-    """Folder of pictures that annotators calibrate against (``annotations.exemplars``); for
+    """Folder of images that annotators calibrate against (``annotations.exemplars``); for
     annotators only."""
 
     @model_validator(mode="after")

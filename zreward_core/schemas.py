@@ -20,7 +20,7 @@ IMAGES = pa.schema(
     [("image_id", _text), ("bytes", pa.binary()), ("width", _whole), ("height", _whole)]
 )
 PROMPTS = pa.schema([("prompt_id", _text), ("prompt", _text), ("purpose", _text)])
-PICTURES = pa.schema(
+RENDERED_IMAGES = pa.schema(
     [("prompt_id", _text), ("prompt", _text), ("image_id", _text), ("purpose", _text)]
 )
 CANDIDATES = pa.schema(
@@ -151,7 +151,7 @@ def prompt_id(prompt: str) -> str:
 
 
 def item_id(prompt: str, image_id: str) -> str:
-    """Identifier of a picture judged for a prompt."""
+    """Identifier of an image judged for a prompt."""
     return digest("item", normalise_prompt(prompt), image_id)
 
 

@@ -1,4 +1,4 @@
-"""Work is split as chosen, side by side, and tells nothing about where pictures come from."""
+"""Work is split as chosen, side by side, and tells nothing about where images come from."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ FOLDER = Path("project")
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    make_root(tmp_path / "root", num_prompts=10, num_pictures=3)
+    make_root(tmp_path / "root", num_prompts=10, num_images=3)
     monkeypatch.chdir(tmp_path / "root")
     return tmp_path / "root"
 
@@ -29,7 +29,7 @@ def tasks_of(person: int) -> list[dict]:
 
 def test_each_prompt_goes_to_so_many_people_evenly(root: Path) -> None:
     told = export_annotation(FOLDER, 5, 2, "/served/")
-    assert told.startswith("project: 10 prompts with 30 pictures for 5 people, ")
+    assert told.startswith("project: 10 prompts with 30 images for 5 people, ")
     sizes = [len(tasks_of(person)) for person in range(1, 6)]
     assert sum(sizes) == 20 and max(sizes) - min(sizes) <= 2, "balanced within each split"
     prompts = Counter(task["data"]["prompt"] for n in range(1, 6) for task in tasks_of(n))
@@ -44,7 +44,7 @@ def test_overlap_by_split_is_the_params(root: Path) -> None:
     assert set(prompts.values()) <= {1, 2, 4} and len(set(prompts.values())) > 1
 
 
-def test_pictures_lie_where_tasks_look_and_names_tell_nothing(root: Path) -> None:
+def test_images_lie_where_tasks_look_and_names_tell_nothing(root: Path) -> None:
     export_annotation(FOLDER, 1, 1, "/served/")
     items = pd.read_parquet("data/candidates/items.parquet")
     for task in tasks_of(1):

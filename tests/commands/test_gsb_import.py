@@ -25,8 +25,8 @@ dimensions: [{name: charm, title: Charm, question: "Charming?", levels: {}}]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    pictures = [encode_png(np.full((4, 4, 3), 9 * n, np.uint8)) for n in range(8)]
-    names = write_images(pictures, Path("data/evaluate_gsb/images"))
+    images = [encode_png(np.full((4, 4, 3), 9 * n, np.uint8)) for n in range(8)]
+    names = write_images(images, Path("data/evaluate_gsb/images"))
     Path("data/rubric.yaml").write_text(RUBRIC)
     Path("params.yaml").write_text("seed: 3\n")
     pairs = blind_pairs(["p1", "p1", "p2", "p2"], seed=2)

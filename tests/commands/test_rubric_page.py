@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zreward_core.annotations.exemplars import Exemplar, write_exemplars
+from zreward_core.annotations.label_studio.exemplars import Exemplar, write_exemplars
 from zreward_core.commands.rubric_page import write_rubric_page
 from zreward_core.config import UserError
 from zreward_core.images import encode_png

@@ -25,7 +25,7 @@ from zreward_core.store import DATABASE, SETTINGS
 __all__ = ["empty_store", "finished_root"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 PIXELS = np.random.default_rng(2).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-PICTURE = base64.b64encode(encode_png(PIXELS)).decode()
+IMAGE = base64.b64encode(encode_png(PIXELS)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def ask(address: str, content: object) -> tuple[int, str]:
 
 
 def test_it_answers_with_the_distributions_of_the_folder(address: str, finished_root: Path) -> None:
-    row = {"prompt": "a red circle", "image": PICTURE}
+    row = {"prompt": "a red circle", "image": IMAGE}
     status, answer = ask(address, {"dataframe_records": [row, row]})
     assert status == 200, answer
     found = json.loads(answer)["predictions"]
@@ -94,13 +94,13 @@ def test_it_answers_with_the_distributions_of_the_folder(address: str, finished_
 
 BAD = {
     "broken base64": ([{"prompt": "a", "image": "@@@"}], "not valid base64"),
-    "no picture": ([{"prompt": "a", "image": "aGVsbG8="}], "not a readable image"),
+    "no image": ([{"prompt": "a", "image": "aGVsbG8="}], "not a readable image"),
     "empty": ([{"prompt": "a", "image": ""}], "image is empty"),
     "no image column": ([{"prompt": "a"}], "image"),
-    "no prompt": ([{"image": PICTURE}], "prompt"),
-    "a number": ([{"prompt": 5, "image": PICTURE}], "prompt"),
+    "no prompt": ([{"image": IMAGE}], "prompt"),
+    "a number": ([{"prompt": 5, "image": IMAGE}], "prompt"),
     "no rows": ([], ""),
-    "too many rows": ([{"prompt": "a", "image": PICTURE}] * 300, "300 rows"),
+    "too many rows": ([{"prompt": "a", "image": IMAGE}] * 300, "300 rows"),
 }
 
 
@@ -112,7 +112,7 @@ def test_bad_input_is_answered_with_400_and_the_reason(address: str, case: str) 
     assert "Traceback" not in answer
 
 
-def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(address: str) -> None:
+def test_a_image_that_is_too_large_is_refused_before_it_is_decoded(address: str) -> None:
     bomb = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (60000).to_bytes(4, "big") * 2
     bomb += b"\x08\x02\x00\x00\x00" + b"\x00" * 4
     image = base64.b64encode(bomb).decode()

@@ -9,7 +9,7 @@ from zreward_core.diffusion.flow import (
 )
 from zreward_core.diffusion.sampling import encode_prompts
 from zreward_core.diffusion.tiny import chat
-from zreward_core.runtime.optimizers import make_optimizers
+from zreward_core.training.optimizers import make_optimizers
 
 PROMPTS = ["a red circle at the top left", "two blue stars on the right"]
 

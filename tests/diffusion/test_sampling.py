@@ -49,7 +49,7 @@ def test_a_sample_does_not_depend_on_its_batch(tiny_pipeline):
     assert (together.int() - torch.cat(alone).int()).abs().max() <= 1
 
 
-def test_no_prompts_give_no_pictures(tiny_pipeline):
+def test_no_prompts_give_no_images(tiny_pipeline):
     empty = sample(tiny_pipeline, [], [], num_steps=2, guidance_scale=0.0, size=SIZE)
     assert empty.shape == (0, 3, 16, 32)
 

@@ -124,7 +124,7 @@ def test_a_method_with_more_seeds_is_compared_over_those_that_both_have() -> Non
     assert differences(first_seeds(more, 2), fewer, comparison)["hpa"] == (0.0, 0.0, 0.0)
 
 
-def test_pictures(tmp_path) -> None:
+def test_images(tmp_path) -> None:
     rows = [
         {"method": name, "size": size, "hpa": 0.6, "hpa_low": 0.5, "hpa_high": 0.7, "seeds": seeds}
         for name, size, seeds in (("a", "teacher", [0.6]), ("b", "student", [0.5, 0.7]))

@@ -10,30 +10,30 @@ from zreward_core.evaluation.coupling import (
     trace_share,
 )
 
-PICTURES_P2 = np.array([[4.0, 1.0], [2.0, 3.5], [5.0, 4.5]])
+IMAGES_P2 = np.array([[4.0, 1.0], [2.0, 3.5], [5.0, 4.5]])
 TRACES_P2 = np.array([[1.0, -1.0], [0.5, 0.0], [-1.0, 1.0]])
 
 
-def scores(by_picture: float, by_trace: float) -> tuple[np.ndarray, np.ndarray]:
-    own = by_picture * PICTURES_P2 + by_trace * TRACES_P2
-    exchanged = by_picture * PICTURES_P2 + by_trace * TRACES_P2[:, ::-1]
+def scores(by_image: float, by_trace: float) -> tuple[np.ndarray, np.ndarray]:
+    own = by_image * IMAGES_P2 + by_trace * TRACES_P2
+    exchanged = by_image * IMAGES_P2 + by_trace * TRACES_P2[:, ::-1]
     return own, exchanged
 
 
 def test_the_traces_part_of_a_gap_is_what_they_add_to_it() -> None:
     own, exchanged = scores(1.0, 0.5)
     assert trace_effect(own, exchanged) == pytest.approx([1.0, 0.25, -1.0])
-    of_pictures = (own[:, 0] - own[:, 1]) - trace_effect(own, exchanged)
-    assert of_pictures == pytest.approx(PICTURES_P2[:, 0] - PICTURES_P2[:, 1])
+    of_images = (own[:, 0] - own[:, 1]) - trace_effect(own, exchanged)
+    assert of_images == pytest.approx(IMAGES_P2[:, 0] - IMAGES_P2[:, 1])
 
 
-def test_only_traces_or_only_pictures() -> None:
+def test_only_traces_or_only_images() -> None:
     assert trace_share(*scores(0.0, 2.0)) == pytest.approx(1.0)
     assert trace_share(*scores(2.0, 0.0)) == pytest.approx(0.0)
     assert np.isnan(trace_share(np.ones((2, 2)), np.ones((2, 2))))
 
 
-def test_trace_and_picture_that_work_only_together_share_the_gap() -> None:
+def test_trace_and_image_that_work_only_together_share_the_gap() -> None:
     own, exchanged = np.array([[5.0, 1.0]]), np.array([[1.0, 1.0]])
     assert trace_share(own, exchanged) == pytest.approx(0.5)
 

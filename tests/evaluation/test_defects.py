@@ -13,7 +13,7 @@ def test_prices_are_found_though_defects_come_together() -> None:
     prices = np.array([[1.0, 0.0], [0.5, -0.25], [0.0, 0.75]])
     noise = 0.01 * rng.standard_normal((200, 2))
     scores = 5 - severities @ prices + noise
-    scores[::7, 1] = np.nan  # some pictures have no score in one dimension
+    scores[::7, 1] = np.nan  # some images have no score in one dimension
     found = points_lost(scores, severities)
     assert found == pytest.approx(prices, abs=0.01)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from zreward_core.evaluation.claims import judge_claims
 from zreward_core.evaluation.figures import MAX_BYTES
-from zreward_core.evaluation.pictures import (
+from zreward_core.evaluation.image_sheets import (
     BeforeAfter,
     DimensionExample,
     Example,

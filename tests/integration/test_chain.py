@@ -116,15 +116,15 @@ def test_summary_prints_the_table(chain: Path) -> None:
 
 
 def test_score_command(chain: Path) -> None:
-    picture = chain / "data/world/contact_sheet.png"
+    image = chain / "data/world/contact_sheet.png"
     model = str(chain / "data/champion/student")
     done = execute(
-        "zreward", "score", "--model", model, "--prompt", "a red circle", str(picture), "--json",
+        "zreward", "score", "--model", model, "--prompt", "a red circle", str(image), "--json",
         cwd=chain,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
-    assert row["image"] == str(picture)
+    assert row["image"] == str(image)
     for value in row["dimensions"].values():
         assert sum(value["probs"]) == pytest.approx(1.0, abs=1e-5)
         assert 1.0 <= value["mean"] <= 5.0 and len(value["probs"]) == 9
@@ -149,8 +149,8 @@ def test_faults_of_users_end_with_exit_code_2(
 
 
 def test_model_folder_without_card(chain: Path) -> None:
-    picture = str(chain / "data/world/contact_sheet.png")
-    done = execute("zreward", "score", "--model", "data", "--prompt", "a", picture, cwd=chain)
+    image = str(chain / "data/world/contact_sheet.png")
+    done = execute("zreward", "score", "--model", "data", "--prompt", "a", image, cwd=chain)
     assert done.returncode == 2 and "zreward.json" in done.stderr
 
 
@@ -232,7 +232,7 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
         *(("main", "risd", "student", seed) for seed in (1, 2)),
         *(("main", "sft", "student", seed) for seed in (1, 2)),
         *(("targets", "hard_scores", "student", seed) for seed in (1, 2)),
-        *(("pool", "600_pictures", "student", seed) for seed in (1, 2)),
+        *(("pool", "600_images", "student", seed) for seed in (1, 2)),
         *(("rollouts", "2_traces", "teacher", seed) for seed in (1, 2)),
         *(("tuning", "through_1", "student", seed) for seed in (1, 2)),
         ("reference", "annotator_agreement", None, None),

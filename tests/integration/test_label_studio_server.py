@@ -78,7 +78,7 @@ class Server:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project root with candidates, the current folder."""
     folder = tmp_path_factory.mktemp("people") / "root"
-    make_root(folder, num_prompts=3, num_pictures=3)
+    make_root(folder, num_prompts=3, num_images=3)
     (folder / "data/drops").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -134,8 +134,8 @@ def test_ratings_side_by_side_come_back_without_a_setting(root: Path, server: Se
     number = server.project(root / "project", root / "project/tasks/annotator-01.json")
     tasks = server.tasks(number)
     assert len(tasks) == 3
-    picture = server.call(tasks[0]["data"]["images"][0]["image"])
-    assert picture[:4] == b"\x89PNG", "the pictures are served"
+    image = server.call(tasks[0]["data"]["images"][0]["image"])
+    assert image[:4] == b"\x89PNG", "the images are served"
     expected = {}
     for task in tasks[:2]:
         choices = {}
@@ -155,7 +155,7 @@ def test_ratings_side_by_side_come_back_without_a_setting(root: Path, server: Se
     ratings = read_table(Path("data/ingest/ratings.parquet"), RATINGS)
     found = ratings.set_index(["image_id", "dimension"])["score"].to_dict()
     assert found == expected and len(ratings) == len(expected)
-    assert set(ratings["seconds"]) == {10.0}, "30 seconds for three pictures"
+    assert set(ratings["seconds"]) == {10.0}, "30 seconds for three images"
     assert ratings["annotator_id"].notna().all() and ratings["submitted_at"].notna().all()
     summary = read_json(Path("data/ingest/summary.json"))["sources"]["people"]
     assert summary["ignored"] == {"skipped": 1} and summary["quarantine"] == {}
@@ -186,9 +186,9 @@ def test_blind_pairs_come_back_as_gsb(root: Path, server: Server) -> None:
 def make_pairs(root: Path) -> None:
     """What `evaluate_gsb` hands to people, with candidates in place of samples."""
     shutil.copytree(root / "data/candidates/images", root / "data/evaluate_gsb/images")
-    pictures = sorted(ImageStore(root / "data/candidates/images"))
+    images = sorted(ImageStore(root / "data/candidates/images"))
     pairs = blind_pairs([f"p{number}" for number in range(6)], seed=1)
     pairs = pairs.assign(
-        prompt="a red circle", left_image_id=pictures[:6], right_image_id=pictures[-6:]
+        prompt="a red circle", left_image_id=images[:6], right_image_id=images[-6:]
     )
     pairs.to_parquet(root / "data/evaluate_gsb/judgements.parquet")

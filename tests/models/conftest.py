@@ -1,10 +1,10 @@
-"""A tiny backbone with random weights, and pictures that have to be resized."""
+"""A tiny backbone with random weights, and images that have to be resized."""
 
 import numpy as np
 import pytest
 import torch
 
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Dimension, Rubric
@@ -49,7 +49,7 @@ def backbone(rubric: Rubric) -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     sizes = [(32, 32), (48, 60), (60, 48), (64, 64), (40, 50), (32, 32), (48, 48), (50, 40)]
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]

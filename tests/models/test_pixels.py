@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 
 RESIZED_TOLERANCE = 0.03
-"""Largest difference of a normalised value after resizing smooth pictures (uint8 rounding and
+"""Largest difference of a normalised value after resizing smooth images (uint8 rounding and
 two implementations of antialiased bicubic)."""
 
 

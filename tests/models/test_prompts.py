@@ -4,7 +4,7 @@ import pytest
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.config import UserError
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.tiny import IMAGE, TURN_END, TURN_START, build_backbone
 from zreward_core.rubric import Rubric
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts, closed_sequence, pick_tokens, sample_rollouts
 from zreward_core.models.score_decoder import score_log_probs
 
@@ -13,8 +13,8 @@ GROUP = 3
 
 
 @pytest.fixture(scope="module")
-def images(backbone: Backbone, pictures: list[np.ndarray]) -> list[torch.Tensor]:
-    return [backbone.pixels.prepare(picture) for picture in pictures[:4]]
+def images(backbone: Backbone, images: list[np.ndarray]) -> list[torch.Tensor]:
+    return [backbone.pixels.prepare(image) for image in images[:4]]
 
 
 def roll(
@@ -34,11 +34,11 @@ def test_score_equals_a_full_forward_over_the_closed_sequence(
     rows = []
     shown = []
     for n, trace in enumerate(rollouts.tokens):
-        picture, dimension = QUERIES[n // GROUP]
-        prefix = backbone.prefix(prompts[picture], images[picture])
+        image, dimension = QUERIES[n // GROUP]
+        prefix = backbone.prefix(prompts[image], images[image])
         question = backbone.chat.questions[dimension]
         rows.append(prefix + question + closed_sequence(backbone, trace))
-        shown.append(picture)
+        shown.append(image)
     with torch.no_grad():
         logits = backbone.logits(rows, images, shown, 1)[:, 0]
     log_probs, mass = score_log_probs(logits, backbone.label_ids)

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from zreward_core import RewardModel
 from zreward_core.config import UserError
-from zreward_core.models.backbones import Backbone, read_card
+from zreward_core.models.backbone import Backbone, read_card
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 
@@ -29,13 +29,13 @@ def model(folder: Path) -> RewardModel:
 
 
 def test_scores_equal_a_plain_transformers_forward(
-    folder: Path, model: RewardModel, prompts: list[str], pictures: list[np.ndarray]
+    folder: Path, model: RewardModel, prompts: list[str], images: list[np.ndarray]
 ) -> None:
     plain = AutoModelForImageTextToText.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     pixels = PixelPath.from_pretrained(folder)
     card = read_card(folder)
-    values, grid = pixels.patches([pixels.prepare(pictures[1])])
+    values, grid = pixels.patches([pixels.prepare(images[1])])
     image = "<|image_pad|>" * int(grid.prod() // 4)
     text = (
         "<|im_start|>system rate 1234<|im_end|>"
@@ -51,15 +51,15 @@ def test_scores_equal_a_plain_transformers_forward(
             mm_token_type_ids=(ids == plain.config.image_token_id).int(),
         ).logits[0]
     by_hand = torch.softmax(logits[[-5, -3, -1]][:, card["label_ids"]], -1)
-    ours = model.score([prompts[1]], [pictures[1]]).probs[0]
+    ours = model.score([prompts[1]], [images[1]]).probs[0]
     assert torch.allclose(ours, by_hand, atol=1e-5)
 
 
 def test_batch_of_eight_equals_eight_single_ones(
-    model: RewardModel, prompts: list[str], pictures: list[np.ndarray]
+    model: RewardModel, prompts: list[str], images: list[np.ndarray]
 ) -> None:
-    together = model.score(prompts, pictures)
-    for index, pair in enumerate(zip(prompts, pictures, strict=True)):
+    together = model.score(prompts, images)
+    for index, pair in enumerate(zip(prompts, images, strict=True)):
         alone = model.score([pair[0]], [pair[1]])
         assert torch.allclose(together.probs[index], alone.probs[0], atol=1e-5)
         assert torch.allclose(together.mass[index], alone.mass[0], atol=1e-5)
@@ -82,23 +82,23 @@ def test_reward_gradient_against_finite_differences(model: RewardModel) -> None:
 
 
 def test_reward_equals_score_and_leaves_weights_without_gradient(
-    model: RewardModel, prompts: list[str], pictures: list[np.ndarray]
+    model: RewardModel, prompts: list[str], images: list[np.ndarray]
 ) -> None:
-    pixels = torch.from_numpy(pictures[0]).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(images[0]).permute(2, 0, 1)[None].float() / 255
     reward = model.reward(prompts[:1], pixels)
-    assert torch.allclose(reward, model.score(prompts[:1], pictures[:1]).mean, atol=1e-5)
+    assert torch.allclose(reward, model.score(prompts[:1], images[:1]).mean, atol=1e-5)
     assert not any(p.requires_grad for p in model.backbone.network.parameters())
 
 
 def test_scores_are_distributions_in_rubric_units(
-    model: RewardModel, prompts: list[str], pictures: list[np.ndarray]
+    model: RewardModel, prompts: list[str], images: list[np.ndarray]
 ) -> None:
-    scores = model.score(prompts, pictures, dimensions=["charm", "alignment"])
+    scores = model.score(prompts, images, dimensions=["charm", "alignment"])
     assert scores.dimensions == ["charm", "alignment"]
     assert torch.allclose(scores.probs.sum(-1), torch.ones(8, 2))
     assert scores.mean.min() >= 1 and scores.mean.max() <= 4
     assert torch.allclose(scores.prefer(0, 1) + scores.prefer(1, 0), torch.ones(2))
-    everything = model.score(prompts, pictures)
+    everything = model.score(prompts, images)
     assert torch.allclose(scores.probs[:, 1], everything.probs[:, 0])
     assert scores.rows()[3]["charm"]["mean"] == pytest.approx(scores.mean[3, 0].item())
 
@@ -112,15 +112,15 @@ def test_score_decoder_by_hand() -> None:
     assert mean.item() == pytest.approx(3.0)
 
 
-def test_faults_of_users(model: RewardModel, pictures: list[np.ndarray], tmp_path: Path) -> None:
+def test_faults_of_users(model: RewardModel, images: list[np.ndarray], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"zreward\.json"):
         RewardModel.from_pretrained(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         RewardModel.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(UserError, match="one for each"):
-        model.score(["a", "b"], pictures[:1])
+        model.score(["a", "b"], images[:1])
     with pytest.raises(UserError, match="unknown dimensions"):
-        model.score(["a"], pictures[:1], dimensions=["beauty"])
+        model.score(["a"], images[:1], dimensions=["beauty"])
 
 
 def test_importing_the_package_loads_no_torch() -> None:

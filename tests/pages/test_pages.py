@@ -1,6 +1,6 @@
 """Dagster's and MLflow's pages as a person sees and clicks them, in headless Chromium.
 
-Pictures of every page are left in `build/pages` to be looked at. The tests of the chain run in
+Images of every page are left in `build/pages` to be looked at. The tests of the chain run in
 order: each goes on where the one before left the workspace.
 """
 

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 
 from tests.models.conftest import PROMPT, SIZES
-from zreward_core.models.backbones import Backbone
-from zreward_core.models.batches import Labelled, PairBatch
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, processes
-from zreward_core.runtime.loops import own_parts, update
-from zreward_core.runtime.sharding import place, whole
+from zreward_core.runtime.sharding import full_tensors, place
 from zreward_core.runtime.worker import is_main
 from zreward_core.stages import train_gdso, train_grpo, train_opd, train_risd, train_sft
+from zreward_core.training.loops import own_parts, update
+from zreward_core.training.samplers import Labelled, PairBatch
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
 )
-OPD = train_opd.Config(seed=1, pictures_per_step=8, group_size=2, micro_batch_pictures=2)
+OPD = train_opd.Config(seed=1, images_per_step=8, group_size=2, micro_batch_images=2)
 RISD = train_risd.Config(
     seed=1, steps=5, batch_size=6, micro_batch_size=2, checkpoint_every=2, learning_rate=1e-3
 )
@@ -39,7 +39,7 @@ def backbone(seed: int = 5) -> Backbone:
     return build_backbone(SIZES, ["a red circle at the top left"], rubric, PROMPT, seed)
 
 
-def pictures(model: Backbone, number: int) -> list[torch.Tensor]:
+def images(model: Backbone, number: int) -> list[torch.Tensor]:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(number)]
     return [model.pixels.prepare(array) for array in arrays]
@@ -50,7 +50,7 @@ def batch(model: Backbone) -> PairBatch:
     target = np.array([model.rubric.histogram([score]) for score in scores.flatten().tolist()])
     return PairBatch(
         prompts=["a red circle", "a red circle", *["at the top left"] * 6],
-        images=pictures(model, 8),
+        images=images(model, 8),
         dimensions=[0, 0, 1, 1, 0, 0, 1, 1],
         scores_P2=scores,
         target_P2S=torch.from_numpy(target).float().unflatten(0, (4, 2)),
@@ -92,7 +92,7 @@ def opd(rollouts: Rollouts) -> dict:
     optimizer = torch.optim.SGD(model.trainable(), lr=1.0)
     parts = (
         train_opd.loss_of(model, teacher, OPD, drawn, part, [])
-        for part in own_parts(OPD.pictures_per_step, OPD.micro_batch_pictures)
+        for part in own_parts(OPD.images_per_step, OPD.micro_batch_images)
     )
     sums, norm = update(model, [optimizer], parts, 1e9)
     return {"metrics": add_up(sums) | {"grad_norm": norm}, "weights": weights(model)}
@@ -106,7 +106,7 @@ def risd(name: str) -> dict:
         probs = torch.softmax(torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(0)), -1)
         mask = torch.tensor([[True, True], [True, False]] * 4)
         prompts = ["a red circle", "at the top left"] * 4
-        data = Labelled(prompts, pictures(model, 8), probs, mask)
+        data = Labelled(prompts, images(model, 8), probs, mask)
         checkpoint = Checkpoint(name, RISD, [])
         history = train_sft.train(model, RISD, data, name, train_risd.divergence, checkpoint)
         found[part] = {"history": history, "weights": weights(model)}
@@ -114,7 +114,7 @@ def risd(name: str) -> dict:
 
 
 def weights(model: Backbone) -> list[torch.Tensor]:
-    return [whole(value).cpu() for value in model.snapshot()]
+    return [full_tensors(value).cpu() for value in model.snapshot()]
 
 
 def main(folder: Path) -> None:

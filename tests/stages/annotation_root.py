@@ -1,4 +1,4 @@
-"""A small project root with rendered pictures to annotate."""
+"""A small project root with rendered images to annotate."""
 
 import shutil
 from pathlib import Path
@@ -23,13 +23,13 @@ validate: {min_overlap: 10}
 """
 
 
-def make_root(root: Path, num_prompts: int = 24, num_pictures: int = 2) -> None:
+def make_root(root: Path, num_prompts: int = 24, num_images: int = 2) -> None:
     """Write params, rubric and candidates."""
     (root / "data").mkdir(parents=True)
     (root / "params.yaml").write_text(PARAMS)
     shutil.copy(REPOSITORY / "data/rubric.yaml", root / "data/rubric.yaml")
     rng = np.random.default_rng(1)
-    prompts = [one for one in sample_prompts(num_prompts, rng) for _ in range(num_pictures)]
+    prompts = [one for one in sample_prompts(num_prompts, rng) for _ in range(num_images)]
     contents = [encode_png(render(sample_scene(prompt, rng))) for prompt in prompts]
     images = write_images(contents, root / "data/candidates/images")
     table = pd.DataFrame({"prompt": prompts, "image_id": images, "generator": "world"})

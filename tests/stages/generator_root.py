@@ -20,8 +20,8 @@ WORLD = {
     "unlabelled_prompts": 4,
     "generator_train_prompts": 6,
     "generator_eval_prompts": 4,
-    "annotation_pictures": 2,
-    "unlabelled_pictures": 2,
+    "annotation_images": 2,
+    "unlabelled_images": 2,
 }
 GENERATOR = {
     "tiny": {

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.stages.annotation_root import make_root
-from zreward_core.annotations.exemplars import load_exemplars
+from zreward_core.annotations.label_studio.exemplars import load_exemplars
 from zreward_core.config import UserError
 from zreward_core.images import decode, write_images
 from zreward_core.rubric import load_rubric
@@ -73,7 +73,7 @@ def test_candidates_of_a_prompt_are_seen_by_the_same_people(root: Path) -> None:
 def test_ids_generators_and_order_leave_no_trace(root: Path) -> None:
     before = EXPORT.read_bytes()
     table = pd.read_parquet(ITEMS).sample(frac=1, random_state=3)
-    names = {old: f"picture {number}" for number, old in enumerate(table["image_id"].unique())}
+    names = {old: f"image {number}" for number, old in enumerate(table["image_id"].unique())}
     table["image_id"] = table["image_id"].map(names)
     for column in ("item_id", "prompt_id", "generator"):
         table[column] = table[column].sample(frac=1, random_state=4).to_numpy()
@@ -135,7 +135,7 @@ def test_faults_of_the_user(root: Path) -> None:
     with pytest.raises(UserError, match=r"a cat on a sofa.*annotate.simulate: false"):
         annotate.run(config)
     table.assign(image_id="gone").to_parquet(ITEMS)
-    with pytest.raises(UserError, match="row 1: picture gone is in no shard"):
+    with pytest.raises(UserError, match="row 1: image gone is in no shard"):
         annotate.run(config)
     write_images([], Path("data/candidates/images"))
     ITEMS.unlink()

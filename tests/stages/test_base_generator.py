@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tests.stages.generator_root import finished_root, generator_config, root, world_config
 from zreward_core.config import UserError
-from zreward_core.diffusion.pipelines import CARD, load_pipeline
+from zreward_core.diffusion.generator import CARD, load_pipeline
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.schemas import read_table
 from zreward_core.stages import base_generator, world
@@ -46,7 +46,7 @@ def test_figures_stand_beside_chance_and_clean_renders(root):
     assert metrics["samples"]["shape_accuracy"] < 1.0
 
 
-def test_pictures_are_drawn_to_the_wanted_share_of_clean_ones(root):
+def test_images_are_drawn_to_the_wanted_share_of_clean_ones(root):
     table = read_table(Path("data/world/inspections.parquet"), INSPECTIONS)
     weights = base_generator.draw_weights(table, {"realism": 0.9})
     defects = [{one["aspect"] for one in json.loads(text)} for text in table["defects"]]
@@ -84,7 +84,7 @@ def test_a_hub_model_needs_its_revision():
 
 def test_an_empty_world_has_nothing_to_learn_from(root):
     world.run(world_config(size=0))
-    with pytest.raises(UserError, match="no pretraining pictures"):
+    with pytest.raises(UserError, match="no pretraining images"):
         base_generator.run(generator_config())
 
 

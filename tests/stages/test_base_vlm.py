@@ -9,7 +9,7 @@ import yaml
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.config import UserError
-from zreward_core.models.backbones import Backbone, read_card
+from zreward_core.models.backbone import Backbone, read_card
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.stages.base_vlm import (
@@ -62,7 +62,7 @@ def test_each_target_is_the_next_token(backbone: Backbone, example: Example) -> 
         assert targets[-1] == IGNORED
 
 
-def test_pictures_are_first_described_without_their_prompt(
+def test_images_are_first_described_without_their_prompt(
     backbone: Backbone, example: Example
 ) -> None:
     settings = Pretraining(steps=10)

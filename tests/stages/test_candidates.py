@@ -17,7 +17,7 @@ __all__ = ["finished_root", "root"]
 OUTPUT = Path("data/candidates")
 
 
-def test_items_and_pool_hold_samples_and_rendered_pictures(root):
+def test_items_and_pool_hold_samples_and_rendered_images(root):
     prompts = read_table(OUTPUT / "prompts.parquet", PROMPTS)
     store = ImageStore(OUTPUT / "images")
     for name, purpose, count in (("items", "annotation", 3), ("pool", "unlabelled", 4)):
@@ -68,7 +68,7 @@ def _prompts(text: str, name: str = "own.txt") -> dict:
         (lambda: {"prompt_files": {"testing": []}}, "is no purpose"),
         (lambda: {"generators": [{**_setting(), "path": "data/none"}]}, "holds no generator"),
         (lambda: _folder({"two.png": "a dog"}), "not found"),
-        (lambda: _folder({"../one.png": "a dog"}), "no picture of that folder"),
+        (lambda: _folder({"../one.png": "a dog"}), "no image of that folder"),
         (lambda: _folder({"one.png": ""}), "must be a text"),
         (lambda: _folder({"one.png": "a dog"}), "not a readable image"),
     ],
@@ -89,7 +89,7 @@ def test_a_prompt_has_one_purpose(root):
 
 def test_nothing_to_annotate_is_refused(root):
     world.run(world_config(size=0))
-    with pytest.raises(UserError, match="no picture to annotate"):
+    with pytest.raises(UserError, match="no image to annotate"):
         candidates.run(candidates_config())
 
 
@@ -99,6 +99,6 @@ def _setting() -> dict:
 
 def _folder(prompts: dict[str, str]) -> dict:
     Path("mine").mkdir()
-    Path("mine/one.png").write_bytes(b"no picture")
+    Path("mine/one.png").write_bytes(b"no image")
     Path("mine/prompts.json").write_text(json.dumps(prompts))
     return {"folders": [{"path": "mine"}]}

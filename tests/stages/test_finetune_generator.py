@@ -88,7 +88,7 @@ def test_a_hacked_reward_ends_tuning_and_the_weights_before_it_are_kept(root, mo
     def opposed(*arguments):
         judges = load(*arguments)
         reward = judges["reward"]
-        return judges | {"panel": lambda prompts, pictures: 6.0 - reward(prompts, pictures)}
+        return judges | {"panel": lambda prompts, images: 6.0 - reward(prompts, images)}
 
     monkeypatch.setattr(finetune_generator, "load_judges", opposed)
     changes = {"steps": 9, "learning_rate": 1e-2, "ema_decay": 0.0, "velocity_weight": 0.0}

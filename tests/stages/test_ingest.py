@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.stages.annotation_root import make_root
-from zreward_core.annotations.sources.summary import summary_rows
+from zreward_core.annotations.ingest.summary import summary_rows
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, encode_png, image_id
 from zreward_core.schemas import OPINIONS, QUARANTINE, RATINGS, read_table
@@ -73,7 +73,7 @@ def test_the_simulated_export_is_accounted_for(root: Path, capsys: pytest.Captur
         "out_of_range",
         "unknown_dimension",
     ]
-    assert summary["without_picture"] == ratings["image_id"].isna().sum() > 0
+    assert summary["without_image"] == ratings["image_id"].isna().sum() > 0
     assert ratings["row_ref"].is_unique
     shown = capsys.readouterr().out
     assert "out_of_range" in shown and str(native) in shown
@@ -95,24 +95,24 @@ def test_a_second_run_writes_the_same_bytes(root: Path) -> None:
     assert len(read_table(OUTPUT / "opinions.parquet", OPINIONS)) == 0
 
 
-def test_folders_globs_and_plain_pictures(root: Path) -> None:
-    picture = encode_png(np.full((8, 8, 3), 90, np.uint8))
+def test_folders_globs_and_plain_images(root: Path) -> None:
+    image = encode_png(np.full((8, 8, 3), 90, np.uint8))
     drop("people/first.json", [one_task("a.png")])
     drop("people/more/second.json", [one_task("a.png")])
     drop("other/third.json", [one_task("a.png")])
-    Path("data/drops/pictures").mkdir()
-    Path("data/drops/pictures/a.png").write_bytes(picture)
+    Path("data/drops/images").mkdir()
+    Path("data/drops/images/a.png").write_bytes(image)
     config = load(
-        "{name: folder, path: data/drops/people, images: data/drops/pictures},"
+        "{name: folder, path: data/drops/people, images: data/drops/images},"
         "{name: glob, path: 'data/drops/*/th*.json'}"
     )
     ingest.run(config)
     ratings = read_table(OUTPUT / "ratings.parquet", RATINGS)
     assert ratings["source"].tolist() == ["folder", "folder", "glob"]
     assert ratings["row_ref"].iloc[1].startswith("data/drops/people/more/second.json#task 1 ")
-    assert ratings["image_id"].iloc[0] == image_id(picture)
+    assert ratings["image_id"].iloc[0] == image_id(image)
     assert ratings["image_id"].isna().tolist() == [False, False, True]
-    assert list(ImageStore(OUTPUT / "images")) == [image_id(picture)]
+    assert list(ImageStore(OUTPUT / "images")) == [image_id(image)]
     summary = json.loads((OUTPUT / "summary.json").read_text())["sources"]
     assert summary["folder"]["resubmissions"] == 1
 

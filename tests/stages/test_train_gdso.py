@@ -6,14 +6,14 @@ import torch
 
 from tests.models.conftest import PROMPT, SIZES
 from tests.stages.training_root import ON_POLICY, run_whole_and_killed
-from zreward_core.models.backbones import Backbone
-from zreward_core.models.batches import PairBatch
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.tiny import build_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.stages import train_gdso
 from zreward_core.stages.train_gdso import Config, exchanged_scores, loss_of, reward
 from zreward_core.stages.train_grpo import roll_out
+from zreward_core.training.samplers import PairBatch
 
 CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
 
@@ -35,7 +35,7 @@ def backbone() -> Backbone:
 @pytest.fixture(scope="module")
 def batch(backbone: Backbone) -> PairBatch:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(4)]
+    images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(4)]
     scores = torch.tensor([[3.0, 1.0], [2.0, 1.5]])
     target = torch.stack(
         [
@@ -45,7 +45,7 @@ def batch(backbone: Backbone) -> PairBatch:
     )
     return PairBatch(
         prompts=["a red circle"] * 2 + ["at the top left"] * 2,
-        images=[backbone.pixels.prepare(picture) for picture in pictures],
+        images=[backbone.pixels.prepare(image) for image in images],
         dimensions=[0, 0, 1, 1],
         scores_P2=scores,
         target_P2S=target.unflatten(0, (2, 2)),
@@ -151,7 +151,7 @@ def test_bradley_terry_stands_in_for_the_gap(
     assert order["loss/pointwise"] == gap["loss/pointwise"]
 
 
-def test_coupling_reads_each_picture_under_the_other_sides_traces(
+def test_coupling_reads_each_image_under_the_other_sides_traces(
     backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
     rewarded, _ = reward(backbone, CONFIG, batch, rollouts)

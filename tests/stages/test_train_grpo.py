@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 from tests.stages.training_root import NAMES, ON_POLICY, run_whole_and_killed, tiny
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbones import Backbone
-from zreward_core.models.batches import PairBatch, PairSampler
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts, closed_sequence, read_scores
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import read_json
@@ -24,6 +23,7 @@ from zreward_core.stages.train_grpo import (
     roll_out,
     training_pairs,
 )
+from zreward_core.training.samplers import PairBatch, PairSampler
 
 CONFIG = Config(seed=1, **ON_POLICY, beta=0.1)
 TEXT = CONFIG.model_copy(update={"reward_from": "text"})

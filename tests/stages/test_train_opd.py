@@ -23,7 +23,7 @@ from zreward_core.stages.train_opd import (
     sample,
 )
 
-BATCH = {"pictures_per_step": 4, "group_size": 2, "micro_batch_pictures": 2, "checkpoint_every": 2}
+BATCH = {"images_per_step": 4, "group_size": 2, "micro_batch_images": 2, "checkpoint_every": 2}
 CONFIG = Config(seed=1, steps=4, **BATCH)
 
 

@@ -7,14 +7,14 @@ import torch
 from tests.models.conftest import PROMPT, SIZES
 from tests.stages.training_root import SUPERVISED, run_whole_and_killed
 from zreward_core.config import UserError
-from zreward_core.models.backbones import Backbone
-from zreward_core.models.batches import Labelled
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.scorer import student_scores
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.stages import train_risd
 from zreward_core.stages.train_risd import Config, divergence, hard_scores
 from zreward_core.stages.train_sft import loss_of
+from zreward_core.training.samplers import Labelled
 
 CONFIG = Config(seed=1)
 BATCH = [0, 1, 2, 3]
@@ -33,10 +33,10 @@ def backbone() -> Backbone:
 @pytest.fixture(scope="module")
 def data(backbone: Backbone) -> Labelled:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(4)]
+    images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(4)]
     probs = torch.softmax(torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0)), -1)
     mask = torch.tensor([[True, True], [True, False], [True, True], [False, True]])
-    images = [backbone.pixels.prepare(picture) for picture in pictures]
+    images = [backbone.pixels.prepare(image) for image in images]
     return Labelled(["a red circle", "a", "red", "circle"], images, probs, mask)
 
 

@@ -7,12 +7,12 @@ from tests.stages.training_root import SUPERVISED, run_whole_and_killed, tiny
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.sft import score_cross_entropy
-from zreward_core.models.batches import load_labelled
 from zreward_core.models.scorer import RewardModel, student_scores
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import ITEMS, read_table
 from zreward_core.stages import train_sft
 from zreward_core.stages.train_sft import IMAGES, ITEMS_FILE, OUTPUT, Config, loss_of
+from zreward_core.training.samplers import load_labelled
 
 
 def test_the_loss_is_the_log_probability_of_the_annotated_scores(training_root) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.stages.annotation_root import make_root
-from zreward_core.annotations.splits import split_of
+from zreward_core.annotations.items.splits import split_of
 from zreward_core.config import Splits, UserError
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import (

@@ -8,7 +8,7 @@ import pytest
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
-from zreward_core.schemas import PICTURES, PROMPTS, PURPOSES, normalise_prompt, read_table
+from zreward_core.schemas import PROMPTS, PURPOSES, RENDERED_IMAGES, normalise_prompt, read_table
 from zreward_core.stages.world import Config, run
 from zreward_core.world.inspection import INSPECTIONS
 
@@ -29,7 +29,7 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     folder = Path("data/world")
     return (
         read_table(folder / "prompts.parquet", PROMPTS),
-        read_table(folder / "pictures.parquet", PICTURES),
+        read_table(folder / "rendered.parquet", RENDERED_IMAGES),
         read_table(folder / "inspections.parquet", INSPECTIONS),
     )
 
@@ -37,19 +37,19 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 def test_tables_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(Config(**SMALL))
-    prompts, pictures, inspections = _tables()
+    prompts, images, inspections = _tables()
     assert prompts["prompt"].map(normalise_prompt).is_unique
     assert set(prompts["purpose"]) == set(PURPOSES)
-    assert pictures["purpose"].value_counts().to_dict() == {
+    assert images["purpose"].value_counts().to_dict() == {
         "pretraining": 36,
         "unlabelled": 18,
         "annotation": 15,
     }
-    merged = pictures.merge(prompts, on="prompt_id", suffixes=("", "_of_prompt"))
+    merged = images.merge(prompts, on="prompt_id", suffixes=("", "_of_prompt"))
     assert (merged["purpose"] == merged["purpose_of_prompt"]).all()
-    assert set(ImageStore(Path("data/world/images"))) == set(pictures["image_id"])
+    assert set(ImageStore(Path("data/world/images"))) == set(images["image_id"])
     assert set(inspections["image_id"]) == set(
-        pictures.loc[pictures["purpose"] == "pretraining", "image_id"]
+        images.loc[images["purpose"] == "pretraining", "image_id"]
     )
     assert inspections["held_out"].sum() == 6
     held_out = set(inspections.loc[inspections["held_out"], "prompt"])

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core.config import StageConfig
 from zreward_core.images import encode_png, write_images
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
-from zreward_core.runtime import loops
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.schemas import CANDIDATES, ITEMS, LABELS, PAIRS, write_table
+from zreward_core.training import loops
 
 NAMES = ("alignment", "realism")
 WORDS = ("red circle", "blue star", "top left", "circle")
@@ -38,11 +38,11 @@ def tiny(seed: int = 5) -> Backbone:
 
 @pytest.fixture(scope="session")
 def trainable_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four prompts with two pictures each, scored; the pool is the same pictures."""
+    """Four prompts with two images each, scored; the pool is the same images."""
     folder = tmp_path_factory.mktemp("training") / "data"
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(8)]
-    images = write_images(map(encode_png, pictures), folder / "candidates/images")
+    images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(8)]
+    images = write_images(map(encode_png, images), folder / "candidates/images")
     write_images([], folder / "ingest/images")
     rows = [
         {

@@ -8,7 +8,7 @@ SCORES = {"alignment": 3.2, "realism": 4.6}
 IDS = [f"{number:064x}" for number in range(400)]
 
 
-def test_ratings_depend_on_person_and_picture_alone() -> None:
+def test_ratings_depend_on_person_and_image_alone() -> None:
     team, again = make_annotators(6, 17), make_annotators(9, 17)
     for person, same in zip(team[:5], again[:5], strict=True):
         forwards = [person.rate(SCORES, identifier, "a  Prompt") for identifier in IDS]

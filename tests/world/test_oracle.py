@@ -56,7 +56,7 @@ def _flags(severities: dict[str, float]) -> set[str]:
     return {kind for kind in GRADED if severities[kind] >= FLAG}
 
 
-def test_clean_pictures_of_all_sizes_are_seen_as_they_are() -> None:
+def test_clean_images_of_all_sizes_are_seen_as_they_are() -> None:
     rng = np.random.default_rng(4242)
     scenes = _scenes(400, 4242)
     right = 0
@@ -136,7 +136,7 @@ def test_prices_of_single_faults_in_alignment() -> None:
         assert judgement.scores["plausibility"] == pytest.approx(5, abs=0.1)
 
 
-def test_scores_fall_steadily_as_a_picture_decays() -> None:
+def test_scores_fall_steadily_as_a_image_decays() -> None:
     scene = sample_scene(PROMPT, np.random.default_rng(0), defects=())
     clean = render(scene).astype(float)
     grain = np.random.default_rng(1).standard_normal(clean.shape)
@@ -146,10 +146,10 @@ def test_scores_fall_steadily_as_a_picture_decays() -> None:
         scores = []
         for amount in np.linspace(0, 0.4, 9):
             if aspect == "realism":
-                picture = gaussian_filter(clean, (6 * amount, 6 * amount, 0))
+                image = gaussian_filter(clean, (6 * amount, 6 * amount, 0))
             else:
-                picture = clean + amount * stains
-            pixels = np.clip(picture, 0, 255).astype(np.uint8)
+                image = clean + amount * stains
+            pixels = np.clip(image, 0, 255).astype(np.uint8)
             scores.append(judge(pixels, PROMPT).scores[aspect])
         assert scores[0] == pytest.approx(5, abs=0.1)
         assert scores[-1] < 2.5
@@ -158,7 +158,7 @@ def test_scores_fall_steadily_as_a_picture_decays() -> None:
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_a_picture_of_nothing_scores_lowest(shade: int) -> None:
+def test_a_image_of_nothing_scores_lowest(shade: int) -> None:
     pixels = np.full((40, 90, 3), shade, dtype=np.uint8)
     judgement = judge(pixels, PROMPT)
     assert judgement.cells == (None,) * 4
@@ -175,10 +175,10 @@ def test_random_pixels_score_low_and_do_not_crash() -> None:
 
 def test_judge_many_equals_judge() -> None:
     scenes = _scenes(5, 3)
-    pictures = [render(scene) for scene in scenes]
+    images = [render(scene) for scene in scenes]
     prompts = [scene.prompt for scene in scenes]
-    assert judge_many(pictures, prompts) == [
-        judge(*pair) for pair in zip(pictures, prompts, strict=True)
+    assert judge_many(images, prompts) == [
+        judge(*pair) for pair in zip(images, prompts, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from zreward_core.world.sheet import contact_sheet
 PROMPT = "two blue stars on the left and a red circle at the top right"
 
 
-def test_every_prompt_asks_for_a_picture_of_its_own() -> None:
+def test_every_prompt_asks_for_a_image_of_its_own() -> None:
     prompts = all_prompts()
     cells = [parse_prompt(prompt) for prompt in prompts]
     assert None not in cells

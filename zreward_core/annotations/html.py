@@ -1,4 +1,4 @@
-"""Self-contained pages: one HTML file with its style and pictures inside, nothing fetched."""
+"""Self-contained pages: one HTML file with its style and images inside, nothing fetched."""
 
 import base64
 import html
@@ -39,8 +39,8 @@ def document(title: str, body: str) -> str:
     )
 
 
-def picture_tag(content: bytes, label: str, size: int) -> str:
-    """An ``img`` with the picture inside, ``size`` pixels wide and high at most."""
+def image_tag(content: bytes, label: str, size: int) -> str:
+    """An ``img`` with the image inside, ``size`` pixels wide and high at most."""
     kind = "jpeg" if content[:2] == b"\xff\xd8" else "webp" if content[8:12] == b"WEBP" else "png"
     data = base64.b64encode(content).decode()
     style = f"width:{size}px;height:{size}px;object-fit:contain"

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from zreward_core.annotations.assignment import assign
-from zreward_core.annotations.exemplar_sheet import exemplar_sheet
-from zreward_core.annotations.exemplars import FILE, load_exemplars
-from zreward_core.annotations.project import rating_config
-from zreward_core.annotations.splits import split_of
-from zreward_core.commands.pictures import read_pictures
+from zreward_core.annotations.items.splits import split_of
+from zreward_core.annotations.label_studio.assignment import assign
+from zreward_core.annotations.label_studio.exemplar_sheet import exemplar_sheet
+from zreward_core.annotations.label_studio.exemplars import FILE, load_exemplars
+from zreward_core.annotations.label_studio.project import rating_config
+from zreward_core.commands.image_lookup import read_images
 from zreward_core.commands.rubric_page import write_rubric_page
 from zreward_core.config import Splits, UserError, read_params
 from zreward_core.rubric import Rubric, load_rubric
@@ -63,7 +63,7 @@ def export_annotation(folder: Path, num_annotators: int, overlap: int, address: 
         write_json(share, folder / TASKS / f"annotator-{number:02d}.json")
     sizes = [len(share) for share in shares]
     return (
-        f"{folder}: {len(tasks)} prompts with {len(names)} pictures for {num_annotators} people, "
+        f"{folder}: {len(tasks)} prompts with {len(names)} images for {num_annotators} people, "
         f"{min(sizes)} to {max(sizes)} tasks each"
     )
 
@@ -86,22 +86,22 @@ def overlaps(overlap: int, num_annotators: int) -> dict[str, int]:
 
 
 def unpack(image_ids: pd.Series, shards: list[Path], folder: Path) -> dict[str, str]:
-    """Write pictures as single files.
+    """Write images as single files.
 
     Returns:
         Image id to file name.
 
     Raises:
-        UserError: a picture is in no shard.
+        UserError: an image is in no shard.
     """
     folder.mkdir(parents=True)
     names = {}
-    for identifier, content in read_pictures(image_ids.dropna(), shards):
+    for identifier, content in read_images(image_ids.dropna(), shards):
         names[identifier] = identifier + SUFFIXES.get(content[:2], ".png")
         (folder / names[identifier]).write_bytes(content)
     missing = sorted(set(image_ids.dropna()) - set(names))
     if missing:
-        raise UserError(f"picture {missing[0]} is in no shard of {shards[0]}: make them again")
+        raise UserError(f"image {missing[0]} is in no shard of {shards[0]}: make them again")
     return names
 
 
@@ -123,15 +123,15 @@ def write_sheets(rubric: Rubric, folder: Path) -> dict[str, str]:
 
 
 def prompt_tasks(items: pd.DataFrame, addresses: dict[str, str]) -> list[Task]:
-    """A task for each prompt; neither order nor names tell where a picture comes from."""
+    """A task for each prompt; neither order nor names tell where an image comes from."""
     groups: dict[str, dict[str, str]] = defaultdict(dict)
     for prompt, identifier in zip(items["prompt"], items["image_id"], strict=True):
         groups[normalise_prompt(prompt)][identifier] = prompt
     tasks = []
     for key in sorted(groups, key=lambda text: digest("order", text)):
-        pictures = sorted(groups[key], key=lambda one: digest("order", key, one))
+        images = sorted(groups[key], key=lambda one: digest("order", key, one))
         prompt = min(groups[key].values())
-        tasks.append({"prompt": prompt, "images": [{"image": addresses[p]} for p in pictures]})
+        tasks.append({"prompt": prompt, "images": [{"image": addresses[p]} for p in images]})
     return tasks
 
 

@@ -1,15 +1,15 @@
-"""`zreward audit`: the annotator audit as a page, with the pictures of the most disputed items."""
+"""`zreward audit`: the annotator audit as a page, with the images of the most disputed items."""
 
 from pathlib import Path
 
-from zreward_core.annotations.audit_page import MAX_DISPUTED, audit_page
 from zreward_core.annotations.html import write_page
-from zreward_core.commands.pictures import read_pictures
+from zreward_core.annotations.quality.audit_page import MAX_DISPUTED, audit_page
+from zreward_core.commands.image_lookup import read_images
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import DISAGREEMENT, read_json, read_table
 
 VALIDATED = Path("data/validate")
-PICTURES = (Path("data/candidates/images"), Path("data/ingest/images"))
+IMAGES = (Path("data/candidates/images"), Path("data/ingest/images"))
 PAGE = Path("reports/audit.html")
 
 
@@ -28,5 +28,5 @@ def write_audit_page() -> Path:
     audit["alpha"] = {name: audit["alpha"][name] for name in by_rubric}  # JSON sorts its keys
     disputed = read_table(VALIDATED / "disagreement.parquet", DISAGREEMENT)
     shown = disputed["image_id"].head(MAX_DISPUTED).dropna()
-    write_page(audit_page(audit, disputed, dict(read_pictures(shown, PICTURES))), PAGE)
+    write_page(audit_page(audit, disputed, dict(read_images(shown, IMAGES))), PAGE)
     return PAGE

@@ -48,7 +48,7 @@ class FrozenTest(NamedTuple):
 
 
 def read_test_set() -> FrozenTest:
-    """Test pairs whose two pictures are there, and their items.
+    """Test pairs whose two images are there, and their items.
 
     Raises:
         UserError: there is none, or validate has not run.
@@ -60,7 +60,7 @@ def read_test_set() -> FrozenTest:
         (pairs["split"] == "test") & pairs["winner"].isin(known) & pairs["loser"].isin(known)
     ]
     if pairs.empty:
-        raise UserError(f"{PAIRS_FILE} has no test pair with pictures: annotate more prompts")
+        raise UserError(f"{PAIRS_FILE} has no test pair with images: annotate more prompts")
     return FrozenTest(pairs, shown, digest(tree_hash(ITEMS_FILE), tree_hash(PAIRS_FILE)))
 
 

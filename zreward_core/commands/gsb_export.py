@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from zreward_core.annotations.project import pair_config
+from zreward_core.annotations.label_studio.project import pair_config
 from zreward_core.commands.annotate_export import IMAGES, unpack
 from zreward_core.config import UserError
 from zreward_core.rubric import load_rubric
@@ -53,7 +53,7 @@ def load_pairs() -> pd.DataFrame:
     """``COLUMNS`` of each pair in the order of showing, by a name that tells nothing.
 
     Raises:
-        UserError: `evaluate_gsb` has not run, or its pictures are not there.
+        UserError: `evaluate_gsb` has not run, or its images are not there.
     """
     file = JUDGED / "judgements.parquet"
     if not file.is_file():

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from zreward_core.annotations.project import CHOICES, OVERALL
-from zreward_core.annotations.sources.label_studio import load_export
+from zreward_core.annotations.formats.label_studio import load_export
+from zreward_core.annotations.label_studio.project import CHOICES, OVERALL
 from zreward_core.commands.gsb_export import load_pairs
 from zreward_core.config import UserError, read_params
 from zreward_core.evaluation.gsb import aggregate_gsb, unblind

@@ -13,16 +13,16 @@ from zreward_core.commands import gate
 from zreward_core.config import UserError
 from zreward_core.registry.champion_file import choice, write_choice
 from zreward_core.registry.lineage import capture
-from zreward_core.registry.recipe import read_lock
+from zreward_core.registry.stage_fingerprint import read_lock
 from zreward_core.registry.sync import find_run
 from zreward_core.registry.tracker import DIRTY_TAG, git_revision
 from zreward_core.registry.versions import (
     DEMOTED_TAG,
     champion_of,
-    crown,
     demote,
     past_champions,
     register,
+    set_champion,
     stand_in_run,
     tag_version,
     version_of,
@@ -84,7 +84,7 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
     else:
         verdict = _judged(client, config, candidate, champion)
         if verdict.passed or force:
-            crown(client, number)
+            set_champion(client, number)
             if force:
                 tag_version(client, number, {"gate.forced": reason, "gate.forced_at": _now()})
                 verdict = verdict._replace(reason=f"forced: {reason}; {verdict.reason}")
@@ -132,7 +132,7 @@ def rollback() -> dict[str, Any]:
     if current is None or not earlier:
         raise UserError(f"{MODEL} has no earlier champion to go back to: nothing was changed")
     previous = earlier[-1]
-    crown(client, previous, champions[: len(champions) - champions[::-1].index(previous)])
+    set_champion(client, previous, champions[: len(champions) - champions[::-1].index(previous)])
     demote(client, current.version, f"version {current.version} was rolled back on {_now()}")
     return _answer(client, changed=True)
 
@@ -158,7 +158,7 @@ def _take_over(client: "MlflowClient") -> bool:
     if champions:
         told = f"a person moved {ALIAS} from version {champions[-1]} to {champion.version}"
         demote(client, champions[-1], f"{told} (seen {_now()})")
-    crown(client, champion.version)
+    set_champion(client, champion.version)
     return True
 
 
@@ -214,7 +214,7 @@ def _registered(client: "MlflowClient", folder: Path, sha256: str) -> Candidate:
 def _crown_base(client: "MlflowClient") -> None:
     """Nothing passed the gate yet: the student's own base, which it was judged against, stands."""
     base = _registered(client, BASE, tree_hash(BASE))
-    crown(client, base.version.version)
+    set_champion(client, base.version.version)
 
 
 def _judged(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from zreward_core.annotations.exemplars import FILE, Exemplar, load_exemplars
-from zreward_core.annotations.html import document, escape, picture_tag, write_page
+from zreward_core.annotations.html import document, escape, image_tag, write_page
+from zreward_core.annotations.label_studio.exemplars import FILE, Exemplar, load_exemplars
 from zreward_core.rubric import Dimension, Rubric, load_rubric
 
 PAGE = Path("reports/rubric.html")
@@ -46,16 +46,16 @@ def rubric_page(rubric: Rubric, exemplars: list[Exemplar], contents: dict[str, b
 
     Args:
         rubric: what is rated, and how.
-        exemplars: pictures with agreed scores.
-        contents: bytes of the pictures, by file name.
+        exemplars: images with agreed scores.
+        contents: bytes of the images, by file name.
     """
     links = "".join(f'<a href="#{escape(d.name)}">{escape(d.title)}</a>' for d in rubric.dimensions)
     parts = [
         STYLE,
         f"<h1>Rubric: {escape(rubric.name)}</h1>",
-        f"<p>Every picture gets a score from {rubric.minimum:g} (worst) to {rubric.maximum:g} "
+        f"<p>Every image gets a score from {rubric.minimum:g} (worst) to {rubric.maximum:g} "
         f"(best) on each of {len(rubric.dimensions)} dimensions. Judge one dimension at a time and "
-        "forget the others: a picture may be the best in one and the worst in another. Start from "
+        "forget the others: an image may be the best in one and the worst in another. Start from "
         "the best score, take off what is wrong, then compare with the exemplars of that level and "
         "of its neighbours.</p>",
         f"<nav>{links}</nav>",
@@ -104,7 +104,7 @@ def _level(
     text = dimension.levels.get(level, "between its neighbours")
     large = "".join(_figure(one, dimension, contents) for one in of_level[:EXPLAINED])
     small = "".join(
-        picture_tag(contents[one.image], f"{one.prompt}: {_why(one, dimension)}", 48)
+        image_tag(contents[one.image], f"{one.prompt}: {_why(one, dimension)}", 48)
         for one in of_level[EXPLAINED:]
     )
     described = " half" if rubric.levels.index(level) % 2 and len(rubric.levels) % 2 else ""
@@ -116,7 +116,7 @@ def _level(
 
 
 def _figure(exemplar: Exemplar, dimension: Dimension, contents: dict[str, bytes]) -> str:
-    image = picture_tag(contents[exemplar.image], exemplar.prompt, 112)
+    image = image_tag(contents[exemplar.image], exemplar.prompt, 112)
     why = _why(exemplar, dimension)
     prompt = f'<span class="soft">{escape(exemplar.prompt)}</span>'
     return f"<figure>{image}<figcaption>{prompt}<br><b>{escape(why)}</b></figcaption></figure>"

@@ -1,7 +1,7 @@
 """The student as an MLflow model: what `mlflow models serve` and `mlflow.pyfunc.load_model` run.
 
 MLflow keeps this file's source with each version (models from code); nothing is pickled. Input
-columns: ``prompt``, and ``image``, the picture's file in base64.
+columns: ``prompt``, and ``image``, the image's file in base64.
 """
 
 import base64
@@ -20,11 +20,11 @@ from zreward_core.store import check_manifest
 
 MAX_ROWS = 256
 MAX_BASE64 = 64_000_000
-"""Characters; a picture that needs more is refused before it is decoded."""
+"""Characters; an image that needs more is refused before it is decoded."""
 
 
 class Student(PythonModel):
-    """Scores pictures for prompts; every file is checked against its hash when it is loaded."""
+    """Scores images for prompts; every file is checked against its hash when it is loaded."""
 
     def load_context(self, context: Any) -> None:
         """Check the files and load them."""
@@ -45,17 +45,17 @@ class Student(PythonModel):
         if not 1 <= len(model_input) <= MAX_ROWS:
             raise _bad(f"{len(model_input)} rows: send from 1 to {MAX_ROWS}")
         prompts = [_text(value, row, "prompt") for row, value in enumerate(model_input["prompt"])]
-        images = [_picture(value, row) for row, value in enumerate(model_input["image"])]
+        images = [_image(value, row) for row, value in enumerate(model_input["image"])]
         try:
             return self.model.score(prompts, images).rows()
         except UserError as error:
             raise _bad(str(error)) from None
 
 
-def _picture(value: object, row: int) -> Any:
+def _image(value: object, row: int) -> Any:
     text = _text(value, row, "image")
     if not text:
-        raise _bad(f"row {row}: image is empty; send the picture's file in base64")
+        raise _bad(f"row {row}: image is empty; send the image's file in base64")
     if len(text) > MAX_BASE64:
         raise _bad(f"row {row}: image is too large, more than {MAX_BASE64} characters of base64")
     try:

@@ -1,6 +1,6 @@
 """Losses that pretrain a latent flow model: reconstruction of the VAE, and flow matching.
 
-Shapes: B pictures, C latent channels, H x W pixels, h x w latents.
+Shapes: B images, C latent channels, H x W pixels, h x w latents.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ def reconstruction_loss(
         vae: an `AutoencoderKL`.
         pixels: [B, 3, H, W] in [-1, 1].
         generator: draws the latents.
-        own: which of the pictures to compute; the latents of all are drawn, so that the parts of a
+        own: which of the images to compute; the latents of all are drawn, so that the parts of a
             batch are what they are in the whole. The loss is the mean over the part.
     """
     own = range(len(pixels)) if own is None else own
@@ -71,7 +71,7 @@ def flow_matching_loss(
 
     Args:
         transformer: a `ZImageTransformer2DModel`.
-        latents: [B, C, h, w] scaled latents of pictures.
+        latents: [B, C, h, w] scaled latents of images.
         captions: B tensors [T_b, text width].
         noise: [B, C, h, w] standard normal.
         sigmas: [B] noise levels in (0, 1).

@@ -1,6 +1,6 @@
 """Sampling from a `ZImagePipeline`, with and without gradients.
 
-Shapes: B pictures, C latent channels, H x W pixels, h x w latents. Every picture has a seed of its
+Shapes: B images, C latent channels, H x W pixels, h x w latents. Every image has a seed of its
 own, so a sample does not depend on what else is in its batch.
 """
 
@@ -17,12 +17,12 @@ from diffusers.pipelines.z_image.pipeline_z_image import (
 )
 from torch import Tensor
 
-from zreward_core.diffusion.pipelines import Pipeline
+from zreward_core.diffusion.generator import Pipeline
 
 MAX_PROMPT_TOKENS = 512
 """What `ZImagePipeline` cuts prompts to unless the tokenizer's own limit is lower."""
 TIME_STEPS = 1000
-"""`ZImagePipeline` counts time from 0 (noise) to this many steps (picture)."""
+"""`ZImagePipeline` counts time from 0 (noise) to this many steps (image)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures with gradients, and the steps by which gradients reach the transformer."""
+    """Images with gradients, and the steps by which gradients reach the transformer."""
 
     pixels: Tensor
     """[B, 3, H, W] in [0, 1]."""
@@ -62,7 +62,7 @@ class Samples:
 
 
 def initial_latents(pipe: Pipeline, seeds: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Noise [B, C, h, w] for pictures of a size (width, height), one seed for each."""
+    """Noise [B, C, h, w] for images of a size (width, height), one seed for each."""
     width, height = size
     cell = pipe.vae_scale_factor * 2
     shape = (pipe.transformer.config.in_channels, 2 * (height // cell), 2 * (width // cell))
@@ -82,7 +82,7 @@ def sample(
     batch_size: int = 64,
     precision: AbstractContextManager | None = None,
 ) -> Tensor:
-    """Sample one picture for each prompt and seed through ``pipe()`` itself.
+    """Sample one image for each prompt and seed through ``pipe()`` itself.
 
     Args:
         pipe: the generator.
@@ -91,14 +91,14 @@ def sample(
         num_steps: denoising steps.
         guidance_scale: weight of classifier-free guidance; 0 is none.
         size: (width, height) in pixels.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
         precision: context of the denoising steps, e.g. ``torch.autocast``; the VAE is outside.
 
     Returns:
         [B, 3, H, W] uint8.
     """
     width, height = size
-    pictures = [torch.empty(0, 3, height, width, dtype=torch.uint8)]
+    images = [torch.empty(0, 3, height, width, dtype=torch.uint8)]
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
         with precision or nullcontext():
@@ -113,8 +113,8 @@ def sample(
                 output_type="latent",
             ).images
         pixels = decode_latents(pipe, latents)
-        pictures.append((pixels * 255).round().to("cpu", torch.uint8))
-    return torch.cat(pictures)
+        images.append((pixels * 255).round().to("cpu", torch.uint8))
+    return torch.cat(images)
 
 
 def sample_with_gradients(

@@ -1,4 +1,4 @@
-"""A sheet of sampled pictures with their prompts, large enough for a person's eye."""
+"""A sheet of sampled images with their prompts, large enough for a person's eye."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,26 +8,24 @@ from PIL import Image, ImageDraw, ImageFont
 
 TILE, GAP, LINE, NUM_LINES = 128, 12, 12, 3
 LETTERS = 25
-"""Letters that fit on a line under a picture."""
+"""Letters that fit on a line under an image."""
 
 
-def picture_sheet(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int
-) -> Image.Image:
-    """Lay pictures [H, W, 3] uint8 out in rows, each above its caption."""
-    rows = -(-len(pictures) // columns)
+def image_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> Image.Image:
+    """Lay images [H, W, 3] uint8 out in rows, each above its caption."""
+    rows = -(-len(images) // columns)
     height = TILE + NUM_LINES * LINE + GAP
     sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=10)
-    for index, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for index, (pixels, caption) in enumerate(zip(images, captions, strict=True)):
         x = GAP + index % columns * (TILE + GAP)
         y = GAP + index // columns * height
-        picture = Image.fromarray(pixels)
-        picture.thumbnail((TILE, TILE))
-        factor = TILE / max(picture.size)
-        size = (round(picture.width * factor), round(picture.height * factor))
-        sheet.paste(picture.resize(size, Image.Resampling.NEAREST), (x, y))
+        image = Image.fromarray(pixels)
+        image.thumbnail((TILE, TILE))
+        factor = TILE / max(image.size)
+        size = (round(image.width * factor), round(image.height * factor))
+        sheet.paste(image.resize(size, Image.Resampling.NEAREST), (x, y))
         lines = textwrap.wrap(caption, LETTERS, max_lines=NUM_LINES, placeholder=" …")
         for number, text in enumerate(lines):
             draw.text((x, y + TILE + 1 + number * LINE), text, fill="black", font=font)

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from zreward_core.config import Settings
-from zreward_core.diffusion.pipelines import Pipeline
+from zreward_core.diffusion.generator import Pipeline
 
 PAD, UNKNOWN, OPEN, CLOSE = "<|endoftext|>", "<|unknown|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -31,15 +31,15 @@ class TinySizes(Settings):
     """Sizes of a tiny Z-Image."""
 
     vae_channels: tuple[int, ...] = (16, 32)
-    """Channels of the VAE's levels; each level after the first halves the picture."""
+    """Channels of the VAE's levels; each level after the first halves the image."""
     latent_channels: int = 4
     """Channels of a latent."""
     width: int = 128
     """Width of the transformer."""
     num_layers: int = 4
-    """Layers over picture and caption together."""
+    """Layers over image and caption together."""
     num_refiner_layers: int = 1
-    """Layers over picture alone, and over caption alone."""
+    """Layers over image alone, and over caption alone."""
     num_heads: int = 2
     """Attention heads of the transformer."""
     rope_theta: float = 30.0

@@ -1,6 +1,6 @@
 """What reward back-propagation changes in a generator, and what it is held to.
 
-Shapes: B pictures, C latent channels, h x w latents.
+Shapes: B images, C latent channels, h x w latents.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """How much of a score its reasoning decides: the problem Z-Reward (arXiv:2606.09076) leaves open.
 
-Shapes: P same-prompt pairs of pictures a and b, their traces rho_a and rho_b. A score is mu of
+Shapes: P same-prompt pairs of images a and b, their traces rho_a and rho_b. A score is mu of
 equation 6, in rubric units.
 """
 
@@ -17,8 +17,8 @@ TOLERANCE = 1e-9
 def trace_effect(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> np.ndarray:
     """Part of the gap mu(a, rho_a) - mu(b, rho_b) that the traces make, [P] in rubric units.
 
-    The mean over both pictures of what changing rho_b for rho_a adds: the Shapley value of the
-    trace in a game of two, picture and trace. The picture makes the rest of the gap.
+    The mean over both images of what changing rho_b for rho_a adds: the Shapley value of the
+    trace in a game of two, image and trace. The image makes the rest of the gap.
 
     Args:
         own_P2: mu(a, rho_a), mu(b, rho_b).
@@ -30,7 +30,7 @@ def trace_effect(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> np.ndarray:
 
 
 def trace_share(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> float:
-    """Share of the gaps that the traces make: 1 where only traces count, 0 where only pictures do.
+    """Share of the gaps that the traces make: 1 where only traces count, 0 where only images do.
 
     The least-squares slope of the traces' part on the whole gap, so that wide gaps count for more;
     NaN where there is no gap.
@@ -77,8 +77,8 @@ def measure_coupling(
     """What becomes of scores when their traces are meddled with.
 
     Args:
-        own_P2: scores of the pictures under their own traces.
-        exchanged_P2: under the other picture's.
+        own_P2: scores of the images under their own traces.
+        exchanged_P2: under the other image's.
         truncated_P2: under the first half of their own.
         flipped_P2: under their own with one verdict turned.
         directions_P2: where to that verdict points, -1 or 1; 0 where none was turned.

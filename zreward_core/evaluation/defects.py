@@ -1,6 +1,6 @@
 """What a judge takes off for each defect: the matrix of defects against dimensions.
 
-Shapes: N pictures, K kinds of defect, D dimensions.
+Shapes: N images, K kinds of defect, D dimensions.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ def points_lost(scores_ND: np.ndarray, severities_NK: np.ndarray) -> np.ndarray:
     """Points that one level of each kind costs in each dimension, [K, D].
 
     The least-squares fit of scores on severities with an intercept, so that kinds which come
-    together in a picture are told apart; negative where a kind is rewarded, NaN for a kind that no
-    picture has.
+    together in an image are told apart; negative where a kind is rewarded, NaN for a kind that no
+    image has.
 
     Args:
-        scores_ND: a judge's scores in rubric points; NaN where a picture has none in a dimension.
-        severities_NK: how much of each kind a picture has (levels, or cells affected).
+        scores_ND: a judge's scores in rubric points; NaN where an image has none in a dimension.
+        severities_NK: how much of each kind an image has (levels, or cells affected).
     """
     lost_KD = np.full((severities_NK.shape[1], scores_ND.shape[1]), np.nan)
     varied_K = np.ptp(severities_NK, axis=0) > 0

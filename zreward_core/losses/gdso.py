@@ -110,11 +110,11 @@ def coupling_loss(
     """L_pt of traces that were exchanged: who reads the other side's trace says its score.
 
     Not in the paper, which leaves the coupling of reasoning and score open. The direct losses can
-    be lowered by reading the picture past its trace; this contrast can't.
+    be lowered by reading the image past its trace; this contrast can't.
 
     Args:
         exchanged_log_probs_P2GS: [P, 2, G, S] log q(s | p, I_j, d, rho_jbar,i).
-        target_P2S: [P, 2, S] histogram of the annotated scores of each side's own picture.
+        target_P2S: [P, 2, S] histogram of the annotated scores of each side's own image.
         num_pairs: pairs in the whole batch.
     """
     return pointwise_loss(exchanged_log_probs_P2GS, target_P2S.flip(1), num_pairs)

@@ -1,8 +1,8 @@
-"""The one pixel path: from pictures to the patches a Qwen vision tower reads, differentiable.
+"""The one pixel path: from images to the patches a Qwen vision tower reads, differentiable.
 
-Shapes: B pictures, H height, W width, N patches of all pictures together, P values of a patch.
+Shapes: B images, H height, W width, N patches of all images together, P values of a patch.
 The arithmetic is that of transformers' ``Qwen2VLImageProcessor`` on torch tensors; a test states
-how far the two are apart on pictures that have to be resized.
+how far the two are apart on images that have to be resized.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class PixelPath:
         return cls(Qwen2VLImageProcessorPil.from_pretrained(str(folder), revision=revision))
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width a picture is resized to."""
+        """Height and width an image is resized to."""
         limits = self.processor.size
         return smart_resize(
             height,
@@ -45,7 +45,7 @@ class PixelPath:
         )
 
     def num_tokens(self, height: int, width: int) -> int:
-        """Image tokens that a resized picture of this size takes in the sequence.
+        """Image tokens that a resized image of this size takes in the sequence.
 
         Resizing twice may give another size than once: limits are met on either side.
         """
@@ -62,12 +62,12 @@ class PixelPath:
         return resized.clamp(0.0, 1.0)
 
     def prepare(self, image: np.ndarray) -> torch.Tensor:
-        """A picture [H, W, 3] uint8 as resized pixels [3, h, w] in [0, 1]."""
+        """An image [H, W, 3] uint8 as resized pixels [3, h, w] in [0, 1]."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         return self.resize(pixels.float() / 255.0)[0]
 
     def patches(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cut resized pictures into patches.
+        """Cut resized images into patches.
 
         Args:
             images: B tensors [3, h, w] in [0, 1], as ``prepare`` or ``resize`` gives them.

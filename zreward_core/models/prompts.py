@@ -3,7 +3,7 @@
 The teacher's sequence is prefix | question | trace | closing, the score position being the last
 token of the closing. The student's is prefix | lines: a line a dimension, each ending at its
 score position, followed by a constant mark where an answer would stand. The prefix (system text,
-picture, prompt) is the same for both. Text of users is encoded without special tokens, so it can
+image, prompt) is the same for both. Text of users is encoded without special tokens, so it can
 neither open a turn nor move the score position.
 """
 
@@ -19,7 +19,7 @@ _PROMPT, _QUESTION = "\ue001", "\ue002"
 
 
 class PromptSettings(Settings):
-    """Texts around picture and prompt; {name}, {title}, {question}, {levels} are filled in."""
+    """Texts around image and prompt; {name}, {title}, {question}, {levels} are filled in."""
 
     system: str
     """System message; {labels} is the list of the levels' labels."""
@@ -68,7 +68,7 @@ class ChatFormat:
         answer = self._render(messages, thinking=False).split(_PROMPT)[1]
         self.head = self._ids(head)
         if self.head.count(image_token_id) != 1:
-            raise UserError("the chat template must place exactly one image token for a picture")
+            raise UserError("the chat template must place exactly one image token for an image")
         texts = [_texts(rubric, index) for index in range(len(rubric.dimensions))]
         self.around_question = between, opening
         self.questions = [self.ask(settings.question.format(**text)) for text in texts]
@@ -84,15 +84,15 @@ class ChatFormat:
         self.forbidden = [i for i in self._special_ids() if i != self.close_id]
 
     def prefix(self, prompt: str, num_image_tokens: int) -> list[int]:
-        """System text, a picture's placeholder tokens and the prompt as plain text."""
+        """System text, an image's placeholder tokens and the prompt as plain text."""
         at = self.head.index(self.image_token_id)
         image = [self.image_token_id] * num_image_tokens
         text = self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
         plain = [i for i in text["input_ids"] if i != self.image_token_id]
         return self.head[:at] + image + self.head[at + 1 :] + plain
 
-    def picture(self, num_image_tokens: int) -> list[int]:
-        """A user's turn that opens with a picture, without a system text."""
+    def image(self, num_image_tokens: int) -> list[int]:
+        """A user's turn that opens with an image, without a system text."""
         at = self.head.index(self.image_token_id)
         opened = max(i for i in range(at) if self.head[i] == self.head[0])
         image = [self.image_token_id] * num_image_tokens

@@ -1,8 +1,8 @@
 """Reasoning rollouts of the teacher: sampled traces, closed by force, and the score after them.
 
-Shapes: I pictures with their prompts, Q queries (a picture and a dimension), G traces of a query,
+Shapes: I images with their prompts, Q queries (an image and a dimension), G traces of a query,
 N = Q x G rows, S levels, T tokens, V vocabulary.
-The traces of a picture share one pass over system text, picture and prompt; the backbone is
+The traces of an image share one pass over system text, image and prompt; the backbone is
 hybrid, so the cache is copied by ``reorder_cache`` and continued without padding.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 
 
@@ -48,8 +48,8 @@ def sample_rollouts(
 
     Args:
         prompts: I prompts.
-        images: I resized pictures [3, h, w].
-        queries: Q pairs (index of a picture, index of a dimension).
+        images: I resized images [3, h, w].
+        queries: Q pairs (index of an image, index of a dimension).
         num_traces: G.
         max_tokens: limit of a trace; one that reaches it is closed by force.
         seeds: Q seeds; a query's traces depend on its seed, not on what else is in the batch.
@@ -70,12 +70,12 @@ def sample_rollouts(
         asked = [backbone.chat.questions[dimension] for _, dimension in queries]
     for length in sorted({len(question) for question in asked}):
         group = [q for q, question in enumerate(asked) if len(question) == length]
-        picture = torch.tensor([queries[q][0] for q in group]).repeat_interleave(num_traces)
+        image = torch.tensor([queries[q][0] for q in group]).repeat_interleave(num_traces)
         question = torch.tensor([asked[q] for q in group])
         found = _continue(
             backbone,
             shared,
-            picture.to(backbone.device),
+            image.to(backbone.device),
             question.repeat_interleave(num_traces, 0).to(backbone.device),
             uniform_QGT[group].flatten(0, 1).to(backbone.device),
             temperature,
@@ -119,7 +119,7 @@ def _uniforms(seed: int, num_traces: int, max_tokens: int) -> torch.Tensor:
 
 
 class _Prefix:
-    """The cache after system text, picture and prompt of I pictures."""
+    """The cache after system text, image and prompt of I images."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Prefix:
 def _continue(
     backbone: Backbone,
     shared: _Prefix,
-    picture_N: torch.Tensor,
+    image_N: torch.Tensor,
     question_NT: torch.Tensor,
     uniform_NT: torch.Tensor,
     temperature: float,
@@ -154,9 +154,9 @@ def _continue(
     """Ask, sample until closed, feed the closing, read the score; one row a trace."""
     model, chat = backbone.network.model, backbone.chat
     cache = copy.deepcopy(shared.cache)
-    cache.reorder_cache(picture_N)
-    mask = shared.mask[picture_N]
-    position = shared.next_position[picture_N]
+    cache.reorder_cache(image_N)
+    mask = shared.mask[image_N]
+    position = shared.next_position[image_N]
     num_rows, max_tokens = len(uniform_NT), uniform_NT.shape[1] - 1
     closing = torch.tensor(chat.closing, device=backbone.device)
     sampled = torch.zeros(num_rows, max_tokens, dtype=torch.long, device=backbone.device)

@@ -1,6 +1,6 @@
 """The deployed reward model: all dimensions in one forward, differentiable in the pixels.
 
-Shapes: B pictures, D dimensions, S levels, H height, W width.
+Shapes: B images, D dimensions, S levels, H height, W width.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from zreward_core.config import UserError
-from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.store import fetch, is_uri
 
 
 @dataclass
 class Scores:
-    """Score distributions of B pictures in D dimensions."""
+    """Score distributions of B images in D dimensions."""
 
     dimensions: list[str]
     """Names of the D dimensions."""
@@ -47,14 +47,14 @@ class Scores:
         return -torch.xlogy(self.probs, self.probs).sum(-1)
 
     def prefer(self, i: int, j: int) -> torch.Tensor:
-        """[D] probability that picture i scores above picture j; a tie counts one half."""
+        """[D] probability that image i scores above image j; a tie counts one half."""
         joint = self.probs[i][:, :, None] * self.probs[j][:, None, :]
         above = torch.tril(joint, -1).sum((1, 2))
         tie = torch.diagonal(joint, dim1=1, dim2=2).sum(-1)
         return above + 0.5 * tie
 
     def rows(self) -> list[dict[str, dict[str, object]]]:
-        """For each picture: dimension name to mean, std, mass and probs, as plain numbers."""
+        """For each image: dimension name to mean, std, mass and probs, as plain numbers."""
         mean, std = self.mean.tolist(), self.std.tolist()
         mass, probs = self.mass.tolist(), self.probs.tolist()
         return [
@@ -106,11 +106,11 @@ class RewardModel:
         images: Sequence[np.ndarray],
         dimensions: Sequence[str] | None = None,
     ) -> Scores:
-        """Score pictures for their prompts.
+        """Score images for their prompts.
 
         Args:
             prompts: B prompts.
-            images: B pictures: arrays [H, W, 3] uint8, or PIL images.
+            images: B images: arrays [H, W, 3] uint8, or PIL images.
             dimensions: names of the dimensions to return; all are computed.
 
         Raises:
@@ -155,7 +155,7 @@ def student_scores(
 
     Args:
         prompts: B prompts.
-        images: B resized pictures [3, h, w].
+        images: B resized images [3, h, w].
         network: the wrapped network where accelerate has prepared one.
 
     Returns:

@@ -1,6 +1,6 @@
 """The reasoning teacher as a judge: score distributions averaged over sampled traces.
 
-Shapes: B pictures, D dimensions, Q queries, G traces of a query, S levels.
+Shapes: B images, D dimensions, Q queries, G traces of a query, S levels.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.rollouts import sample_rollouts
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.schemas import digest
@@ -40,12 +40,12 @@ def judge_queries(
     seeds: Sequence[int],
     temperature: float = 1.0,
 ) -> Judged:
-    """Reason about queries (picture, dimension) and average the distributions over traces.
+    """Reason about queries (image, dimension) and average the distributions over traces.
 
     Args:
-        prompts: prompts of the pictures.
-        images: resized pictures [3, h, w].
-        queries: pairs (index of a picture, index of a dimension).
+        prompts: prompts of the images.
+        images: resized images [3, h, w].
+        queries: pairs (index of an image, index of a dimension).
         num_traces: G.
         seeds: a seed for each query; see ``query_seed``.
         temperature: 0 takes the likeliest trace.
@@ -73,7 +73,7 @@ def query_seed(seed: int, item: str, dimension: str) -> int:
 
 
 class TeacherJudge:
-    """A teacher that scores pictures in memory, all dimensions; used as a panel."""
+    """A teacher that scores images in memory, all dimensions; used as a panel."""
 
     def __init__(self, backbone: Backbone, num_traces: int = 1, seed: int = 0) -> None:
         self.backbone = backbone

@@ -15,7 +15,7 @@ from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from zreward_core.config import Settings
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric
@@ -67,9 +67,9 @@ class TinySizes(Settings):
     patch_size: int = 4
     """Side of a patch in pixels; 2 x 2 patches are merged to one token."""
     min_pixels: int = 1024
-    """A picture with fewer pixels is enlarged."""
+    """An image with fewer pixels is enlarged."""
     max_pixels: int = 1280
-    """A picture with more pixels is made smaller."""
+    """An image with more pixels is made smaller."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "TinySizes":

@@ -1,6 +1,6 @@
 """The forward pass that training makes over traces: what was sampled, and the score after it.
 
-Shapes: B sides (a picture, its prompt and a dimension), G traces of a side, N = B x G rows,
+Shapes: B sides (an image, its prompt and a dimension), G traces of a side, N = B x G rows,
 T tokens, S levels.
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from zreward_core.models.backbones import Backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import closed_sequence
 from zreward_core.models.score_decoder import score_log_probs
 
@@ -40,7 +40,7 @@ def trace_log_probs(
 
     Args:
         prompts: B prompts.
-        images: B resized pictures [3, h, w].
+        images: B resized images [3, h, w].
         dimensions: B indices of dimensions.
         traces: N token sequences, G for each side, neighbours.
         temperature: of the sampling; 0 counts as 1.

@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 
 from zreward_core.config import UserError
-from zreward_core.registry.bytes_now import file_md5, matching, paths_md5
-from zreward_core.registry.recipe import LOCK, Md5s, locked_params, md5s, read_lock
+from zreward_core.registry.dvc_hashes import file_md5, matching, paths_md5
+from zreward_core.registry.stage_fingerprint import LOCK, Md5s, locked_params, md5s, read_lock
 from zreward_core.schemas import COMPARISONS, ITEMS, OPINIONS, RATINGS, read_json, write_json
 
 logger = logging.getLogger(__name__)

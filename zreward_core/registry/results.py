@@ -1,4 +1,4 @@
-"""What of a stage's folder goes into its run: curves, a few flat numbers, pictures, small texts."""
+"""What of a stage's folder goes into its run: curves, a few flat numbers, images, small texts."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def numbers(folder: Path) -> dict[str, float]:
     return {UNNAMEABLE.sub("_", name): value for name, value in kept.items()}
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     """Plots and contact sheets of the folder, sorted."""
     return sorted(folder.glob("*.png"))
 

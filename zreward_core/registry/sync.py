@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zreward_core.registry.recipe import md5s, read_lock, recipe_of
+from zreward_core.registry.stage_fingerprint import md5s, read_lock, recipe_of
 from zreward_core.registry.tracker import OUTS_TAG, RECIPE_TAG, STAGE_TAG
 from zreward_core.store import connect, experiment_id
 

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zreward_core.config import read_yaml
-from zreward_core.registry.recipe import GRAPH, Md5s, current_deps, current_params, recipe_hash
-from zreward_core.registry.results import curves, numbers, pictures, texts
+from zreward_core.registry.results import curves, images, numbers, texts
+from zreward_core.registry.stage_fingerprint import (
+    GRAPH,
+    Md5s,
+    current_deps,
+    current_params,
+    recipe_hash,
+)
 from zreward_core.schemas import read_json, write_json
 from zreward_core.store import connect, experiment_id
 
@@ -121,7 +127,7 @@ def log_results(client: "MlflowClient", run_id: str, folder: Path) -> None:
     metrics = [Metric(name, value, stamp, step) for name, value, step in points]
     for first in range(0, len(metrics), 10 * MAX_BATCH):
         client.log_batch(run_id, metrics=metrics[first : first + 10 * MAX_BATCH])
-    for path in pictures(folder):
+    for path in images(folder):
         client.log_artifact(run_id, str(path), "plots")
     for path in texts(folder):
         client.log_artifact(run_id, str(path))

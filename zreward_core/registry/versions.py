@@ -62,7 +62,7 @@ def past_champions(client: "MlflowClient") -> list[str]:
     return json.loads(tags.get(CHAMPIONS_TAG, "[]"))
 
 
-def crown(client: "MlflowClient", version: str, champions: list[str] | None = None) -> None:
+def set_champion(client: "MlflowClient", version: str, champions: list[str] | None = None) -> None:
     """Give the alias to a version.
 
     Args:

@@ -27,7 +27,7 @@ def is_sharding() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
-def even(count: int, name: str) -> None:
+def require_divisible(count: int, name: str) -> None:
     """Check that shards' forward passes are as many in every process.
 
     Raises:
@@ -107,18 +107,18 @@ def using(backbone: Any, weights: list[torch.Tensor]) -> Iterator[None]:
         _assign(parts, backbone.trainable(), kept)
 
 
-def whole(state: Any) -> Any:
+def full_tensors(state: Any) -> Any:
     """The same lists and dicts with whole tensors for shards; every process must call it."""
     if isinstance(state, DTensor):
         return state.full_tensor()
     if isinstance(state, dict):
-        return {key: whole(value) for key, value in state.items()}
+        return {key: full_tensors(value) for key, value in state.items()}
     if isinstance(state, list):
-        return [whole(value) for value in state]
+        return [full_tensors(value) for value in state]
     return state
 
 
-def spread(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def shard_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A whole tensor on another's device, and in its shards where it has any."""
     value = value.to(like.device)
     if not isinstance(like, DTensor):
@@ -133,7 +133,7 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         like = parameters[index]
         for name, value in values.items():
             if isinstance(like, DTensor) and getattr(value, "shape", None) == like.shape:
-                values[name] = spread(value, like)
+                values[name] = shard_like(value, like)
     optimizer.load_state_dict(state)
 
 
@@ -146,7 +146,7 @@ def unsharded(backbone: Any, load: Callable[[], Any]) -> Any:
     """
     if not is_sharding():
         return backbone
-    trained = [whole(value).cpu() for value in backbone.trainable()]
+    trained = [full_tensors(value).cpu() for value in backbone.trainable()]
     fresh = load()
     for parameter, value in zip(fresh.trainable(), trained, strict=True):
         parameter.data.copy_(value)

@@ -1,7 +1,7 @@
 """Annotate: tasks for annotators, and in the miniature the annotators.
 
 The simulated annotators see pixels and prompts, as people do, and nothing else of the candidates:
-neither generators nor ids; a picture is known by the hash of its bytes. With ``simulate: false``
+neither generators nor ids; an image is known by the hash of its bytes. With ``simulate: false``
 only the project's files are written; people annotate in Label Studio and their export goes to
 data/drops/.
 """
@@ -15,9 +15,10 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from zreward_core.annotations.assignment import assign
-from zreward_core.annotations.exemplars import Exemplar, collect, write_exemplars
-from zreward_core.annotations.labeling import (
+from zreward_core.annotations.items.splits import split_of
+from zreward_core.annotations.label_studio.assignment import assign
+from zreward_core.annotations.label_studio.exemplars import Exemplar, collect, write_exemplars
+from zreward_core.annotations.label_studio.labeling import (
     annotation,
     choice_of,
     export_task,
@@ -25,8 +26,6 @@ from zreward_core.annotations.labeling import (
     result_item,
     task_data,
 )
-from zreward_core.annotations.malformed import spoil
-from zreward_core.annotations.splits import split_of
 from zreward_core.config import Settings, Splits, StageConfig, UserError
 from zreward_core.images import ImageStore, decode, encode_png, image_id
 from zreward_core.rubric import Rubric, load_rubric
@@ -35,13 +34,14 @@ from zreward_core.runtime.progress import track
 from zreward_core.schemas import CANDIDATES, digest, normalise_prompt, read_table, write_json
 from zreward_core.world.annotators import MAXIMUM, MINIMUM, make_annotators
 from zreward_core.world.exemplars import Sample, sample_exemplars
+from zreward_core.world.malformed import spoil
 from zreward_core.world.oracle import judge
 
 CANDIDATES_FOLDER = Path("data/candidates")
 OUTPUT = Path("data/annotate")
 
-MAX_LOOKED_AT = 100
-"""Pictures that are looked at for each exemplar that a level needs; rare levels may get fewer."""
+MAX_CANDIDATES = 100
+"""Images that are looked at for each exemplar that a level needs; rare levels may get fewer."""
 
 Judge = Callable[[np.ndarray, str], Mapping[str, float]]
 """Pixels [H, W, 3] uint8 and prompt to a score of each aspect, on the world's scale."""
@@ -70,13 +70,13 @@ class Config(StageConfig):
     overlap: Overlap = Overlap()
     """Simulated annotators an item."""
     exemplars: int = Field(default=16, ge=0)
-    """Rendered pictures for each level of a dimension that annotators calibrate against."""
+    """Rendered images for each level of a dimension that annotators calibrate against."""
     malformed: int = Field(default=5, ge=0)
     """Records of the simulated export that are spoilt, as in real ones."""
     aspects: dict[str, str] = Field(default_factory=dict)
     """Dimension to the oracle's aspect, where a rubric names it otherwise."""
     image_prefix: str = "images/"
-    """What stands before the picture's file name in a task: a folder, or where it is served."""
+    """What stands before the image's file name in a task: a folder, or where it is served."""
 
     @model_validator(mode="after")
     def _enough_annotators(self) -> Self:
@@ -109,7 +109,7 @@ def load_items() -> pd.DataFrame:
     The order and the names that the candidates came with leave no trace.
 
     Raises:
-        UserError: an input is missing, or a picture that the table names.
+        UserError: an input is missing, or an image that the table names.
     """
     path = CANDIDATES_FOLDER / "items.parquet"
     schema = pa.schema([CANDIDATES.field("prompt"), CANDIDATES.field("image_id")])
@@ -121,14 +121,14 @@ def load_items() -> pd.DataFrame:
     ):
         if reference not in images:
             raise UserError(
-                f"{path} row {number + 1}: picture {reference} is in no shard; make it again"
+                f"{path} row {number + 1}: image {reference} is in no shard; make it again"
             )
         content = images.content(reference)
         identifier = image_id(content)
         key = (digest("order", normalise_prompt(prompt)), digest("order", prompt, identifier))
         rows[key] = {"prompt": prompt, "image_id": identifier, "content": content}
     if not rows:
-        raise UserError(f"{path} holds no pictures to annotate: run `zreward candidates` again")
+        raise UserError(f"{path} holds no images to annotate: run `zreward candidates` again")
     return pd.DataFrame([rows[key] for key in sorted(rows)])
 
 
@@ -151,7 +151,7 @@ def simulate(
     rubric: Rubric,
     config: Config,
 ) -> list[dict[str, Any]]:
-    """Have the simulated annotators judge the pictures.
+    """Have the simulated annotators judge the images.
 
     Args:
         items: prompt, image_id, content.
@@ -225,14 +225,14 @@ def _on_scale(rating: float, rubric: Rubric) -> float:
 def make_exemplars(
     prompts: Iterable[str], rubric: Rubric, config: Config
 ) -> list[tuple[Exemplar, bytes]]:
-    """Exemplars of every level with their pictures; none is of a prompt that people rate."""
+    """Exemplars of every level with their images; none is of a prompt that people rate."""
 
     def scores_of(sample: Sample) -> dict[str, float]:
         return {name: _on_scale(_aspect(sample.scores, name, config), rubric) for name in names}
 
     names = rubric.names if config.exemplars else []
     samples = sample_exemplars(config.seed, {normalise_prompt(prompt) for prompt in prompts})
-    limit = MAX_LOOKED_AT * config.exemplars
+    limit = MAX_CANDIDATES * config.exemplars
     found = collect(samples, scores_of, rubric, config.exemplars, limit)
     made = []
     for number, (sample, levels) in enumerate(found, start=1):

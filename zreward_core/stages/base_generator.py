@@ -1,6 +1,6 @@
-"""base_generator: world pictures (or a hub id) -> the generator that is to be tuned.
+"""base_generator: world images (or a hub id) -> the generator that is to be tuned.
 
-A pretraining run whose data is as uneven as the web's: pictures stay with prompts they do not
+A pretraining run whose data is as uneven as the web's: images stay with prompts they do not
 show, blurred, noisy or broken. A share of the faulty is kept on purpose; what reward tuning can
 better is thereby in the base.
 """
@@ -24,18 +24,18 @@ from zreward_core.diffusion.flow import (
     reconstruction_loss,
     step_generator,
 )
-from zreward_core.diffusion.pipelines import Pipeline, load_pipeline, write_pointer
+from zreward_core.diffusion.generator import Pipeline, load_pipeline, write_pointer
 from zreward_core.diffusion.sampling import sample
-from zreward_core.diffusion.sheet import picture_sheet
+from zreward_core.diffusion.sheet import image_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
-from zreward_core.runtime.optimizers import fast_precision, make_optimizers, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
+from zreward_core.training.optimizers import fast_precision, make_optimizers, trapezoid
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.oracle import judge_many
 from zreward_core.world.prompts import parse_prompt
@@ -69,15 +69,15 @@ class FlowPretraining(Settings):
     steps: int = Field(default=1500, ge=0)
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
-    """Pictures in a step."""
+    """Images in a step."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Highest learning rate."""
     prompt_dropout: float = Field(default=0.1, ge=0, le=1)
-    """Share of pictures trained with the empty prompt, for classifier-free guidance."""
+    """Share of images trained with the empty prompt, for classifier-free guidance."""
     clean_shares: dict[str, float] = Field(
         default={"alignment": 0.75, "realism": 0.5, "aesthetics": 0.45, "plausibility": 0.5}
     )
-    """Share of pictures without a defect of an aspect that batches are drawn to; an aspect that is
+    """Share of images without a defect of an aspect that batches are drawn to; an aspect that is
     not named keeps the share it has in the world."""
     noise_mean: float = 0.0
     """Mean of the logit of the noise levels trained on."""
@@ -102,9 +102,9 @@ class Config(StageConfig):
     revision: str | None = None
     """Commit of the hub model."""
     tiny: TinySizes | None = None
-    """Sizes of a model to pretrain on the world's pictures."""
+    """Sizes of a model to pretrain on the world's images."""
     size: int = Field(32, ge=16)
-    """Side of the tiny model's square pictures, in pixels."""
+    """Side of the tiny model's square images, in pixels."""
     vae: VaePretraining = VaePretraining()
     """Training of the autoencoder."""
     flow: FlowPretraining = FlowPretraining()
@@ -127,7 +127,7 @@ def run(config: Config) -> None:
     """Write generator/, metrics.json, history.jsonl and contact_sheet.png.
 
     Raises:
-        UserError: there are no pictures to pretrain on.
+        UserError: there are no images to pretrain on.
     """
     if config.hub_id is not None and config.revision is not None:
         if is_main():
@@ -143,7 +143,7 @@ def run(config: Config) -> None:
     table, held_out = table[~table["held_out"]], table[table["held_out"]]
     if table.empty:
         raise UserError(
-            f"{WORLD} has no pretraining pictures: raise world.size, or name a hub_id for"
+            f"{WORLD} has no pretraining images: raise world.size, or name a hub_id for"
             " base_generator in params.yaml"
         )
     pixels = load_pixels(table, config.size)
@@ -162,19 +162,19 @@ def run(config: Config) -> None:
 
 
 def load_pixels(table: pd.DataFrame, size: int) -> Tensor:
-    """Pictures of the table [N, 3, size, size] in [-1, 1], whatever shape they have."""
+    """Images of the table [N, 3, size, size] in [-1, 1], whatever shape they have."""
     store = ImageStore(WORLD / "images")
-    pictures = [
+    images = [
         np.asarray(
             Image.fromarray(store.pixels(identifier)).resize((size, size), Image.Resampling.BICUBIC)
         )
-        for identifier in track(table["image_id"], "pictures")
+        for identifier in track(table["image_id"], "images")
     ]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def draw_weights(table: pd.DataFrame, clean_shares: dict[str, float]) -> Tensor:
-    """How often each picture [N] is drawn, so that aspects are clean in given shares.
+    """How often each image [N] is drawn, so that aspects are clean in given shares.
 
     Aspects have defects independently of each other, so the weights multiply.
 
@@ -233,7 +233,7 @@ def train_vae(
 
 @torch.no_grad()
 def scaled_latents(pipe: Pipeline, pixels: Tensor) -> Tensor:
-    """Latents [N, C, h, w] of all pictures; sets the VAE's shift and scale by their statistics."""
+    """Latents [N, C, h, w] of all images; sets the VAE's shift and scale by their statistics."""
     pipe.vae.requires_grad_(False).eval()
     batches = track(pixels.split(256), "latents")
     latents = torch.cat([pipe.vae.encode(batch).latent_dist.mean for batch in batches])
@@ -300,7 +300,7 @@ def train_flow(
 def measure(config: Config, pipe: Pipeline, held_out: pd.DataFrame, folder: Path) -> None:
     """Samples on held-out prompts before the oracle, beside chance and clean renders."""
     prompts = list(dict.fromkeys(held_out["prompt"]))[: config.check.num_prompts]
-    pictures = sample(
+    images = sample(
         pipe,
         prompts,
         range(config.seed, config.seed + len(prompts)),
@@ -308,7 +308,7 @@ def measure(config: Config, pipe: Pipeline, held_out: pd.DataFrame, folder: Path
         guidance_scale=config.check.guidance_scale,
         size=(config.size, config.size),
     )
-    arrays = list(pictures.permute(0, 2, 3, 1).numpy())
+    arrays = list(images.permute(0, 2, 3, 1).numpy())
     rng = np.random.default_rng(config.seed)
     clean = [render(sample_scene(prompt, rng, defects=()), (32, 32)) for prompt in prompts]
     others = [*prompts[1:], *prompts[:1]]
@@ -318,13 +318,13 @@ def measure(config: Config, pipe: Pipeline, held_out: pd.DataFrame, folder: Path
         "clean_renders": oracle_figures(clean, prompts),
     }
     write_json(metrics, folder / "metrics.json")
-    picture_sheet(arrays[:48], prompts[:48], columns=8).save(folder / "contact_sheet.png")
+    image_sheet(arrays[:48], prompts[:48], columns=8).save(folder / "contact_sheet.png")
     logger.info("base generator: %s", metrics["samples"])
 
 
-def oracle_figures(pictures: list[np.ndarray], prompts: list[str]) -> dict[str, float]:
+def oracle_figures(images: list[np.ndarray], prompts: list[str]) -> dict[str, float]:
     """Mean score of each aspect; shares of right colours, shapes and empty cells."""
-    judgements = judge_many(pictures, prompts)
+    judgements = judge_many(images, prompts)
     right: dict[str, list[bool]] = {"colour": [], "shape": [], "empty_cell": []}
     for judgement, prompt in zip(judgements, prompts, strict=True):
         for seen, wanted in zip(judgement.cells, parse_prompt(prompt) or (), strict=True):

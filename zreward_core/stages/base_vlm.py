@@ -20,17 +20,17 @@ from pydantic import model_validator
 
 from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbones import CARD, Backbone, card
+from zreward_core.models.backbone import CARD, Backbone, card
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
-from zreward_core.runtime.optimizers import fast_precision, make_optimizers, set_rates, trapezoid
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
+from zreward_core.training.optimizers import fast_precision, make_optimizers, set_rates, trapezoid
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.prompts import COLOURS, PLACES, SHAPES, all_prompts
 from zreward_core.world.texts import (
@@ -57,7 +57,7 @@ class Pretraining(Settings):
     steps: int
     """Optimizer steps."""
     look_share: float = 0.4
-    """Share of the steps, at the start, in which pictures are only described."""
+    """Share of the steps, at the start, in which images are only described."""
     habit_share: float = 0.15
     """Share of the steps, at the end, in which inspections are of uneven care."""
     batch_size: int = 64
@@ -67,7 +67,7 @@ class Pretraining(Settings):
     learning_rate: float = 3e-3
     """Peak learning rate of Muon."""
     turns: int = 2
-    """Dimensions of a picture that are inspected and scored in one sequence."""
+    """Dimensions of an image that are inspected and scored in one sequence."""
     weights: dict[str, float] = {"alignment": 3.0}
     """How often an aspect is inspected beside the others, which count 1."""
     score_noise: float = 0.1
@@ -106,21 +106,21 @@ class Base(Settings):
 
 
 class Config(StageConfig):
-    """The two bases and the texts around picture and prompt."""
+    """The two bases and the texts around image and prompt."""
 
     teacher: Base
     """Base of the reasoning teacher."""
     student: Base
     """Base of the one-token student."""
     prompt: PromptSettings
-    """Texts around picture and prompt, the same for both and for all later stages."""
+    """Texts around image and prompt, the same for both and for all later stages."""
     aspects: dict[str, str] = {}
     """Rubric dimension to aspect of the world, where the names differ."""
 
 
 @dataclass
 class Example:
-    """One pretraining picture with everything that is known about it."""
+    """One pretraining image with everything that is known about it."""
 
     prompt: str
     image: torch.Tensor
@@ -185,7 +185,7 @@ def write_bases(
 
 
 def load_examples(backbone: Backbone, table: pd.DataFrame) -> tuple[list[Example], list[Example]]:
-    """Pretraining pictures as (those to learn from, those held out)."""
+    """Pretraining images as (those to learn from, those held out)."""
     images = ImageStore(WORLD / "images")
     groups: tuple[list[Example], list[Example]] = [], []
     for row in table.itertuples():
@@ -285,13 +285,13 @@ def make_sequence(
 
 
 def describe(backbone: Backbone, example: Example) -> tuple[list[int], list[int]]:
-    """A picture without its prompt, so that nothing can be guessed from it, and what it shows."""
+    """An image without its prompt, so that nothing can be guessed from it, and what it shows."""
     chat = backbone.chat
     num_tokens = backbone.pixels.num_tokens(example.image.shape[-2], example.image.shape[-1])
     asked, wanted = _asked(
         chat.plain_question, chat.trace(description(example.inspection)), [], None
     )
-    return chat.picture(num_tokens) + asked, wanted
+    return chat.image(num_tokens) + asked, wanted
 
 
 def generic_label(
@@ -358,7 +358,7 @@ def sequence_loss(
 def measure(
     backbone: Backbone, examples: list[Example], aspects: list[str], batch_size: int = 64
 ) -> dict[str, float]:
-    """What a base can do on held-out pictures, teacher-forced.
+    """What a base can do on held-out images, teacher-forced.
 
     Returns:
         share of colours, shapes and verdict words predicted right in descriptions (without the

@@ -1,4 +1,4 @@
-"""candidates: prompts, generators and picture folders -> pictures to annotate, unlabelled pool."""
+"""candidates: prompts, generators and image folders -> images to annotate, unlabelled pool."""
 
 import json
 import logging
@@ -9,17 +9,16 @@ import pandas as pd
 from pydantic import Field
 
 from zreward_core.config import Settings, StageConfig, UserError
-from zreward_core.diffusion.pipelines import load_pipeline
+from zreward_core.diffusion.generator import load_pipeline
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
 from zreward_core.runtime.device import pick_device
-from zreward_core.runtime.optimizers import fast_precision
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
 from zreward_core.schemas import (
     CANDIDATES,
-    PICTURES,
     PROMPTS,
+    RENDERED_IMAGES,
     digest,
     item_id,
     normalise_prompt,
@@ -29,12 +28,13 @@ from zreward_core.schemas import (
     write_json,
     write_table,
 )
+from zreward_core.training.optimizers import fast_precision
 
 logger = logging.getLogger(__name__)
 WORLD = Path("data/world")
 OUTPUT = Path("data/candidates")
 TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
-"""Purpose of the prompts to the table of their pictures."""
+"""Purpose of the prompts to the table of their images."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SAMPLED_TOGETHER = 2048
 """Samples drawn before the progress bar moves."""
@@ -62,24 +62,24 @@ class Sampling(Settings):
         return f"{self.path.as_posix()} steps={self.steps} guidance={self.guidance:g}"
 
 
-class PictureFolder(Settings):
-    """A folder of pictures with their prompts."""
+class ImageFolder(Settings):
+    """A folder of images with their prompts."""
 
     path: Path
     """Folder; prompts.json in it maps file name to prompt."""
     purpose: str = Field("annotation", pattern="^(annotation|unlabelled)$")
-    """What the pictures are for."""
+    """What the images are for."""
 
 
 class Config(StageConfig):
-    """Where the pictures come from."""
+    """Where the images come from."""
 
     prompt_files: dict[str, list[Path]] = Field(default_factory=dict)
     """Purpose to files of prompts: .txt (one a line) or .json (a list of strings)."""
     generators: list[Sampling] = Field(default_factory=list)
     """Generators and their settings."""
-    folders: list[PictureFolder] = Field(default_factory=list)
-    """Folders of pictures."""
+    folders: list[ImageFolder] = Field(default_factory=list)
+    """Folders of images."""
 
 
 def run(config: Config) -> None:
@@ -108,7 +108,7 @@ def run(config: Config) -> None:
         table = table.drop_duplicates("item_id").sort_values("item_id")
         if not (table["purpose"] == "annotation").any():
             raise UserError(
-                "candidates: there is no picture to annotate; name generators or folders in"
+                "candidates: there is no image to annotate; name generators or folders in"
                 " params.yaml, or raise world.size"
             )
         check_purposes(pd.concat([prompts, table[["prompt_id", "prompt", "purpose"]]]))
@@ -173,8 +173,8 @@ def check_purposes(table: pd.DataFrame) -> None:
 
 
 def rendered() -> Iterator[tuple[bytes, str, str, str]]:
-    """Pictures of the world: bytes, prompt, purpose, origin."""
-    table = read_table(WORLD / "pictures.parquet", PICTURES)
+    """Images of the world: bytes, prompt, purpose, origin."""
+    table = read_table(WORLD / "rendered.parquet", RENDERED_IMAGES)
     table = table[table["purpose"].isin(list(TABLES))]
     if table.empty:
         return
@@ -184,7 +184,7 @@ def rendered() -> Iterator[tuple[bytes, str, str, str]]:
 
 
 def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
-    """Pictures of the user's folders, in the order of their names."""
+    """Images of the user's folders, in the order of their names."""
     for source in config.folders:
         prompts = read_json(source.path / "prompts.json")
         if not isinstance(prompts, dict):
@@ -193,7 +193,7 @@ def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
             path = source.path / name
             if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
                 raise UserError(
-                    f"{source.path / 'prompts.json'}: {name!r} is no picture of that folder"
+                    f"{source.path / 'prompts.json'}: {name!r} is no image of that folder"
                     f" ({', '.join(SUFFIXES)})"
                 )
             if not path.is_file():
@@ -233,7 +233,7 @@ def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str,
         starts = range(0, len(jobs), SAMPLED_TOGETHER)
         for start in track(starts, f"{setting.steps} steps, guidance {setting.guidance:g}"):
             part = jobs[start : start + SAMPLED_TOGETHER]
-            pictures = sample(
+            images = sample(
                 pipe,
                 [prompt for prompt, _, _ in part],
                 [seed % 2**63 for _, _, seed in part],
@@ -242,12 +242,12 @@ def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str,
                 size=setting.size,
                 precision=fast_precision(),
             )
-            for (prompt, purpose, _), pixels in zip(part, pictures, strict=True):
+            for (prompt, purpose, _), pixels in zip(part, images, strict=True):
                 yield encode_png(pixels.permute(1, 2, 0).numpy()), prompt, purpose, setting.name
 
 
 def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Pictures by purpose and origin."""
+    """Images by purpose and origin."""
     return {
         purpose: {
             str(origin): int(count) for origin, count in group["generator"].value_counts().items()

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from zreward_core.config import UserError
-from zreward_core.evaluation.pictures import DimensionExample, Example, plot_examples
+from zreward_core.evaluation.image_sheets import DimensionExample, Example, plot_examples
 from zreward_core.evaluation.plots import (
     plot_curves,
     plot_hpa,
@@ -37,23 +37,23 @@ class Config(Judging):
     """Evaluation on the held-out test items."""
 
     oracle: bool = True
-    """Report the miniature's noiseless oracle as the ceiling; false for real pictures."""
+    """Report the miniature's noiseless oracle as the ceiling; false for real images."""
     aspects: dict[str, str] = Field(default_factory=dict)
     """Dimension to the oracle's aspect, where a rubric names it otherwise."""
     num_examples: int = Field(4, ge=0)
-    """Example pictures shown with their distributions and traces."""
+    """Example images shown with their distributions and traces."""
 
 
 def run(config: Config) -> None:
     """Write metrics.json, predictions.parquet and plots.
 
     Raises:
-        UserError: there is no test item with a picture, or an input is missing.
+        UserError: there is no test item with an image, or an input is missing.
     """
     items, pairs = read_table(VALIDATE / "items.parquet", ITEMS), _test_pairs()
     items = items[(items["split"] == "test") & items["image_id"].notna()]
     if items.empty or pairs.empty:
-        raise UserError(f"{VALIDATE}: no test items with pictures and pairs; annotate more prompts")
+        raise UserError(f"{VALIDATE}: no test items with images and pairs; annotate more prompts")
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
     oracle = oracle_scores(items, images, config.aspects) if config.oracle else None
@@ -146,7 +146,7 @@ def pick_examples(
     images: ImageStore,
     dimensions: list[str],
 ) -> list[Example]:
-    """A few test pictures with the annotators' and the models' distributions."""
+    """A few test images with the annotators' and the models' distributions."""
     shown = items.drop_duplicates("item_id")
     count = min(config.num_examples, len(shown))
     chosen = shown.iloc[np.random.default_rng(config.seed).permutation(len(shown))[:count]]

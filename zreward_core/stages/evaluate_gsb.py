@@ -9,10 +9,10 @@ import pandas as pd
 from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
-from zreward_core.diffusion.pipelines import load_pipeline
+from zreward_core.diffusion.generator import load_pipeline
 from zreward_core.diffusion.sampling import sample
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
-from zreward_core.evaluation.pictures import BeforeAfter, plot_before_after
+from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
 from zreward_core.images import encode_png, image_id, write_images
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
@@ -40,7 +40,7 @@ class Config(StageConfig):
     guidance_scale: float = Field(2.0, ge=0)
     """Weight of classifier-free guidance; 0 is none."""
     size: tuple[int, int] = (32, 32)
-    """(width, height) of the pictures in pixels."""
+    """(width, height) of the images in pixels."""
     judge: Literal["oracle", "people"] = "oracle"
     """Who judges: the miniature's pixel oracle, or people, by `zreward gsb export` and `import`."""
     samples: int = Field(2, ge=1)
@@ -61,15 +61,15 @@ def run(config: Config) -> None:
     if table.empty:
         raise UserError(f"{PROMPT_TABLE} has no prompt of purpose generator_eval: name some")
     prompts = [prompt for prompt in table["prompt"] for _ in range(config.samples)]
-    pictures = {name: draw(config, path, prompts) for name, path in GENERATORS.items()}
+    images = {name: draw(config, path, prompts) for name, path in GENERATORS.items()}
     pairs = blind_pairs([prompt_id(prompt) for prompt in prompts], config.seed)
     shown = [prompts[index] for index in pairs["pair"]]
     sides = {
-        side: [pictures[name][at] for name, at in zip(pairs[side], pairs["pair"], strict=True)]
+        side: [images[name][at] for name, at in zip(pairs[side], pairs["pair"], strict=True)]
         for side in ("left", "right")
     }
     by_oracle = config.judge == "oracle"
-    scores = {side: look(seen, shown) for side, seen in sides.items()} if by_oracle else {}
+    scores = {side: oracle_scores(seen, shown) for side, seen in sides.items()} if by_oracle else {}
     choices = judge(scores["left"], scores["right"], ASPECTS) if by_oracle else pd.DataFrame()
     verdicts = unblind(choices, pairs["left"].tolist()) if by_oracle else NOT_JUDGED
     judged = pairs["prompt_id"].tolist() if by_oracle else []
@@ -87,8 +87,8 @@ def run(config: Config) -> None:
         rows = [
             BeforeAfter(
                 prompts[index],
-                pictures["base"][index],
-                pictures["tuned"][index],
+                images["base"][index],
+                images["tuned"][index],
                 f"judged {verdict}" if by_oracle else "",
             )
             for index, verdict in sorted(zip(pairs["pair"], words, strict=True))
@@ -98,8 +98,8 @@ def run(config: Config) -> None:
 
 
 def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
-    """One picture [H, W, 3] uint8 for each prompt; seeds are the same for every generator."""
-    pictures = sample(
+    """One image [H, W, 3] uint8 for each prompt; seeds are the same for every generator."""
+    images = sample(
         load_pipeline(path).to(pick_device()),
         prompts,
         range(config.seed, config.seed + len(prompts)),
@@ -107,12 +107,12 @@ def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
         guidance_scale=config.guidance_scale,
         size=config.size,
     )
-    return list(pictures.permute(0, 2, 3, 1).numpy())
+    return list(images.permute(0, 2, 3, 1).numpy())
 
 
-def look(pictures: list[np.ndarray], prompts: list[str]) -> np.ndarray:
+def oracle_scores(images: list[np.ndarray], prompts: list[str]) -> np.ndarray:
     """Scores [N, D] of the oracle, which sees nothing but pixels and prompt."""
-    found = judge_many(pictures, prompts)
+    found = judge_many(images, prompts)
     return np.array([[one.scores[aspect] for aspect in ASPECTS] for one in found])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.diffusion.flow import step_generator
-from zreward_core.diffusion.pipelines import CARD, Pipeline, load_pipeline
+from zreward_core.diffusion.generator import CARD, Pipeline, load_pipeline
 from zreward_core.diffusion.sampling import (
     initial_latents,
     sample,
@@ -32,8 +32,8 @@ from zreward_core.diffusion.tuning import (
     swapped,
     update_average,
 )
+from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
 from zreward_core.evaluation.paired import compare_means, hacked_dimensions
-from zreward_core.evaluation.pictures import BeforeAfter, plot_before_after
 from zreward_core.evaluation.plots import plot_curves, plot_dimensions
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.scorer import RewardModel
@@ -64,7 +64,7 @@ NUM_SHOWN = 24
 """Pairs on the contact sheet."""
 
 Scorer = Callable[[list[str], Tensor], np.ndarray]
-"""prompts, pictures [B, 3, H, W] uint8 -> mean scores [B, D]."""
+"""prompts, images [B, 3, H, W] uint8 -> mean scores [B, D]."""
 
 
 class Lora(Settings):
@@ -94,7 +94,7 @@ class Config(StageConfig):
     steps: int = Field(60, ge=0)
     """Optimizer steps; 0 leaves the generator as it is."""
     batch_size: int = Field(16, ge=1)
-    """Pictures at a time."""
+    """Images at a time."""
     accumulation: int = Field(1, ge=1)
     """Batches in an optimizer step."""
     learning_rate: float = Field(3e-4, gt=0)
@@ -118,7 +118,7 @@ class Config(StageConfig):
     guidance_scale: float = Field(2.0, ge=0)
     """Weight of classifier-free guidance; 0 is none."""
     size: tuple[int, int] = (32, 32)
-    """(width, height) of the pictures in pixels."""
+    """(width, height) of the images in pixels."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
     dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
@@ -126,9 +126,9 @@ class Config(StageConfig):
     panel: bool = True
     """Watch the teacher as a panel that is never trained on."""
     oracle: bool = False
-    """Watch the pixel oracle too, never trained on either; pictures of the miniature only."""
+    """Watch the pixel oracle too, never trained on either; images of the miniature only."""
     panel_traces: int = Field(1, ge=1)
-    """Traces that the panel's score of a picture is averaged over."""
+    """Traces that the panel's score of an image is averaged over."""
     watch: Watch = Watch()
     """Validation during tuning."""
     checkpoint_every: int = Field(20, ge=1)
@@ -195,8 +195,8 @@ def divide_prompts(config: Config) -> tuple[list[str], list[str], list[str]]:
 def load_judges(config: Config, reward: RewardModel, device: torch.device) -> dict[str, Scorer]:
     """The trained-on reward, and the panel."""
 
-    def student(prompts: list[str], pictures: Tensor) -> np.ndarray:
-        arrays = list(pictures.permute(0, 2, 3, 1).numpy())
+    def student(prompts: list[str], images: Tensor) -> np.ndarray:
+        arrays = list(images.permute(0, 2, 3, 1).numpy())
         return reward.score(prompts, arrays).mean.double().numpy()
 
     judges: dict[str, Scorer] = {"reward": student}
@@ -206,8 +206,8 @@ def load_judges(config: Config, reward: RewardModel, device: torch.device) -> di
         )
 
         @torch.no_grad()
-        def panel(prompts: list[str], pictures: Tensor) -> np.ndarray:
-            pixels = pictures.to(device).float() / 255
+        def panel(prompts: list[str], images: Tensor) -> np.ndarray:
+            pixels = images.to(device).float() / 255
             return teacher.score(prompts, pixels).double().cpu().numpy()
 
         judges["panel"] = panel
@@ -216,7 +216,7 @@ def load_judges(config: Config, reward: RewardModel, device: torch.device) -> di
     return judges
 
 
-def oracle_scores(dimensions: list[str], prompts: list[str], pictures: Tensor) -> np.ndarray:
+def oracle_scores(dimensions: list[str], prompts: list[str], images: Tensor) -> np.ndarray:
     """Scores [B, D] by the pixel oracle.
 
     Raises:
@@ -224,17 +224,17 @@ def oracle_scores(dimensions: list[str], prompts: list[str], pictures: Tensor) -
     """
     if unknown := sorted(set(dimensions) - set(ASPECTS)):
         raise UserError(f"finetune_generator.oracle: the pixel oracle knows no {unknown}")
-    found = judge_many(pictures.permute(0, 2, 3, 1).numpy(), prompts)
+    found = judge_many(images.permute(0, 2, 3, 1).numpy(), prompts)
     return np.array([[one.scores[name] for name in dimensions] for one in found])
 
 
 def sample_all(config: Config, pipe: Pipeline, prompts: list[str]) -> Tensor:
-    """One picture for each prompt [B, 3, H, W] uint8, always from the same seeds.
+    """One image for each prompt [B, 3, H, W] uint8, always from the same seeds.
 
     Each process samples a part and all get all of them.
     """
     own = own_part(len(prompts))
-    pictures = sample(
+    images = sample(
         pipe,
         prompts[own.start : own.stop],
         range(config.seed + own.start, config.seed + own.stop),
@@ -242,14 +242,14 @@ def sample_all(config: Config, pipe: Pipeline, prompts: list[str]) -> Tensor:
         guidance_scale=config.guidance_scale,
         size=config.size,
     )
-    return torch.cat(gather([pictures]))
+    return torch.cat(gather([images]))
 
 
-def judge_all(judge: Scorer, prompts: list[str], pictures: Tensor) -> np.ndarray:
+def judge_all(judge: Scorer, prompts: list[str], images: Tensor) -> np.ndarray:
     """Mean scores [B, D]; each process judges a part and all get all of them."""
     own = own_part(len(prompts))
     part = slice(own.start, own.stop)
-    return np.concatenate(gather([judge(prompts[part], pictures[part])] if own else []))
+    return np.concatenate(gather([judge(prompts[part], images[part])] if own else []))
 
 
 def tune(
@@ -322,7 +322,7 @@ def train_step(
 ) -> dict[str, float]:
     """One optimizer step: the loss of equation 20 and the distance to the frozen generator.
 
-    Every process draws all batches and computes its part of their pictures.
+    Every process draws all batches and computes its part of their images.
     """
     generator = step_generator(config.seed, step)
     num_images = config.batch_size * config.accumulation
@@ -408,10 +408,10 @@ def validate(
     The averaged weights are kept in the state as long as nothing speaks of hacking; validations in
     a row where something does are counted there, until they stop tuning.
     """
-    pictures = sample_all(config, pipe, prompts)
+    images = sample_all(config, pipe, prompts)
     row: dict[str, float] = {}
     for judge, score in judges.items():
-        scores = judge_all(score, prompts, pictures)
+        scores = judge_all(score, prompts, images)
         state["watched"][judge].append(torch.from_numpy(scores))
         means = scores.mean(axis=0)
         row |= {f"{judge}/{name}": float(means[i]) for i, name in enumerate(dimensions)}
@@ -441,7 +441,7 @@ def show(
     rewards: tuple[np.ndarray, np.ndarray],
 ) -> None:
     """Write the contact sheet and, where there was any training, its plots."""
-    old, new = (pictures.permute(0, 2, 3, 1).numpy() for pictures in (before, after))
+    old, new = (images.permute(0, 2, 3, 1).numpy() for images in (before, after))
     means = [scores.mean(axis=1) for scores in rewards]
     pairs = [
         BeforeAfter(prompts[i], old[i], new[i], f"reward {means[0][i]:.2f} → {means[1][i]:.2f}")

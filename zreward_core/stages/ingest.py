@@ -16,12 +16,12 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from zreward_core.annotations.sources import SUFFIXES, read_file
-from zreward_core.annotations.sources.accounting import TABLES, Judgements
-from zreward_core.annotations.sources.items import ItemIndex
-from zreward_core.annotations.sources.pictures import Pictures
-from zreward_core.annotations.sources.settings import ANNOTATE, Source
-from zreward_core.annotations.sources.summary import (
+from zreward_core.annotations.ingest import SUFFIXES, read_file
+from zreward_core.annotations.ingest.accounting import TABLES, Judgements
+from zreward_core.annotations.ingest.image_folder import ImageFolder
+from zreward_core.annotations.ingest.items import ItemIndex
+from zreward_core.annotations.ingest.settings import ANNOTATE, Source
+from zreward_core.annotations.ingest.summary import (
     SourceSummary,
     count_resubmissions,
     summary_rows,
@@ -58,7 +58,9 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Read all sources and write the tables and a summary."""
     rubric = load_rubric()
-    pictures = {folder: Pictures(folder) for folder in {source.images for source in config.sources}}
+    images = {
+        folder: ImageFolder(folder) for folder in {source.images for source in config.sources}
+    }
     summaries = {source.name: SourceSummary() for source in config.sources}
     with whole_output(OUTPUT, config) as folder:
         with ExitStack() as stack:
@@ -67,12 +69,12 @@ def run(config: Config) -> None:
                 for name, schema in TABLES.items()
             }
             for source in config.sources:
-                for judgements in read_source(source, rubric, pictures[source.images], summaries):
+                for judgements in read_source(source, rubric, images[source.images], summaries):
                     for name, writer in writers.items():
                         writer.write(getattr(judgements, name))
         for source in config.sources:
             check(source, summaries[source.name], config.max_quarantine_share, rubric)
-        found = {key: path for one in pictures.values() for key, path in one.files.items()}
+        found = {key: path for one in images.values() for key, path in one.files.items()}
         write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")
         again = count_resubmissions(read_keys(folder / "ratings.parquet"))
         record = {name: one.record(again.get(name, 0)) for name, one in summaries.items()}
@@ -81,17 +83,17 @@ def run(config: Config) -> None:
 
 
 def read_source(
-    source: Source, rubric: Rubric, pictures: Pictures, summaries: dict[str, SourceSummary]
+    source: Source, rubric: Rubric, images: ImageFolder, summaries: dict[str, SourceSummary]
 ) -> Iterator[Judgements]:
     """Read the files of a source, batch by batch, and count them.
 
     Raises:
         UserError: no file, or one that cannot be read at all.
     """
-    index = ItemIndex(source.name, pictures)
+    index = ItemIndex(source.name, images)
     for path in source_files(source):
         summaries[source.name].files.append(str(path))
-        for judgements in read_file(path, source, rubric, pictures, index):
+        for judgements in read_file(path, source, rubric, images, index):
             summaries[source.name].add(judgements)
             yield judgements
 
@@ -173,7 +175,7 @@ def show(summary: dict[str, dict[str, Any]]) -> None:
     Console().print(table)
     for name, counts in summary.items():
         for key, what in (
-            ("without_picture", "judgements without a picture"),
+            ("without_image", "judgements without an image"),
             ("resubmissions", "ratings submitted again by the same annotator"),
             ("repaired", "rows put together that a line break had torn"),
         ):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbones import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
@@ -30,11 +30,11 @@ class Config(StageConfig):
     num_traces: int = Field(2, ge=1)
     """Traces whose distributions are averaged."""
     max_items: int | None = None
-    """Label only the first pictures of the pool."""
+    """Label only the first images of the pool."""
     batch_size: int = Field(16, ge=1)
-    """Pictures judged side by side, in all dimensions."""
+    """Images judged side by side, in all dimensions."""
     shard_items: int = Field(512, ge=1)
-    """Pictures between checkpoints."""
+    """Images between checkpoints."""
     temperature: float = 1.0
     """Sampling temperature of the traces."""
     dtype: str = "float32"
@@ -42,7 +42,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Write labels.parquet: every dimension of every picture of the pool.
+    """Write labels.parquet: every dimension of every image of the pool.
 
     Shards are divided over the processes; what is in a shard does not depend on how many there are.
 
@@ -51,7 +51,7 @@ def run(config: Config) -> None:
     """
     pool = read_table(POOL, CANDIDATES).iloc[: config.max_items]
     if pool.empty:
-        raise UserError(f"{POOL} is empty: give candidates pictures or prompts for the pool")
+        raise UserError(f"{POOL} is empty: give candidates images or prompts for the pool")
     backbone = load_backbone(TEACHER, config.dtype)
     backbone.network.to(pick_device())
     images = ImageStore(IMAGES)
@@ -76,7 +76,7 @@ def run(config: Config) -> None:
 def label_items(
     backbone: Backbone, config: Config, items: pd.DataFrame, images: ImageStore
 ) -> list[dict]:
-    """Rows of labels.parquet for some pictures."""
+    """Rows of labels.parquet for some images."""
     names = backbone.rubric.names
     rows: list[dict] = []
     for start in range(0, len(items), config.batch_size):

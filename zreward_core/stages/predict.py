@@ -9,7 +9,7 @@ from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbones import load_backbone
+from zreward_core.models.backbone import load_backbone
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.device import pick_device
@@ -30,7 +30,7 @@ class Judging(StageConfig):
     temperature: float = 1.0
     """Sampling temperature of the traces."""
     batch_size: int = Field(16, ge=1)
-    """Pictures judged side by side by the models that reason."""
+    """Images judged side by side by the models that reason."""
     dtype: str = "float32"
     """Torch dtype of the weights."""
 
@@ -50,13 +50,13 @@ def run(config: Config) -> None:
     """Write predictions.parquet.
 
     Raises:
-        UserError: a split has no item with a picture, or an input is missing.
+        UserError: a split has no item with an image, or an input is missing.
     """
     items = read_table(ITEMS_FILE, ITEMS)
     items = items[items["split"].isin(config.judged_splits) & items["image_id"].notna()]
     for split in config.judged_splits:
         if split not in set(items["split"]):
-            raise UserError(f"{ITEMS_FILE}: no {split} items with pictures; annotate more")
+            raise UserError(f"{ITEMS_FILE}: no {split} items with images; annotate more")
     predict = predict_reasoning if config.reasoning else predict_at_once
     predictions = predict(config, config.model, items, ImageStore(*IMAGES))
     with whole_output(OUTPUT, config) as folder:

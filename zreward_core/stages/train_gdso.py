@@ -18,13 +18,11 @@ from zreward_core.losses.gdso import (
     pointwise_loss,
     pointwise_reward,
 )
-from zreward_core.models.backbones import Backbone
-from zreward_core.models.batches import PairBatch
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.loops import Part
 from zreward_core.stages import train_grpo
 from zreward_core.stages.train_grpo import (
     Rewarded,
@@ -34,6 +32,8 @@ from zreward_core.stages.train_grpo import (
     policy_loss,
     train_on_pairs,
 )
+from zreward_core.training.loops import Part
+from zreward_core.training.samplers import PairBatch
 
 OUTPUT = Path("data/train_gdso")
 

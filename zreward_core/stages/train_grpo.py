@@ -19,18 +19,18 @@ from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.gdso import pointwise_reward
 from zreward_core.losses.grpo import group_advantages, grpo_loss
-from zreward_core.models.backbones import Backbone, TrainedWeights, load_backbone, open_backbone
-from zreward_core.models.batches import PairBatch, PairSampler
+from zreward_core.models.backbone import Backbone, TrainedWeights, load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts, join_rollouts, read_scores, sample_rollouts
 from zreward_core.models.traces import TraceLogProbs, trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.loops import History, OnPolicyConfig, Part, on_policy, sample_together
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import write_history
-from zreward_core.runtime.sharding import even, place, unsharded, using
+from zreward_core.runtime.sharding import place, require_divisible, unsharded, using
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, PAIRS, read_table
+from zreward_core.training.loops import History, OnPolicyConfig, Part, on_policy, sample_together
+from zreward_core.training.samplers import PairBatch, PairSampler
 
 OUTPUT = Path("data/train_grpo")
 BASES = Path("data/base_vlm")
@@ -109,7 +109,7 @@ def train_on_pairs(
     checkpoint = Checkpoint(output.name, config, [base, ITEMS_FILE, PAIRS_FILE, *IMAGES])
     history: History = []
     if config.steps:
-        even(config.pairs_per_step, f"{output.name}.pairs_per_step")
+        require_divisible(config.pairs_per_step, f"{output.name}.pairs_per_step")
         sampler = PairSampler(backbone, items, pairs, ImageStore(*IMAGES))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
@@ -142,7 +142,7 @@ def train_on_pairs(
 
 
 def training_pairs() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Items and pairs to train on, items with pictures only.
+    """Items and pairs to train on, items with images only.
 
     Raises:
         UserError: no training pair, or a file is missing.
@@ -150,7 +150,7 @@ def training_pairs() -> tuple[pd.DataFrame, pd.DataFrame]:
     items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
     items, pairs = (table[table["split"] == "train"] for table in (items, pairs))
     if pairs.empty:
-        raise UserError(f"{PAIRS_FILE} has no training pair: annotate several pictures a prompt")
+        raise UserError(f"{PAIRS_FILE} has no training pair: annotate several images a prompt")
     return items[items["image_id"].notna()], pairs
 
 

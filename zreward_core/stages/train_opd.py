@@ -1,7 +1,7 @@
 """train_opd: teacher, pool, student base -> a student that reasons (method, section 6).
 
 On-policy distillation: the student samples, the teacher says how likely it finds each token.
-Shapes: B pictures, G traces of a picture, N = B x G rows, T tokens.
+Shapes: B images, G traces of an image, N = B x G rows, T tokens.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from pydantic import Field
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.opd import distillation_advantages, opd_loss
-from zreward_core.models.backbones import Backbone, TrainedWeights, load_backbone, open_backbone
+from zreward_core.models.backbone import Backbone, TrainedWeights, load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts, join_rollouts, sample_rollouts
 from zreward_core.models.traces import TraceLogProbs, trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.loops import History, OnPolicyConfig, Part, on_policy, sample_together
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import write_history
-from zreward_core.runtime.sharding import even, place, unsharded
+from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, read_table
+from zreward_core.training.loops import History, OnPolicyConfig, Part, on_policy, sample_together
 
 OUTPUT = Path("data/train_opd")
 BASE, TEACHER = Path("data/base_vlm/student"), Path("data/train_gdso/teacher")
@@ -36,26 +36,26 @@ POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/image
 class Config(OnPolicyConfig, TrainedWeights):
     """On-policy distillation of the teacher's reasoning (equations 18 and 19)."""
 
-    pictures_per_step: int = Field(16, ge=1)
-    """Pictures of the pool a batch, each with one dimension."""
+    images_per_step: int = Field(16, ge=1)
+    """Images of the pool a batch, each with one dimension."""
     group_size: int = Field(4, ge=1)
-    """Traces a picture."""
-    micro_batch_pictures: int = Field(16, ge=1)
-    """Pictures a forward pass; gradients add up to those of the whole batch."""
+    """Traces an image."""
+    micro_batch_images: int = Field(16, ge=1)
+    """Images a forward pass; gradients add up to those of the whole batch."""
     temperature: float = 1.0
     """Sampling temperature of the traces; all log-probabilities are at it."""
 
 
 @dataclass
 class Distilled:
-    """Pictures with the student's rollouts and the teacher's word on each token."""
+    """Images with the student's rollouts and the teacher's word on each token."""
 
     prompts: list[str]
     images: list[torch.Tensor]
     dimensions: list[int]
     rollouts: Rollouts
     advantages: dict[int, torch.Tensor]
-    """Equation 18 for the parts of the batch, each by its first picture: filled at the first
+    """Equation 18 for the parts of the batch, each by its first image: filled at the first
     update, while the student is still the policy that sampled."""
 
 
@@ -67,7 +67,7 @@ def run(config: Config) -> None:
     """
     pool = read_table(POOL, CANDIDATES)
     if pool.empty:
-        raise UserError(f"{POOL} is empty: give candidates pictures or prompts for the pool")
+        raise UserError(f"{POOL} is empty: give candidates images or prompts for the pool")
     backbone = load_backbone(BASE, config.dtype)
     checkpoint = Checkpoint("train_opd", config, [BASE, TEACHER, POOL, IMAGES])
     history: History = []
@@ -110,14 +110,14 @@ def train(
     checkpoint: Checkpoint,
 ) -> History:
     """Sample from the student, score its tokens by the teacher, update."""
-    even(config.pictures_per_step, "train_opd.pictures_per_step")
+    require_divisible(config.images_per_step, "train_opd.images_per_step")
     backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
     place(backbone.network)
     return on_policy(
         backbone,
         config,
         "train_opd",
-        (config.pictures_per_step, config.micro_batch_pictures),
+        (config.images_per_step, config.micro_batch_images),
         partial(sample, backbone, config, pool, ImageStore(IMAGES)),
         partial(loss_of, backbone, teacher, config),
         checkpoint,
@@ -131,8 +131,8 @@ def sample(
     store: ImageStore,
     rng: np.random.Generator,
 ) -> tuple[Distilled, dict[str, float]]:
-    """Pictures of the pool with rollouts of the student, every dimension as often as any other."""
-    drawn = pool.iloc[rng.integers(len(pool), size=config.pictures_per_step)]
+    """Images of the pool with rollouts of the student, every dimension as often as any other."""
+    drawn = pool.iloc[rng.integers(len(pool), size=config.images_per_step)]
     prompts = list(drawn["prompt"])
     images = [backbone.pixels.prepare(store.pixels(i)) for i in drawn["image_id"]]
     number = len(backbone.rubric.names)
@@ -171,7 +171,7 @@ def loss_of(
     chosen: range,
     _: list[torch.Tensor],
 ) -> Part:
-    """Equation 19 for some pictures of a batch, the sampled score token among the tokens."""
+    """Equation 19 for some images of a batch, the sampled score token among the tokens."""
     part = slice(chosen.start, chosen.stop)
     rows = slice(part.start * config.group_size, part.stop * config.group_size)
 

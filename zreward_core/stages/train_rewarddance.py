@@ -18,7 +18,7 @@ from pydantic import Field
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.sft import score_cross_entropy, token_cross_entropy
-from zreward_core.models.backbones import Backbone, TrainedWeights, load_backbone, open_backbone
+from zreward_core.models.backbone import Backbone, TrainedWeights, load_backbone, open_backbone
 from zreward_core.models.rollouts import sample_rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.models.teacher import query_seed
@@ -26,12 +26,12 @@ from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import precision, processes, wait
-from zreward_core.runtime.loops import History, Part, SupervisedConfig, supervised
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
-from zreward_core.runtime.sharding import even, place, unsharded
+from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, read_table
+from zreward_core.training.loops import History, Part, SupervisedConfig, supervised
 
 OUTPUT = Path("data/train_rewarddance")
 BASES, WRITER = Path("data/base_vlm"), Path("data/base_vlm/teacher")
@@ -73,12 +73,12 @@ def run(config: Config) -> None:
     """Write teacher/, chains.parquet and history.jsonl.
 
     Raises:
-        UserError: no training item with a picture, or an input is missing.
+        UserError: no training item with an image, or an input is missing.
     """
     items = read_table(ITEMS_FILE, ITEMS)
     items = items[(items["split"] == "train") & items["image_id"].notna()]
     if items.empty:
-        raise UserError(f"{ITEMS_FILE} has no training item with a picture: annotate some")
+        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate some")
     base = BASES / config.base
     backbone = load_backbone(base, config.dtype)
     checkpoint = Checkpoint("train_rewarddance", config, [base, WRITER, ITEMS_FILE, *IMAGES])
@@ -189,7 +189,7 @@ def read_chains(
 
 def train(backbone: Backbone, config: Config, data: Chains, checkpoint: Checkpoint) -> History:
     """Minimise the loss of chains and scores, epoch after epoch."""
-    even(min(config.batch_size, len(data.prompts)), "train_rewarddance.batch_size")
+    require_divisible(min(config.batch_size, len(data.prompts)), "train_rewarddance.batch_size")
     backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
     place(backbone.network)
     return supervised(

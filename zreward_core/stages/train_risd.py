@@ -1,6 +1,6 @@
 """train_risd: labels, student base -> student (method, section 5).
 
-Shapes: B pictures of a batch's part, N pictures, D dimensions, S levels.
+Shapes: B images of a batch's part, N images, D dimensions, S levels.
 """
 
 from dataclasses import replace
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.risd import risd_loss
-from zreward_core.models.backbones import Backbone
-from zreward_core.models.batches import Labelled, load_labelled
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.schemas import LABELS, read_table
 from zreward_core.stages.train_sft import OneTokenConfig, teach
+from zreward_core.training.samplers import Labelled, load_labelled
 
 OUTPUT = Path("data/train_risd")
 BASE = Path("data/base_vlm/student")

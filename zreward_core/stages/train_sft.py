@@ -1,6 +1,6 @@
 """train_sft: items, base -> a one-token scorer taught by the annotations (method, section 6).
 
-Shapes: B pictures of a batch's part, D dimensions, S levels.
+Shapes: B images of a batch's part, D dimensions, S levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ import torch
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.sft import score_cross_entropy
-from zreward_core.models.backbones import Backbone, TrainedWeights, load_backbone, open_backbone
-from zreward_core.models.batches import Labelled, load_labelled
+from zreward_core.models.backbone import Backbone, TrainedWeights, load_backbone, open_backbone
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.models.scorer import student_scores
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.loops import History, Part, SupervisedConfig, supervised
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import write_history
-from zreward_core.runtime.sharding import even, place, unsharded
+from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, read_table
+from zreward_core.training.loops import History, Part, SupervisedConfig, supervised
+from zreward_core.training.samplers import Labelled, load_labelled
 
 OUTPUT = Path("data/train_sft")
 BASES = Path("data/base_vlm")
@@ -52,12 +52,12 @@ def run(config: Config) -> None:
     """Write scorer/ and history.jsonl.
 
     Raises:
-        UserError: no training item with a picture, or an input is missing.
+        UserError: no training item with an image, or an input is missing.
     """
     items = read_table(ITEMS_FILE, ITEMS)
     items = items[(items["split"] == "train") & items["image_id"].notna()]
     if items.empty:
-        raise UserError(f"{ITEMS_FILE} has no training item with a picture: annotate some")
+        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate some")
     base = BASES / config.base
 
     def load(backbone: Backbone) -> Labelled:
@@ -80,8 +80,8 @@ def teach(
     Args:
         path: where the model goes, in a folder that is named after the stage.
         sources: the base, and what the distributions come from, by their names in the lineage.
-        images: folders of the pictures.
-        load: reads pictures and distributions for the base.
+        images: folders of the images.
+        load: reads images and distributions for the base.
         criterion: distance of the scores from the distributions.
 
     Raises:
@@ -110,8 +110,8 @@ def train(
     criterion: Criterion,
     checkpoint: Checkpoint,
 ) -> History:
-    """Minimise the criterion over the labelled pictures, epoch after epoch."""
-    even(min(config.batch_size, len(data.prompts)), f"{stage}.batch_size")
+    """Minimise the criterion over the labelled images, epoch after epoch."""
+    require_divisible(min(config.batch_size, len(data.prompts)), f"{stage}.batch_size")
     backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
     place(backbone.network)
     return supervised(

@@ -13,35 +13,35 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from zreward_core.annotations.aggregation import (
+from zreward_core.annotations.encoding import Coded, encode
+from zreward_core.annotations.html import write_page
+from zreward_core.annotations.ingest.summary import summary_notes
+from zreward_core.annotations.items.aggregation import (
     Resubmissions,
     aggregate,
     merge_resubmissions,
     resubmitted,
 )
-from zreward_core.annotations.audit import (
+from zreward_core.annotations.items.half_point_adjustment import adjust_by_comparisons
+from zreward_core.annotations.items.opinions import opinion_items
+from zreward_core.annotations.items.pairs import make_pairs
+from zreward_core.annotations.items.splits import SPLITS, splits_of
+from zreward_core.annotations.quality.audit import (
     alpha_by_dimension,
     alpha_intervals,
     audit_annotators,
     audit_record,
 )
-from zreward_core.annotations.audit_page import audit_page
-from zreward_core.annotations.coding import Coded, encode
-from zreward_core.annotations.columns import codes_among, facts_of, read_ratings
-from zreward_core.annotations.comparing import adjust_by_comparisons
-from zreward_core.annotations.disagreement import most_disputed
-from zreward_core.annotations.expectations import (
+from zreward_core.annotations.quality.audit_page import audit_page
+from zreward_core.annotations.quality.disagreement import most_disputed
+from zreward_core.annotations.quality.expectations import (
     Gate,
     items_contract,
     pairs_contract,
     ratings_contract,
 )
-from zreward_core.annotations.habits import audit_habits
-from zreward_core.annotations.html import write_page
-from zreward_core.annotations.opinions import opinion_items
-from zreward_core.annotations.pairs import make_pairs
-from zreward_core.annotations.sources.summary import summary_notes
-from zreward_core.annotations.splits import SPLITS, splits_of
+from zreward_core.annotations.quality.rater_behavior import audit_habits
+from zreward_core.annotations.ratings_table import codes_among, facts_of, read_ratings
 from zreward_core.config import Splits, StageConfig, UserError
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
@@ -215,7 +215,7 @@ def bounds(opinions: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_items(ratings: pd.DataFrame, opinions: pd.DataFrame, splits: Splits) -> pd.DataFrame:
-    """Prompt, picture and split of each item, by item id, from its first judgement."""
+    """Prompt, image and split of each item, by item id, from its first judgement."""
     columns = ["item_id", "prompt_id", "prompt", "image_id"]
     facts = ratings[columns].drop_duplicates("item_id").astype({"item_id": "str"})
     facts = facts.set_index("item_id")
@@ -263,7 +263,7 @@ def count(
     return {
         "ratings_excluded": len(ratings) - len(counted),
         "test_items_left_out": left_out,
-        "items_without_picture": int(items["image_id"].isna().sum()),
+        "items_without_image": int(items["image_id"].isna().sum()),
         "items": {split: int((items["split"] == split).sum()) for split in SPLITS},
         "pairs": {split: int((pairs["split"] == split).sum()) for split in SPLITS},
     }

@@ -1,4 +1,4 @@
-"""world: params -> prompts by purpose, rendered pictures, inspections for pretraining."""
+"""world: params -> prompts by purpose, rendered images, inspections for pretraining."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from zreward_core.config import StageConfig, UserError
 from zreward_core.images import encode_png, write_images
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
-from zreward_core.schemas import PICTURES, PROMPTS, PURPOSES, prompt_id, write_table
+from zreward_core.schemas import PROMPTS, PURPOSES, RENDERED_IMAGES, prompt_id, write_table
 from zreward_core.world.inspection import INSPECTIONS, inspection_row
 from zreward_core.world.prompts import sample_prompts
 from zreward_core.world.rendering import render
@@ -29,35 +29,35 @@ class Config(StageConfig):
     """Size of the miniature world."""
 
     size: int = Field(14000, ge=0)
-    """Pretraining pictures; 0 makes empty tables (a team with its own bases and pictures)."""
+    """Pretraining images; 0 makes empty tables (a team with its own bases and images)."""
     held_out: int = Field(1000, ge=0)
-    """Further pretraining pictures, of other prompts, to measure the bases on."""
+    """Further pretraining images, of other prompts, to measure the bases on."""
     pretraining_prompts: int = Field(6000, ge=1)
-    """Prompts of the pretraining pictures."""
+    """Prompts of the pretraining images."""
     held_out_prompts: int = Field(500, ge=1)
-    """Prompts of the held-out pretraining pictures."""
+    """Prompts of the held-out pretraining images."""
     annotation_prompts: int = Field(400, ge=0)
-    """Prompts whose pictures people rate."""
+    """Prompts whose images people rate."""
     unlabelled_prompts: int = Field(1500, ge=0)
-    """Prompts whose pictures the teacher labels."""
+    """Prompts whose images the teacher labels."""
     generator_train_prompts: int = Field(600, ge=0)
     """Prompts the generator is tuned on."""
     generator_eval_prompts: int = Field(200, ge=0)
     """Prompts the generators are compared on."""
-    annotation_pictures: int = Field(3, ge=0)
-    """Rendered pictures for each annotation prompt."""
-    unlabelled_pictures: int = Field(3, ge=0)
-    """Rendered pictures for each unlabelled prompt."""
+    annotation_images: int = Field(3, ge=0)
+    """Rendered images for each annotation prompt."""
+    unlabelled_images: int = Field(3, ge=0)
+    """Rendered images for each unlabelled prompt."""
     clean_share: float = Field(0.4, ge=0, le=1)
-    """Share of pretraining pictures without a defect, for each aspect by itself."""
+    """Share of pretraining images without a defect, for each aspect by itself."""
     rated_clean_share: float = Field(0.25, ge=0, le=1)
-    """The same for annotation and unlabelled pictures, whose scores shall fill the scale."""
+    """The same for annotation and unlabelled images, whose scores shall fill the scale."""
     spotless_share: float = Field(0.1, ge=0, le=1)
-    """Share of pretraining pictures without any defect, before ``clean_share`` is applied."""
+    """Share of pretraining images without any defect, before ``clean_share`` is applied."""
 
 
 def run(config: Config) -> None:
-    """Write prompts.parquet, pictures.parquet, inspections.parquet, images/ and contact_sheet.png.
+    """Write prompts.parquet, images.parquet, inspections.parquet, images/ and contact_sheet.png.
 
     Raises:
         UserError: more prompts are asked for than the world has.
@@ -65,30 +65,30 @@ def run(config: Config) -> None:
     prompts = deal_prompts(config)
     with whole_output(OUTPUT, config) as folder:
         write_table(_prompt_rows(prompts), folder / "prompts.parquet", PROMPTS)
-        pictures: list[dict] = []
+        images: list[dict] = []
         inspections: list[dict] = []
 
         def contents() -> Iterator[bytes]:
             for purpose, held_out, scene, size in track(
-                scenes(config, prompts), "world", _num_pictures(config)
+                scenes(config, prompts), "world", _num_images(config)
             ):
-                pictures.append({"prompt": scene.prompt, "purpose": purpose})
+                images.append({"prompt": scene.prompt, "purpose": purpose})
                 if purpose == "pretraining":
                     inspections.append(inspection_row(scene, held_out))
                 yield encode_png(render(scene, size))
 
         identifiers = write_images(contents(), folder / "images")
-        table = pd.DataFrame(pictures, columns=["prompt", "purpose"])
+        table = pd.DataFrame(images, columns=["prompt", "purpose"])
         table["image_id"] = identifiers
         table["prompt_id"] = table["prompt"].map(prompt_id)
-        write_table(table, folder / "pictures.parquet", PICTURES)
+        write_table(table, folder / "rendered.parquet", RENDERED_IMAGES)
         inspected = pd.DataFrame(inspections, columns=INSPECTIONS.names)
-        # Pretraining pictures come first.
+        # Pretraining images come first.
         inspected["image_id"] = identifiers[: len(inspected)]
         write_table(inspected, folder / "inspections.parquet", INSPECTIONS)
         if config.size:
             contact_sheet(config.seed).save(folder / "contact_sheet.png")
-    logger.info("%d pictures in %s", len(pictures), OUTPUT)
+    logger.info("%d images in %s", len(images), OUTPUT)
 
 
 def deal_prompts(config: Config) -> dict[str, list[str]]:
@@ -120,8 +120,8 @@ def deal_prompts(config: Config) -> dict[str, list[str]]:
 def scenes(
     config: Config, prompts: dict[str, list[str]]
 ) -> Iterator[tuple[str, bool, Scene, tuple[int, int]]]:
-    """Purpose, held out or not, scene and size of every picture; pretraining comes first."""
-    for group, count in _pictures_by_group(config).items():
+    """Purpose, held out or not, scene and size of every image; pretraining comes first."""
+    for group, count in _images_by_group(config).items():
         for index in range(count):
             rng = np.random.default_rng([config.seed, _GROUPS.index(group), index])
             prompt = prompts[group][index % len(prompts[group])]
@@ -135,19 +135,19 @@ def scenes(
             yield purpose, group == "held_out", scene, sample_size(rng)
 
 
-def _pictures_by_group(config: Config) -> dict[str, int]:
+def _images_by_group(config: Config) -> dict[str, int]:
     if not config.size:
         return {}
     return {
         "pretraining": config.size,
         "held_out": config.held_out,
-        "annotation": config.annotation_prompts * config.annotation_pictures,
-        "unlabelled": config.unlabelled_prompts * config.unlabelled_pictures,
+        "annotation": config.annotation_prompts * config.annotation_images,
+        "unlabelled": config.unlabelled_prompts * config.unlabelled_images,
     }
 
 
-def _num_pictures(config: Config) -> int:
-    return sum(_pictures_by_group(config).values())
+def _num_images(config: Config) -> int:
+    return sum(_images_by_group(config).values())
 
 
 def _prompt_rows(prompts: dict[str, list[str]]) -> pd.DataFrame:

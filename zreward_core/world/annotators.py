@@ -1,7 +1,7 @@
 """Simulated annotators: the pixel oracle's scores plus a bias, noise and habits.
 
-Everything random is keyed by the seed, the annotator, the picture's sha256 and the dimension,
-never by ids or order: the same picture is always rated in the same way by the same person.
+Everything random is keyed by the seed, the annotator, the image's sha256 and the dimension,
+never by ids or order: the same image is always rated in the same way by the same person.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ NOISE = 0.7
 SKIP_SHARE = 0.03
 """Share of tasks that an annotator leaves out."""
 CARELESS_SHARE = 0.8
-"""Share of a careless annotator's ratings that ignore the picture."""
+"""Share of a careless annotator's ratings that ignore the image."""
 MINIMUM, MAXIMUM = 1.0, 5.0
 
 
@@ -40,12 +40,12 @@ class Annotator:
     def rate(
         self, scores: Mapping[str, float], image_id: str, prompt: str
     ) -> dict[str, float] | None:
-        """Ratings of one picture.
+        """Ratings of one image.
 
         Args:
             scores: the oracle's score of each dimension, 1 to 5.
-            image_id: sha256 of the picture's bytes.
-            prompt: what the picture was made for.
+            image_id: sha256 of the image's bytes.
+            prompt: what the image was made for.
 
         Returns:
             A rating of each dimension, or None where the annotator skips the task.

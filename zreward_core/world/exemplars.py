@@ -1,4 +1,4 @@
-"""Pictures of the miniature with what is to be seen in them, for people to calibrate against."""
+"""Images of the miniature with what is to be seen in them, for people to calibrate against."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from zreward_core.world.rendering import render
 from zreward_core.world.scenes import ASPECTS, sample_scene, sample_size
 
 SINGLE_SHARE = 0.65
-"""Share of pictures with faults of one aspect only, which teach best; the others have two."""
+"""Share of images with faults of one aspect only, which teach best; the others have two."""
 SURE = 4.75
 """A lower score without a fault means that something is hard to see."""
 WORDS = {"noise": "grain", "blur": "blur", "washed": "washed out", "cast": "colour cast"}
@@ -22,7 +22,7 @@ WORDS = {"noise": "grain", "blur": "blur", "washed": "washed out", "cast": "colo
 
 @dataclass(frozen=True)
 class Sample:
-    """One rendered picture."""
+    """One rendered image."""
 
     prompt: str
     pixels: np.ndarray
@@ -34,11 +34,11 @@ class Sample:
 
 
 def sample_exemplars(seed: int, avoid: set[str]) -> Iterator[Sample]:
-    """Random pictures without end.
+    """Random images without end.
 
     Args:
         seed: of everything random.
-        avoid: prompts, normalised, of which no picture is made: those that people will rate.
+        avoid: prompts, normalised, of which no image is made: those that people will rate.
     """
     prompts = [prompt for prompt in all_prompts() if normalise_prompt(prompt) not in avoid]
     rng = np.random.default_rng([seed, 11])

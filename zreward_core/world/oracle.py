@@ -1,9 +1,9 @@
-"""The pixel oracle: judges a picture from its pixels and its prompt alone.
+"""The pixel oracle: judges an image from its pixels and its prompt alone.
 
 It stands where a real project has human eyes. Nothing in it is learned and it sees no scene: a
-picture of any size is brought to a canonical grid, explained as background plus one object a cell
+image of any size is brought to a canonical grid, explained as background plus one object a cell
 (``perception``), and what was measured is priced by the rubric below (``data/rubric.yaml`` says the
-same in words). Scores are continuous: a slightly better picture gets a slightly better score.
+same in words). Scores are continuous: a slightly better image gets a slightly better score.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ MINIMUM, MAXIMUM = 1.0, 5.0
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the oracle makes of a picture."""
+    """What the oracle makes of an image."""
 
     scores: dict[str, float]
     """Score of each aspect, 1 to 5."""
@@ -52,11 +52,11 @@ class Judgement:
 
 
 def judge(pixels: np.ndarray, prompt: str) -> Judgement:
-    """Judge one picture.
+    """Judge one image.
 
     Args:
         pixels: [H, W, 3] uint8, any size from 8 x 8.
-        prompt: what the picture was made for.
+        prompt: what the image was made for.
 
     Raises:
         ValueError: the prompt is none of the miniature world, or pixels have another form.
@@ -65,7 +65,7 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
     if expected is None:
         raise ValueError(
             f"the pixel oracle judges prompts of the miniature world only, not {prompt!r};"
-            " have pictures of other prompts judged by people"
+            " have images of other prompts judged by people"
         )
     seen = perceive(pixels, expected)
     counts, alignment = _alignment(seen, expected)
@@ -83,7 +83,7 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
         "aesthetics": _price("washed", seen.washed) + _price("cast", seen.cast),
         "plausibility": _plausibility(seen, expected),
     }
-    # A picture with nothing to recognise is no good picture of anything.
+    # An image with nothing to recognise is no good image of anything.
     recognised = float(np.clip(2 * max(seen.presence * (1 - seen.misfit)), 0, 1))
     scores = {}
     for aspect in ASPECTS:
@@ -93,9 +93,9 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
     return Judgement(scores, cells, _verdicts(seen, expected), _integrity(seen), severities)
 
 
-def judge_many(pictures: Iterable[np.ndarray], prompts: Iterable[str]) -> list[Judgement]:
-    """Judge pictures one after the other; the two iterables have the same length."""
-    return [judge(pixels, prompt) for pixels, prompt in zip(pictures, prompts, strict=True)]
+def judge_many(images: Iterable[np.ndarray], prompts: Iterable[str]) -> list[Judgement]:
+    """Judge images one after the other; the two iterables have the same length."""
+    return [judge(pixels, prompt) for pixels, prompt in zip(images, prompts, strict=True)]
 
 
 def _price(kind: str, severity: float) -> float:

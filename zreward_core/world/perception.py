@@ -82,7 +82,7 @@ class Perception:
 
 
 def perceive(pixels: np.ndarray, expected: Cells) -> Perception:
-    """Measure a picture.
+    """Measure an image.
 
     Args:
         pixels: [H', W', 3] uint8.
@@ -213,7 +213,7 @@ def _match(windows: np.ndarray, sigma_index: int) -> tuple[np.ndarray, np.ndarra
 def _explain(
     image: np.ndarray, picks: np.ndarray, sigma: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares of the whole picture on a planar background, shadows and the picked objects.
+    """Least squares of the whole image on a planar background, shadows and the picked objects.
 
     Returns:
         background [H, W, 3]; colours [C, 2] of the objects relative to it (opponent pairs);
@@ -244,7 +244,7 @@ def _explain(
 
 
 def _others(colours: np.ndarray, covers: np.ndarray) -> np.ndarray:
-    """[C, H, W, 2] colour that the other cells' objects shed on the picture, for each cell."""
+    """[C, H, W, 2] colour that the other cells' objects shed on the image, for each cell."""
     each = covers[..., None] * colours[:, None, None, :]
     return each.sum(0) - each
 

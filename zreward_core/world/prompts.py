@@ -1,4 +1,4 @@
-"""Prompts of the miniature world: what each of the four cells of a picture must show.
+"""Prompts of the miniature world: what each of the four cells of an image must show.
 
 Cells are numbered in reading order: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
 Prompts are of the categories of GenEval (arXiv:2310.11513): a single object in its place, two
@@ -51,7 +51,7 @@ THINGS = tuple(Thing(colour, shape) for colour, shape in product(COLOURS, SHAPES
 
 
 def all_prompts() -> list[str]:
-    """Every prompt of the world, in a fixed order; no two ask for the same picture."""
+    """Every prompt of the world, in a fixed order; no two ask for the same image."""
     singles = [_single(thing, cell) for cell in range(4) for thing in THINGS]
     pairs = [_pair(thing, side) for side in SIDES for thing in THINGS]
     prompts = [*singles, *pairs, *(f"four {thing}s" for thing in THINGS)]

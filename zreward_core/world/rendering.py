@@ -27,9 +27,9 @@ BLUR = (0.0, 1.0, 1.7, 2.7)
 WASHED = (0.0, 0.34, 0.54, 0.74)
 """Share of grey in every pixel at each level."""
 CAST = (0.0, 0.14, 0.27, 0.44)
-"""Strength of the colour filter laid over the picture at each level."""
+"""Strength of the colour filter laid over the image at each level."""
 GREY = 0.80
-"""Brightness that washed pictures fade to."""
+"""Brightness that washed images fade to."""
 GRAIN_COLOUR = 0.35
 """Standard deviation of the grain's colour relative to that of its brightness."""
 

@@ -1,4 +1,4 @@
-"""Scenes: everything that decides how a picture looks, drawn at random for a prompt."""
+"""Scenes: everything that decides how an image looks, drawn at random for a prompt."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -33,7 +33,7 @@ _MIXED_UP = 0.3
 
 @dataclass(frozen=True)
 class Defect:
-    """One fault of a picture.
+    """One fault of an image.
 
     For alignment each cell has a record of its own, unless objects are exchanged or moved, and
     ``level`` is the number of cells affected in all; else ``level`` is the severity, 1 to 3.
@@ -43,7 +43,7 @@ class Defect:
     kind: str
     level: int
     cells: tuple[int, ...] = ()
-    """Cells affected; empty where the whole picture is."""
+    """Cells affected; empty where the whole image is."""
     variant: int = 0
     """Which of several looks: hue of the cast, direction of the cut, pattern of the drips."""
 
@@ -61,7 +61,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture to be rendered."""
+    """An image to be rendered."""
 
     prompt: str
     expected: Cells
@@ -166,13 +166,13 @@ def _sample_defects(
             defects += alignment_defects(expected, count, rng)
     for aspect, present in (("realism", faulty[1]), ("aesthetics", faulty[2])):
         if present:
-            defects += _whole_picture_defects(aspect, rng)
+            defects += _whole_image_defects(aspect, rng)
     if faulty[3]:
         defects += _plausibility_defects(expected, defects, rng)
     return tuple(defects)
 
 
-def _whole_picture_defects(aspect: str, rng: np.random.Generator) -> list[Defect]:
+def _whole_image_defects(aspect: str, rng: np.random.Generator) -> list[Defect]:
     kinds = KINDS[aspect]
     chosen = kinds if rng.random() < _BOTH_KINDS else (kinds[rng.integers(2)],)
     return [

@@ -1,6 +1,6 @@
 """Outlines of the objects, whole, broken or melted, drawn large once and sampled at any size.
 
-Lengths are in units of a cell's side (16 pixels of a 32 x 32 picture); x points right, y down.
+Lengths are in units of a cell's side (16 pixels of a 32 x 32 image); x points right, y down.
 """
 
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""What people in this world write about a picture: descriptions, and inspections of uneven care.
+"""What people in this world write about an image: descriptions, and inspections of uneven care.
 
 The texts pretrain the bases; people differ in how closely they look (``CARE``).
 """

@@ -1,0 +1,140 @@
+"""Each rule of the contracts stops what breaks it, and names file and row."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from zreward_core.annotations.items.aggregation import aggregate
+from zreward_core.annotations.items.pairs import make_pairs
+from zreward_core.annotations.quality.expectations import (
+    Gate,
+    items_contract,
+    pairs_contract,
+    ratings_contract,
+)
+from zreward_core.config import UserError
+from zreward_core.rubric import Rubric
+
+FILE = Path("data/some/table.parquet")
+RATINGS = pd.DataFrame(
+    [
+        {
+            "item_id": f"i{item}",
+            "prompt_id": f"p{item // 2}",
+            "image_id": f"{item}" * 64,
+            "dimension": dimension,
+            "score": 1.0 + (item + rater) % 4,
+            "source": "study",
+            "row_ref": f"export.json#task {item} annotation {rater} {dimension}",
+        }
+        for item in range(6)
+        for dimension in ("alignment", "realism")
+        for rater in range(3)
+    ]
+)
+
+
+@pytest.fixture
+def items(rubric: Rubric) -> pd.DataFrame:
+    """Six images of three prompts, the last prompt in the test split."""
+    facts = RATINGS.drop_duplicates("item_id").set_index("item_id")[["prompt_id", "image_id"]]
+    table = aggregate(RATINGS, RATINGS["prompt_id"] == "p2", rubric).join(facts, on="item_id")
+    return table.assign(split=(table["prompt_id"] == "p2").map({True: "test", False: "train"}))
+
+
+def change(frame: pd.DataFrame, column: str, value: object, row: int = 4) -> pd.DataFrame:
+    changed = frame.copy()
+    changed.at[row, column] = value
+    return changed
+
+
+def test_sound_tables_pass_and_have_data_docs(
+    rubric: Rubric, items: pd.DataFrame, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "docs")
+    gate.check(ratings_contract(RATINGS, rubric, FILE))
+    gate.check(items_contract(items, RATINGS, rubric, 3, FILE))
+    gate.check(pairs_contract(make_pairs(items), items, rubric, FILE))
+    gate.publish()
+    pages = [path.read_text() for path in (tmp_path / "docs").rglob("*.html")]
+    assert any("splits never share a prompt" in page for page in pages)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("score", 9.0, "score lies within the rubric's scale 1 to 5"),
+        ("score", None, "score is always given"),
+        ("dimension", "beauty", "a dimension is one of the rubric's"),
+        ("image_id", "image.png", "named by the sha256"),
+        ("prompt_id", "p9", "an item belongs to one prompt"),
+    ],
+)
+def test_ratings(rubric: Rubric, tmp_path: Path, column: str, value: object, rule: str) -> None:
+    contract = ratings_contract(change(RATINGS, column, value), rubric, FILE)
+    with pytest.raises(UserError, match=rule) as caught:
+        Gate(tmp_path / "docs").check(contract)
+    # An item with two prompts breaks the rule from its first row on.
+    row = "task 0 annotation 0" if column == "prompt_id" else "task 0 annotation 1 realism"
+    assert str(FILE) in str(caught.value)
+    assert row in str(caught.value)
+    assert (tmp_path / "docs" / "index.html").is_file()
+
+
+ITEM_FAULTS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "outside the scale": ("within the rubric's scale", lambda t: change(t, "score", 5.5)),
+    "not its ratings' mean": (
+        "between the lowest and the highest",
+        lambda t: change(t, "score", 4.9, row=0),
+    ),
+    "wrong sum": ("a histogram sums to one", lambda t: with_shares(t, [0.5] + [0.0] * 8)),
+    "negative share": ("no share is negative", lambda t: with_shares(t, [-1.0, 2.0] + [0.0] * 7)),
+    "wrong mean": ("mean of the histogram", lambda t: with_shares(t, [1.0] + [0.0] * 8)),
+    "twice": ("one score a dimension", lambda t: change(t, "dimension", "realism", row=0)),
+    "leak": ("splits never share a prompt", lambda t: change(t, "split", "test")),
+    "unknown split": ("a split is a known one", lambda t: t.assign(split="dev")),
+    "too few": ("enough ratings", lambda t: change(t, "num_ratings", 2, row=11)),
+    "none": ("at least one", lambda t: change(t, "num_ratings", 0, row=0)),
+}
+
+
+def with_shares(items: pd.DataFrame, shares: list[float]) -> pd.DataFrame:
+    lists = items["histogram"].tolist()
+    return items.assign(histogram=[*lists[:4], shares, *lists[5:]])
+
+
+@pytest.mark.parametrize("name", ITEM_FAULTS)
+def test_items(rubric: Rubric, items: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    rule, spoil = ITEM_FAULTS[name]
+    contract = items_contract(spoil(items), RATINGS, rubric, 3, FILE)
+    with pytest.raises(UserError, match=rule):
+        Gate(tmp_path / "docs").check(contract)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("score_w", 1.0, "the winner scored higher|score_w is score_of_winner"),
+        ("loser", None, "loser is always given"),
+        ("split", "test", "split is split_of_winner"),
+        ("prompt_id", "p7", "prompt_id is prompt_id_of_loser"),
+        ("dimension", "beauty", "one of the rubric's"),
+    ],
+)
+def test_pairs(
+    rubric: Rubric, items: pd.DataFrame, tmp_path: Path, column: str, value: object, rule: str
+) -> None:
+    pairs = make_pairs(items)
+    with pytest.raises(UserError, match=rule):
+        Gate(tmp_path / "docs").check(
+            pairs_contract(change(pairs, column, value, row=0), items, rubric, FILE)
+        )
+
+
+def test_nothing_wins_against_itself(rubric: Rubric, items: pd.DataFrame, tmp_path: Path) -> None:
+    pairs = make_pairs(items)
+    pairs.loc[0, "loser"] = pairs.loc[0, "winner"]
+    with pytest.raises(UserError, match="nothing wins against itself"):
+        Gate(tmp_path / "docs").check(pairs_contract(pairs, items, rubric, FILE))

@@ -1,0 +1,31 @@
+"""A run whose process was killed is no longer shown as running."""
+
+from pathlib import Path
+
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+
+from pipelines.orphaned_runs import end_abandoned
+from tests.pipelines import tiny
+
+
+def test_a_killed_run_is_ended_and_a_living_one_left(root: Path, tmp_path: Path) -> None:
+    home = tmp_path / "dagster"
+    worker = tiny.start_first(root, home)
+
+    def status() -> tuple[DagsterRun, DagsterRunStatus]:
+        with DagsterInstance.from_config(str(home)) as instance:
+            (run,) = instance.get_runs()
+        return run, run.status
+
+    try:
+        assert end_abandoned(home) == []
+        assert status()[1] == DagsterRunStatus.STARTED
+    finally:
+        worker.kill()
+        worker.wait()
+    assert status()[1] == DagsterRunStatus.STARTED
+    assert end_abandoned(home) == [status()[0].run_id]
+    assert status()[1] == DagsterRunStatus.FAILURE
+    assert end_abandoned(home) == []
+    with DagsterInstance.from_config(str(home)) as instance:
+        assert instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0

@@ -1,0 +1,1 @@
+"""Annotation formats: each reads files into batches of records."""

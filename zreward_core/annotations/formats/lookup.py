@@ -1,0 +1,40 @@
+"""Prompts that a study keeps in a second file."""
+
+import csv
+from pathlib import Path
+
+from zreward_core.annotations.formats.encodings import look_at
+from zreward_core.annotations.ingest.settings import DROPS, Prompts
+from zreward_core.config import UserError
+
+
+def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
+    """Read the prompts by key.
+
+    Args:
+        source_file: a file of the source; the prompts may lie beside it.
+        settings: where they are.
+
+    Raises:
+        UserError: the file or a column is missing, or a key has two prompts.
+    """
+    path = source_file.parent / settings.path
+    if not path.is_file() and Path(settings.path).is_relative_to(DROPS):
+        path = Path(settings.path)
+    if not path.is_file():
+        raise UserError(
+            f"{settings.path}: no such file beside {source_file}, and prompts must lie below "
+            f"{DROPS}; correct `prompts.path` of the source"
+        )
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    with path.open(encoding=look_at(path).encoding, newline="") as file:
+        rows = csv.DictReader(file, delimiter=delimiter)
+        missing = {settings.key, settings.prompt} - set(rows.fieldnames or [])
+        if missing:
+            raise UserError(f"{path}: no column {', '.join(sorted(missing))}; correct `prompts`")
+        found: dict[str, str] = {}
+        for number, row in enumerate(rows, start=2):
+            key, prompt = (row[settings.key] or "").strip(), row[settings.prompt] or ""
+            if found.setdefault(key, prompt) != prompt:
+                raise UserError(f"{path}#row {number}: '{key}' has two prompts; remove one")
+    return found

@@ -1,0 +1,111 @@
+"""Mean opinions of a batch: means with deviations, and histograms.
+
+Shapes: N records, S levels of the rubric.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from zreward_core.annotations.ingest import values
+from zreward_core.annotations.ingest.batch import (
+    CODE,
+    EMPTY_RESULT,
+    GOOD,
+    OF_STATE,
+    Batch,
+    add_item_faults,
+    constant,
+    dimension_of,
+    item_columns,
+    names_of,
+    set_aside,
+    to_rubric,
+)
+from zreward_core.annotations.ingest.settings import Cell, Scale, Slot
+from zreward_core.schemas import OPINIONS
+
+
+def opinion_rows(batch: Batch, slot: Slot, refs: pa.Array) -> None:
+    columns, source, rubric = batch.source.columns, batch.source, batch.rubric
+    scale = slot.scale or source.scale
+    assert scale is not None
+    number = len(batch.records)
+    rows = np.arange(number)
+    dimension, faults = dimension_of(batch, slot.dimension or source.dimension, rows)
+    shares, votes, state = _histograms(batch, scale)
+    mean, mean_state = np.full(number, np.nan), np.full(number, values.MISSING, dtype=np.uint8)
+    if slot.mean is not None and slot.mean.column:
+        mean, mean_state = values.numbers(batch.column(slot.mean))
+    if shares is None:
+        state = mean_state
+    reasons = np.where(faults != GOOD, faults, OF_STATE[state])
+    reasons[(reasons == GOOD) & (mean_state == values.MALFORMED)] = CODE["malformed_record"]
+    reasons[(reasons == GOOD) & ((mean < scale.min) | (mean > scale.max))] = CODE["out_of_range"]
+    std = np.full(number, np.nan)
+    if slot.std is not None:
+        std, std_state = values.numbers(batch.column(slot.std))
+        reasons[(reasons == GOOD) & (std_state == values.MALFORMED)] = CODE["malformed_record"]
+        reasons[(reasons == GOOD) & (std < 0)] = CODE["out_of_range"]
+    add_item_faults(reasons, batch.items, rows)
+    if slot.optional:
+        reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT
+    good = np.flatnonzero(reasons == GOOD)
+    mapped = to_rubric(mean, scale, rubric)
+    if shares is not None:
+        mapped = np.where(np.isnan(mean), shares @ np.asarray(rubric.levels), mapped)
+    if isinstance(columns.num_ratings, Cell):
+        votes = values.numbers(batch.column(columns.num_ratings))[0]
+    elif columns.num_ratings is not None:
+        votes = np.full(number, float(columns.num_ratings))
+    factor = (rubric.maximum - rubric.minimum) / (scale.max - scale.min)
+    counted = np.isfinite(votes[good])
+    batch.parts["opinions"].append(
+        pa.table(
+            {
+                **item_columns(batch, good),
+                "dimension": names_of(rubric, dimension[good]),
+                "mean": pa.array(mapped[good]),
+                "std": pa.array(std[good] * factor, from_pandas=True),
+                "histogram": pa.array(
+                    [None] * len(good) if shares is None else shares[good].tolist(),
+                    OPINIONS.field("histogram").type,
+                ),
+                "num_ratings": pa.array(
+                    np.where(counted, votes[good], 0).astype(np.int64), mask=~counted
+                ),
+                "source": constant(source.name, len(good)),
+                "row_ref": refs.take(good),
+            },
+            schema=OPINIONS,
+        )
+    )
+    set_aside(batch, reasons, rows, refs)
+
+
+def _histograms(batch: Batch, scale: Scale) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Shares over the rubric's levels [N, S], votes [N] (NaN: shares, not counts), states [N]."""
+    asked, number = batch.source.columns.histogram, len(batch.records)
+    unknown = np.full(number, np.nan)
+    if asked is None:
+        return None, unknown, np.zeros(number, dtype=np.uint8)
+    if isinstance(asked, list):
+        read = [values.numbers(batch.column(cell)) for cell in asked]
+        counts = np.stack([np.where(one[1] == values.MISSING, 0.0, one[0]) for one in read], 1)
+        state = np.max([np.where(one[1] == values.MALFORMED, 2, 0) for one in read], axis=0)
+    else:
+        flat, states, lengths = values.number_lists(batch.column(asked))
+        width = int(lengths.max(initial=0))
+        counts, state = np.zeros((number, width)), np.where(lengths == width, 0, values.MALFORMED)
+        place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        counts[np.repeat(np.arange(number), lengths), place] = np.nan_to_num(flat)
+        faulty = np.repeat(np.arange(number), lengths)[states == values.MALFORMED]
+        state[faulty] = values.MALFORMED
+    totals = counts.sum(axis=1)
+    state = np.where((counts < 0).any(axis=1) | ~np.isfinite(totals), values.MALFORMED, state)
+    state = np.where((state == values.OK) & (totals <= 0), values.MISSING, state)
+    native = np.linspace(scale.min, scale.max, max(counts.shape[1], 2))[: counts.shape[1]]
+    mapped = to_rubric(native, scale, batch.rubric)
+    spread = np.stack([batch.rubric.histogram([level]) for level in mapped])
+    shares = np.nan_to_num(counts / np.where(totals > 0, totals, 1.0)[:, None]) @ spread
+    whole = (counts == np.round(counts)).all(axis=1) & (totals > 1)
+    return shares, np.where(whole, totals, np.nan), state.astype(np.uint8)

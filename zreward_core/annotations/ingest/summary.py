@@ -1,0 +1,125 @@
+"""What became of the judgements of a source, counted while they stream by."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zreward_core.annotations.ingest.accounting import Judgements
+
+USABLE = ("ratings", "comparisons", "opinions")
+
+
+@dataclass
+class SourceSummary:
+    """Counts of one source."""
+
+    files: list[str] = field(default_factory=list)
+    native: int = 0
+    usable: Counter[str] = field(default_factory=Counter)
+    quarantine: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    without_image: int = 0
+    repaired: int = 0
+    first_faults: dict[str, str] = field(default_factory=dict)
+    """Reason to the first row that has it."""
+
+    def add(self, judgements: Judgements) -> None:
+        """Count some judgements."""
+        self.native += judgements.num_native
+        self.repaired += judgements.num_repaired
+        for name in USABLE:
+            self.usable[name] += getattr(judgements, name).num_rows
+        self.ignored.update(judgements.ignored)
+        for table in (judgements.ratings, judgements.opinions):
+            self.without_image += table["image_id"].null_count
+        reasons = judgements.quarantine["reason"]
+        for pair in pc.value_counts(reasons).to_pylist():
+            self.quarantine[pair["values"]] += pair["counts"]
+            if pair["values"] not in self.first_faults:
+                place = pc.index(reasons, pair["values"]).as_py()
+                self.first_faults[pair["values"]] = judgements.quarantine["row_ref"][place].as_py()
+
+    @property
+    def num_usable(self) -> int:
+        """Judgements that later stages can use."""
+        return sum(self.usable.values())
+
+    @property
+    def quarantine_share(self) -> float:
+        """Part of the judgements (ignored records are none) that went to quarantine."""
+        faulty = sum(self.quarantine.values())
+        return faulty / max(1, faulty + self.num_usable)
+
+    def check_account(self, name: str) -> None:
+        """Every native judgement is accounted for exactly once."""
+        accounted = self.num_usable + sum(self.quarantine.values()) + sum(self.ignored.values())
+        assert accounted == self.native, f"{name}: {self.native} native, {accounted} accounted for"
+
+    def record(self, resubmissions: int) -> dict[str, Any]:
+        """The counts for the summary file."""
+        return {
+            "files": sorted(self.files),
+            "native": self.native,
+            **{name: self.usable[name] for name in USABLE},
+            "quarantine": dict(+self.quarantine),
+            "ignored": dict(+self.ignored),
+            "without_image": self.without_image,
+            "repaired": self.repaired,
+            "resubmissions": resubmissions,
+        }
+
+
+def count_resubmissions(ratings: pa.Table) -> dict[str, int]:
+    """Ratings beyond the first of one annotator for one item and dimension, by source.
+
+    Args:
+        ratings: item_id, dimension, annotator_id and source, best as dictionaries.
+    """
+    codes = {}
+    for name in ("item_id", "dimension", "annotator_id", "source"):
+        column = ratings[name].unify_dictionaries().combine_chunks()
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([])
+        codes[name] = pc.fill_null(column.indices, -1).to_numpy().astype(np.int64)
+        if name == "source":
+            names = column.dictionary.to_pylist()
+    key = codes["item_id"]
+    for name in ("dimension", "annotator_id", "source"):
+        key = key * (int(codes[name].max(initial=-1)) + 2) + codes[name] + 1
+    again = pd.Series(key).duplicated().to_numpy() & (codes["annotator_id"] >= 0)
+    counts = np.bincount(codes["source"][again], minlength=len(names))
+    return {name: int(number) for name, number in zip(names, counts, strict=False)}
+
+
+def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:
+    """Source, fate, number of judgements and reason, for tables."""
+    rows = []
+    for name, counts in summary.items():
+        for fate in ("ratings", "comparisons", "opinions"):
+            if counts[fate]:
+                rows.append((name, fate, counts[fate], ""))
+        for fate in ("quarantine", "ignored"):
+            for reason, number in sorted(counts[fate].items()):
+                rows.append((name, fate, number, reason))
+        rows.append((name, "all", counts["native"], ""))
+    return rows
+
+
+def summary_notes(summary: dict[str, dict[str, Any]]) -> list[str]:
+    """A line of Markdown a source, for pages."""
+    lines = []
+    for name in summary:
+        rows = [row for row in summary_rows(summary) if row[0] == name and row[1] != "all"]
+        told = [
+            f"{number:,} {' '.join(part for part in (fate, reason) if part)}"
+            for _, fate, number, reason in rows
+        ]
+        lines.append(f"**{name}**: {summary[name]['native']:,} judgements: {', '.join(told)}")
+    return lines

@@ -1,0 +1,1 @@
+"""From ratings to items, histograms, pairs and splits."""

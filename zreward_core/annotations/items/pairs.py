@@ -1,0 +1,29 @@
+"""Pairs of images of the same prompt of which one was judged better."""
+
+import pandas as pd
+
+TOLERANCE = 1e-9
+"""Means that differ by rounding alone are equal."""
+
+
+def make_pairs(items: pd.DataFrame) -> pd.DataFrame:
+    """All pairs of items of one prompt and dimension whose scores differ.
+
+    Items whose prompt or image is unknown make no pairs: nothing could be learned from them.
+
+    Args:
+        items: rows of ``schemas.ITEMS``.
+
+    Returns:
+        Rows of ``schemas.PAIRS``, sorted by prompt, dimension, winner and loser.
+    """
+    columns = ["prompt_id", "dimension", "split", "item_id", "score"]
+    usable = items[items["prompt_id"].notna() & items["image_id"].notna()][columns]
+    winners = usable.rename(columns={"item_id": "winner", "score": "score_w"})
+    losers = usable.rename(columns={"item_id": "loser", "score": "score_l"})
+    pairs = winners.merge(losers, on=["prompt_id", "dimension", "split"])
+    pairs = pairs[pairs["score_w"] > pairs["score_l"] + TOLERANCE]
+    order = ["prompt_id", "dimension", "winner", "loser"]
+    return pairs.sort_values(order, ignore_index=True)[
+        ["prompt_id", "dimension", "winner", "loser", "score_w", "score_l", "split"]
+    ]

@@ -1,0 +1,1 @@
+"""Label Studio projects: labeling configs, tasks, exemplars."""

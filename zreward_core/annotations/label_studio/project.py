@@ -1,0 +1,114 @@
+"""Labelling configs of Label Studio projects for people: side-by-side ratings, blind pairs.
+
+``Repeater`` shows a block for each image of a task, however many there are; its controls carry
+the image's place behind their names (``sources.side_by_side`` reads them back).
+Reference: https://labelstud.io/tags/repeater
+"""
+
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
+
+from zreward_core.annotations.label_studio.labeling import choice_of
+from zreward_core.rubric import Dimension, Rubric
+
+LOCAL_FILES = "/data/local-files/?d="
+"""Where Label Studio serves files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."""
+SIDES = ("left", "right")
+CHOICES = ("left", "same", "right")
+OVERALL = "overall"
+STYLE = """
+.images { margin-top: 24px; }
+.images div:has(.image) { display: flex; flex-wrap: wrap; gap: 24px; }
+.image { width: 330px; flex: 0 0 auto; }
+.image img, .sides img { image-rendering: pixelated; }
+.sides { display: flex; gap: 24px; }
+.side { flex: 1; }
+"""
+Element = ElementTree.Element
+_sub = ElementTree.SubElement
+
+
+def rating_config(rubric: Rubric, sheets: Mapping[str, str]) -> str:
+    """All images of a prompt side by side, each with one choice a dimension.
+
+    Args:
+        rubric: its level texts stand in a panel for each dimension and as hints of the choices.
+        sheets: dimension to the address of its sheet of exemplars, shown in the panel.
+    """
+    view = Element("View")
+    _sub(view, "Style").text = STYLE
+    _sub(view, "Text", name="prompt", value="$prompt")
+    panels = _sub(view, "Collapse", accordion="false", open="false")
+    for dimension in rubric.dimensions:
+        _add_panel(panels, dimension, rubric, sheets.get(dimension.name))
+    images = _sub(view, "View", className="images")
+    repeater = _sub(images, "Repeater", on="$images", indexFlag="{{idx}}")
+    block = _sub(repeater, "View", className="image")
+    _sub(block, "Image", name="image_{{idx}}", value="$images[{{idx}}].image", zoom="true")
+    for dimension in rubric.dimensions:
+        _add_levels(block, dimension, rubric)
+    return _text(view)
+
+
+def pair_config(rubric: Rubric) -> str:
+    """Two images of one prompt; on each dimension and overall: left, same or right."""
+    view = Element("View")
+    _sub(view, "Style").text = STYLE
+    _sub(view, "Text", name="prompt", value="$prompt")
+    sides = _sub(view, "View", className="sides")
+    for side in SIDES:
+        block = _sub(sides, "View", className="side")
+        _sub(block, "Header", value=side, size="5")
+        _sub(block, "Image", name=side, value=f"${side}", zoom="true")
+    asked = [(one.name, f"{one.title}: which is better?") for one in rubric.dimensions]
+    for name, question in [*asked, (OVERALL, "Overall: which is better?")]:
+        _sub(view, "Header", value=question, size="5")
+        _add_choices(view, name, "left", CHOICES, question)
+    return _text(view)
+
+
+def _add_panel(panels: Element, dimension: Dimension, rubric: Rubric, sheet: str | None) -> None:
+    panel = _sub(panels, "Panel", value=f"{dimension.title}: {dimension.question}")
+    for level in rubric.levels[::-1]:
+        if level in dimension.levels:
+            value = f"{choice_of(level)}: {dimension.levels[level]}"
+            _sub(panel, "Header", value=value, size="6")
+    if sheet:
+        _sub(panel, "Image", name=f"exemplars_{dimension.name}", value=sheet, zoom="true")
+
+
+def _add_levels(block: Element, dimension: Dimension, rubric: Rubric) -> None:
+    _sub(block, "Header", value=dimension.title, size="6")
+    values = [choice_of(level) for level in rubric.levels]
+    hints = {choice_of(level): text for level, text in dimension.levels.items()}
+    name, about = f"{dimension.name}_{{{{idx}}}}", "image_{{idx}}"
+    _add_choices(block, name, about, values, dimension.title, hints)
+
+
+def _add_choices(
+    view: Element,
+    name: str,
+    about: str,
+    values: Sequence[str],
+    title: str,
+    hints: Mapping[str, str] | None = None,
+) -> None:
+    choices = _sub(
+        view,
+        "Choices",
+        name=name,
+        toName=about,
+        choice="single-radio",
+        showInline="true",
+        required="true",
+        requiredMessage=f"Please judge: {title}",
+    )
+    for value in values:
+        choice = _sub(choices, "Choice", value=value)
+        if hints and value in hints:
+            choice.set("hint", hints[value])
+
+
+def _text(view: Element) -> str:
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode") + "\n"

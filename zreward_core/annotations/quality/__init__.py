@@ -1,0 +1,1 @@
+"""Annotation quality: annotator reliability, agreement, contracts."""

@@ -1,0 +1,222 @@
+"""How annotators work: drift over time, straight-lining, seconds, the spread of their scores.
+
+Works on what was submitted, before submissions of one person for one item are merged. A submission
+is all ratings of one person for one item at one time.
+
+Shapes: N ratings, P annotators, D dimensions, S levels, G submissions.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zreward_core.annotations.encoding import ANONYMOUS, Coded
+from zreward_core.annotations.quality.audit import rest_mean
+from zreward_core.rubric import Rubric
+
+UNKNOWN = np.iinfo(np.int64).min
+MIN_FOR_DRIFT = 20
+"""Ratings with a time and others to compare with that a drift needs."""
+NUM_PARTS = 10
+"""Parts of a person's work, in the order of time, for the image of the drift."""
+
+
+def _stamps(texts: pa.Array) -> pa.Array:
+    return pc.cast(texts, pa.timestamp("us")).cast(pa.int64())
+
+
+def _zoned(texts: pa.Array) -> pa.Array:
+    return pc.cast(texts, pa.timestamp("us", tz="UTC")).cast(pa.int64())
+
+
+def _unix(microseconds: int) -> Callable[[pa.Array], pa.Array]:
+    def read(texts: pa.Array) -> pa.Array:
+        return pc.round(pc.multiply(texts.cast(pa.float64()), microseconds)).cast(pa.int64())
+
+    return read
+
+
+_DAY_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+TIMES = {
+    _DAY_TIME + r"(Z|[+-][0-9]{2}:?[0-9]{2})$": _zoned,
+    _DAY_TIME + "$": _stamps,
+    r"^[0-9]{9,10}(\.[0-9]+)?$": _unix(1_000_000),
+    r"^[0-9]{12,13}(\.[0-9]+)?$": _unix(1_000),
+    r"^[0-9]{15,16}$": _unix(1),
+}
+"""Forms of a time to what reads them; Unix times from 1973 to 2286 have so many digits."""
+
+
+def audit_habits(
+    coded: Coded, submitted_at: pd.Series, seconds: pd.Series, rubric: Rubric
+) -> pd.DataFrame:
+    """Habits of each annotator.
+
+    Args:
+        coded: N ratings.
+        submitted_at: [N] times as text; those that are no time are unknown.
+        seconds: [N] time spent on the submission that a rating belongs to.
+        rubric: gives the levels.
+
+    Returns:
+        A row an annotator, sorted: annotator_id, drift (rubric points by which the difference from
+        the others moves from the first to the last rating, a straight line), drift_error (its
+        standard error), drift_parts (mean difference in ``NUM_PARTS`` parts of the work),
+        same_share (share of submissions, of two dimensions or more, with one score for all),
+        longest_run (ratings of a dimension in succession with the same score), seconds (median of
+        a submission), scores ([S] ratings by nearest level). NaN or None where not known.
+    """
+    times_N = parse_times(submitted_at)
+    keys = [times_N, coded.annotators_N]
+    if (times_N == UNKNOWN).any():  # else the time tells submissions apart
+        keys.insert(0, coded.items_N)
+    order = np.lexsort(keys)
+    order = order[coded.annotators_N[order] != ANONYMOUS]
+    ordered = coded.select(order)
+    times_N = times_N[order]
+    differences_N = (coded.scores_N - rest_mean(coded))[order]
+    drift_P, error_P, parts = _drift(ordered, times_N, differences_N)
+    starts_G = _starts(ordered.annotators_N, times_N, ordered.items_N)
+    return pd.DataFrame(
+        {
+            "annotator_id": coded.annotators,
+            "drift": drift_P,
+            "drift_error": error_P,
+            "drift_parts": parts,
+            "same_share": _same_share(ordered, starts_G),
+            "longest_run": _longest_run(ordered, times_N),
+            "seconds": _median_seconds(ordered, seconds.to_numpy(dtype=float)[order], starts_G),
+            "scores": _score_counts(ordered, rubric),
+        }
+    )
+
+
+def parse_times(texts: pd.Series) -> np.ndarray:
+    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or no time.
+
+    Common forms are read as whole columns: ISO 8601, and Unix seconds, milliseconds and
+    microseconds. Only what is in none of them is looked at one by one.
+    """
+    column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
+    times_N = np.full(len(column), UNKNOWN)
+    left_N = column.is_valid().to_numpy(zero_copy_only=False)
+    for pattern, read in TIMES.items():
+        rows = np.flatnonzero(left_N)
+        if not len(rows):
+            break
+        rest = column if len(rows) == len(column) else column.take(pa.array(rows))
+        fits = pc.match_substring_regex(rest, pattern)
+        try:
+            read_M = read(rest.filter(fits)).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:  # one is no date at all, as the 31st of June: pandas tells which
+            continue
+        rows = rows[fits.to_numpy(zero_copy_only=False)]
+        times_N[rows] = read_M
+        left_N[rows] = False
+    rows = np.flatnonzero(left_N)
+    codes, distinct = pd.factorize(column.take(pa.array(rows)).to_pandas())
+    parsed = pd.to_datetime(pd.Series(distinct), errors="coerce", utc=True, format="mixed")
+    known = parsed.dt.as_unit("us").astype("int64").where(parsed.notna(), UNKNOWN)
+    times_N[rows] = known.to_numpy(dtype=np.int64)[codes]
+    return times_N
+
+
+def _drift(
+    coded: Coded, times_N: np.ndarray, differences_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[list[float] | None]]:
+    """Slope, its standard error, and means by part, of the difference over a person's work."""
+    used_N = (times_N != UNKNOWN) & ~np.isnan(differences_N)
+    people_N, values_N = coded.annotators_N[used_N], differences_N[used_N]
+    num_people = len(coded.annotators)
+    number_P = np.bincount(people_N, minlength=num_people)
+    first_P = np.cumsum(number_P) - number_P
+    place_N = (np.arange(len(people_N)) - first_P[people_N]) / np.maximum(number_P - 1, 1)[people_N]
+
+    def total(weights_N: np.ndarray) -> np.ndarray:
+        return np.bincount(people_N, weights=weights_N, minlength=num_people)
+
+    number = np.maximum(number_P, 1)
+    x_N = place_N - (total(place_N) / number)[people_N]
+    y_N = values_N - (total(values_N) / number)[people_N]
+    spread_P = total(x_N**2)
+    enough_P = number_P >= MIN_FOR_DRIFT
+    slope_P = np.full(num_people, np.nan)
+    np.divide(total(x_N * y_N), spread_P, out=slope_P, where=enough_P)
+    residual_P = total((y_N - np.nan_to_num(slope_P)[people_N] * x_N) ** 2)
+    error_P = np.full(num_people, np.nan)
+    np.divide(residual_P / np.maximum(number_P - 2, 1), spread_P, out=error_P, where=enough_P)
+    cells = people_N * NUM_PARTS + np.minimum((place_N * NUM_PARTS).astype(int), NUM_PARTS - 1)
+    sums = np.bincount(cells, weights=values_N, minlength=num_people * NUM_PARTS)
+    sizes = np.maximum(np.bincount(cells, minlength=num_people * NUM_PARTS), 1)
+    means = np.round(sums / sizes, 3).reshape(num_people, NUM_PARTS)
+    parts = [row.tolist() if enough else None for row, enough in zip(means, enough_P, strict=True)]
+    return slope_P, np.sqrt(error_P), parts
+
+
+def _starts(*columns_N: np.ndarray) -> np.ndarray:
+    """Where a new combination of the columns begins; the first row always."""
+    new_N = np.zeros(len(columns_N[0]), dtype=bool)
+    new_N[:1] = True
+    for column_N in columns_N:
+        new_N[1:] |= column_N[1:] != column_N[:-1]
+    return np.flatnonzero(new_N)
+
+
+def _same_share(coded: Coded, starts_G: np.ndarray) -> np.ndarray:
+    """[P] share of submissions of two dimensions or more in which every score is the same."""
+    num_people = len(coded.annotators)
+    if len(starts_G) == 0:
+        return np.full(num_people, np.nan)
+    same_G = np.maximum.reduceat(coded.scores_N, starts_G) == np.minimum.reduceat(
+        coded.scores_N, starts_G
+    )
+    several_G = np.maximum.reduceat(coded.dimensions_N, starts_G) > np.minimum.reduceat(
+        coded.dimensions_N, starts_G
+    )
+    people_G = coded.annotators_N[starts_G]
+    number_P = np.bincount(people_G[several_G], minlength=num_people)
+    same_P = np.bincount(people_G[several_G & same_G], minlength=num_people)
+    return np.divide(same_P, number_P, out=np.full(num_people, np.nan), where=number_P > 0)
+
+
+def _longest_run(coded: Coded, times_N: np.ndarray) -> np.ndarray:
+    """[P] most ratings of a dimension in succession with one score; NaN where no time is known."""
+    result_P = np.full(len(coded.annotators), np.nan)
+    known_N = times_N != UNKNOWN
+    keys_N = (coded.annotators_N * len(coded.dimensions) + coded.dimensions_N)[known_N]
+    order = np.argsort(keys_N, kind="stable")
+    keys_N, scores_N = keys_N[order], coded.scores_N[known_N][order]
+    if len(keys_N):
+        starts = _starts(keys_N, scores_N)
+        lengths = np.diff(np.append(starts, len(keys_N)))
+        people = keys_N[starts] // len(coded.dimensions)
+        firsts = _starts(people)
+        result_P[people[firsts]] = np.maximum.reduceat(lengths, firsts)
+    return result_P
+
+
+def _median_seconds(coded: Coded, seconds_N: np.ndarray, starts_G: np.ndarray) -> np.ndarray:
+    """[P] median seconds of a submission."""
+    result_P = np.full(len(coded.annotators), np.nan)
+    known_G = starts_G[~np.isnan(seconds_N[starts_G])]
+    people, seconds = coded.annotators_N[known_G], seconds_N[known_G]
+    order = np.lexsort((seconds, people))
+    people, seconds = people[order], seconds[order]
+    firsts = _starts(people)
+    lasts = np.append(firsts[1:], len(people)) - 1
+    below, above = firsts + (lasts - firsts) // 2, firsts + (lasts - firsts + 1) // 2
+    result_P[people[firsts]] = (seconds[below] + seconds[above]) / 2
+    return result_P
+
+
+def _score_counts(coded: Coded, rubric: Rubric) -> list[list[int]]:
+    """[P, S] ratings by nearest level."""
+    levels = np.asarray(rubric.levels)
+    places_N = np.searchsorted((levels[1:] + levels[:-1]) / 2, coded.scores_N)
+    cells = coded.annotators_N * len(levels) + places_N
+    counts = np.bincount(cells, minlength=len(coded.annotators) * len(levels))
+    rows: list[list[int]] = counts.reshape(-1, len(levels)).tolist()
+    return rows

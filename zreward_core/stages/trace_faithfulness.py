@@ -1,0 +1,132 @@
+"""trace_faithfulness: a reasoning model, test pairs -> how much its traces decide its scores.
+
+Each image of a pair is scored under its own trace, the other image's, the first half of its
+own, and its own with one verdict turned. Shapes: P pairs, 2 sides (winner, loser).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.evaluation.coupling import flip_verdict, measure_coupling
+from zreward_core.images import ImageStore
+from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.rollouts import sample_rollouts
+from zreward_core.models.score_decoder import expected_score
+from zreward_core.models.teacher import query_seed
+from zreward_core.models.traces import trace_log_probs
+from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import track
+from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
+
+OUTPUT = Path("data/trace_faithfulness")
+ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
+IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+READINGS = ("own", "exchanged", "truncated", "flipped")
+"""The traces an image is scored under."""
+
+
+class Config(StageConfig):
+    """Scores under traces that were meddled with."""
+
+    model: Path = Path("data/train_gdso/teacher")
+    """Folder of the model."""
+    split: Literal["test", "validation"] = "test"
+    """Whose pairs are read."""
+    num_pairs: int = Field(400, ge=1)
+    """Pairs drawn, of all dimensions together."""
+    temperature: float = 1.0
+    """Sampling temperature of the traces."""
+    worse: dict[str, str] = {}
+    """Phrases of a trace that say good, and what says bad in their place."""
+    better: dict[str, str] = {}
+    """Phrases of a trace that say bad, and what says good in their place."""
+    batch_pairs: int = Field(16, ge=1)
+    """Pairs read side by side."""
+    dtype: str = "float32"
+    """Torch dtype of the weights."""
+
+
+def run(config: Config) -> None:
+    """Write scores.parquet and coupling.json.
+
+    Raises:
+        UserError: the split has no pair with images, or an input is missing.
+    """
+    items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
+    items = items[items["image_id"].notna()].drop_duplicates("item_id").set_index("item_id")
+    shown = pairs["winner"].isin(items.index) & pairs["loser"].isin(items.index)
+    pairs = pairs[shown & (pairs["split"] == config.split)]
+    if pairs.empty:
+        raise UserError(f"{PAIRS_FILE}: no {config.split} pairs with images; annotate more")
+    pairs = pairs.sample(min(config.num_pairs, len(pairs)), random_state=config.seed)
+    backbone = load_backbone(config.model, config.dtype)
+    backbone.network.to(pick_device())
+    images = ImageStore(*IMAGES)
+    parts = [
+        read_pairs(backbone, config, pairs.iloc[start : start + config.batch_pairs], items, images)
+        for start in track(range(0, len(pairs), config.batch_pairs), "trace_faithfulness")
+    ]
+    scores = pd.concat(parts, ignore_index=True)
+    with whole_output(OUTPUT, config) as folder:
+        scores.to_parquet(folder / "scores.parquet", index=False)
+        write_json(summarise(scores), folder / "coupling.json")
+
+
+def summarise(scores: pd.DataFrame) -> dict[str, dict]:
+    """Coupling by dimension, and of all together as "overall"; see ``measure_coupling``."""
+    groups = [("overall", scores), *scores.groupby("dimension")]
+    return {
+        str(name): measure_coupling(
+            *(rows[column].to_numpy().reshape(-1, 2) for column in (*READINGS, "direction"))
+        )
+        for name, rows in groups
+    }
+
+
+@torch.no_grad()
+def read_pairs(
+    backbone: Backbone,
+    config: Config,
+    pairs: pd.DataFrame,
+    items: pd.DataFrame,
+    images: ImageStore,
+) -> pd.DataFrame:
+    """Scores of both images of some pairs, the winner's row above the loser's."""
+    names = [name for name in pairs["dimension"] for _ in range(2)]
+    sides = [item for pair in pairs.itertuples() for item in (pair.winner, pair.loser)]
+    rows = items.loc[sides]
+    prompts = list(rows["prompt"])
+    pixels = [backbone.pixels.prepare(images.pixels(image)) for image in rows["image_id"]]
+    dimensions = [backbone.rubric.names.index(name) for name in names]
+    seeds = [query_seed(config.seed, *key) for key in zip(sides, names, strict=True)]
+    limit = backbone.prompt.max_trace_tokens
+    own = sample_rollouts(
+        backbone, prompts, pixels, list(enumerate(dimensions)), 1, limit, seeds, config.temperature
+    ).tokens
+    traces: list[list[int]] = []
+    directions = []
+    for side, trace in enumerate(own):
+        text, direction = flip_verdict(
+            backbone.chat.text(trace),
+            config.worse,
+            config.better,
+            np.random.default_rng(seeds[side]),
+        )
+        flipped = backbone.chat.trace(text) if direction else trace
+        words = [token for token in trace if token != backbone.chat.close_id]
+        traces += [trace, own[side ^ 1], words[: len(words) // 2], flipped]
+        directions.append(direction)
+    found = trace_log_probs(backbone, prompts, pixels, dimensions, traces)
+    means = expected_score(found.scores_NS.exp(), backbone.levels).unflatten(0, (-1, len(READINGS)))
+    table = pd.DataFrame(means.double().cpu().numpy(), columns=list(READINGS))
+    table.insert(0, "item_id", sides)
+    table.insert(1, "dimension", names)
+    table["direction"] = directions
+    return table

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from zreward_core.annotations.formats.label_studio import read_label_studio
-from zreward_core.annotations.ingest.image_folder import Images
+from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.label_studio.labeling import (
     annotation,
     export_task,
@@ -32,7 +32,7 @@ def test_each_kind_is_met_by_the_reader(tmp_path: Path, rubric: Rubric) -> None:
     spoil(tasks, len(KINDS), seed=3)
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
-    rows = read_label_studio(path, "s", rubric, Images(None))
+    rows = read_label_studio(path, "s", rubric, ImageFolder(None))
     assert rows.reasons() == {
         "malformed_record": 1,
         "missing_value": 1,

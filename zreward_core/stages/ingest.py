@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from zreward_core.annotations.ingest import SUFFIXES, read_file
+from zreward_core.annotations.ingest.reading import SUFFIXES, read_file
 from zreward_core.annotations.ingest.accounting import TABLES, Judgements
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex

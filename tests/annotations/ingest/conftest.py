@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from zreward_core.annotations.ingest import read_file
+from zreward_core.annotations.ingest.reading import read_file
 from zreward_core.annotations.ingest.accounting import TABLES
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex

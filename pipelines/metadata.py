@@ -76,13 +76,13 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
     if table:
         shown["results"] = MetadataValue.md(table)
     for path in _images(root, stage):
-        shown[path.stem] = MetadataValue.md(image(path))
+        shown[path.stem] = MetadataValue.md(inline_image(path))
     shown["files"] = MetadataValue.md(_file_table(lock.get(stage.name, {})))
     shown["folder"] = MetadataValue.path(str(folder if folder.is_dir() else root))
     return shown | _links(root, stage.name)
 
 
-def image(path: Path) -> str:
+def inline_image(path: Path) -> str:
     """An image as Markdown with its bytes in it, scaled down until it is small enough."""
     from PIL import Image
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.annotations.sources import default_rubric, drops, public, read  # noqa: F401
 from zreward_core.rubric import Dimension, Rubric
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tests.annotations.conftest import rubric  # noqa: F401
 from zreward_core.annotations.formats.label_studio import read_label_studio
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.label_studio.labeling import (
@@ -27,7 +28,7 @@ def export() -> list[dict]:
     return tasks
 
 
-def test_each_kind_is_met_by_the_reader(tmp_path: Path, rubric: Rubric) -> None:
+def test_each_kind_is_met_by_the_reader(tmp_path: Path, rubric: Rubric) -> None:  # noqa: F811
     tasks = export()
     spoil(tasks, len(KINDS), seed=3)
     path = tmp_path / "export.json"

@@ -16,10 +16,10 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from zreward_core.annotations.ingest.reading import SUFFIXES, read_file
 from zreward_core.annotations.ingest.accounting import TABLES, Judgements
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
+from zreward_core.annotations.ingest.reading import SUFFIXES, read_file
 from zreward_core.annotations.ingest.settings import ANNOTATE, Source
 from zreward_core.annotations.ingest.summary import (
     SourceSummary,

@@ -11,7 +11,7 @@ import pytest
 
 from zreward_core.annotations.quality.agreement import alpha_interval, ordinal_alpha
 
-DATA = Path(os.environ.get("ZREWARD_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
+DATA = Path(os.environ.get("ZREWARD_SHARED_DATA", Path(__file__).parents[4] / "shared/data"))
 
 
 def folder(name: str) -> Path:

@@ -99,11 +99,11 @@ class ItemIndex:
         key: str | None,
         row: str | None,
     ) -> Fact:
-        image, fault = self._images.resolve(image) if image is not None else (None, None)
+        image_id, fault = self._images.resolve(image) if image is not None else (None, None)
         if key is not None and self._prompt_of_key.setdefault(key, prompt) != prompt:
             fault = fault or "conflicting_prompt"
-        if prompt is not None and image is not None:
-            item = item_id(prompt, image)
+        if prompt is not None and image_id is not None:
+            item = item_id(prompt, image_id)
         elif row is not None:
             item = digest(self._source, "row", row)
         elif key is not None:
@@ -112,4 +112,4 @@ class ItemIndex:
             item = digest(self._source, "picture", image, prompt or "", generator or "")
         else:
             item = digest(self._source, "sample", prompt or "", generator or "")
-        return item, identifier, image, fault
+        return item, identifier, image_id, fault

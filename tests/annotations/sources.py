@@ -9,15 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from zreward_core.annotations.ingest.reading import read_file
 from zreward_core.annotations.ingest.accounting import TABLES
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
+from zreward_core.annotations.ingest.reading import read_file
 from zreward_core.annotations.ingest.settings import Source
 from zreward_core.annotations.ingest.summary import SourceSummary, count_resubmissions
 from zreward_core.rubric import Rubric, load_rubric
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("ZREWARD_SHARED_DATA", REPOSITORY.parent / "shared/data"))
 
 

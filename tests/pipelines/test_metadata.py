@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.graph import read_graph
-from pipelines.metadata import MAX_BYTES, describe, image, markdown_table
+from pipelines.metadata import MAX_BYTES, describe, inline_image, markdown_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_large_image_is_scaled_down_below_the_limit(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1600, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "sheet.png")
-    text = image(tmp_path / "sheet.png")
+    text = inline_image(tmp_path / "sheet.png")
     assert len(text) < MAX_BYTES + 100 and text.startswith("![sheet](data:image/")
     content = base64.b64decode(text.split("base64,")[1].rstrip(")"))
     width, height = Image.open(io.BytesIO(content)).size

@@ -164,8 +164,8 @@ def test_list_cells_are_one_anonymous_vote_each(read, drops: Path) -> None:
     result = read(path, **{**STUDY, "columns": columns})
     assert result.ratings["score"].tolist() == [4.0, 5.0, 1.0, 2.0]
     assert result.ratings["annotator_id"].isna().all()
-    assert result.quarantine["reason"].tolist() == ["missing_value", "out_of_range"]
-    assert result.quarantine["row_ref"].tolist()[1] == "data/drops/study.csv#row 2 vote 3"
+    assert result.quarantine["reason"].tolist() == ["out_of_range", "missing_value"]
+    assert result.quarantine["row_ref"].tolist()[0] == "data/drops/study.csv#row 2 vote 3"
     assert result.summary.native == 6
 
 

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-
 from zreward_core.annotations.encoding import encode
+
 from zreward_core.annotations.quality.audit import (
     alpha_by_dimension,
     alpha_intervals,

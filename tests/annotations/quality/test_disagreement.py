@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
-
 from zreward_core.annotations.encoding import encode
+
 from zreward_core.annotations.quality.disagreement import most_disputed
 
 

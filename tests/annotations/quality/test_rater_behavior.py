@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from zreward_core.annotations.encoding import encode
+
 from zreward_core.annotations.quality.rater_behavior import UNKNOWN, audit_habits, parse_times
 from zreward_core.rubric import Rubric
 

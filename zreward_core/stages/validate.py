@@ -13,8 +13,6 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from zreward_core.annotations.encoding import Coded, encode
-from zreward_core.annotations.html import write_page
 from zreward_core.annotations.ingest.summary import summary_notes
 from zreward_core.annotations.items.aggregation import (
     Resubmissions,
@@ -25,24 +23,26 @@ from zreward_core.annotations.items.aggregation import (
 from zreward_core.annotations.items.half_point_adjustment import adjust_by_comparisons
 from zreward_core.annotations.items.opinions import opinion_items
 from zreward_core.annotations.items.pairs import make_pairs
+from zreward_core.annotations.items.ratings_table import codes_among, facts_of, read_ratings
 from zreward_core.annotations.items.splits import SPLITS, splits_of
-from zreward_core.annotations.quality.audit import (
-    alpha_by_dimension,
-    alpha_intervals,
-    audit_annotators,
-    audit_record,
-)
 from zreward_core.annotations.quality.audit_page import audit_page
-from zreward_core.annotations.quality.disagreement import most_disputed
-from zreward_core.annotations.quality.expectations import (
-    Gate,
+from zreward_core.annotations.quality.contracts import (
     items_contract,
     pairs_contract,
     ratings_contract,
 )
-from zreward_core.annotations.quality.rater_behavior import audit_habits
-from zreward_core.annotations.ratings_table import codes_among, facts_of, read_ratings
+from zreward_core.annotations.quality.data_docs import Gate
+from zreward_core.annotations.quality.disagreement import most_disputed
+from zreward_core.annotations.quality.encoding import EncodedRatings, encode
+from zreward_core.annotations.quality.rater_behavior import audit_behavior
+from zreward_core.annotations.quality.reliability import (
+    alpha_by_dimension,
+    alpha_intervals,
+    annotator_reliability,
+    audit_record,
+)
 from zreward_core.config import Splits, StageConfig, UserError
+from zreward_core.pages.render import write_page
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import (
@@ -114,18 +114,18 @@ def run(config: Config) -> None:
     facts = describe_items(submitted, opinions, config.splits)
     num_submitted, submitted = len(submitted), submitted[SUBMITTED]
     pa.default_memory_pool().release_unused()  # the other columns are half of all memory
-    coded = encode(submitted, rubric.names)
-    habits = audit_habits(coded, submitted["submitted_at"], submitted["seconds"], rubric)
+    encoded = encode(submitted, rubric.names)
+    behavior = audit_behavior(encoded, submitted["submitted_at"], submitted["seconds"], rubric)
     ratings = merge_resubmissions(submitted, config.resubmissions)
     kept_all = config.resubmissions == "keep"
     num_again = resubmitted(submitted).sum() if kept_all else num_submitted - len(ratings)
     del submitted
     if len(ratings) < num_submitted:
-        coded = encode(ratings, rubric.names)
-    annotators = audit_annotators(
-        coded, config.min_agreement, config.min_overlap, config.gold_annotators
+        encoded = encode(ratings, rubric.names)
+    annotators = annotator_reliability(
+        encoded, config.min_agreement, config.min_overlap, config.gold_annotators
     )
-    annotators["included"] &= enough_items(coded, annotators, config.min_items_per_annotator)
+    annotators["included"] &= enough_items(encoded, annotators, config.min_items_per_annotator)
     excluded = annotators.loc[~annotators["included"], "annotator_id"]
     counts_N = ~ratings["annotator_id"].isin(excluded)
     counted = ratings[counts_N]
@@ -135,7 +135,7 @@ def run(config: Config) -> None:
             "no annotator agrees with the others: look at the ratings or lower "
             f"'validate.min_agreement' ({config.min_agreement}) in params.yaml"
         )
-    disputed = most_disputed(coded.select(counts_N.to_numpy()), facts, config.disagreement_queue)
+    disputed = most_disputed(encoded.select(counts_N.to_numpy()), facts, config.disagreement_queue)
     counted, num_adjusted = adjust(counted, rubric, config)
     items, left_out = make_items(counted, opinions, facts, rubric, config)
     pairs = make_pairs(items)
@@ -148,8 +148,8 @@ def run(config: Config) -> None:
     gate.publish()
 
     audit = {
-        **agreement(coded, counts_N.to_numpy(), rubric, config),
-        "annotators": audit_record(annotators.merge(habits, on="annotator_id")),
+        **agreement(encoded, counts_N.to_numpy(), rubric, config),
+        "annotators": audit_record(annotators.merge(behavior, on="annotator_id")),
         "counts": count(ratings, counted, items, pairs, left_out)
         | {
             "ratings": num_submitted,
@@ -178,24 +178,24 @@ def adjust(ratings: pd.DataFrame, rubric: Rubric, config: Config) -> tuple[pd.Da
 
 
 def agreement(
-    coded: Coded, included_N: np.ndarray, rubric: Rubric, config: Config
+    encoded: EncodedRatings, included_N: np.ndarray, rubric: Rubric, config: Config
 ) -> dict[str, Any]:
     """Alpha of each dimension, of everybody and of those included, and what decided."""
     return {
-        "alpha": alpha_by_dimension(coded, rubric.names),
-        "alpha_interval": alpha_intervals(coded, rubric.names, config.seed),
-        "alpha_included": alpha_by_dimension(coded.select(included_N), rubric.names),
+        "alpha": alpha_by_dimension(encoded, rubric.names),
+        "alpha_interval": alpha_intervals(encoded, rubric.names, config.seed),
+        "alpha_included": alpha_by_dimension(encoded.select(included_N), rubric.names),
         "thresholds": {"min_agreement": config.min_agreement, "min_overlap": config.min_overlap},
     }
 
 
-def enough_items(coded: Coded, annotators: pd.DataFrame, min_items: int) -> np.ndarray:
+def enough_items(encoded: EncodedRatings, annotators: pd.DataFrame, min_items: int) -> np.ndarray:
     """Whether each row of the audit's table has rated so many items."""
     if min_items == 0:
         return np.ones(len(annotators), dtype=bool)
-    rated = pd.DataFrame({"who": coded.annotators_N, "item": coded.items_N}).drop_duplicates()
-    numbers_P = np.bincount(rated["who"][rated["who"] >= 0], minlength=len(coded.annotators))
-    number_of = dict(zip(coded.annotators, numbers_P, strict=True))
+    rated = pd.DataFrame({"who": encoded.annotators_N, "item": encoded.items_N}).drop_duplicates()
+    numbers_P = np.bincount(rated["who"][rated["who"] >= 0], minlength=len(encoded.annotators))
+    number_of = dict(zip(encoded.annotators, numbers_P, strict=True))
     return np.array([number_of[name] >= min_items for name in annotators["annotator_id"]], bool)
 
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
-from zreward_core.annotations.encoding import encode
 
 from zreward_core.annotations.quality.disagreement import most_disputed
+from zreward_core.annotations.quality.encoding import encode
 
 
 def queue(rows: list[tuple[str, str, str, float]], length: int = 10) -> pd.DataFrame:

@@ -53,9 +53,9 @@ def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> p
 
 def _read(path: Path, name: str) -> pd.Categorical | pd.Series:
     """One column; read alone, so that no other one is in memory twice."""
-    coded = [name] if name in CODED else None
-    column = pq.read_table(path, columns=[name], read_dictionary=coded)[name]
-    return _categories(column) if coded else column.to_pandas()
+    encoded = [name] if name in CODED else None
+    column = pq.read_table(path, columns=[name], read_dictionary=encoded)[name]
+    return _categories(column) if encoded else column.to_pandas()
 
 
 def _categories(column: pa.ChunkedArray) -> pd.Categorical:

@@ -9,7 +9,7 @@ ANONYMOUS = -1
 
 
 @dataclass(frozen=True)
-class Coded:
+class EncodedRatings:
     """N ratings of I items, D dimensions and P people; all arrays are [N]."""
 
     items_N: np.ndarray
@@ -28,7 +28,7 @@ class Coded:
         """Item and dimension together."""
         return self.items_N.astype(np.int64) * len(self.dimensions) + self.dimensions_N
 
-    def select(self, mask_N: np.ndarray) -> "Coded":
+    def select(self, mask_N: np.ndarray) -> "EncodedRatings":
         """Some of the ratings, under the same numbers."""
         return replace(
             self,
@@ -39,14 +39,16 @@ class Coded:
         )
 
 
-def encode(ratings: pd.DataFrame | Coded, dimensions: list[str] | None = None) -> Coded:
-    """Number the items, dimensions and annotators of ratings; what is coded already is returned.
+def encode(
+    ratings: pd.DataFrame | EncodedRatings, dimensions: list[str] | None = None
+) -> EncodedRatings:
+    """Number the items, dimensions and annotators of ratings; what is encoded already is returned.
 
     Args:
         ratings: item_id, dimension, annotator_id (null: anonymous), score.
         dimensions: names in the order of their numbers; by default those met, sorted.
     """
-    if isinstance(ratings, Coded):
+    if isinstance(ratings, EncodedRatings):
         return ratings
     found, names = pd.factorize(ratings["dimension"])
     wanted = sorted(names) if dimensions is None else dimensions
@@ -54,7 +56,7 @@ def encode(ratings: pd.DataFrame | Coded, dimensions: list[str] | None = None) -
     renumbered = np.array([*(places.get(name, -1) for name in names), -1], dtype=np.int16)
     items_N, items = pd.factorize(ratings["item_id"])
     annotators_N, annotators = pd.factorize(ratings["annotator_id"], sort=True)
-    return Coded(
+    return EncodedRatings(
         items_N=items_N.astype(np.int32),
         dimensions_N=renumbered[found],
         annotators_N=annotators_N.astype(np.int32),

@@ -8,12 +8,12 @@ import pytest
 
 from zreward_core.annotations.items.aggregation import aggregate
 from zreward_core.annotations.items.pairs import make_pairs
-from zreward_core.annotations.quality.expectations import (
-    Gate,
+from zreward_core.annotations.quality.contracts import (
     items_contract,
     pairs_contract,
     ratings_contract,
 )
+from zreward_core.annotations.quality.data_docs import Gate
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 

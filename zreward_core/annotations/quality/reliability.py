@@ -1,7 +1,7 @@
 """Who may teach: each annotator's bias, noise and agreement with the others and with gold ratings.
 
 Works on one rating an annotator, item and dimension (``aggregation.merge_resubmissions``). Habits
-over time are in ``habits``.
+over time are in ``behavior``.
 
 Shapes: N ratings, P annotators, D dimensions.
 """
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zreward_core.annotations.encoding import ANONYMOUS, Coded, encode
 from zreward_core.annotations.quality.agreement import alpha_interval, ordinal_alpha
+from zreward_core.annotations.quality.encoding import ANONYMOUS, EncodedRatings, encode
 
 FIGURES = ("bias", "noise", "agreement", "gold_bias", "gold_agreement")
 """Figures that are null where an annotator cannot be judged."""
 
 
-def audit_annotators(
-    ratings: pd.DataFrame | Coded,
+def annotator_reliability(
+    ratings: pd.DataFrame | EncodedRatings,
     min_agreement: float,
     min_overlap: int,
     gold_annotators: Sequence[str] = (),
@@ -41,18 +41,18 @@ def audit_annotators(
         with the others' mean, within dimensions; NaN where it cannot be judged), num_gold,
         gold_bias, gold_agreement (the same against gold), included.
     """
-    coded = encode(ratings)
-    named_N = coded.annotators_N != ANONYMOUS
-    gold_P = np.isin(coded.annotators.astype(str), list(gold_annotators))
-    gold_N = named_N & np.append(gold_P, False)[coded.annotators_N]
-    others = _compare(coded, rest_mean(coded), named_N, min_overlap)
-    golden = _compare(coded, _mean_of(coded, gold_N), named_N & ~gold_N, min_overlap)
-    numbers = np.bincount(coded.annotators_N[named_N], minlength=len(coded.annotators))
+    encoded = encode(ratings)
+    named_N = encoded.annotators_N != ANONYMOUS
+    gold_P = np.isin(encoded.annotators.astype(str), list(gold_annotators))
+    gold_N = named_N & np.append(gold_P, False)[encoded.annotators_N]
+    others = _compare(encoded, rest_mean(encoded), named_N, min_overlap)
+    golden = _compare(encoded, _mean_of(encoded, gold_N), named_N & ~gold_N, min_overlap)
+    numbers = np.bincount(encoded.annotators_N[named_N], minlength=len(encoded.annotators))
     judged_by_gold = ~np.isnan(golden["agreement"])
     deciding = np.where(judged_by_gold, golden["agreement"], others["agreement"])
     return pd.DataFrame(
         {
-            "annotator_id": coded.annotators,
+            "annotator_id": encoded.annotators,
             "num_ratings": numbers,
             "num_shared": others["number"],
             "bias": others["bias"],
@@ -66,33 +66,33 @@ def audit_annotators(
     )
 
 
-def rest_mean(coded: Coded) -> np.ndarray:
+def rest_mean(encoded: EncodedRatings) -> np.ndarray:
     """[N] mean of the other ratings of the same item and dimension; NaN where there is none."""
-    units_N = coded.units_N
-    sums = np.bincount(units_N, weights=coded.scores_N)
+    units_N = encoded.units_N
+    sums = np.bincount(units_N, weights=encoded.scores_N)
     numbers = np.bincount(units_N)
     others_N = numbers[units_N] - 1
-    totals_N = sums[units_N] - coded.scores_N
+    totals_N = sums[units_N] - encoded.scores_N
     return np.divide(totals_N, others_N, out=np.full(len(units_N), np.nan), where=others_N > 0)
 
 
-def _mean_of(coded: Coded, chosen_N: np.ndarray) -> np.ndarray:
+def _mean_of(encoded: EncodedRatings, chosen_N: np.ndarray) -> np.ndarray:
     """[N] mean of the chosen ratings of the same item and dimension; NaN where there is none."""
-    units_N = coded.units_N
+    units_N = encoded.units_N
     size = int(units_N.max(initial=-1)) + 1
-    sums = np.bincount(units_N[chosen_N], weights=coded.scores_N[chosen_N], minlength=size)
+    sums = np.bincount(units_N[chosen_N], weights=encoded.scores_N[chosen_N], minlength=size)
     numbers = np.bincount(units_N[chosen_N], minlength=size)
     means = np.divide(sums, numbers, out=np.full(size, np.nan), where=numbers > 0)
     return means[units_N]
 
 
 def _compare(
-    coded: Coded, reference_N: np.ndarray, of_N: np.ndarray, min_overlap: int
+    encoded: EncodedRatings, reference_N: np.ndarray, of_N: np.ndarray, min_overlap: int
 ) -> dict[str, np.ndarray]:
     """[P] number of ratings with a reference, mean and spread of the difference, agreement."""
     used_N = of_N & ~np.isnan(reference_N)
-    people_N, num_people = coded.annotators_N[used_N], len(coded.annotators)
-    own_N, rest_N = coded.scores_N[used_N], reference_N[used_N]
+    people_N, num_people = encoded.annotators_N[used_N], len(encoded.annotators)
+    own_N, rest_N = encoded.scores_N[used_N], reference_N[used_N]
     number_P = np.bincount(people_N, minlength=num_people)
 
     def mean(values_N: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def _compare(
 
     bias_P = mean(own_N - rest_N)
     noise_P = np.sqrt(mean((own_N - rest_N - bias_P[people_N]) ** 2))
-    groups_N = people_N * len(coded.dimensions) + coded.dimensions_N[used_N]
+    groups_N = people_N * len(encoded.dimensions) + encoded.dimensions_N[used_N]
     own_N, rest_N = _centred(own_N, groups_N), _centred(rest_N, groups_N)
     spread_P = np.sqrt(mean(own_N**2) * mean(rest_N**2))
     # Someone who gives every item the same score agrees with nobody.
@@ -119,30 +119,30 @@ def _centred(values_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
 
 
 def alpha_by_dimension(
-    ratings: pd.DataFrame | Coded, dimensions: list[str]
+    ratings: pd.DataFrame | EncodedRatings, dimensions: list[str]
 ) -> dict[str, float | None]:
     """Ordinal alpha of each dimension; None where it is not defined."""
-    coded = encode(ratings, dimensions)
+    encoded = encode(ratings, dimensions)
     return {
-        name: _rounded(ordinal_alpha(*_units_and_scores(coded, place)))
+        name: _rounded(ordinal_alpha(*_units_and_scores(encoded, place)))
         for place, name in enumerate(dimensions)
     }
 
 
 def alpha_intervals(
-    ratings: pd.DataFrame | Coded, dimensions: list[str], seed: int
+    ratings: pd.DataFrame | EncodedRatings, dimensions: list[str], seed: int
 ) -> dict[str, list[float | None]]:
     """[low, high] of each dimension's alpha (95 %, bootstrap over items)."""
-    coded = encode(ratings, dimensions)
+    encoded = encode(ratings, dimensions)
     return {
-        name: [_rounded(end) for end in alpha_interval(*_units_and_scores(coded, place), seed)]
+        name: [_rounded(end) for end in alpha_interval(*_units_and_scores(encoded, place), seed)]
         for place, name in enumerate(dimensions)
     }
 
 
-def _units_and_scores(coded: Coded, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-    chosen_N = coded.dimensions_N == dimension
-    return coded.items_N[chosen_N], coded.scores_N[chosen_N]
+def _units_and_scores(encoded: EncodedRatings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    chosen_N = encoded.dimensions_N == dimension
+    return encoded.items_N[chosen_N], encoded.scores_N[chosen_N]
 
 
 def audit_record(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

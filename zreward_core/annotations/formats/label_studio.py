@@ -30,6 +30,8 @@ from zreward_core.annotations.formats.side_by_side import one_by_one
 from zreward_core.config import UserError
 
 BATCH_TASKS = 2**14
+LARGEST = 1e300
+"""JSON integers can be too large for a float."""
 SCORE_TYPES = ("choices", "rating", "number")
 """Result types that hold a score."""
 JUDGEMENT_TYPES = (*SCORE_TYPES, "pairwise")
@@ -197,16 +199,14 @@ def _read_annotation(
     elif not result:
         batch.ignored["empty_result"] += 1
     else:
-        seconds = annotation.get("lead_time")
-        timed = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         judged = {
             **shared,
             "annotator_id": _annotator(annotation.get("completed_by")),
             "submitted_at": _identifier(annotation.get("created_at")),
-            "seconds": seconds if timed and abs(seconds) < 1e300 else None,
+            "seconds": _seconds(annotation.get("lead_time")),
         }
-        for number, entry in enumerate(result, start=1):
-            _read_result(entry, f"{ref} result {number}", ref, judged, fault, batch)
+        for index, entry in enumerate(result, start=1):
+            _read_result(entry, f"{ref} result {index}", ref, judged, fault, batch)
 
 
 def _read_result(
@@ -214,8 +214,9 @@ def _read_result(
 ) -> None:
     name = entry.get("from_name") if isinstance(entry, dict) else None
     kind = entry.get("type") if isinstance(entry, dict) else None
+    row: Record = {}
     if not isinstance(name, str) or not isinstance(kind, str):
-        row, fault = {}, "malformed_record"
+        fault = "malformed_record"
     elif kind not in JUDGEMENT_TYPES:
         batch.ignored["event"] += 1
         return
@@ -238,7 +239,7 @@ def _score(value: Any, kind: str) -> tuple[Record, str | None]:
     native = (value or {}).get(kind)
     if kind == "choices" and isinstance(native, list) and len(native) <= 1:
         native = native[0] if native else None
-    too_large = isinstance(native, int) and abs(native) > 1e300  # not a float
+    too_large = isinstance(native, int) and abs(native) > LARGEST
     return ({}, "malformed_record") if too_large else ({"score": native}, None)
 
 
@@ -255,6 +256,11 @@ def _annotator(completed_by: Any) -> str | None:
     if isinstance(completed_by, dict):
         completed_by = completed_by.get("id", completed_by.get("email"))
     return _identifier(completed_by)
+
+
+def _seconds(value: Any) -> float | None:
+    timed = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if timed and abs(value) < LARGEST else None
 
 
 def _identifier(value: Any) -> str | None:

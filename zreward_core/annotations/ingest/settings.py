@@ -270,7 +270,8 @@ class Source(Settings):
         own = all(slot.dimension for slot in slots) if slots else False
         if self.dimension is None and not own:
             raise ValueError("`dimension` is missing: which dimension of the rubric is judged?")
-        own = all(slot.scale for slot in slots) if slots else columns.score is None and columns.vote
+        votes_alone = columns.vote is not None and columns.score is None
+        own = all(slot.scale for slot in slots) if slots else votes_alone
         if self.scale is None and not own and self.base_format != "label_studio":
             raise ValueError("`scale` is missing: {min: .., max: .., higher_is_better: ..}")
         return self

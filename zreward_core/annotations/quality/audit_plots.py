@@ -14,7 +14,7 @@ MAX_LABELLED = 30
 LOW_ALPHA = 0.4
 """Agreement drawn in red."""
 BLUE, RED, GREY = "#0072B2", "#B23A00", "#6b7280"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "zreward",
     "text.parse_math": False,  # names are not mathematics
@@ -34,7 +34,7 @@ def plot_alphas(
 ) -> bytes:
     """Agreement of each dimension with its interval."""
     rows = [
-        (name, value, *interval[name], value is not None and value < LOW_ALPHA)
+        (name, value, interval[name][0], interval[name][1], (value or 0.0) < LOW_ALPHA)
         for name, value in alpha.items()
     ]
     return _intervals(rows, "Krippendorff's alpha, ordinal", (0.0, 1.0))

@@ -1,4 +1,4 @@
-"""The queue of items that annotators disagree on most, for a second look or a clearer rubric.
+"""The items on which annotators disagree most, for review or a clearer rubric.
 
 Shapes: N ratings, K items (of one dimension each).
 """
@@ -14,13 +14,13 @@ def most_disputed(encoded: EncodedRatings, facts: pd.DataFrame, num_items: int) 
     """The items with the widest spread of ratings.
 
     Args:
-        encoded: ratings of everyone who is included.
+        encoded: ratings of included annotators.
         facts: prompt_id, prompt, image_id and split by item id.
-        num_items: length of the queue at most.
+        num_items: maximal length of the list.
 
     Returns:
         Rows of ``schemas.DISAGREEMENT``, widest first: spread is the standard deviation of the
-        ratings (n - 1), in rubric points; items with one rating or no difference are left out.
+        ratings (n - 1), in rubric points; items with one rating or no difference are omitted.
     """
     units_N, scores_N = encoded.units_N, encoded.scores_N
     size = len(encoded.items) * len(encoded.dimensions)
@@ -29,7 +29,7 @@ def most_disputed(encoded: EncodedRatings, facts: pd.DataFrame, num_items: int) 
     squares_K = np.bincount(units_N, weights=(scores_N - mean_K[units_N]) ** 2, minlength=size)
     spread_K = np.sqrt(squares_K / np.maximum(number_K - 1, 1))
     disputed = np.flatnonzero((number_K >= 2) & (spread_K > 1e-9))
-    if len(disputed) > num_items:  # ties at the end of the queue are all kept until it is sorted
+    if len(disputed) > num_items:  # ties are kept until sorting
         least = np.partition(spread_K[disputed], -num_items)[-num_items]
         disputed = disputed[spread_K[disputed] >= least]
     listed_K = np.zeros(size, dtype=bool)

@@ -1,4 +1,4 @@
-"""Ratings as whole numbers: texts are looked at once, what is counted afterwards is columnar."""
+"""Ratings as integer codes, so that statistics work on arrays."""
 
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ class EncodedRatings:
 
     items_N: np.ndarray
     dimensions_N: np.ndarray
-    """-1 where it is none of the dimensions."""
+    """-1 for unknown dimensions."""
     annotators_N: np.ndarray
     """-1 for anonymous votes."""
     scores_N: np.ndarray
@@ -25,11 +25,11 @@ class EncodedRatings:
 
     @property
     def units_N(self) -> np.ndarray:
-        """Item and dimension together."""
+        """[N] code of item and dimension together."""
         return self.items_N.astype(np.int64) * len(self.dimensions) + self.dimensions_N
 
     def select(self, mask_N: np.ndarray) -> "EncodedRatings":
-        """Some of the ratings, under the same numbers."""
+        """Some of the ratings, with the same codes."""
         return replace(
             self,
             items_N=self.items_N[mask_N],
@@ -42,11 +42,12 @@ class EncodedRatings:
 def encode(
     ratings: pd.DataFrame | EncodedRatings, dimensions: list[str] | None = None
 ) -> EncodedRatings:
-    """Number the items, dimensions and annotators of ratings; what is encoded already is returned.
+    """Encode the items, dimensions and annotators of ratings.
 
     Args:
-        ratings: item_id, dimension, annotator_id (null: anonymous), score.
-        dimensions: names in the order of their numbers; by default those met, sorted.
+        ratings: item_id, dimension, annotator_id (null: anonymous), score; returned unchanged if
+            encoded already.
+        dimensions: names in the order of their codes; by default those of the ratings, sorted.
     """
     if isinstance(ratings, EncodedRatings):
         return ratings

@@ -1,7 +1,7 @@
-"""How annotators work: drift over time, straight-lining, seconds, the spread of their scores.
+"""Rater behavior: drift over time, straight-lining, seconds per submission, distribution of scores.
 
-Works on what was submitted, before submissions of one person for one item are merged. A submission
-is all ratings of one person for one item at one time.
+Expects ratings as submitted, before resubmissions are merged. A submission is all ratings of one
+annotator for one item at one time.
 
 Shapes: N ratings, P annotators, D dimensions, S levels, G submissions.
 """
@@ -19,9 +19,9 @@ from zreward_core.rubric import Rubric
 
 UNKNOWN = np.iinfo(np.int64).min
 MIN_FOR_DRIFT = 20
-"""Ratings with a time and others to compare with that a drift needs."""
+"""Ratings with a time and a reference that a drift needs."""
 NUM_PARTS = 10
-"""Parts of a person's work, in the order of time, for the image of the drift."""
+"""Parts of an annotator's work, in order of time, for the plot of the drift."""
 
 
 def _stamps(texts: pa.Array) -> pa.Array:
@@ -47,31 +47,31 @@ TIMES = {
     r"^[0-9]{12,13}(\.[0-9]+)?$": _unix(1_000),
     r"^[0-9]{15,16}$": _unix(1),
 }
-"""Forms of a time to what reads them; Unix times from 1973 to 2286 have so many digits."""
+"""Pattern of a time to its parser; Unix times from 1973 to 2286 have these numbers of digits."""
 
 
 def audit_behavior(
     encoded: EncodedRatings, submitted_at: pd.Series, seconds: pd.Series, rubric: Rubric
 ) -> pd.DataFrame:
-    """Habits of each annotator.
+    """Behavior of each annotator.
 
     Args:
         encoded: N ratings.
-        submitted_at: [N] times as text; those that are no time are unknown.
-        seconds: [N] time spent on the submission that a rating belongs to.
+        submitted_at: [N] times as text; unparsable ones are unknown.
+        seconds: [N] time spent on the submission of a rating.
         rubric: gives the levels.
 
     Returns:
-        A row an annotator, sorted: annotator_id, drift (rubric points by which the difference from
-        the others moves from the first to the last rating, a straight line), drift_error (its
-        standard error), drift_parts (mean difference in ``NUM_PARTS`` parts of the work),
-        same_share (share of submissions, of two dimensions or more, with one score for all),
-        longest_run (ratings of a dimension in succession with the same score), seconds (median of
-        a submission), scores ([S] ratings by nearest level). NaN or None where not known.
+        A row per annotator, sorted: annotator_id, drift (linear change of the difference from the
+        others from the first to the last rating, in rubric points), drift_error (its standard
+        error), drift_parts (mean difference in ``NUM_PARTS`` parts of the work), same_share (share
+        of submissions, of two dimensions or more, with one score for all), longest_run
+        (consecutive ratings of a dimension with the same score), seconds (median of a submission),
+        scores ([S] ratings by nearest level). NaN or None where unknown.
     """
     times_N = parse_times(submitted_at)
     keys = [times_N, encoded.annotators_N]
-    if (times_N == UNKNOWN).any():  # else the time tells submissions apart
+    if (times_N == UNKNOWN).any():  # otherwise the time identifies submissions
         keys.insert(0, encoded.items_N)
     order = np.lexsort(keys)
     order = order[encoded.annotators_N[order] != ANONYMOUS]
@@ -95,10 +95,10 @@ def audit_behavior(
 
 
 def parse_times(texts: pd.Series) -> np.ndarray:
-    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or no time.
+    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or not a time.
 
-    Common forms are read as whole columns: ISO 8601, and Unix seconds, milliseconds and
-    microseconds. Only what is in none of them is looked at one by one.
+    Common forms are parsed as whole columns: ISO 8601, and Unix seconds, milliseconds and
+    microseconds. pandas parses all others.
     """
     column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
     times_N = np.full(len(column), UNKNOWN)
@@ -111,7 +111,7 @@ def parse_times(texts: pd.Series) -> np.ndarray:
         fits = pc.match_substring_regex(rest, pattern)
         try:
             read_M = read(rest.filter(fits)).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid:  # one is no date at all, as the 31st of June: pandas tells which
+        except pa.ArrowInvalid:  # an invalid date such as 31 June: pandas parses these rows
             continue
         rows = rows[fits.to_numpy(zero_copy_only=False)]
         times_N[rows] = read_M
@@ -127,7 +127,7 @@ def parse_times(texts: pd.Series) -> np.ndarray:
 def _drift(
     encoded: EncodedRatings, times_N: np.ndarray, differences_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[list[float] | None]]:
-    """Slope, its standard error, and means by part, of the difference over a person's work."""
+    """Slope, its standard error, and means by part, of the difference over an annotator's work."""
     used_N = (times_N != UNKNOWN) & ~np.isnan(differences_N)
     people_N, values_N = encoded.annotators_N[used_N], differences_N[used_N]
     num_people = len(encoded.annotators)
@@ -157,7 +157,7 @@ def _drift(
 
 
 def _starts(*columns_N: np.ndarray) -> np.ndarray:
-    """Where a new combination of the columns begins; the first row always."""
+    """Rows that begin a new combination of the columns; the first row always."""
     new_N = np.zeros(len(columns_N[0]), dtype=bool)
     new_N[:1] = True
     for column_N in columns_N:
@@ -183,7 +183,7 @@ def _same_share(encoded: EncodedRatings, starts_G: np.ndarray) -> np.ndarray:
 
 
 def _longest_run(encoded: EncodedRatings, times_N: np.ndarray) -> np.ndarray:
-    """[P] most ratings of a dimension in succession with one score; NaN where no time is known."""
+    """[P] most consecutive ratings of a dimension with one score; NaN without times."""
     result_P = np.full(len(encoded.annotators), np.nan)
     known_N = times_N != UNKNOWN
     keys_N = (encoded.annotators_N * len(encoded.dimensions) + encoded.dimensions_N)[known_N]

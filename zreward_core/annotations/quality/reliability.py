@@ -1,7 +1,7 @@
-"""Who may teach: each annotator's bias, noise and agreement with the others and with gold ratings.
+"""Annotator reliability: bias, noise and agreement with the others and with gold ratings.
 
-Works on one rating an annotator, item and dimension (``aggregation.merge_resubmissions``). Habits
-over time are in ``behavior``.
+Expects one rating per annotator, item and dimension (``aggregation.merge_resubmissions``).
+Behavior over time is in ``rater_behavior``.
 
 Shapes: N ratings, P annotators, D dimensions.
 """
@@ -15,9 +15,6 @@ import pandas as pd
 from zreward_core.annotations.quality.agreement import alpha_interval, ordinal_alpha
 from zreward_core.annotations.quality.encoding import ANONYMOUS, EncodedRatings, encode
 
-FIGURES = ("bias", "noise", "agreement", "gold_bias", "gold_agreement")
-"""Figures that are null where an annotator cannot be judged."""
-
 
 def annotator_reliability(
     ratings: pd.DataFrame | EncodedRatings,
@@ -25,20 +22,20 @@ def annotator_reliability(
     min_overlap: int,
     gold_annotators: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Compare each annotator with the mean of the others, and with that of the gold ratings.
+    """Compare each annotator with the mean of the others and with the mean of the gold ratings.
 
     Args:
         ratings: item_id, dimension, annotator_id, score; anonymous votes (no id) count among the
             others and are not audited.
-        min_agreement: annotators whose agreement is lower are not included; that with gold
-            decides where it can be judged, else that with the others.
-        min_overlap: with fewer ratings in common, an annotator cannot be judged.
-        gold_annotators: people whose ratings are the measure; they are always included.
+        min_agreement: annotators with a lower agreement are excluded; agreement with gold ratings
+            takes precedence over agreement with the others.
+        min_overlap: shared ratings that an agreement needs.
+        gold_annotators: reference annotators; they are always included.
 
     Returns:
-        A row an annotator, sorted: annotator_id, num_ratings, num_shared, bias (mean difference
+        A row per annotator, sorted: annotator_id, num_ratings, num_shared, bias (mean difference
         from the others, in rubric units), noise (its standard deviation), agreement (correlation
-        with the others' mean, within dimensions; NaN where it cannot be judged), num_gold,
+        with the others' mean, within dimensions; NaN with too few shared ratings), num_gold,
         gold_bias, gold_agreement (the same against gold), included.
     """
     encoded = encode(ratings)
@@ -66,8 +63,18 @@ def annotator_reliability(
     )
 
 
+def enough_items(encoded: EncodedRatings, min_items: int) -> np.ndarray:
+    """[P] whether an annotator has rated at least this many items."""
+    if min_items <= 1:
+        return np.ones(len(encoded.annotators), dtype=bool)
+    named_N = encoded.annotators_N != ANONYMOUS
+    rated = pd.DataFrame({"who": encoded.annotators_N[named_N], "item": encoded.items_N[named_N]})
+    numbers_P = np.bincount(rated.drop_duplicates()["who"], minlength=len(encoded.annotators))
+    return numbers_P >= min_items
+
+
 def rest_mean(encoded: EncodedRatings) -> np.ndarray:
-    """[N] mean of the other ratings of the same item and dimension; NaN where there is none."""
+    """[N] mean of the other ratings of the same item and dimension; NaN without any."""
     units_N = encoded.units_N
     sums = np.bincount(units_N, weights=encoded.scores_N)
     numbers = np.bincount(units_N)
@@ -77,7 +84,7 @@ def rest_mean(encoded: EncodedRatings) -> np.ndarray:
 
 
 def _mean_of(encoded: EncodedRatings, chosen_N: np.ndarray) -> np.ndarray:
-    """[N] mean of the chosen ratings of the same item and dimension; NaN where there is none."""
+    """[N] mean of the chosen ratings of the same item and dimension; NaN without any."""
     units_N = encoded.units_N
     size = int(units_N.max(initial=-1)) + 1
     sums = np.bincount(units_N[chosen_N], weights=encoded.scores_N[chosen_N], minlength=size)
@@ -104,7 +111,7 @@ def _compare(
     groups_N = people_N * len(encoded.dimensions) + encoded.dimensions_N[used_N]
     own_N, rest_N = _centred(own_N, groups_N), _centred(rest_N, groups_N)
     spread_P = np.sqrt(mean(own_N**2) * mean(rest_N**2))
-    # Someone who gives every item the same score agrees with nobody.
+    # Constant scores have an agreement of 0.
     agreement_P = np.divide(
         mean(own_N * rest_N), spread_P, out=np.zeros(num_people), where=spread_P > 1e-12
     )
@@ -113,7 +120,7 @@ def _compare(
 
 
 def _centred(values_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
-    """Values less the mean of their group."""
+    """Values minus the mean of their group."""
     numbers = np.maximum(np.bincount(groups_N), 1)
     return values_N - (np.bincount(groups_N, weights=values_N) / numbers)[groups_N]
 
@@ -121,7 +128,7 @@ def _centred(values_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
 def alpha_by_dimension(
     ratings: pd.DataFrame | EncodedRatings, dimensions: list[str]
 ) -> dict[str, float | None]:
-    """Ordinal alpha of each dimension; None where it is not defined."""
+    """Ordinal alpha of each dimension; None where undefined."""
     encoded = encode(ratings, dimensions)
     return {
         name: _rounded(ordinal_alpha(*_units_and_scores(encoded, place)))
@@ -146,7 +153,7 @@ def _units_and_scores(encoded: EncodedRatings, dimension: int) -> tuple[np.ndarr
 
 
 def audit_record(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A table with a row an annotator for JSON: annotator to figures, None where undefined."""
+    """The rows of a table for JSON: annotator to figures, None where undefined."""
     record = {}
     for row in table.to_dict("records"):
         name = str(row.pop("annotator_id"))

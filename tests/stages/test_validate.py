@@ -181,7 +181,7 @@ def test_queue_page_and_audit_belong_together(root: Path) -> None:
     queue = read_table(OUTPUT / "disagreement.parquet", DISAGREEMENT)
     assert len(queue) > 10 and queue["spread"].is_monotonic_decreasing
     page = Path("reports/audit.html").read_text()
-    assert queue["item_id"][0] in page and "does not count" in page
+    assert queue["item_id"][0] in page and "excluded</span>" in page
     figures = audit()
     for name, alpha in figures["alpha"].items():
         low, high = figures["alpha_interval"][name]

@@ -201,7 +201,7 @@ def _read_annotation(
     else:
         judged = {
             **shared,
-            "annotator_id": _annotator(annotation.get("completed_by")),
+            "annotator_id": annotator_of(annotation.get("completed_by")),
             "submitted_at": _identifier(annotation.get("created_at")),
             "seconds": _seconds(annotation.get("lead_time")),
         }
@@ -251,7 +251,7 @@ def _vote(value: Any, kind: str) -> tuple[Record, str | None]:
     return {"vote": answer.casefold() if isinstance(answer, str) else answer}, None
 
 
-def _annotator(completed_by: Any) -> str | None:
+def annotator_of(completed_by: Any) -> str | None:
     """Identifier of an annotator: exports hold an id or an object with one."""
     if isinstance(completed_by, dict):
         completed_by = completed_by.get("id", completed_by.get("email"))

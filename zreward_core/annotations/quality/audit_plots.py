@@ -37,7 +37,8 @@ def plot_alphas(
         (name, value, interval[name][0], interval[name][1], (value or 0.0) < LOW_ALPHA)
         for name, value in alpha.items()
     ]
-    return _intervals(rows, "Krippendorff's alpha, ordinal", (0.0, 1.0))
+    ends = [end for row in rows for end in row[1:4] if end is not None]
+    return _intervals(rows, "Krippendorff's alpha, ordinal", (min([0.0, *ends]), 1.0))
 
 
 def plot_biases(people: Mapping[str, Row], flagged: set[str]) -> bytes | None:

@@ -158,6 +158,15 @@ def test_nested_keys_lists_and_the_key_of_an_object(read, drops: Path) -> None:
     assert nested["item_id"].tolist() == result["item_id"].tolist()
 
 
+def test_numbers_too_large_for_a_float_cost_their_own_record(read, drops: Path) -> None:
+    rows = [{"text": "a", "img": "x", "stars": stars} for stars in (4, 10**400)]
+    columns = {"prompt": "text", "image": "img", "score": "stars"}
+    path = drop(drops, json.dumps(rows), "s.json")
+    result = read(path, **{**STUDY, "format": "json", "columns": columns})
+    assert result.ratings["score"].tolist() == [4.0]
+    assert len(result.quarantine) == 1
+
+
 def test_list_cells_are_one_anonymous_vote_each(read, drops: Path) -> None:
     path = drop(drops, 'text,img,votes\na,x,"[4, 5, 9]"\nb,y,1|2\nc,z,\n')
     columns = {"prompt": "text", "image": "img", "scores": "votes"}
@@ -254,7 +263,7 @@ def test_images_outside_the_drop_are_refused(read, drops: Path) -> None:
     [
         ({"scale": None}, "`scale` is missing"),
         ({"dimension": None}, "`dimension` is missing"),
-        ({"columns": {"prompt": "text"}}, "must say where the judgements are"),
+        ({"columns": {"prompt": "text"}}, "has no judgements: add `score`"),
         ({"columns": {**COLUMNS, "scores": "s"}}, "a row holds one of"),
         ({"columns": {"vote": {"value": "a"}}}, "needs `image_a`"),
         ({"scale": {"min": 5, "max": 1, "higher_is_better": True}}, "lower than `max`"),

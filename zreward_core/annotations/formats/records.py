@@ -84,7 +84,7 @@ def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -
     Args:
         numbered: number and record; a record that is not a mapping is broken.
         wanted: the columns.
-        unit: what is numbered: row (the header is row 1), line or record.
+        unit: row (the header is row 1), line or record.
     """
     rows: list[dict[str, Any]] = []
     refs: list[str] = []
@@ -130,15 +130,14 @@ def pick(record: Any, name: str) -> Any:
 def _column(values: list[Any]) -> pa.Array:
     """An Arrow column; values of mixed types become text, written as JSON."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float}:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if kinds == {list}:
-        try:
+    try:
+        if kinds <= {int, float}:
+            numbers = [None if value is None else float(value) for value in values]
+            return pa.array(numbers, pa.float64())
+        if kinds in ({list}, {bool}):
             return pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            pass
-    if kinds == {bool}:
-        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # lists of mixed types, 10**400
+        pass
     return pa.array([None if value is None else _text(value) for value in values], pa.string())
 
 

@@ -1,4 +1,4 @@
-"""Prompts that a study keeps in a second file."""
+"""Prompts in a second file of a study."""
 
 import csv
 from pathlib import Path

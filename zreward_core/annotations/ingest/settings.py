@@ -264,8 +264,8 @@ class Source(Settings):
         slots = list(columns.wide)
         if not (slots or columns.score or columns.scores or columns.vote or self._opinion):
             raise ValueError(
-                "`columns` must say where the judgements are: `score`, `scores`, `wide`, `mean`, "
-                "`histogram` or `vote`"
+                "`columns` has no judgements: add `score`, `scores`, `wide`, `mean`, `histogram` "
+                "or `vote`"
             )
         own = all(slot.dimension for slot in slots) if slots else False
         if self.dimension is None and not own:

@@ -1,4 +1,4 @@
-"""Work is split as chosen, side by side, and tells nothing about where images come from."""
+"""Tasks are split as requested, side by side, and do not reveal the generators."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""People's choices become the figures of equation 21, whoever sat on which side."""
+"""Choices are aggregated by equation 21, independently of the sides."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def annotated(*votes: dict, **more: object) -> dict:
-    """An annotation of two people; votes are {question: choice}."""
+    """An annotation; votes are {question: choice}."""
     result = [
         {"from_name": name, "to_name": "left", "type": "choices", "value": {"choices": [choice]}}
         for vote in votes

@@ -49,7 +49,7 @@ def test_page_without_and_with_exemplars(root: Path) -> None:
     assert "between the neighbouring levels" in text, "a level without a text"
     assert "a clown" in text and "a joke &lt;b&gt;" in text
     assert text.count("data:image/png;base64,") == 1
-    assert not re.search(r'(src|href)="(?!data:|#)', text), "nothing is fetched"
+    assert not re.search(r'(src|href)="(?!data:|#)', text), "nothing is loaded from elsewhere"
 
 
 def test_a_faulty_rubric_is_told(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Raw Label Studio exports: every judgement is accounted for, each fault under its own name."""
+"""Raw Label Studio exports: every judgement is accounted for, each fault with its reason."""
 
 import json
 from collections import Counter
@@ -71,7 +71,7 @@ def read(tmp_path: Path, rubric: Rubric, monkeypatch: pytest.MonkeyPatch):
     return reader
 
 
-def test_ratings_keep_everything(read) -> None:
+def test_all_columns_of_a_rating(read) -> None:
     person = {"id": 7, "email": "x@example.org"}
     more = {"created_at": "2026-01-05T09:00:00Z", "lead_time": 12.5, "was_cancelled": False}
     rows = read([task(12, annotated(3, choice("alignment", "3.5"), by=person, **more))])
@@ -150,7 +150,7 @@ def test_truncated_records_are_quarantined(read, broken: Any) -> None:
     assert rows.num_native == 1
 
 
-def test_what_is_no_judgement_is_ignored_and_counted(read) -> None:
+def test_entries_without_a_judgement_are_ignored_and_counted(read) -> None:
     comment = {"from_name": "why", "type": "textarea", "value": {"text": ["blurred"]}}
     rows = read(
         [
@@ -183,7 +183,7 @@ def test_an_absent_image_leaves_the_rating(read) -> None:
     rows = read([task(1, *judged, image="/data/upload/1/gone.png"), task(2, judged[0], image=None)])
     assert [row["image_id"] for row in rows.ratings] == [None] * 3
     items = [row["item_id"] for row in rows.ratings]
-    # Two people judged task 1, which is still one item; task 2 is another.
+    # Task 1 was judged by two people and is one item; task 2 is another.
     assert items[0] == items[1] != items[2]
 
 

@@ -1,4 +1,4 @@
-"""Any table: columns, scales, and files as they come, each native judgement accounted for."""
+"""Tables: columns, scales, encodings and defects; each native judgement is accounted for."""
 
 import json
 from pathlib import Path
@@ -247,7 +247,7 @@ def test_one_item_key_with_two_prompts_is_quarantined(read, drops: Path) -> None
 def test_resubmissions_are_kept_and_counted(read, drops: Path) -> None:
     result = read(drop(drops, HEADER + "a,x,1,4\na,x,1,5\na,x,2,5\na,x,,5\na,x,,5\n"), **STUDY)
     assert len(result.ratings) == 5
-    assert result.resubmissions == 1  # anonymous votes are nobody's
+    assert result.resubmissions == 1  # anonymous votes are not resubmissions
 
 
 def test_images_outside_the_drop_are_refused(read, drops: Path) -> None:

@@ -1,4 +1,4 @@
-"""Exemplars are collected evenly, and a faulty list is told row by row."""
+"""Exemplars are collected evenly; faults of the list name the entry."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The project files that Label Studio is given."""
+"""The labelling config of a project with one image per task."""
 
 from xml.etree import ElementTree
 

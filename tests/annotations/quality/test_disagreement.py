@@ -1,4 +1,4 @@
-"""The queue holds the widest spreads, in a fixed order."""
+"""The list has the widest spreads, in a fixed order."""
 
 import pandas as pd
 import pytest

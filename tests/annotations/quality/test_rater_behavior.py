@@ -1,4 +1,4 @@
-"""Drift, straight-lining, pace and the spread of scores, by hand and on real forms of time."""
+"""Drift, straight-lining, seconds and distribution of scores, by hand; forms of times."""
 
 import numpy as np
 import pandas as pd

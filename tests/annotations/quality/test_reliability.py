@@ -1,4 +1,4 @@
-"""The audit finds biases and the careless annotator."""
+"""Biases and careless annotators are detected."""
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ def test_hand_worked_bias_and_noise() -> None:
         ("i3", "alignment", "a", 1.0),
     ]
     result = annotator_reliability(table(rows), -1.0, 2).set_index("annotator_id")
-    # a: 4 against (3 + 2) / 2 and 5 against 2; i3 is shared with nobody.
+    # a: 4 against (3 + 2) / 2 and 5 against 2; i3 is not shared.
     assert result.loc["a", "bias"] == pytest.approx((1.5 + 3.0) / 2)
     assert result.loc["a", "noise"] == pytest.approx(0.75)
     assert result.loc["a", "num_ratings"] == 3
@@ -60,7 +60,7 @@ def test_careless_falls_and_strict_stays() -> None:
 
 
 def test_agreement_is_within_dimensions() -> None:
-    # Two dimensions of different height must not make noise look like agreement.
+    # Different means of two dimensions must not look like agreement.
     rng = np.random.default_rng(1)
     rows = [
         (f"i{item}", dimension, name, base + 0.1 * rng.normal())
@@ -115,7 +115,7 @@ def test_alpha_of_each_dimension() -> None:
 
 
 def test_gold_ratings_decide_where_the_team_is_wrong() -> None:
-    # Two people agree with each other on the wrong order; the expert and a third know better.
+    # Two annotators agree on the wrong order; the expert and a third annotator on the right one.
     rng = np.random.default_rng(2)
     rows = []
     for item in range(60):

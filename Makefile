@@ -1,18 +1,18 @@
-# make run            the whole chain on the demo profile (params.yaml)
-# make run PROFILE=smoke   the same in minutes, tiny, without claims; runs in its own workspace
-# make ui             Dagster and MLflow on this machine, until Ctrl-C
-# make limits         times what a person waits for; KILLS=30 adds as many kill -9, FIRST=10 goes on after ten
-# make bench          every method on every seed, then tables and report in benchmarks/: hours
-# make bench-ingest   ingest and validate on 10 M ratings beside DuckDB; BENCH_ROWS sets another number
-# make test           linters, types, import contracts and tests
-# make test-long      the tests that run real processes for many minutes
+# make run                 run the whole chain on the demo profile (params.yaml)
+# make run PROFILE=smoke   the same on a tiny profile: minutes, no claims, its own workspace
+# make ui                  start Dagster and MLflow on this machine; Ctrl-C stops them
+# make limits              measure latencies; KILLS=30 adds kill -9 trials, FIRST=10 skips ten
+# make bench               run every method with every seed, then write the tables: hours
+# make bench-ingest        time ingest and validate on 10 M ratings against DuckDB; BENCH_ROWS=N
+# make test                linters, types, import contracts, tests; JOBS=N processes
+# make test-long           tests that run real processes for many minutes
 SHELL := /bin/bash
 PROFILE ?= demo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-# A blocked promotion (exit code 1) is no failure: the standing champion goes on.
+# A blocked promotion (exit code 1) is not a failure: the chain goes on with the current champion.
 CHAIN = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
   zreward repro dvc.yaml && zreward sync && zreward summary
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
@@ -42,8 +42,9 @@ BENCH_ROWS ?= 10000000
 bench-ingest: .venv/.installed
 	python benchmarks/ingest.py --rows $(BENCH_ROWS)
 
+JOBS ?= 2
 test: .venv/.installed check
-	pytest -m "not long"
+	pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-long: .venv/.installed
 	pytest -m long

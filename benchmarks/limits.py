@@ -18,10 +18,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from pipelines.dvc_state import environment, program, read_lock
-from pipelines.graph import read_graph
-from pipelines.orphaned_runs import end_abandoned
+from pipelines.orphaned_runs import end_orphaned_runs
 from pipelines.ui import prepare_home
+from zreward_core.dvc import environment, program, read_graph, read_lock
 
 HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "datasets")
 LOAD = f"""
@@ -180,7 +179,7 @@ def start_by_hand(stage: str) -> "subprocess.Popen[str]":
 def start_by_worker(stage: str) -> "subprocess.Popen[str]":
     """By a Dagster run in a process of its own."""
     home = prepare_home(Path.cwd())
-    end_abandoned(home)  # as at the start of `make ui`, else the pool waits for who was killed
+    end_orphaned_runs(home)  # as at the start of `make ui`, else the pool waits for who was killed
     return start(*materialize_command(stage), DAGSTER_HOME=str(home))
 
 

@@ -1,1 +1,1 @@
-"""Dagster over the graph of dvc.yaml: assets, checks and sensors that run commands."""
+"""Dagster assets, checks and sensors generated from dvc.yaml; they run commands."""

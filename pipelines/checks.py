@@ -1,4 +1,4 @@
-"""Asset checks: what the gates and claims of the core say, shown beside the assets."""
+"""Asset checks: results of the contracts, the promotion gate and the claims."""
 
 import json
 import subprocess
@@ -16,8 +16,8 @@ from dagster import (
     asset_check,
 )
 
-from pipelines.dvc_state import environment, program
 from pipelines.metadata import markdown_table, read
+from zreward_core.dvc import environment, program
 
 Verdict = tuple[bool, dict[str, Any]]
 
@@ -29,12 +29,12 @@ class Check(NamedTuple):
     name: str
     description: str
     blocking: bool
-    """A failure is an error and stops what comes after; else it is a warning."""
+    """Whether a failure is an error that stops downstream assets, or a warning."""
     judge: Callable[[Path], Verdict]
 
 
 def contracts(root: Path) -> Verdict:
-    """The Great Expectations results that `validate` leaves."""
+    """Great Expectations results, written by `validate`."""
     rules = read(root / "data/validate/contracts.json")
     if rules is None:
         return False, {"contracts": "data/validate/contracts.json not found: run validate"}
@@ -44,7 +44,7 @@ def contracts(root: Path) -> Verdict:
 
 
 def claims_of(stage: str) -> Callable[[Path], Verdict]:
-    """The claims that a stage's numbers are judged by, from `zreward claims`."""
+    """The claims about a stage's results, from `zreward claims`."""
 
     def judge(root: Path) -> Verdict:
         done = subprocess.run(
@@ -53,7 +53,7 @@ def claims_of(stage: str) -> Callable[[Path], Verdict]:
         )  # fmt: skip
         claims = [claim for claim in json.loads(done.stdout) if claim["stage"] == stage]
         if not claims:
-            return True, {"claims": "this profile claims nothing"}
+            return True, {"claims": "this profile has no claims"}
         rows = [[claim["name"], claim["holds"], claim["detail"]] for claim in claims]
         table = MetadataValue.md(markdown_table(["claim", "holds", ""], rows))
         return all(claim["holds"] for claim in claims), {"claims": table}
@@ -62,27 +62,27 @@ def claims_of(stage: str) -> Callable[[Path], Verdict]:
 
 
 def gate(root: Path) -> Verdict:
-    """The verdict of the promotion's gate."""
-    record = read(root / "reports/promotion.json") or {"reason": "never judged"}
+    """The verdict of the promotion gate."""
+    record = read(root / "reports/promotion.json") or {"reason": "`zreward promote` has not run"}
     return bool(record.get("passed")), {"reason": record.get("reason") or "passed"}
 
 
 CHECKS = (
     Check("validate", "contracts", "Great Expectations: ratings, items, pairs, within the rubric.",
           True, contracts),
-    Check("evaluate", "learning_claims", "What teacher and student must show.",
+    Check("evaluate", "learning_claims", "Teacher and student are better than their bases.",
           False, claims_of("evaluate")),
-    Check("promotion", "gate", "The candidate is not worse than the champion, within the margin.",
+    Check("promotion", "gate", "The candidate is at most `promote.margin` worse than the champion.",
           True, gate),
-    Check("finetune_generator", "hacking_panel", "The reward is up, and a panel that is never "
-          "trained on agrees.", False, claims_of("finetune_generator")),
-    Check("evaluate_gsb", "blind_judge", "A blind judge prefers the tuned generator.",
+    Check("finetune_generator", "hacking_panel", "The reward rises, and so do the scores of a "
+          "panel that is not trained on.", False, claims_of("finetune_generator")),
+    Check("evaluate_gsb", "blind_judge", "The tuned generator wins the blind comparison.",
           False, claims_of("evaluate_gsb")),
 )  # fmt: skip
 
 
 def check_definition(check: Check, root: Path) -> AssetChecksDefinition:
-    """The asset check, which runs after its asset or alone."""
+    """The asset check; it runs after its asset, or alone."""
 
     @asset_check(
         asset=AssetKey(check.asset),
@@ -98,7 +98,7 @@ def check_definition(check: Check, root: Path) -> AssetChecksDefinition:
 
 
 def evaluation(check: Check, root: Path) -> AssetCheckEvaluation:
-    """The same as an event, for an asset that was made outside Dagster."""
+    """The result as an event, for an asset that was made outside Dagster."""
     passed, metadata = check.judge(root)
     return AssetCheckEvaluation(
         asset_key=AssetKey(check.asset), check_name=check.name, passed=passed,

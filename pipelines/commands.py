@@ -1,4 +1,4 @@
-"""Running a command for a Dagster step: live output, and an end of the whole tree with the step."""
+"""Running a command for a Dagster step: streamed output, and termination with the step."""
 
 import os
 import signal
@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipelines.dvc_state import environment, program
+from zreward_core.dvc import environment, program
 
-PATIENCE = 12.0
-"""Seconds that `zreward repro` gets to end its tree before it is killed."""
+SHUTDOWN_TIMEOUT = 12.0
+"""Seconds for `zreward repro` to terminate its process tree before SIGKILL."""
 PROGRESS_EVERY = 15.0
-"""Seconds between two states of a progress bar in the log."""
-PAGES = "ZREWARD_DAGSTER_UI"
-"""Address of Dagster's pages, set by `make ui`."""
+"""Seconds between two log lines of a progress bar."""
+DAGSTER_UI = "ZREWARD_DAGSTER_UI"
+"""Environment variable with the address of Dagster's UI, set by `make ui`."""
 
 
 def run(
@@ -23,17 +23,17 @@ def run(
 ) -> tuple[int, str]:
     """Run `zreward ...` in a project.
 
-    Each line goes to the log; every byte, progress bars included, to standard output, which
-    Dagster captures. However the step ends, the command and all it started end with it.
+    Lines go to the log; all output, progress bars included, goes to stdout, which Dagster
+    captures. The command and its process tree are terminated when the step ends.
 
     Args:
-        arguments: words after `zreward`.
+        arguments: arguments of `zreward`.
         root: the project.
-        variables: added to the environment.
-        log: takes a line.
+        variables: additional environment variables.
+        log: called with each line.
 
     Returns:
-        Exit code and the whole output, carriage returns resolved.
+        Exit code, and the output with carriage returns resolved.
     """
     process = subprocess.Popen(
         [program("zreward"), *arguments], cwd=root, stdout=subprocess.PIPE,
@@ -41,7 +41,7 @@ def run(
     )  # fmt: skip
     assert process.stdout is not None
     lines: list[str] = []
-    rest, spoken = "", time.monotonic()
+    rest, logged_at = "", time.monotonic()
     try:
         while chunk := os.read(process.stdout.fileno(), 65536):
             text = chunk.decode(errors="replace")
@@ -51,9 +51,9 @@ def run(
             for line in filter(None, map(_last_state, whole)):
                 lines.append(line)
                 log(line)
-            if "\r" in rest and time.monotonic() - spoken > PROGRESS_EVERY:
+            if "\r" in rest and time.monotonic() - logged_at > PROGRESS_EVERY:
                 log(_last_state(rest))
-                spoken = time.monotonic()
+                logged_at = time.monotonic()
         code = process.wait()
     except BaseException:
         end(process)
@@ -62,22 +62,22 @@ def run(
 
 
 def _last_state(line: str) -> str:
-    """What a terminal shows of a line after its carriage returns."""
+    """The text of a line after its last carriage return."""
     return line.rstrip().rsplit("\r", 1)[-1].strip()
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask for an end, and kill the session where that is not heard."""
+    """Terminate a process; SIGKILL to its session after the timeout."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(PATIENCE)
+        process.wait(SHUTDOWN_TIMEOUT)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def links_to(run_id: str) -> dict[str, str]:
-    """Variables that tell a command which Dagster run it belongs to, for its MLflow run."""
-    pages = os.environ.get(PAGES)
+    """Environment variables that link a command's MLflow run to its Dagster run."""
+    address = os.environ.get(DAGSTER_UI)
     variables = {"ZREWARD_DAGSTER_RUN_ID": run_id, "ZREWARD_FOLLOW_PARENT": "1"}
-    return variables | ({"ZREWARD_DAGSTER_URL": f"{pages}/runs/{run_id}"} if pages else {})
+    return variables | ({"ZREWARD_DAGSTER_URL": f"{address}/runs/{run_id}"} if address else {})

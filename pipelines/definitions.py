@@ -6,14 +6,14 @@ from dagster import Definitions, definitions, in_process_executor
 
 from pipelines.checks import CHECKS, check_definition
 from pipelines.dvc_assets import inputs_asset, stage_asset
-from pipelines.graph import read_graph
 from pipelines.jobs import jobs
 from pipelines.promotion import JUDGED, promotion_asset
 from pipelines.sensors import champion_moved, dvc_sync
+from zreward_core.dvc import read_graph
 
 
 def build_definitions(root: Path) -> Definitions:
-    """Assets, checks, jobs and sensors for the dvc.yaml of a project."""
+    """Assets, checks, jobs and sensors for a project's dvc.yaml."""
     graph = read_graph(root)
     promotes = {"champion", *JUDGED} <= set(graph)
     names = {*graph, "promotion"} if promotes else set(graph)
@@ -26,11 +26,11 @@ def build_definitions(root: Path) -> Definitions:
         asset_checks=[check_definition(check, root) for check in CHECKS if check.asset in names],
         sensors=[dvc_sync(graph, root), *([champion_moved(graph, root)] if promotes else [])],
         jobs=jobs(graph),
-        executor=in_process_executor,  # one stage at a time: DVC holds the workspace
+        executor=in_process_executor,  # one stage at a time: DVC locks the workspace
     )
 
 
 @definitions
 def defs() -> Definitions:
-    """What Dagster loads."""
+    """Entry point for Dagster."""
     return build_definitions(Path.cwd())

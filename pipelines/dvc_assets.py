@@ -1,4 +1,4 @@
-"""An asset for each stage of dvc.yaml; its body is one call of `zreward repro --single-item`."""
+"""An asset per stage of dvc.yaml, which runs `zreward repro --single-item STAGE`."""
 
 import time
 import warnings
@@ -20,8 +20,7 @@ from dagster import (
 )
 
 from pipelines.commands import links_to, run
-from pipelines.dvc_state import Changes, DvcBusyError, busy_with, read_lock, read_status
-from pipelines.graph import Graph, Stage, ancestors, closure, own_inputs
+from pipelines.dvc_state import Changes, DvcBusyError, busy_with, read_status
 from pipelines.metadata import describe
 from pipelines.versions import (
     PROMOTION,
@@ -31,9 +30,10 @@ from pipelines.versions import (
     read_recorded,
     report_inputs,
 )
+from zreward_core.dvc import Graph, Stage, ancestors, closure, own_inputs, read_lock
 
 KINDS = {"models": "pytorch", "reward": "pytorch", "generator": "pytorch", "annotations": "parquet"}
-"""The badge of a group, beside `dvc`."""
+"""Group to the kind shown beside `dvc`."""
 POOL = "gpu"
 
 
@@ -52,7 +52,7 @@ def stage_asset(graph: Graph, name: str, root: Path) -> AssetsDefinition:
         output_required=False,
     )
     def body(context: AssetExecutionContext) -> Iterator[Any]:
-        refuse_if_stale_above(graph, name, status_when_free(name, root, context.log.info))
+        fail_if_stale_upstream(graph, name, status_when_free(name, root, context.log.info))
         how = run_stage(context, name, root)
         lock = read_lock(root)
         _, event = report_inputs(graph, name, lock, {})
@@ -67,49 +67,49 @@ def stage_asset(graph: Graph, name: str, root: Path) -> AssetsDefinition:
 
 
 def inputs_asset(graph: Graph, name: str) -> AssetSpec:
-    """The external asset of what a stage reads that no stage makes."""
+    """The external asset for a stage's inputs that no stage produces."""
     listed = "\n".join(f"- `{path}`" for path in own_inputs(graph, name))
     params = ", ".join(f"`{param}`" for param in graph[name].params) or "none"
     return AssetSpec(
         inputs_key(name),
         group_name="inputs",
-        description=f"What {name} reads that no stage makes.\n\nparams: {params}\n\n{listed}",
+        description=f"Inputs of {name} that no stage produces.\n\nparams: {params}\n\n{listed}",
         kinds={"git"},
     )
 
 
 def status_when_free(name: str, root: Path, log: Callable[[str], object]) -> Changes:
-    """`dvc status` of a stage and all above it, as soon as nothing else runs; says for what."""
-    told = ""
+    """`dvc status` of a stage and its upstream; waits until the workspace is free and logs why."""
+    logged = ""
     while True:
-        doing = busy_with(root)
-        if not doing:
+        holder = busy_with(root)
+        if not holder:
             try:
                 return read_status(root, name)
             except DvcBusyError:
-                doing = "a stage that has just begun"
-        if doing != told:
-            log(f"waiting for {doing}")
-            told = doing
+                holder = "a stage that has just started"
+        if holder != logged:
+            log(f"waiting for {holder}")
+            logged = holder
         time.sleep(0.5)
 
 
-def refuse_if_stale_above(graph: Graph, name: str, changes: Changes) -> None:
-    """Fail where a stage above is stale: this one would be made from what is about to change.
+def fail_if_stale_upstream(graph: Graph, name: str, changes: Changes) -> None:
+    """Fail if an upstream stage is stale, since this stage would run on outdated inputs.
 
     Raises:
-        Failure: names the stale stages with DVC's reasons.
+        Failure: lists the stale stages with DVC's reasons.
     """
-    above = ancestors(graph, name)
-    stale = [stage for stage in closure(graph, changes) if stage in above]
+    upstream = ancestors(graph, name)
+    stale = [stage for stage in closure(graph, changes) if stage in upstream]
     if stale:
-        told = "; ".join(
+        reasons = "; ".join(
             f"{stage} ({', '.join(changes[stage])})" if stage in changes else stage
             for stage in stale
         )
         raise Failure(
-            f"{name} can't run alone, stages above it are stale: {told}. "
-            f"Materialize these first, or together with {name}.",
+            f"{name} cannot run alone because upstream stages are stale: {reasons}. "
+            f"Materialize them first, or together with {name}.",
             allow_retries=False,
         )
 
@@ -118,10 +118,10 @@ def run_stage(context: AssetExecutionContext, name: str, root: Path) -> str:
     """Run one stage through DVC.
 
     Returns:
-        How it came about, in words.
+        How its outs came about, see ``how_made``.
 
     Raises:
-        Failure: it failed.
+        Failure: the stage failed.
     """
     code, output = run(
         ["repro", "--single-item", name], root, links_to(context.run.run_id), context.log.info
@@ -133,12 +133,12 @@ def run_stage(context: AssetExecutionContext, name: str, root: Path) -> str:
 
 
 def how_made(name: str, output: str) -> str:
-    """What DVC says it did for a stage."""
+    """How DVC brought a stage up to date, from its output."""
     if f"Running stage '{name}'" in output:
         return "run"
     if f"Stage '{name}' is cached" in output:
         return "restored from DVC's cache, not run"
-    return "already up to date, nothing done"
+    return "already up to date, not run"
 
 
 def _kinds(stage: Stage) -> set[str]:

@@ -1,22 +1,24 @@
-"""What DVC knows: dvc.lock, `dvc status`, and the versions that Dagster shows for them."""
+"""`dvc status`, and the data versions that Dagster shows for what dvc.lock contains."""
 
-import fcntl
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-import yaml
+from zreward_core.dvc import (
+    DVC_LOCK,
+    QUEUE,
+    Graph,
+    environment,
+    holders,
+    is_locked,
+    own_inputs,
+    program,
+)
 
-from pipelines.graph import Graph, own_inputs
-
-Lock = dict[str, dict[str, Any]]
 Changes = dict[str, list[str]]
-"""Stages that `dvc status` calls changed, each with its reasons in words."""
+"""Stages that `dvc status` reports as changed, each with the reasons."""
 
 
 class DvcError(RuntimeError):
@@ -24,36 +26,16 @@ class DvcError(RuntimeError):
 
 
 class DvcBusyError(DvcError):
-    """DVC could not look because something runs."""
-
-
-def program(name: str) -> str:
-    """A command beside the running Python, whether or not its environment is activated."""
-    return str(Path(sys.executable).with_name(name))
-
-
-def environment() -> dict[str, str]:
-    """The environment with the running Python's folder first on PATH."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def read_lock(root: Path) -> Lock:
-    """Stages of dvc.lock, {} where there is none."""
-    path = root / "dvc.lock"
-    if not path.is_file():
-        return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {}
-    return content.get("stages") or {}
+    """DVC could not read the state because a stage is running."""
 
 
 def outs_version(entry: dict[str, Any]) -> str:
-    """The data version of a stage: the md5 of its outs in dvc.lock, in their order there."""
+    """Data version of a stage: the md5s of its outs in dvc.lock, in their order there."""
     return ",".join(str(out.get("md5", "none")) for out in entry.get("outs", []))
 
 
 def inputs_version(graph: Graph, name: str, entry: dict[str, Any]) -> str:
-    """One hash of the command, params and own files that a stage was last run with."""
+    """Hash of the command, params and own files of a stage's last run, from its lock entry."""
     mine = set(own_inputs(graph, name))
     deps = [(dep["path"], dep.get("md5")) for dep in entry.get("deps", []) if dep["path"] in mine]
     content = [entry.get("cmd"), sorted(deps), entry.get("params")]
@@ -61,7 +43,7 @@ def inputs_version(graph: Graph, name: str, entry: dict[str, Any]) -> str:
 
 
 def read_status(root: Path, stage: str | None = None) -> Changes:
-    """Run `dvc status`: of a stage and all above it, or of the whole dvc.yaml.
+    """Run `dvc status` for a stage and everything upstream of it, or for the whole dvc.yaml.
 
     Raises:
         DvcBusyError: a stage is running.
@@ -79,8 +61,15 @@ def read_status(root: Path, stage: str | None = None) -> Changes:
     return {name: _reasons(entries) for name, entries in changed.items()}
 
 
+def busy_with(root: Path) -> str:
+    """Description of what holds the workspace, or ""; until it ends, its files are in flux."""
+    if found := holders(root):
+        return "; ".join(found)
+    return "a DVC command" if any(is_locked(root / lock) for lock in (QUEUE, DVC_LOCK)) else ""
+
+
 def _reasons(entries: list[Any]) -> list[str]:
-    """["changed deps: data/x (modified)", ...] of what DVC lists for a stage."""
+    """Flatten what DVC lists for a stage to ["changed deps: data/x (modified)", ...]."""
     reasons = []
     for entry in entries:
         if isinstance(entry, str):
@@ -93,27 +82,3 @@ def _reasons(entries: list[Any]) -> list[str]:
                 else:
                     reasons.append(f"{kind}: {path} ({state})")
     return reasons
-
-
-def busy_with(root: Path) -> str:
-    """What holds the workspace, in words, or "": till then the state of its files is half told."""
-    try:
-        held = json.loads((root / ".dvc/tmp/rwlock").read_text()).get("write", {})
-    except (FileNotFoundError, ValueError):
-        held = {}
-    for path, info in held.items():
-        if psutil.pid_exists(info["pid"]):
-            return f"what writes {os.path.relpath(path, root)} (pid {info['pid']})"
-    for lock in (root / ".zreward/repro.lock", root / ".dvc/tmp/lock"):
-        if lock.exists() and _is_locked(lock):
-            return "a DVC command"
-    return ""
-
-
-def _is_locked(path: Path) -> bool:
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -1,4 +1,4 @@
-"""What a person reads on an asset's page: results, images, files, links."""
+"""Metadata on an asset's page: results, images, files, links."""
 
 import base64
 import io
@@ -10,16 +10,15 @@ from typing import Any
 
 from dagster import MetadataValue
 
-from pipelines.dvc_state import Lock
-from pipelines.graph import Stage
+from zreward_core.dvc import Lock, Stage
 
 MAX_BYTES = 90_000
-"""Of an image as base64; more than 100 kB makes pages slow."""
-MLFLOW_PAGES = "ZREWARD_MLFLOW_UI"
-REPORT_PAGES = "ZREWARD_REPORTS_UI"
-"""Addresses that `make ui` sets, for links."""
-MLFLOW_SIDE = "?workflowType=machine_learning"
-"""Without it MLflow shows a run among its pages for chat traces."""
+"""Size of an image as base64; more than 100 kB slows the page down."""
+MLFLOW_UI = "ZREWARD_MLFLOW_UI"
+REPORTS_UI = "ZREWARD_REPORTS_UI"
+"""Environment variables with addresses for links, set by `make ui`."""
+MLFLOW_VIEW = "?workflowType=machine_learning"
+"""Without it MLflow opens a run in its view for LLM traces."""
 
 NUMBERS = {
     "base_vlm": {
@@ -44,7 +43,7 @@ NUMBERS = {
     },
     "evaluate_gsb": {"gsb": ("gsb.json", "overall.gsb")},
 }
-"""Few, stable numbers of a stage, which Dagster plots over time: file and key."""
+"""Stage to its metrics that Dagster plots over time: label to file and key."""
 
 TABLES = {
     "base_vlm": ("metrics.json", None),
@@ -55,19 +54,19 @@ TABLES = {
     "finetune_generator": ("metrics.json", "reward"),
     "evaluate_gsb": ("gsb.json", None),
 }
-"""A file of rows by name, or a key in it, shown as a table."""
-READ_FIRST = ("before", "after", "low", "high", "good", "same", "bad", "gsb")
-"""Columns in the order of a reader; files are sorted by the alphabet."""
+"""Stage to the file of rows by name, and the key in it, that is shown as a table."""
+COLUMN_ORDER = ("before", "after", "low", "high", "good", "same", "bad", "gsb")
+"""Columns in reading order; in the files they are sorted alphabetically."""
 
 
 def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
-    """Metadata of a stage's materialization, from what lies in its outs.
+    """Metadata of a stage's materialization, read from its outs.
 
     Args:
         root: the project.
         stage: the stage.
         lock: dvc.lock.
-        how: how it came about, in words: run, restored, already there.
+        how: how the outs came about, as text (run, restored, already up to date).
     """
     folder = root / "data" / stage.name
     shown: dict[str, Any] = {"how": how}
@@ -83,7 +82,7 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
 
 
 def inline_image(path: Path) -> str:
-    """An image as Markdown with its bytes in it, scaled down until it is small enough."""
+    """An image as Markdown with a data URI, scaled down to ``MAX_BYTES``."""
     from PIL import Image
 
     with Image.open(path) as opened:
@@ -100,20 +99,20 @@ def inline_image(path: Path) -> str:
 
 
 def markdown_table(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; numbers get few digits."""
-    lines = [header, ["---"] * len(header), *([_word(cell) for cell in row] for row in rows)]
+    """A Markdown table; floats have three decimals."""
+    lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def lookup(content: Any, key: str) -> Any:
-    """A value by a key with dots, or None."""
+    """A nested value by its dotted key, or None."""
     for part in key.split("."):
         content = content.get(part) if isinstance(content, Mapping) else None
     return content
 
 
 def read(path: Path) -> Any:
-    """Content of a JSON file, or None where there is none."""
+    """Content of a JSON file, or None if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -137,7 +136,7 @@ def _result_table(folder: Path, stage: str) -> str:
     named = {name: row for name, row in rows.items() if isinstance(row, Mapping)}
     columns = list(dict.fromkeys(column for row in named.values() for column, value in row.items()
                                  if not isinstance(value, Mapping | list)))  # fmt: skip
-    columns.sort(key=lambda name: READ_FIRST.index(name) if name in READ_FIRST else 99)
+    columns.sort(key=lambda name: COLUMN_ORDER.index(name) if name in COLUMN_ORDER else 99)
     body = [[name, *(row.get(column) for column in columns)] for name, row in named.items()]
     return markdown_table([" ", *columns], body) if named else ""
 
@@ -170,23 +169,24 @@ def _file_table(entry: Mapping[str, Any]) -> str:
 def _links(root: Path, stage: str) -> dict[str, Any]:
     links: dict[str, Any] = {}
     run = read(root / ".zreward/runs" / f"{stage}.json")
-    pages = os.environ.get(MLFLOW_PAGES)
-    if run and pages:
-        address = f"{pages}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-        links["MLflow run"] = MetadataValue.url(address + MLFLOW_SIDE)
-    reports = os.environ.get(REPORT_PAGES)
+    mlflow = os.environ.get(MLFLOW_UI)
+    if run and mlflow:
+        address = f"{mlflow}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+        links["MLflow run"] = MetadataValue.url(address + MLFLOW_VIEW)
+    reports = os.environ.get(REPORTS_UI)
     if reports and stage in ("ingest", "validate") and (root / "reports/data_docs").is_dir():
         links["Data Docs"] = MetadataValue.url(f"{reports}/data_docs/index.html")
     return links
 
 
-def _word(cell: Any) -> str:
-    if cell is None:
+def _cell(value: Any) -> str:
+    if value is None:
         return ""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    # + 0.0: no minus before a zero
-    return f"{round(cell, 3) + 0.0:.3f}" if isinstance(cell, float) else str(cell).replace("|", "/")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{round(value, 3) + 0.0:.3f}"  # + 0.0 turns -0.0 into 0.0
+    return str(value).replace("|", "/")
 
 
 def _size(number: float) -> str:

@@ -1,4 +1,4 @@
-"""Runs that a kill or a power cut left: Dagster would show them as running for ever."""
+"""Dagster runs whose process was killed; Dagster would list them as running for ever."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunSta
 RUNNING = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
-def end_abandoned(home: Path) -> list[str]:
-    """Mark runs whose process is gone as failed, so that their places in the pool are free again.
+def end_orphaned_runs(home: Path) -> list[str]:
+    """Mark runs whose process no longer exists as failed, and free their slots in the pools.
 
-    Dagster starts such a run once more (`run_retries` in dagster.yaml); its stage resumes.
+    Dagster retries such a run once (`run_retries` in dagster.yaml); its stage resumes.
 
     Args:
         home: folder of Dagster's instance.
@@ -23,18 +23,18 @@ def end_abandoned(home: Path) -> list[str]:
         runs = instance.get_runs(RunsFilter(statuses=RUNNING))
         gone = [run for run in runs if not _is_alive(instance, run)]
         for run in gone:
-            instance.report_run_failed(run, "Its process is gone: killed, or the machine went down")
+            instance.report_run_failed(run, "its process no longer exists (killed, or a reboot)")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in gone]
 
 
 def _is_alive(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Whether the process that said last that it executes the run still does."""
+    """Whether the last process that reported executing the run still exists."""
     for entry in reversed(instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)):
         metadata = entry.get_dagster_event().engine_event_data.metadata
         if "pid" in metadata:
             pid = int(str(metadata["pid"].value))
             if not psutil.pid_exists(pid):
                 return False
-            return psutil.Process(pid).create_time() <= entry.timestamp  # else it took the number
+            return psutil.Process(pid).create_time() <= entry.timestamp  # else the pid was reused
     return False

@@ -1,4 +1,4 @@
-"""The asset `promotion`, between `evaluate` and `champion`: registers, judges, moves the alias."""
+"""The asset `promotion`, between `evaluate` and `champion`, which runs `zreward promote`."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from pipelines.commands import links_to, run
-from pipelines.dvc_state import Lock, outs_version
+from pipelines.dvc_state import outs_version
 from pipelines.metadata import markdown_table, read
 from pipelines.versions import (
     CHAMPION,
@@ -28,25 +28,26 @@ from pipelines.versions import (
     USER_PROVIDED,
     Recorded,
 )
+from zreward_core.dvc import Lock
 
 RECORD = Path("reports/promotion.json")
 JUDGED = ("train_risd", "evaluate")
-"""What it reads: the candidate, and its evaluation."""
+"""Stages that it reads: the candidate, and its evaluation."""
 RECORD_TAG = "zreward/promotion_record"
 BLOCKED = 1
-"""Exit code of `zreward promote` where the gate blocks."""
+"""Exit code of `zreward promote` if the gate blocks."""
 
 
 def promotion_asset(root: Path) -> AssetsDefinition:
-    """The asset; a blocked promotion is one too, its gate then stops what comes after."""
+    """The asset; materializes even if the gate blocks, then its check stops downstream assets."""
 
     @asset(
         key=PROMOTION,
         deps=list(JUDGED),
         group_name="reward",
         description=(
-            "Registers the trained student, compares it with the present champion on the test "
-            "pairs, and moves the alias `champion` where it passes. Writes data/champion.yaml."
+            "Registers the trained student, compares it with the current champion on the test "
+            "pairs, and moves the alias `champion` if it passes. Writes data/champion.yaml."
         ),
         kinds={"mlflow"},
     )
@@ -62,7 +63,7 @@ def promotion_asset(root: Path) -> AssetsDefinition:
 
 
 def promotion_tags(root: Path) -> dict[str, str]:
-    """Version tags: the champion it names, and the record that it was read from."""
+    """Version tags: md5s of data/champion.yaml and of the promotion's record."""
     return {
         DATA_VERSION: hashlib.md5((root / CHAMPION).read_bytes()).hexdigest(),
         USER_PROVIDED: "true",
@@ -73,9 +74,9 @@ def promotion_tags(root: Path) -> dict[str, str]:
 def tags_with_inputs(
     root: Path, lock: Lock, recorded: Mapping[AssetKey, Recorded]
 ) -> dict[str, str]:
-    """The same for a promotion outside Dagster, which records no inputs by itself.
+    """Version tags, with input versions, of a promotion outside Dagster.
 
-    It read what dvc.lock names, unless that was made after it.
+    Its inputs are those of dvc.lock, unless they were made after the promotion.
     """
     tags = promotion_tags(root) | {CODE_VERSION: "outside"}
     judged_at = (root / RECORD).stat().st_mtime_ns
@@ -90,7 +91,7 @@ def tags_with_inputs(
 
 
 def promotion_metadata(root: Path) -> dict[str, Any]:
-    """The gate's figures, and who is champion."""
+    """Results of the gate, and data/champion.yaml."""
     record = read(root / RECORD) or {}
     shown = ("version", "champion_version", "passed", "promoted", "reason")
     figures = ("difference", "low", "high", "margin")

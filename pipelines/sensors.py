@@ -1,4 +1,4 @@
-"""Sensors: they tell Dagster what ran outside, and follow an alias that a person moved."""
+"""Sensors: report changes made outside Dagster, and follow an alias moved by hand in MLflow."""
 
 import json
 import os
@@ -18,33 +18,33 @@ from dagster import (
 )
 
 from pipelines.commands import run
-from pipelines.dvc_state import DvcBusyError, busy_with, environment, program
-from pipelines.graph import Graph, closure
+from pipelines.dvc_state import DvcBusyError, busy_with
 from pipelines.sync import events, signature
+from zreward_core.dvc import Graph, closure, environment, program
 
 INTERVAL = 30
 DATABASE = Path(".zreward/mlflow.db")
 
 
 def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
-    """Reports what `dvc repro` in a shell made, what was edited, and what was checked out."""
+    """Reports runs of `dvc repro` in a shell, edits, and checkouts."""
 
     @sensor(
         name="dvc_sync",
         minimum_interval_seconds=INTERVAL,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Reports what ran outside Dagster, and what `dvc status` calls stale.",
+        description="Reports runs outside Dagster, and stages that are stale in `dvc status`.",
     )
     def body(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         now = signature(graph, root)
         if now == context.cursor:
             return SkipReason("nothing changed")
-        if doing := busy_with(root):
-            return SkipReason(f"waiting for {doing}")
+        if holder := busy_with(root):
+            return SkipReason(f"waiting for {holder}")
         try:
             found = events(context.instance, graph, root)
         except DvcBusyError:
-            return SkipReason("a stage began to run; its end is awaited")
+            return SkipReason("waiting for a stage that has just started")
         if (root / DATABASE).is_file():
             code, output = run(["sync"], root, {}, lambda line: None)
             if code != 0:
@@ -55,21 +55,21 @@ def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
 
 
 def champion_moved(graph: Graph, root: Path) -> SensorDefinition:
-    """Starts champion and what is below it when a person moved the alias in MLflow."""
-    below = [AssetKey(stage) for stage in closure(graph, ["champion"])]
+    """Runs champion and its downstream after the alias was moved by hand in MLflow."""
+    downstream = [AssetKey(stage) for stage in closure(graph, ["champion"])]
 
     @sensor(
         name="champion_moved",
-        asset_selection=below,
+        asset_selection=downstream,
         minimum_interval_seconds=INTERVAL,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Follows the alias `champion` of the registry, moved by a person in MLflow.",
+        description="Follows the alias `champion` of the registry after a move by hand in MLflow.",
     )
     def body(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         seen: dict[str, Any] = json.loads(context.cursor or "null") or {"registry": "", "moves": 0}
         registry = _registry_state(root)
         if registry is None:
-            return SkipReason("nothing was registered yet")
+            return SkipReason("the registry is empty")
         if registry == seen["registry"]:
             return SkipReason("the registry has not changed")
         done = subprocess.run(
@@ -83,7 +83,7 @@ def champion_moved(graph: Graph, root: Path) -> SensorDefinition:
         requests = []
         if answer["changed"]:
             key = f"champion-{answer['version']}-move-{seen['moves']}"
-            requests = [RunRequest(run_key=key, asset_selection=below,
+            requests = [RunRequest(run_key=key, asset_selection=downstream,
                                    tags={"champion": str(answer["version"])})]  # fmt: skip
         return SensorResult(run_requests=requests, cursor=json.dumps(seen))
 
@@ -91,7 +91,7 @@ def champion_moved(graph: Graph, root: Path) -> SensorDefinition:
 
 
 def _registry_state(root: Path) -> str | None:
-    """Changes with the registry's database; a server elsewhere is asked every time."""
+    """A value that changes with the registry's database, and always for a remote server."""
     if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
         return os.urandom(8).hex()
     files = [root / DATABASE, root / f"{DATABASE}-wal"]

@@ -1,4 +1,4 @@
-"""What ran outside Dagster, as events: `dvc repro` in a shell, checkouts, edits, promotions."""
+"""Events for changes outside Dagster: `dvc repro` in a shell, checkouts, edits, promotions."""
 
 import hashlib
 import os
@@ -13,8 +13,7 @@ from dagster import (
 )
 
 from pipelines.checks import CHECKS, evaluation
-from pipelines.dvc_state import read_lock, read_status
-from pipelines.graph import Graph
+from pipelines.dvc_state import read_status
 from pipelines.metadata import describe
 from pipelines.promotion import (
     RECORD,
@@ -33,14 +32,15 @@ from pipelines.versions import (
     missing_events,
     read_recorded,
 )
+from zreward_core.dvc import Graph, read_lock
 
 Event = AssetMaterialization | AssetCheckEvaluation
 OUTSIDE = "outside Dagster"
-"""In a shell, or by a checkout; the md5s are those of dvc.lock."""
+"""Value of ``how`` for stages run in a shell or restored by a checkout."""
 
 
 def events(instance: DagsterInstance, graph: Graph, root: Path) -> list[Event]:
-    """Events after which Dagster agrees with DVC; none where it does already.
+    """Events that bring Dagster's records in line with DVC; none if they already are.
 
     Raises:
         DvcError: `dvc status` failed.
@@ -63,7 +63,7 @@ def events(instance: DagsterInstance, graph: Graph, root: Path) -> list[Event]:
 
 
 def signature(graph: Graph, root: Path) -> str:
-    """Changes with any file that `dvc status` looks at, without reading one."""
+    """Hash of the sizes and times of all files that `dvc status` depends on."""
     total = hashlib.md5()
     paths = {path for stage in graph.values() for path in (*stage.deps, *stage.outs)}
     for path in ("dvc.yaml", "dvc.lock", "params.yaml", str(RECORD), *sorted(paths)):
@@ -86,7 +86,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _was_promoted(root: Path, recorded: Recorded) -> bool:
-    """Whether there is a promotion that Dagster does not know."""
+    """Whether there is a promotion that Dagster has not recorded."""
     if not (root / RECORD).is_file() or not (root / CHAMPION).is_file():
         return False
     tags = promotion_tags(root)

@@ -1,4 +1,4 @@
-"""Dagster and MLflow on this machine: `python -m pipelines.ui`, ended whole by Ctrl-C."""
+"""Dagster and MLflow on this machine: `python -m pipelines.ui`; Ctrl-C stops both."""
 
 import argparse
 import contextlib
@@ -14,19 +14,19 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipelines.commands import PAGES
-from pipelines.dvc_state import environment, program
-from pipelines.metadata import MLFLOW_PAGES, REPORT_PAGES
-from pipelines.orphaned_runs import end_abandoned
+from pipelines.commands import DAGSTER_UI
+from pipelines.metadata import MLFLOW_UI, REPORTS_UI
+from pipelines.orphaned_runs import end_orphaned_runs
+from zreward_core.dvc import environment, program
 
 HOST = "127.0.0.1"
 STATE = Path(".zreward")
-WAIT = 300.0
-"""Seconds for the servers to answer."""
-PATIENCE = "300"
-"""Seconds that Dagster's processes wait for each other: trainings may take the whole machine."""
-GRACE = 5.0
-"""Seconds from asking the servers to end to killing them."""
+START_TIMEOUT = 300.0
+"""Seconds until the servers must answer."""
+GRPC_TIMEOUT = "300"
+"""Seconds for calls between Dagster's processes; training may slow the machine down."""
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds between SIGINT to the servers and SIGKILL."""
 
 
 def main() -> int:
@@ -37,11 +37,11 @@ def main() -> int:
     ports = parser.parse_args()
     root = Path.cwd()
     home = prepare_home(root)
-    for run in end_abandoned(home):
-        print(f"Run {run[:8]} was left by a process that is gone; Dagster starts it again.")
+    for run in end_orphaned_runs(home):
+        print(f"The process of run {run[:8]} no longer exists; Dagster retries the run.")
     dagster, mlflow, reports = free_ports(ports.dagster_port, ports.mlflow_port, 8000)
-    pages = {PAGES: dagster, MLFLOW_PAGES: mlflow, REPORT_PAGES: reports}
-    addresses = {name: f"http://{HOST}:{port}" for name, port in pages.items()}
+    ports_of = {DAGSTER_UI: dagster, MLFLOW_UI: mlflow, REPORTS_UI: reports}
+    addresses = {name: f"http://{HOST}:{port}" for name, port in ports_of.items()}
     variables = {
         **environment(), **addresses,
         "DAGSTER_HOME": str(home),
@@ -49,8 +49,8 @@ def main() -> int:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONUNBUFFERED": "1",
-        "DAGSTER_GRPC_TIMEOUT_SECONDS": PATIENCE,
-        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": PATIENCE,
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": GRPC_TIMEOUT,
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": GRPC_TIMEOUT,
     }  # fmt: skip
     commands = {
         "dagster": dagster_command(dagster),
@@ -59,7 +59,7 @@ def main() -> int:
     }  # fmt: skip
     if importlib.util.find_spec("mlflow"):
         commands["mlflow"] = mlflow_command(root, mlflow)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have it ignored in background
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background shell may have it ignored
         signal.signal(number, _interrupt)
     servers: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -68,16 +68,17 @@ def main() -> int:
             servers[name] = subprocess.Popen(
                 command, env=variables, stdout=log, stderr=log, start_new_session=True
             )
-        wanted = [addresses[PAGES]] + ([addresses[MLFLOW_PAGES]] if "mlflow" in commands else [])
-        wait_until_up(wanted, servers, home)
-        print(f"Dagster  {addresses[PAGES]}", flush=True)
+        shown = {"Dagster": addresses[DAGSTER_UI]}
         if "mlflow" in commands:
-            print(f"MLflow   {addresses[MLFLOW_PAGES]}", flush=True)
-        print("Ctrl-C ends both.", flush=True)
+            shown["MLflow"] = addresses[MLFLOW_UI]
+        wait_until_up(list(shown.values()), servers, home)
+        for title, address in shown.items():
+            print(f"{title:<8} {address}", flush=True)
+        print("Ctrl-C stops both.", flush=True)
         while all(server.poll() is None for server in servers.values()):
             time.sleep(0.2)
-        fallen = [name for name, server in servers.items() if server.poll() is not None]
-        print(f"{', '.join(fallen)} ended by itself; see {home}/*.log", file=sys.stderr)
+        failed = [name for name, server in servers.items() if server.poll() is not None]
+        print(f"{', '.join(failed)} stopped unexpectedly; see {home}/*.log", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
@@ -86,7 +87,7 @@ def main() -> int:
 
 
 def prepare_home(root: Path) -> Path:
-    """The folder of Dagster's instance, with the settings of the repository."""
+    """Create the folder of Dagster's instance with the repository's dagster.yaml."""
     home = root / STATE / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     (root / "reports").mkdir(exist_ok=True)
@@ -98,13 +99,13 @@ def prepare_home(root: Path) -> Path:
 
 
 def dagster_command(port: int) -> list[str]:
-    """Webserver, daemon and code server."""
+    """Command that starts webserver, daemon and code server."""
     return [program("dagster"), "dev", "-m", "pipelines.definitions", "-h", HOST, "-p", str(port),
             "--log-level", "warning", "--code-server-log-level", "warning"]  # fmt: skip
 
 
 def mlflow_command(root: Path, port: int) -> list[str]:
-    """The tracking server and model registry over the files of the project."""
+    """Command that starts the tracking server on the project's store."""
     database = (root / STATE / "mlflow.db").resolve()
     artifacts = (root / STATE / "mlartifacts").resolve()
     artifacts.mkdir(parents=True, exist_ok=True)
@@ -114,19 +115,16 @@ def mlflow_command(root: Path, port: int) -> list[str]:
 
 
 def free_ports(*wanted: int) -> list[int]:
-    """The wanted ports, or free ones in place of those that are taken."""
+    """The wanted ports, with free ones instead of those in use."""
     found: list[int] = []
     for port in wanted:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port if port not in found else 0))
+                server.bind((HOST, port if port not in found else 0))
             except OSError:
-                with socket.socket() as other:
-                    other.bind((HOST, 0))
-                    found.append(other.getsockname()[1])
-                continue
-            found.append(probe.getsockname()[1])
+                server.bind((HOST, 0))
+            found.append(server.getsockname()[1])
     return found
 
 
@@ -136,26 +134,26 @@ def wait_until_up(
     """Wait until each address answers.
 
     Raises:
-        SystemExit: a server ended, or does not answer in time; names its log.
+        SystemExit: a server exited or does not answer in time; names its log.
     """
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + START_TIMEOUT
     waiting = list(addresses)
     while waiting:
-        fallen = [name for name, server in servers.items() if server.poll() is not None]
-        if fallen or time.monotonic() > deadline:
-            names = ", ".join(fallen) or "a server"
+        failed = [name for name, server in servers.items() if server.poll() is not None]
+        if failed or time.monotonic() > deadline:
+            names = ", ".join(failed) or "a server"
             raise SystemExit(f"{names} did not start; see {home}/*.log")
         waiting = [address for address in waiting if not _answers(address)]
         time.sleep(0.3)
 
 
 def end_all(servers: dict[str, "subprocess.Popen[bytes]"]) -> None:
-    """Ask every server's session to end, and kill what does not."""
+    """Interrupt the servers; SIGKILL to their sessions after the timeout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for server in servers.values():
         if server.poll() is None:
             server.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + SHUTDOWN_TIMEOUT
     while time.monotonic() < deadline and any(s.poll() is None for s in servers.values()):
         time.sleep(0.1)
     for server in servers.values():

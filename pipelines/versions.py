@@ -1,11 +1,11 @@
-"""Dagster's view of a workspace as DVC knows it, and the events that bring Dagster to it.
+"""Data versions by which Dagster and DVC agree on what is stale.
 
-Dagster calls an asset stale where the version of something it depends on is not the one recorded
-when it was made, and does not look further up. So each stage has an external asset
-``inputs/STAGE`` beside it: code, params and files that no stage makes. (Dagster reads versions of
-external assets from reported materializations, not from observations.) Its version is the one in
-dvc.lock while the stage is up to date, and another as long as the stage is in the downstream
-closure of `dvc status`. With this, stale in Dagster is that closure, whoever ran what.
+Dagster marks an asset stale if the version of a direct dependency differs from the one recorded at
+its materialization; it does not look further upstream. Each stage therefore has an external asset
+``inputs/STAGE``: code, params and files that no stage produces. (Dagster reads versions of external
+assets from reported materializations, not from observations.) Its version is that of dvc.lock while
+the stage is up to date, and another while the stage is in the downstream closure of `dvc status`.
+So the stale assets in Dagster are exactly that closure, whether or not Dagster ran the stages.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from dagster import AssetKey, AssetMaterialization, DagsterInstance
 
-from pipelines.dvc_state import Changes, Lock, inputs_version, outs_version
-from pipelines.graph import Graph, ancestors, closure
+from pipelines.dvc_state import Changes, inputs_version, outs_version
+from zreward_core.dvc import Graph, Lock, ancestors, closure
 
 DATA_VERSION = "dagster/data_version"
 USER_PROVIDED = "dagster/data_version_is_user_provided"
@@ -24,42 +24,42 @@ INPUT_VERSION = "dagster/input_data_version"
 INPUT_POINTER = "dagster/input_event_pointer"
 PROMOTION = AssetKey("promotion")
 CHAMPION = "data/champion.yaml"
-"""What a promotion makes; its md5 is the promotion's version, here as in dvc.lock."""
+"""Output of a promotion; its md5 is the promotion's data version, in Dagster and in dvc.lock."""
 
 
 class Recorded(NamedTuple):
-    """What Dagster's newest materialization of an asset says."""
+    """Data version and tags of an asset's latest materialization."""
 
     version: str | None
     tags: Mapping[str, str]
 
 
 def inputs_key(stage: str) -> AssetKey:
-    """The external asset that stands for a stage's code, params and own files."""
+    """The external asset for a stage's code, params and own files."""
     return AssetKey(["inputs", stage])
 
 
 def parents(graph: Graph, stage: str) -> list[AssetKey]:
-    """What a stage's asset depends on."""
+    """Dependencies of a stage's asset."""
     keys = [inputs_key(stage), *(AssetKey(name) for name in graph[stage].upstream)]
     return [*keys, PROMOTION] if stage == "champion" and "evaluate" in graph else keys
 
 
 def read_recorded(instance: DagsterInstance, key: AssetKey) -> Recorded:
-    """What the newest materialization says."""
+    """Read the latest materialization of an asset."""
     entry = instance.get_latest_materialization_event(key)
     tags = (entry.asset_materialization.tags if entry and entry.asset_materialization else {}) or {}
     return Recorded(tags.get(DATA_VERSION), tags)
 
 
 def made_tags(graph: Graph, stage: str, lock: Lock, promoted: bool) -> dict[str, str]:
-    """Version tags of a materialization: what it is, and the versions it was made from.
+    """Version tags of a stage's materialization: its own version, and those of its inputs.
 
     Args:
         graph: the graph.
-        stage: what was made.
-        lock: dvc.lock after it.
-        promoted: whether Dagster knows of a promotion.
+        stage: the materialized stage.
+        lock: dvc.lock after the stage has run.
+        promoted: whether Dagster has recorded a promotion.
     """
     versions = {inputs_key(stage): inputs_version(graph, stage, lock[stage])}
     versions |= {
@@ -81,20 +81,20 @@ def made_tags(graph: Graph, stage: str, lock: Lock, promoted: bool) -> dict[str,
 def report_inputs(
     graph: Graph, stage: str, lock: Lock, changes: Changes
 ) -> tuple[str, AssetMaterialization]:
-    """The present version of a stage's inputs, and the event that tells it."""
+    """The current version of a stage's inputs, and the event that reports it."""
     stale = set(closure(graph, changes))
     made = inputs_version(graph, stage, lock[stage]) if stage in lock else "never run"
     reasons = changes.get(stage, [])
-    above = [name for name in graph if name in ancestors(graph, stage) and name in stale]
+    upstream = [name for name in graph if name in ancestors(graph, stage) and name in stale]
     if stage in stale:
-        told = "\n".join([made, *reasons, *above])
-        version = "stale:" + hashlib.md5(told.encode()).hexdigest()
+        state = "\n".join([made, *reasons, *upstream])
+        version = "stale:" + hashlib.md5(state.encode()).hexdigest()
     else:
         version = made
     metadata: dict[str, str | int] = {"state": "up to date with dvc.lock"}
-    if reasons or above:
+    if reasons or upstream:
         metadata["state"] = "; ".join(
-            [*reasons, *([f"stale above: {', '.join(above)}"] if above else [])]
+            [*reasons, *([f"stale upstream: {', '.join(upstream)}"] if upstream else [])]
         )
     tags = {DATA_VERSION: version, USER_PROVIDED: "true"}
     return version, AssetMaterialization(inputs_key(stage), tags=tags, metadata=metadata)
@@ -103,11 +103,11 @@ def report_inputs(
 def missing_events(
     graph: Graph, lock: Lock, changes: Changes, recorded: Mapping[AssetKey, Recorded]
 ) -> tuple[list[AssetMaterialization], list[str]]:
-    """What Dagster has to be told.
+    """Differences between Dagster's records and DVC's state.
 
     Returns:
-        Events of inputs whose version has changed, and the stages whose materialization as
-        recorded is not what dvc.lock says.
+        Events for inputs whose version has changed, and the stages whose recorded materialization
+        differs from dvc.lock.
     """
     inputs, remade = [], []
     stale = set(closure(graph, changes))
@@ -120,7 +120,7 @@ def missing_events(
             continue
         made = _versions(made_tags(graph, stage, lock, promoted))
         known = _versions(recorded[AssetKey(stage)].tags)
-        if stage in stale:  # stale by its inputs, whatever the others' versions
+        if stage in stale:  # its inputs' version already marks it stale
             made, known = ({DATA_VERSION: one.get(DATA_VERSION)} for one in (made, known))
         if made != known:
             remade.append(stage)
@@ -128,18 +128,18 @@ def missing_events(
 
 
 def is_promoted(recorded: Mapping[AssetKey, Recorded]) -> bool:
-    """Whether Dagster knows of a promotion."""
+    """Whether Dagster has recorded a promotion."""
     return PROMOTION in recorded and recorded[PROMOTION].version is not None
 
 
 def all_keys(graph: Graph) -> list[AssetKey]:
-    """Every asset a view of the workspace needs."""
+    """Keys of all assets of the workspace."""
     keys = [key for stage in graph for key in (AssetKey(stage), inputs_key(stage))]
     return [*keys, PROMOTION] if {"evaluate", "champion"} <= set(graph) else keys
 
 
 def _champion_version(entry: Mapping[str, Any]) -> str:
-    """The champion.yaml that a stage was made from, whatever Dagster was told of it since."""
+    """md5 of the champion.yaml that a stage was run with."""
     return next(dep["md5"] for dep in entry["deps"] if dep["path"] == CHAMPION)
 
 

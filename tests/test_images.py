@@ -50,5 +50,5 @@ def test_unreadable_and_too_large_images(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no image shards"):
+    with pytest.raises(UserError, match="has no image shards"):
         ImageStore(tmp_path)

@@ -1,6 +1,6 @@
 """Z-Reward: score distributions from a reasoning teacher, one-token students, tuned generators.
 
-Importing this package loads no torch: ``RewardModel`` is fetched when first asked for.
+Importing this package does not import torch: ``RewardModel`` is loaded on first access.
 """
 
 from typing import TYPE_CHECKING

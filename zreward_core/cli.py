@@ -1,4 +1,4 @@
-"""The command line: one word a stage, `score`, `summary` and `workspace`."""
+"""The command line: one command per stage, and the commands around them."""
 
 import importlib
 import json
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from zreward_core.config import UserError, read_params
+from zreward_core.config import UserError
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
 
@@ -42,24 +42,11 @@ METHODS = (
 )
 """Stages of the comparison, likewise; benchmarks/dvc.yaml runs them, the main chain does not."""
 
-LOOK_NEXT = {
-    "world/contact_sheet.png": "the world and its defects",
-    "evaluate/examples.png": "images with distributions and traces",
-    "evaluate/hpa.png": "every model by dimension, with intervals",
-    "evaluate/reliability.png": "whether the scores mean what they say",
-    "finetune_generator/contact_sheet.png": "samples before and after tuning",
-    "evaluate_gsb/contact_sheet.png": "the pairs that were judged blind",
-}
-"""Images a person should look at after a run."""
-
-PROMOTION = Path("reports/promotion.json")
-"""What the last `zreward promote` found."""
-
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 ParamsOption = Annotated[
-    Path | None, typer.Option(help="A YAML file laid over params.yaml.", dir_okay=False)
+    Path | None, typer.Option(help="A YAML file merged over params.yaml.", dir_okay=False)
 ]
 
 
@@ -81,15 +68,15 @@ def _add_stage(name: str) -> None:
         from zreward_core.runtime.launch import launch
 
         arguments = ["--params", str(params)] if params else []
-        alone = is_worker()  # what launched it holds the lock and tracks
-        with nullcontext() if alone else stage_lock(name), tracked(name) as run:
+        # a worker's launcher holds the lock and tracks the run
+        with nullcontext() if is_worker() else stage_lock(name), tracked(name) as run:
             module = importlib.import_module(f"zreward_core.stages.{name}")
             config = module.Config.load(name, params)
             run.start(config, params)
             launch(name, arguments, STAGES + METHODS, lambda: module.run(config))
 
     help_text = f"Run the stage {name}."
-    if name in GROUPS:  # a word with commands below it; alone it still runs the stage
+    if name in GROUPS:  # without a subcommand it still runs the stage
         GROUPS[name].callback(invoke_without_command=True, help=help_text)(command)
         app.add_typer(GROUPS[name], name=name)
     else:
@@ -97,11 +84,11 @@ def _add_stage(name: str) -> None:
 
 
 GROUPS = {"annotate": typer.Typer()}
-"""Stages whose word has further commands below it."""
-gsb_app = typer.Typer(help="Blind pairs for people.", no_args_is_help=True)
+"""Stages with subcommands."""
+gsb_app = typer.Typer(help="Blind comparison by human judges.", no_args_is_help=True)
 app.add_typer(gsb_app, name="gsb")
 AddressOption = Annotated[
-    str, typer.Option(help="What stands before a file's name where Label Studio serves it.")
+    str, typer.Option(help="Prefix of a file's name where Label Studio serves it.")
 ]
 LOCAL_FILES = "/data/local-files/?d="
 
@@ -112,13 +99,13 @@ for _stage in STAGES + METHODS:
 @GROUPS["annotate"].command("export")
 def annotate_export(
     folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("annotation_project"),
-    annotators: Annotated[int, typer.Option(min=1, help="Number of people.")] = 6,
+    annotators: Annotated[int, typer.Option(min=1, help="Number of annotators.")] = 6,
     overlap: Annotated[
-        int, typer.Option(min=0, help="People a prompt; 0: by split, as annotate.overlap says.")
+        int, typer.Option(min=0, help="Annotators per prompt; 0: by split, from annotate.overlap.")
     ] = 0,
     address: AddressOption = LOCAL_FILES,
 ) -> None:
-    """Write Label Studio tasks for people, all images of a prompt side by side."""
+    """Write Label Studio tasks for annotators, all images of a prompt side by side."""
     from zreward_core.commands.annotate_export import export_annotation
 
     typer.echo(export_annotation(folder, annotators, overlap, address))
@@ -140,7 +127,7 @@ def gsb_import(
     export: Annotated[Path, typer.Argument(help="Raw JSON export of that project.")],
     output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("reports/gsb.json"),
 ) -> None:
-    """Turn people's judgements of the blind pairs into gsb.json."""
+    """Convert the judgements of the blind pairs to gsb.json."""
     from zreward_core.commands.gsb_import import import_judgements
 
     typer.echo(import_judgements(export, output))
@@ -148,7 +135,7 @@ def gsb_import(
 
 @app.command()
 def rubric() -> None:
-    """Write the page that annotators calibrate against, with the exemplars of every level."""
+    """Write the annotators' guide to the rubric, with exemplars of every level."""
     from zreward_core.commands.rubric_page import write_rubric_page
 
     page, number = write_rubric_page()
@@ -167,7 +154,7 @@ def audit() -> None:
 def score(
     images: Annotated[list[Path], typer.Argument(help="Images to score.")],
     model: Annotated[str, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")],
-    prompt: Annotated[str, typer.Option(help="The prompt the images were made for.")],
+    prompt: Annotated[str, typer.Option(help="The prompt of the images.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Score images for a prompt."""
@@ -194,7 +181,7 @@ def score(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def repro(context: typer.Context) -> None:
-    """`dvc repro` with the same arguments, after waiting for whatever holds the workspace."""
+    """Wait until the workspace is free, then run `dvc repro` with the same arguments."""
     from zreward_core.commands.repro import repro as run_repro
 
     sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
@@ -205,11 +192,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def promote(
-    force: Annotated[bool, typer.Option(help="Promote whatever the gate says.")] = False,
-    reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
+    force: Annotated[bool, typer.Option(help="Promote even if the gate blocks.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason for --force, stored as a tag.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Register the trained student; make it champion if the gate lets it pass, else exit with 1."""
+    """Register the trained student; make it champion if it passes the gate, else exit with 1."""
     from zreward_core.commands.promote import promote
 
     result = promote(force, reason)
@@ -220,7 +207,7 @@ def promote(
 
 @app.command()
 def rollback(as_json: JsonOption = False) -> None:
-    """Give the alias champion back to the version that had it before."""
+    """Move the alias champion back to the previous champion."""
     from zreward_core.commands.promote import rollback
 
     result = rollback()
@@ -229,7 +216,7 @@ def rollback(as_json: JsonOption = False) -> None:
 
 @app.command()
 def adopt(as_json: JsonOption = False) -> None:
-    """Follow the alias champion as it was left in MLflow: write data/champion.yaml."""
+    """Write data/champion.yaml after the alias champion was moved by hand in MLflow."""
     from zreward_core.commands.promote import adopt
 
     result = adopt()
@@ -238,7 +225,7 @@ def adopt(as_json: JsonOption = False) -> None:
 
 @app.command()
 def sync() -> None:
-    """Tag the MLflow run behind each stage with the md5s of what it made, from dvc.lock."""
+    """Tag the MLflow run behind each stage with the md5s of its outs, from dvc.lock."""
     from zreward_core.registry.sync import describe, sync
 
     typer.echo(describe(list(sync())))
@@ -247,10 +234,10 @@ def sync() -> None:
 @app.command()
 def lineage(
     model: Annotated[str | None, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")] = None,
-    row: Annotated[str, typer.Option(help="Which versions this annotation touched.")] = "",
+    row: Annotated[str, typer.Option(help="List the versions that used this annotation.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a model was made from, down to the annotations, and whether it is still there."""
+    """List the stages and source files behind a model, and whether they are unchanged."""
     from zreward_core.commands.lineage import lineage_of_model, lineage_of_row, lines
 
     result = lineage_of_row(row, model) if row else lineage_of_model(model)
@@ -258,16 +245,8 @@ def lineage(
 
 
 @app.command()
-def manifest(stage: Annotated[str, typer.Argument(help="A stage; launch.yaml says how.")]) -> None:
-    """Print the Kubernetes Job of a stage; start nothing."""
-    from zreward_core.runtime.launch import job_manifest
-
-    typer.echo(job_manifest(stage, STAGES + METHODS), nl=False)
-
-
-@app.command()
 def claims(as_json: JsonOption = False) -> None:
-    """Say of each thing a run must show whether it does."""
+    """Check the claims that a run's results must support."""
     from zreward_core.commands.claims import claims_of_run
 
     rows = claims_of_run()
@@ -276,8 +255,8 @@ def claims(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def workspace(profile: Annotated[str, typer.Argument(help="A file params/NAME.yaml.")]) -> None:
-    """Make or refresh the workspace of a profile and print its folder."""
+def workspace(profile: Annotated[str, typer.Argument(help="Name of params/NAME.yaml.")]) -> None:
+    """Create or update the workspace of a profile and print its folder."""
     from zreward_core.runtime.workspace import make_workspace
 
     typer.echo(make_workspace(profile))
@@ -285,29 +264,15 @@ def workspace(profile: Annotated[str, typer.Argument(help="A file params/NAME.ya
 
 @app.command()
 def summary() -> None:
-    """Print the results of the last run and where to look next."""
-    from rich.console import Console
+    """Print the results of the last run, and the images to look at."""
+    from zreward_core.commands.claims import print_summary
 
-    from zreward_core.evaluation.claims import judge_claims
-    from zreward_core.evaluation.summary import summary_table
-    from zreward_core.schemas import read_json
-
-    metrics = read_json(Path("data/evaluate/metrics.json"))
-    tuning = read_json(Path("data/finetune_generator/metrics.json"))
-    gsb = read_json(Path("data/evaluate_gsb/gsb.json"))
-    console = Console()
-    claims = judge_claims(metrics, tuning, gsb) if read_params().get("claims", True) else []
-    console.print(summary_table(metrics, gsb, claims))
-    if PROMOTION.is_file():
-        console.print(f"Promotion: {read_json(PROMOTION)['summary']}", highlight=False)
-    console.print("Where to look next, in", Path("data").resolve())
-    for name, what in LOOK_NEXT.items():
-        console.print(f"  {name:<44} {what}", highlight=False)
+    print_summary()
 
 
 def main() -> None:
-    """Entry point: a user's fault ends with exit code 2 and one message, no traceback."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no notes on missing kernels
+    """Entry point: a UserError ends with exit code 2 and its message, without a traceback."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences hints at missing kernels
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     try:
         app()

@@ -1,4 +1,4 @@
-"""Loading of params.yaml and what every stage's Config shares.
+"""params.yaml: loading, overlays, and the base class of every stage's Config.
 
 A stage reads its own section of params.yaml plus the shared keys (``SHARED``) that its Config
 declares as fields. An overlay file replaces single values; a list replaces a list.
@@ -7,8 +7,8 @@ declares as fields. An overlay file replaces single values; a list replaces a li
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 
 PARAMS_FILE = Path("params.yaml")
 SHARED = ("seed", "splits")
@@ -16,27 +16,27 @@ SHARED = ("seed", "splits")
 
 
 class UserError(ValueError):
-    """A fault the user can mend: the message names the file (and row) and the remedy."""
+    """An error the user can fix; the message names the file (and row), the problem and the fix."""
 
 
 class Settings(BaseModel):
-    """Base of all configs: frozen, unknown keys are refused."""
+    """Base class of all configs: frozen; unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Splits(Settings):
-    """Shares of the annotation prompts; what train and validation leave is the test split."""
+    """Shares of the annotation prompts; the remainder is the test split."""
 
     train: float = 0.3
-    """Share of prompts whose items may train the teacher."""
+    """Share of prompts whose items train the teacher."""
     validation: float = 0.1
-    """Share of prompts for choices made during training."""
+    """Share of prompts for model selection during training."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
         if min(self.train, self.validation) < 0 or self.train + self.validation > 1:
-            raise ValueError("shares of train and validation must not be negative or exceed 1")
+            raise ValueError("train and validation must be at least 0 and add up to at most 1")
         return self
 
 
@@ -44,7 +44,7 @@ class StageConfig(Settings):
     """Config of one stage, read from params.yaml."""
 
     seed: int
-    """Seed of everything random in the stage."""
+    """Seed of all random numbers of the stage."""
 
     @classmethod
     def load(cls, stage: str, overlay: Path | None = None) -> Self:
@@ -52,10 +52,10 @@ class StageConfig(Settings):
 
         Args:
             stage: name of the section.
-            overlay: a YAML file laid over params.yaml.
+            overlay: a YAML file merged over params.yaml.
 
         Raises:
-            UserError: the file is missing or malformed, or a key or value does not fit.
+            UserError: the file is missing or malformed, or has an unknown key or invalid value.
         """
         params = read_params(overlay)
         section = params.get(stage) or {}
@@ -70,9 +70,14 @@ class StageConfig(Settings):
 
 
 def read_params(overlay: Path | None = None) -> dict[str, Any]:
-    """params.yaml of the current folder with an overlay laid over it."""
+    """params.yaml of the current folder with an overlay merged over it."""
     params = read_yaml(PARAMS_FILE)
     return merge(params, read_yaml(overlay)) if overlay else params
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML 1.2 as DVC reads it, where `5e-05` is a number (YAML 1.1, PyYAML: a string)."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -84,16 +89,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} not found in {Path.cwd()}: run in a project root or pass --root")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a mapping of keys to values")
+        raise UserError(f"{path} must contain a mapping of keys to values")
     return content
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another: mappings merge, everything else (lists too) is replaced."""
+    """Merge an overlay into a mapping, recursively; other values, lists included, are replaced."""
     merged = dict(base)
     for key, value in overlay.items():
         both = isinstance(merged.get(key), dict) and isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""Images in Parquet shards: one row an image, named by the sha256 of its bytes."""
+"""Images in Parquet shards: one row per image, identified by the sha256 of its bytes."""
 
 import hashlib
 import io
@@ -14,8 +14,9 @@ from zreward_core.config import UserError
 from zreward_core.schemas import IMAGES
 
 MAX_PIXELS = 64_000_000
-"""An image with more pixels is refused before it is decoded."""
+"""Larger images are rejected before decoding."""
 SHARD_ROWS = 4096
+"""Images per shard."""
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -26,15 +27,18 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def decode(content: bytes, name: str = "image") -> np.ndarray:
-    """Decode an image to pixels [H, W, 3] uint8; transparency is laid on white.
+    """Decode an image to pixels [H, W, 3] uint8, on a white background if it has transparency.
 
     Raises:
-        UserError: the bytes are no image, or it has more than ``MAX_PIXELS``.
+        UserError: the bytes are not an image, or the image has more than ``MAX_PIXELS``.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{name}: {image.width} x {image.height} is too large; shrink it")
+                raise UserError(
+                    f"{name}: {image.width} x {image.height} is too large; shrink it to at most"
+                    f" {MAX_PIXELS:,} pixels"
+                )
             if not image.has_transparency_data:
                 return np.array(image.convert("RGB"))
             rgba = image.convert("RGBA")
@@ -50,10 +54,10 @@ def image_id(content: bytes) -> str:
 
 
 def write_images(contents: Iterable[bytes], folder: Path) -> list[str]:
-    """Write images as shards; the same image is stored once.
+    """Write images as shards; duplicates are stored once.
 
     Returns:
-        The image ids, in the order of the contents.
+        The image id of each input, in order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ids: list[str] = []
@@ -88,14 +92,14 @@ def _write_shard(rows: list[dict], folder: Path, index: int) -> None:
 
 
 class ImageStore:
-    """Images of one or several shard folders, read on demand by image id."""
+    """Images of one or several shard folders by image id; encoded in memory, decoded on access."""
 
     def __init__(self, *folders: Path) -> None:
         self._bytes: dict[str, bytes] = {}
         for folder in folders:
             shards = sorted(folder.glob("*.parquet"))
             if not shards:
-                raise UserError(f"{folder} holds no image shards: run the stage that makes it")
+                raise UserError(f"{folder} has no image shards: run the stage that writes it")
             for shard in shards:
                 table = pq.read_table(shard, columns=["image_id", "bytes"])
                 self._bytes.update(

@@ -1,4 +1,4 @@
-"""The records that cross files: identifiers, Arrow schemas, reading and writing of tables."""
+"""Data contracts between stages: identifiers, Arrow schemas, reading and writing of tables."""
 
 import hashlib
 import json
@@ -132,16 +132,16 @@ LABELS = pa.schema(
 )
 
 PURPOSES = ("pretraining", "annotation", "unlabelled", "generator_train", "generator_eval")
-"""What a prompt may be used for; a prompt has one purpose."""
+"""Possible uses of a prompt; each prompt has exactly one."""
 
 
 def normalise_prompt(prompt: str) -> str:
-    """The form in which two prompts count as the same: NFKC, case folded, single spaces."""
+    """Normal form for the comparison of prompts: NFKC, case folded, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
 
 
 def digest(*parts: str) -> str:
-    """Short stable identifier of some strings (16 hex digits of a sha256)."""
+    """Short stable identifier of strings (16 hex digits of a sha256)."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
@@ -161,13 +161,13 @@ def tree_hash(path: Path) -> str:
 
 
 def file_hashes(path: Path) -> dict[str, str]:
-    """File name to sha256 of a folder's files (a single file is named "."), in a fixed order."""
+    """Relative name to sha256 of a folder's files (of a single file: "."), in a fixed order."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return {str(file.relative_to(path)): file_hash(file) for file in files}
 
 
 def combined_hash(hashes: dict[str, str]) -> str:
-    """One sha256 for what ``file_hashes`` found."""
+    """One sha256 over the result of ``file_hashes``."""
     total = hashlib.sha256()
     for name, value in hashes.items():
         total.update(name.encode() + bytes.fromhex(value))
@@ -181,7 +181,7 @@ def file_hash(path: Path) -> str:
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
-    """Write a table that holds exactly the schema's columns, whole or not at all."""
+    """Write the schema's columns as a Parquet file, atomically."""
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -190,14 +190,14 @@ def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a table and check its columns.
+    """Read the schema's columns of a Parquet file.
 
     Raises:
-        UserError: the file is missing or is not such a table.
+        UserError: the file is missing, unreadable, or lacks a column.
     """
     if not path.is_file():
         raise UserError(
-            f"{path} not found: run the stage that makes it (`zreward {path.parent.name}`)"
+            f"{path} not found: run the stage that writes it (`zreward {path.parent.name}`)"
         )
     try:
         table = pq.read_table(path)
@@ -205,12 +205,12 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
         raise UserError(f"{path} is not a readable Parquet file: {error}") from None
     missing = sorted(set(schema.names) - set(table.column_names))
     if missing:
-        raise UserError(f"{path} lacks the columns {missing}: make it again")
+        raise UserError(f"{path} lacks the columns {missing}: run the stage that writes it again")
     return table.select(schema.names).to_pandas()
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON with sorted keys, whole or not at all."""
+    """Write JSON with sorted keys, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
@@ -221,10 +221,10 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        UserError: the file is missing or is no JSON.
+        UserError: the file is missing or is not valid JSON.
     """
     if not path.is_file():
-        raise UserError(f"{path} not found: run the stage that makes it")
+        raise UserError(f"{path} not found: run the stage that writes it")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

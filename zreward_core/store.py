@@ -1,7 +1,7 @@
-"""The project's MLflow store, and model folders fetched from it by a ``models:/`` URI.
+"""The project's MLflow store, and models fetched from it by a ``models:/`` URI.
 
-By default the store is a SQLite file of the project root, with the artifacts beside it;
-``MLFLOW_TRACKING_URI`` and ``mlflow.set_tracking_uri`` win. mlflow is imported inside functions.
+By default the store is a SQLite file in the project root with its artifacts beside it;
+``MLFLOW_TRACKING_URI`` and ``mlflow.set_tracking_uri`` override it. mlflow is imported lazily.
 """
 
 import logging
@@ -28,17 +28,17 @@ ALIAS = "champion"
 SCHEME = "models:/"
 SHA256_TAG = "sha256"
 FOLDER, MANIFEST = "artifacts/student", "artifacts/lineage/manifest.json"
-"""Where a version keeps the student's files and their hashes."""
+"""Artifacts of a version: the student's files, and their hashes."""
 SETTINGS = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""Environment of everything here that runs MLflow: nothing pickled is read, nothing is reported."""
+"""Environment of every process that uses MLflow: no unpickling, no telemetry."""
 
 
 def is_uri(source: object) -> bool:
-    """Whether a model is named by the registry rather than by a folder or a hub id."""
+    """Whether a model is given as a registry URI rather than as a folder or a hub id."""
     return isinstance(source, str) and source.startswith(SCHEME)
 
 
@@ -46,17 +46,17 @@ def connect(create: bool = True) -> "MlflowClient":
     """A client of the project's store.
 
     Args:
-        create: make the store where there is none yet.
+        create: create the store if it does not exist.
 
     Raises:
-        UserError: there is none and ``create`` is false.
+        UserError: it does not exist and ``create`` is false.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient, get_tracking_uri
     from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # tables it makes
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # creation of tables
     if is_tracking_uri_set():
         return MlflowClient(get_tracking_uri())
     if not (create or DATABASE.is_file()):
@@ -69,7 +69,7 @@ def connect(create: bool = True) -> "MlflowClient":
 
 
 def experiment_id(client: "MlflowClient") -> str:
-    """Identifier of the project's experiment, which is made where it is missing."""
+    """Identifier of the project's experiment, created if it does not exist."""
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return found.experiment_id
@@ -89,7 +89,8 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
     name, _slash, number = (name, "", "") if mark else name.partition("/")
     if not name or not (alias or number.isdigit()):
         raise UserError(
-            f"{uri!r} names no version: write {SCHEME}{MODEL}@{ALIAS} or {SCHEME}{MODEL}/3"
+            f"{uri!r} is not the URI of a version: write {SCHEME}{MODEL}@{ALIAS} or"
+            f" {SCHEME}{MODEL}/3"
         )
     try:
         if alias:
@@ -102,15 +103,14 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
 
 
 def fetch(uri: str, sha256: str | None = None) -> Path:
-    """A folder with a version's student, every byte checked against what was registered.
+    """Folder of a version's student, after checking its files against the registered hashes.
 
     Args:
-        uri: of a version.
-        sha256: hash that the student must have; without it the hash that its version is tagged
-            with.
+        uri: URI of the version.
+        sha256: expected hash of the student; None: the hash in the version's tag.
 
     Raises:
-        UserError: there is no such version, or its files are not those that were registered.
+        UserError: there is no such version, or its files differ from the registered ones.
     """
     client = connect(create=False)
     version = find_version(client, uri)
@@ -118,13 +118,14 @@ def fetch(uri: str, sha256: str | None = None) -> Path:
     found = check_manifest(artifact(client, version, FOLDER), artifact(client, version, MANIFEST))
     if expected and found != expected:
         raise UserError(
-            f"{uri} has the sha256 {found}, not {expected}: it isn't the student that was meant"
+            f"{uri} has the sha256 {found}, not {expected}: it is another student; run"
+            " `zreward adopt`, or correct the URI or the hash"
         )
     return artifact(client, version, FOLDER)
 
 
 def artifact(client: "MlflowClient", version: "ModelVersion", name: str) -> Path:
-    """Path of a version's file or folder; fetched into ``.zreward`` where the store is elsewhere.
+    """Path of a version's file or folder; downloaded to ``.zreward`` from a remote store.
 
     Raises:
         UserError: the version has no such artifact.
@@ -138,13 +139,13 @@ def artifact(client: "MlflowClient", version: "ModelVersion", name: str) -> Path
     if not path.exists():
         raise UserError(
             f"version {version.version} of {version.name} has no {name} in {base}: its files were"
-            " removed, or it was not registered by `zreward promote`"
+            " removed, or `zreward promote` did not register it; register the model again"
         )
     return path
 
 
 def check_manifest(folder: Path, manifest: Path) -> str:
-    """Hash of a folder whose files are exactly those that its manifest lists.
+    """Hash of a folder, after checking that its files are exactly those of its manifest.
 
     Raises:
         UserError: a file is missing, added or changed.
@@ -156,14 +157,14 @@ def check_manifest(folder: Path, manifest: Path) -> str:
     )
     if wrong:
         raise UserError(
-            f"{folder}: {wrong} differ from {manifest.name}, the hashes taken when the model was"
-            " registered; it is not loaded. Restore the files, or register the model again"
+            f"{folder}: {wrong} differ from {manifest.name}, the hashes taken at registration, so"
+            " the model is not loaded. Restore the files, or register the model again"
         )
     return combined_hash(hashes)
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:
-    """What ``check_manifest`` compares with: the hash of each file and of all together."""
+    """Manifest for ``check_manifest``: the hash of each file and of the folder."""
     hashes = file_hashes(folder)
     return {"files": hashes, SHA256_TAG: combined_hash(hashes)}
 

@@ -179,7 +179,7 @@ def test_a_wrong_hash_in_the_champion_file_is_refused(root: Path) -> None:
     train_as_base()
     promote()
     Path("data/champion.yaml").write_text(f"source: models:/{MODEL}/1\nsha256: {'a' * 64}\n")
-    with pytest.raises(UserError, match="isn't the student that was meant"):
+    with pytest.raises(UserError, match="it is another student"):
         champion.run(champion.Config(seed=5))
     assert not champion.OUTPUT.exists()
 
@@ -196,8 +196,8 @@ def test_malformed_champion_files_are_refused(root: Path, content: dict) -> None
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("models:/zreward-student", "names no version"),
-        ("models:/zreward-student/x", "names no version"),
+        ("models:/zreward-student", "not the URI of a version"),
+        ("models:/zreward-student/x", "not the URI of a version"),
         ("models:/zreward-student/9", "not in the registry"),
         ("models:/zreward-student@nobody", "not in the registry"),
     ],

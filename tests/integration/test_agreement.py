@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey, DagsterInstance
 
-from pipelines.dvc_state import read_lock
 from tests.pipelines import tiny
 from tests.pipelines.tiny import (
     assert_agreement,
@@ -20,6 +19,7 @@ from tests.pipelines.tiny import (
     set_param,
     sync,
 )
+from zreward_core.dvc import read_lock
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_one_stage_runs_alone_or_names_what_is_stale_above(
     failure = result.failure_data_for_node("last")
     assert failure is not None and failure.error is not None
     message = failure.user_failure_data.description if failure.user_failure_data else ""
-    assert "stages above it are stale: first" in message and "left" in message
+    assert "upstream stages are stale: first" in message and "left" in message
     assert not (root / "data/last.txt").read_text().startswith("LEFT 5")
 
 

@@ -5,61 +5,21 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from tests.integration.smoke import BIN, chain, execute, finished_workspace, read, repro
 from zreward_core.cli import STAGES
 from zreward_core.evaluation.claims import judge_claims
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+__all__ = ["chain", "finished_workspace"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-
-def execute(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-def repro(workspace: Path) -> str:
-    done = execute("dvc", "repro", "dvc.yaml", cwd=workspace)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core", "benchmarks"):
-        if (ROOT / name).is_dir():
-            kept_out = shutil.ignore_patterns("cells", "predictions")
-            shutil.copytree(ROOT / name, project / name, ignore=kept_out)
-        else:
-            shutil.copyfile(ROOT / name, project / name)
-    (project / "data/drops").mkdir(parents=True)
-    for name in ("rubric.yaml", "champion.yaml"):
-        shutil.copyfile(ROOT / "data" / name, project / "data" / name)
-    made = execute("zreward", "workspace", "smoke", cwd=project)
-    assert made.returncode == 0, made.stderr
-    return project / made.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def chain(workspace: Path) -> Path:
-    repro(workspace)
-    return workspace
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
 
 
 def test_every_stage_wrote_its_folder(chain: Path) -> None:
@@ -173,7 +133,9 @@ def test_killed_stage_resumes_to_the_same_result(chain: Path, stage_output: Path
     before = contents(stage_output)
     shutil.rmtree(stage_output)
     checkpoints = chain / ".zreward/checkpoints"
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "ZREWARD_TRACKING": "off"
+    }  # fmt: skip
     process = subprocess.Popen(
         ["zreward", stage], cwd=chain, env=environment, stderr=subprocess.DEVNULL
     )
@@ -193,87 +155,6 @@ def test_killed_stage_resumes_to_the_same_result(chain: Path, stage_output: Path
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-BENCH = {
-    "seeds": [1, 2],
-    "cells": {
-        "predict": ["zero_shot_student"],
-        "train_sft": ["sft_student"],
-        "train_rewarddance": [],
-        "train_grpo": [],
-        "train_gdso": ["gdso"],
-        "label": ["labels"],
-        "train_opd": [],
-        "train_risd": ["risd", "hard_scores"],
-        "students": ["pool_600"],
-        "rollouts": ["rollouts_2"],
-        "tune": ["through_1"],
-    },
-}
-"""A comparison of few methods, those that go on from others among them."""
-
-
-def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Path) -> None:
-    described = yaml.safe_load((chain / "benchmarks/methods.yaml").read_text())["cells"]
-    cells = {
-        stage: {name: described[stage][name] for name in names}
-        for stage, names in BENCH["cells"].items()
-    }
-    methods = chain / "benchmarks/methods.yaml"
-    methods.write_text(yaml.safe_dump({**BENCH, "cells": cells}))
-    done = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    rows = json.loads((chain / "benchmarks/results.json").read_text())
-    found = {(row["table"], row["method"], row["size"], row["seed"]) for row in rows}
-    assert found == {
-        *(("main", "zero_shot", "student", seed) for seed in (1, 2)),
-        *(("main", "gdso", "teacher", seed) for seed in (1, 2)),
-        *(("main", "risd", "student", seed) for seed in (1, 2)),
-        *(("main", "sft", "student", seed) for seed in (1, 2)),
-        *(("targets", "hard_scores", "student", seed) for seed in (1, 2)),
-        *(("pool", "600_images", "student", seed) for seed in (1, 2)),
-        *(("rollouts", "2_traces", "teacher", seed) for seed in (1, 2)),
-        *(("tuning", "through_1", "student", seed) for seed in (1, 2)),
-        ("reference", "annotator_agreement", None, None),
-        ("reference", "oracle", None, None),
-    }
-    fields = {"hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs"}
-    assert all(fields <= set(row) for row in rows if row["table"] != "tuning")
-    tuned = next(row for row in rows if row["table"] == "tuning")
-    assert {"gsb", "reward_gain", "panel_gain", "steps"} <= set(tuned)
-    gdso = [row for row in rows if row["method"] == "gdso"]
-    assert gdso[0]["nll"] != gdso[1]["nll"], "seeds do not differ"
-    assert all({"trace_share", "kl", "coverage"} <= set(row) for row in gdso)
-    report = (chain / "benchmarks/REPORT.md").read_text()
-    for line in report.splitlines():
-        if line.startswith("!["):
-            assert (chain / "benchmarks" / line.split("(")[1].rstrip(")")).is_file(), line
-    cell = chain / "benchmarks/cells/risd/1"
-    assert (cell / "data/base_vlm").resolve() == (chain / "data/base_vlm").resolve()
-    assert read(cell / "data/train_risd/config.json")["seed"] == 1
-    shutil.rmtree(chain / "benchmarks/predictions/risd/2")
-    again = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "up to date" in repro(chain)
-
-
-def test_settings_are_judged_on_the_validation_prompts_and_once(chain: Path) -> None:
-    candidates = {"train_sft": [{"base": "student", "steps": 2}, {"base": "student", "steps": 0}]}
-    (chain / "benchmarks/settings.yaml").write_text(yaml.safe_dump(candidates))
-    said = []
-    for _ in range(2):
-        done = execute("python", "benchmarks/settings.py", "train_sft", cwd=chain)
-        assert done.returncode == 0, done.stderr[-3000:]
-        said.append(done.stdout)
-    assert said[0] == said[1] and "base student, steps 2" in said[0]
-    rows = read(chain / "benchmarks/settings.json")
-    assert [row["params"] for row in rows] == candidates["train_sft"]
-    assert rows[0]["nll"] != rows[1]["nll"]
-    tried = chain / "benchmarks/cells/settings/train_sft_base-student_steps-0/17"
-    judged = set(pd.read_parquet(tried / "data/predict/predictions.parquet")["item_id"])
-    items = pd.read_parquet(chain / "data/validate/items.parquet")
-    assert judged and judged <= set(items[items["split"] == "validation"]["item_id"])
 
 
 def test_no_steps_change_nothing_and_claim_nothing(chain: Path) -> None:

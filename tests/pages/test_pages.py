@@ -210,7 +210,7 @@ def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) 
     small.expect_end(page, running, "Canceled")
     shot(page, "small_cancelled")
     small.expect_end(page, waiting, "Failure")  # what it reads is stale, and it says so
-    expect(page.get_by_text(re.compile("stages above it are stale: first")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("upstream stages are stale: first")).first).to_be_visible()
     shot(page, "small_refused")
     tiny.set_param(small.root, "first", "seconds", 0)
     small.expect_end(page, small.materialize_all(page), "Success")

@@ -12,7 +12,7 @@ def write(path: Path, content: object) -> None:
 
 
 def test_the_gate_says_what_the_promotion_found(tmp_path: Path) -> None:
-    assert gate(tmp_path) == (False, {"reason": "never judged"})
+    assert gate(tmp_path) == (False, {"reason": "`zreward promote` has not run"})
     write(tmp_path / "reports/promotion.json", {"passed": False, "reason": "worse by 3 points"})
     assert gate(tmp_path) == (False, {"reason": "worse by 3 points"})
     write(tmp_path / "reports/promotion.json", {"passed": True, "reason": ""})
@@ -37,4 +37,4 @@ def test_claims_only_where_the_profile_makes_them(tmp_path: Path, claims: bool) 
     (tmp_path / "params.yaml").write_text(f"claims: {str(claims).lower()}\n")
     passed, shown = claims_of("evaluate")(tmp_path)
     assert passed is not claims  # nothing was measured, so nothing holds
-    assert (shown["claims"] == "this profile claims nothing") is not claims
+    assert (shown["claims"] == "this profile has no claims") is not claims

@@ -20,7 +20,7 @@ def test_a_progress_bar_is_shown_by_its_last_state() -> None:
 
 
 def test_what_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "PATIENCE", 0.5)
+    monkeypatch.setattr(commands, "SHUTDOWN_TIMEOUT", 0.5)
     ignore = "signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(99)"
     code = f"import signal, time; {ignore}"
     deaf = subprocess.Popen(
@@ -32,7 +32,7 @@ def test_what_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_command_knows_its_dagster_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(commands.PAGES, "http://127.0.0.1:3000")
+    monkeypatch.setenv(commands.DAGSTER_UI, "http://127.0.0.1:3000")
     assert links_to("abc")["ZREWARD_DAGSTER_URL"] == "http://127.0.0.1:3000/runs/abc"
-    monkeypatch.delenv(commands.PAGES)
+    monkeypatch.delenv(commands.DAGSTER_UI)
     assert links_to("abc") == {"ZREWARD_DAGSTER_RUN_ID": "abc", "ZREWARD_FOLLOW_PARENT": "1"}

@@ -5,7 +5,7 @@ from pathlib import Path
 from dagster import AssetKey
 
 from pipelines.definitions import build_definitions
-from pipelines.graph import read_graph
+from zreward_core.dvc import read_graph
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "datasets")

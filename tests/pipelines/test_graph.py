@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from pipelines.graph import ancestors, closure, own_inputs, read_graph
 from tests.pipelines import tiny
 from zreward_core.cli import STAGES
+from zreward_core.dvc import ancestors, closure, own_inputs, read_graph
 
 ROOT = Path(__file__).parents[2]
 

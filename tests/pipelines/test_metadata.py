@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.graph import read_graph
 from pipelines.metadata import MAX_BYTES, describe, inline_image, markdown_table
+from zreward_core.dvc import read_graph
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 
-from pipelines.orphaned_runs import end_abandoned
+from pipelines.orphaned_runs import end_orphaned_runs
 from tests.pipelines import tiny
 
 
@@ -18,14 +18,14 @@ def test_a_killed_run_is_ended_and_a_living_one_left(root: Path, tmp_path: Path)
         return run, run.status
 
     try:
-        assert end_abandoned(home) == []
+        assert end_orphaned_runs(home) == []
         assert status()[1] == DagsterRunStatus.STARTED
     finally:
         worker.kill()
         worker.wait()
     assert status()[1] == DagsterRunStatus.STARTED
-    assert end_abandoned(home) == [status()[0].run_id]
+    assert end_orphaned_runs(home) == [status()[0].run_id]
     assert status()[1] == DagsterRunStatus.FAILURE
-    assert end_abandoned(home) == []
+    assert end_orphaned_runs(home) == []
     with DagsterInstance.from_config(str(home)) as instance:
         assert instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0

@@ -4,7 +4,6 @@ from pathlib import Path
 from dagster import DagsterInstance, SensorResult, SkipReason, build_sensor_context
 
 from pipelines.dvc_state import busy_with
-from pipelines.graph import read_graph
 from pipelines.sensors import champion_moved, dvc_sync
 from pipelines.sync import signature
 from tests.commands.promotion_root import finished_root, two_champions
@@ -12,6 +11,7 @@ from tests.commands.promotion_root import root as registered
 from tests.pipelines import tiny
 from tests.registry.stores import empty_store
 from zreward_core.config import read_yaml
+from zreward_core.dvc import read_graph
 from zreward_core.store import ALIAS, MODEL, connect
 
 __all__ = ["empty_store", "finished_root", "registered"]  # fixtures

@@ -5,7 +5,6 @@ from typing import Any
 
 from dagster import AssetKey
 
-from pipelines.graph import read_graph
 from pipelines.promotion import JUDGED, RECORD, tags_with_inputs
 from pipelines.versions import (
     CHAMPION,
@@ -18,6 +17,7 @@ from pipelines.versions import (
     made_tags,
     missing_events,
 )
+from zreward_core.dvc import read_graph
 
 
 def entry(out: str, *deps: tuple[str, str]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from pipelines.definitions import build_definitions
-from pipelines.dvc_state import outs_version, read_lock, read_status
-from pipelines.graph import closure, read_graph
+from pipelines.dvc_state import outs_version, read_status
 from pipelines.sync import events
 from pipelines.versions import read_recorded
+from zreward_core.dvc import closure, read_graph, read_lock
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[2]

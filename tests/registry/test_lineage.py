@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from zreward_core.dvc import read_lock
 from zreward_core.registry.lineage import capture, upstream, use_of_row, walk
-from zreward_core.registry.stage_fingerprint import read_lock
 
 DVC = Path(sys.executable).with_name("dvc")
 STUDENT = "data/train_risd/student"

@@ -13,7 +13,7 @@ import yaml
 from mlflow.entities import Run
 
 from tests.registry.stores import place_store
-from zreward_core.registry.stage_fingerprint import md5s, read_lock
+from zreward_core.dvc import md5s, read_lock
 from zreward_core.registry.sync import sync
 from zreward_core.registry.tracker import inputs
 from zreward_core.store import connect, experiment_id

@@ -1,27 +1,56 @@
-"""The claims of a run, each with the stage whose numbers decide it."""
+"""`zreward claims` and `zreward summary`: what the last run shows."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 from zreward_core.config import read_params
-from zreward_core.evaluation.claims import judge_claims
+from zreward_core.evaluation.claims import Claim, judge_claims
 from zreward_core.schemas import read_json
+
+METRICS = Path("data/evaluate/metrics.json")
+TUNING = Path("data/finetune_generator/metrics.json")
+GSB = Path("data/evaluate_gsb/gsb.json")
+PROMOTION = Path("reports/promotion.json")
+IMAGES = {
+    "world/contact_sheet.png": "the world and its defects",
+    "evaluate/examples.png": "images with score distributions and traces",
+    "evaluate/hpa.png": "HPA of each model by dimension, with intervals",
+    "evaluate/reliability.png": "calibration of the scores",
+    "finetune_generator/contact_sheet.png": "samples before and after tuning",
+    "evaluate_gsb/contact_sheet.png": "the pairs of the blind comparison",
+}
+"""Image under data/ to its description, listed in the summary."""
 
 
 def claims_of_run() -> list[dict[str, str | bool]]:
-    """Judge what lies in data/; a stage that has not run yet shows nothing.
+    """Check the claims against the results in data/; a stage that has not run fails its claims.
 
     Returns:
-        Rows of stage, name, holds and detail; none where the profile claims nothing.
+        Rows of stage, name, holds and detail; none if params.yaml sets ``claims: false``.
     """
-    if not read_params().get("claims", True):
-        return []
-    metrics = _read("data/evaluate/metrics.json")
-    tuning = _read("data/finetune_generator/metrics.json")
-    gsb = _read("data/evaluate_gsb/gsb.json")
-    return [asdict(claim) for claim in judge_claims(metrics, tuning, gsb)]
+    found = (read_json(path) if path.is_file() else {} for path in (METRICS, TUNING, GSB))
+    return [asdict(claim) for claim in _claims(*found)]
 
 
-def _read(name: str) -> dict:
-    path = Path(name)
-    return read_json(path) if path.is_file() else {}
+def print_summary() -> None:
+    """Print the results of the last run, and the images to look at.
+
+    Raises:
+        UserError: a stage whose results are printed has not run.
+    """
+    from rich.console import Console
+
+    from zreward_core.evaluation.summary import summary_table
+
+    metrics, tuning, gsb = (read_json(path) for path in (METRICS, TUNING, GSB))
+    console = Console()
+    console.print(summary_table(metrics, gsb, _claims(metrics, tuning, gsb)))
+    if PROMOTION.is_file():
+        console.print(f"Promotion: {read_json(PROMOTION)['summary']}", highlight=False)
+    console.print("Images to look at, in", Path("data").resolve())
+    for name, description in IMAGES.items():
+        console.print(f"  {name:<44} {description}", highlight=False)
+
+
+def _claims(metrics: dict, tuning: dict, gsb: dict) -> list[Claim]:
+    return judge_claims(metrics, tuning, gsb) if read_params().get("claims", True) else []

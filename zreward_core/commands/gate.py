@@ -1,4 +1,4 @@
-"""The gate of promotion: candidate against champion on the same frozen test pairs.
+"""The promotion gate: candidate against champion on the same test pairs (non-inferiority).
 
 Shapes: P pairs, N prompts, R resamples.
 """
@@ -23,13 +23,13 @@ class Config(StageConfig):
     """The section ``promote`` of params.yaml."""
 
     margin: float = Field(0.02, ge=0)
-    """Share of test pairs by which a candidate may be worse, at most, with 97.5 % confidence."""
+    """Non-inferiority margin in HPA (share of test pairs), at 97.5 % confidence."""
     num_resamples: int = Field(2000, ge=1)
     """Bootstrap resamples of prompts."""
 
 
 class Verdict(NamedTuple):
-    """Difference in HPA, candidate minus champion, with its 95 % interval."""
+    """Difference in HPA, candidate minus champion, with its 95 % bootstrap interval."""
 
     passed: bool
     reason: str
@@ -39,19 +39,19 @@ class Verdict(NamedTuple):
 
 
 class FrozenTest(NamedTuple):
-    """What both are judged on."""
+    """Test pairs and items that both models are evaluated on."""
 
     pairs: pd.DataFrame
     items: pd.DataFrame
     key: str
-    """Changes with any test item or pair."""
+    """Hash of the items and pairs."""
 
 
 def read_test_set() -> FrozenTest:
-    """Test pairs whose two images are there, and their items.
+    """Test pairs of two items with images, and the items.
 
     Raises:
-        UserError: there is none, or validate has not run.
+        UserError: there is no such pair, or validate has not run.
     """
     items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
     shown = items[(items["split"] == "test") & items["image_id"].notna()]
@@ -65,13 +65,13 @@ def read_test_set() -> FrozenTest:
 
 
 def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
-    """Expected score of each test item by (item_id, dimension); computed once for a content.
+    """Expected score of each test item by (item_id, dimension), cached by the model's hash.
 
     Raises:
-        UserError, OSError, ValueError, RuntimeError: the model can't be loaded or used.
+        UserError, OSError, ValueError, RuntimeError: the model cannot be loaded or run.
     """
-    kept = SCORES / f"{sha256}-{test.key}.parquet"
-    if not kept.is_file():
+    cached = SCORES / f"{sha256}-{test.key}.parquet"
+    if not cached.is_file():
         from zreward_core import RewardModel
 
         model, images = RewardModel.from_pretrained(folder), ImageStore(*IMAGES)
@@ -80,20 +80,20 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
         means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
         table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
         frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(".partial")
         frame.to_parquet(partial, index=False)
-        partial.replace(kept)
-    return pd.read_parquet(kept).set_index(["item_id", "dimension"])["value"]
+        partial.replace(cached)
+    return pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
 
 
 def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:
-    """Non-inferiority: the interval of the difference must not reach below the margin.
+    """Pass if the lower bound of the difference is at least ``-margin``.
 
     Raises:
-        UserError: no pair counts, or one of the two does not score a dimension of the pairs.
+        UserError: no pair has different scores, or a model lacks a dimension of the pairs.
     """
-    # scipy comes with the metrics: a promotion with nothing new has no need of it
+    # imported here: a promotion with nothing new does not need scipy
     from zreward_core.evaluation.bootstrap import ratio_interval, resample
     from zreward_core.evaluation.preference import counted_pairs
 
@@ -111,12 +111,12 @@ def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.S
     if np.isnan(interval.low):
         raise UserError(f"{PAIRS_FILE} has no test pair with different scores")
     passed = bool(interval.low >= -config.margin)
-    told = (
+    reason = (
         f"HPA of candidate minus champion on {len(pairs)} test pairs: {interval.value:+.4f}"
         f" [{interval.low:+.4f}, {interval.high:+.4f}];"
         f" the lower bound is {'not ' if passed else ''}below -{config.margin:g}"
     )
-    return Verdict(passed, told, interval.value, interval.low, interval.high)
+    return Verdict(passed, reason, interval.value, interval.low, interval.high)
 
 
 def _right(scores: pd.Series, pairs: pd.DataFrame, who: str) -> np.ndarray:
@@ -124,7 +124,9 @@ def _right(scores: pd.Series, pairs: pd.DataFrame, who: str) -> np.ndarray:
 
     missing = set(pairs["dimension"]) - set(scores.index.get_level_values("dimension"))
     if missing:
-        raise UserError(f"the {who} does not score {sorted(missing)}: it is of another rubric")
+        raise UserError(
+            f"the {who} does not score {sorted(missing)}: it was trained for another rubric"
+        )
     winner, loser = (
         scores.reindex(pd.MultiIndex.from_frame(pairs[[side, "dimension"]])).to_numpy()
         for side in ("winner", "loser")

@@ -1,4 +1,4 @@
-"""lineage: from a version of the registry down to the annotations, and from one of them up."""
+"""lineage: from a registered version to its annotations, and from an annotation to versions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +12,10 @@ KEPT = "artifacts/lineage"
 
 
 def lineage_of_model(uri: str | None) -> dict[str, Any]:
-    """What a version was made from.
+    """Run, revision, stages and source files behind a version.
 
     Args:
-        uri: of the version; the champion where it is None.
+        uri: URI of the version; None: the champion.
 
     Returns:
         {"model", "version", "run_id", "git_revision", "stages": [{"stage", "deps", "outs",
@@ -37,50 +37,50 @@ def lineage_of_model(uri: str | None) -> dict[str, Any]:
 
 
 def lineage_of_row(row_ref: str, uri: str | None = None) -> dict[str, Any]:
-    """Which versions an annotation touched.
+    """Versions that an annotation went into.
 
     Args:
-        row_ref: file and row, as data/ingest/ratings.parquet has it.
-        uri: look at this version alone.
+        row_ref: file and row, as in data/ingest/ratings.parquet.
+        uri: URI of the only version to check; None: all.
 
     Returns:
         {"row_ref", "versions": [{"version", "use", "champion"}]}; use is train, validation, test
         or unused.
 
     Raises:
-        UserError: no version and no ingested annotation is known by this reference.
+        UserError: neither a version nor data/ingest has an annotation with this reference.
     """
     client = connect(create=False)
     champion = champion_of(client)
     versions = [find_version(client, uri)] if uri else all_versions(client)
-    touched = []
+    used = []
     for version in versions:
         use = use_of_row(artifact(client, version, KEPT), row_ref)
         if use is not None:
-            crowned = champion is not None and champion.version == version.version
-            touched.append({"version": int(version.version), "use": use, "champion": crowned})
-    if not touched and row_ref not in set(known_rows()):
+            is_champion = champion is not None and champion.version == version.version
+            used.append({"version": int(version.version), "use": use, "champion": is_champion})
+    if not used and row_ref not in set(known_rows()):
         raise UserError(
             f"no annotation {row_ref!r}: give the row_ref of a row of data/ingest/ratings.parquet"
         )
-    return {"row_ref": row_ref, "versions": touched}
+    return {"row_ref": row_ref, "versions": used}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
-    """Either result as text."""
+    """Lines of text for either result."""
     if "row_ref" in result:
         yield result["row_ref"]
         for one in result["versions"]:
             yield f"  version {one['version']}: {one['use']}{' (champion)' * one['champion']}"
         if not result["versions"]:
-            yield "  touched no version"
+            yield "  used by no version"
         return
     yield (
         f"{result['model']} version {result['version']}, run {result['run_id']}, git"
         f" {result['git_revision'] or 'unknown'}"
     )
     for stage in result["stages"]:
-        yield f"  {stage['stage']:<20} {'as it was' if stage['matches'] else 'CHANGED since'}"
+        yield f"  {stage['stage']:<20} {'unchanged' if stage['matches'] else 'CHANGED since'}"
         for path, md5 in stage["outs"].items():
             yield f"    {md5:<36} {path}"
     for source in result["sources"]:

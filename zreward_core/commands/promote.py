@@ -1,4 +1,4 @@
-"""promote, rollback and adopt: who is champion, in MLflow and in data/champion.yaml."""
+"""promote, rollback and adopt: set the champion in MLflow and in data/champion.yaml."""
 
 import hashlib
 import logging
@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 
 from zreward_core.commands import gate
 from zreward_core.config import UserError
+from zreward_core.dvc import read_lock
 from zreward_core.registry.champion_file import choice, write_choice
 from zreward_core.registry.lineage import capture
-from zreward_core.registry.stage_fingerprint import read_lock
 from zreward_core.registry.sync import find_run
 from zreward_core.registry.tracker import DIRTY_TAG, git_revision
 from zreward_core.registry.versions import (
@@ -40,34 +40,34 @@ IN_USE = Path("data/champion/student")
 REPORT = Path("reports/promotion.json")
 CODE = Path(__file__).with_name("student_pyfunc.py")
 JUDGED_TAG = "gate.judged"
-"""What a version's verdict was reached on; the same is not judged twice."""
+"""Tag with a hash of the gate's inputs; the same inputs are not judged twice."""
 
 
 class Candidate(NamedTuple):
-    """A student of the workspace and its version."""
+    """The registered version of a student of the workspace."""
 
     version: "ModelVersion"
     sha256: str
 
 
 def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
-    """Register the trained student, judge it against the champion, and move the alias if it passes.
+    """Register the trained student, compare it with the champion, move the alias if it passes.
 
     Args:
-        force: promote it whatever the gate says.
-        reason: why; kept as a tag of the version.
+        force: promote it even if the gate blocks it.
+        reason: reason for ``force``, stored as a tag of the version.
 
     Returns:
         {"version", "champion_version", "passed", "promoted", "changed", "reason", "difference",
-        "low", "high", "margin", "summary"}, which is also written to reports/promotion.json.
+        "low", "high", "margin", "summary"}, also written to reports/promotion.json.
         ``promoted``: the trained student is champion; ``changed``: the alias or data/champion.yaml
         changed.
 
     Raises:
-        UserError: nothing is trained, ``--force`` without a reason, or unusable params.
+        UserError: there is no trained student, ``force`` without a reason, or invalid params.
     """
     if force and not reason.strip():
-        raise UserError("--force needs --reason TEXT: it is kept with the version")
+        raise UserError("--force needs --reason TEXT, which is stored with the version")
     if not TRAINED.is_dir():
         raise UserError(f"{TRAINED} not found: run `dvc repro evaluate` first")
     config = gate.Config.load("promote")
@@ -79,8 +79,8 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
     if champion is not None and champion.version == number:
         verdict = _known_verdict(candidate.version) or gate.Verdict(True, "it is the champion")
     elif DEMOTED_TAG in candidate.version.tags and not force:
-        told = candidate.version.tags[DEMOTED_TAG]
-        verdict = gate.Verdict(True, f"{told}; `zreward promote --force` gives it back")
+        demoted = candidate.version.tags[DEMOTED_TAG]
+        verdict = gate.Verdict(True, f"{demoted}; `zreward promote --force` promotes it again")
     else:
         verdict = _judged(client, config, candidate, champion)
         if verdict.passed or force:
@@ -89,16 +89,16 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
                 tag_version(client, number, {"gate.forced": reason, "gate.forced_at": _now()})
                 verdict = verdict._replace(reason=f"forced: {reason}; {verdict.reason}")
         elif champion is None:
-            _crown_base(client)
-    standing = champion_of(client)
-    assert standing is not None
-    moved = champion is None or standing.version != champion.version
-    written = _write(client, standing, candidate.sha256)
+            _promote_base(client)
+    current = champion_of(client)
+    assert current is not None
+    moved = champion is None or current.version != champion.version
+    written = _write(current, candidate.sha256)
     result = {
         "version": int(number),
-        "champion_version": int(standing.version),
+        "champion_version": int(current.version),
         "passed": verdict.passed,
-        "promoted": standing.version == number,
+        "promoted": current.version == number,
         "changed": moved or written or taken_over,
         "reason": verdict.reason,
         "difference": verdict.difference,
@@ -112,14 +112,16 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """One line for a person."""
-    verdict = "is champion" if result["promoted"] else "was not promoted"
-    standing = "" if result["promoted"] else f"; version {result['champion_version']} stands"
-    return f"version {result['version']} {verdict}{standing}: {result['reason']}"
+    """The result in one line."""
+    if result["promoted"]:
+        verdict = "is champion"
+    else:
+        verdict = f"was not promoted; version {result['champion_version']} remains champion"
+    return f"version {result['version']} {verdict}: {result['reason']}"
 
 
 def rollback() -> dict[str, Any]:
-    """Give the alias back to the champion before this one.
+    """Move the alias back to the previous champion.
 
     Raises:
         UserError: there is none.
@@ -130,7 +132,7 @@ def rollback() -> dict[str, Any]:
     current = champion_of(client)
     earlier = [one for one in champions if current is None or one != current.version]
     if current is None or not earlier:
-        raise UserError(f"{MODEL} has no earlier champion to go back to: nothing was changed")
+        raise UserError(f"{MODEL} has no earlier champion: nothing was changed")
     previous = earlier[-1]
     set_champion(client, previous, champions[: len(champions) - champions[::-1].index(previous)])
     demote(client, current.version, f"version {current.version} was rolled back on {_now()}")
@@ -138,12 +140,12 @@ def rollback() -> dict[str, Any]:
 
 
 def adopt() -> dict[str, Any]:
-    """Follow the alias as a person left it in MLflow: write data/champion.yaml accordingly.
+    """Write data/champion.yaml after the alias was moved by hand in MLflow.
 
     Returns:
-        {"changed", "version", "source"}; version and source are None where there is no champion.
-        ``changed``: another student is to reward the generator. Training one changes no more than
-        the words of the file, from ``trained`` to the version that the champion is.
+        {"changed", "version", "source"}; version and source are None if there is no champion.
+        ``changed``: another student rewards the generator than before. If a new student was
+        trained, only the form of the file changes, from ``trained`` to the champion's version.
     """
     client = connect()
     moved = _take_over(client)
@@ -151,13 +153,13 @@ def adopt() -> dict[str, Any]:
 
 
 def _take_over(client: "MlflowClient") -> bool:
-    """Record a champion that a person chose in MLflow; whether there was such a change."""
+    """Record a champion that was set by hand in MLflow; returns whether there was one."""
     champion, champions = champion_of(client), past_champions(client)
     if champion is None or champions[-1:] == [champion.version]:
         return False
     if champions:
-        told = f"a person moved {ALIAS} from version {champions[-1]} to {champion.version}"
-        demote(client, champions[-1], f"{told} (seen {_now()})")
+        moved = f"{ALIAS} was moved by hand from version {champions[-1]} to {champion.version}"
+        demote(client, champions[-1], f"{moved} (seen {_now()})")
     set_champion(client, champion.version)
     return True
 
@@ -168,14 +170,14 @@ def _answer(client: "MlflowClient", changed: bool) -> dict[str, Any]:
         return {"changed": False, "version": None, "source": None}
     trained = tree_hash(TRAINED) if TRAINED.is_dir() else None
     sha256 = _sha256(champion)
-    written = _write(client, champion, trained)
+    written = _write(champion, trained)
     if written and not changed:
         changed = not IN_USE.is_dir() or tree_hash(IN_USE) != sha256
     source = choice(champion.version, sha256, trained)["source"]
     return {"changed": changed, "version": int(champion.version), "source": source}
 
 
-def _write(client: "MlflowClient", champion: "ModelVersion", trained: str | None) -> bool:
+def _write(champion: "ModelVersion", trained: str | None) -> bool:
     return write_choice(choice(champion.version, _sha256(champion), trained))
 
 
@@ -184,13 +186,13 @@ def _sha256(version: "ModelVersion") -> str:
     if not found:
         raise UserError(
             f"version {version.version} of {MODEL} has no tag {SHA256_TAG}: it was not registered"
-            " by `zreward promote`; move the alias to one that was"
+            " by `zreward promote`; move the alias to a version that was"
         )
     return found
 
 
 def _registered(client: "MlflowClient", folder: Path, sha256: str) -> Candidate:
-    """The version with a folder's content, which is registered if it is new."""
+    """The version with a folder's content; registers it if there is none."""
     found = version_of(client, sha256)
     if found is None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -205,14 +207,14 @@ def _registered(client: "MlflowClient", folder: Path, sha256: str) -> Candidate:
                 revision = git_revision()
                 commit, dirty = (revision[0], str(revision[1]).lower()) if revision else ("", "")
             tags |= {"git_revision": commit, "git_dirty": dirty}
-            run_id = run.info.run_id if run else stand_in_run(client, f"no run made {folder}")
+            run_id = run.info.run_id if run else stand_in_run(client, f"{folder} has no run")
             found = register(client, folder, CODE, run_id, tags, lineage)
         logger.info("registered %s as version %s of %s", folder, found.version, MODEL)
     return Candidate(found, sha256)
 
 
-def _crown_base(client: "MlflowClient") -> None:
-    """Nothing passed the gate yet: the student's own base, which it was judged against, stands."""
+def _promote_base(client: "MlflowClient") -> None:
+    """Make the student's own base champion: it is the reference while nothing passed the gate."""
     base = _registered(client, BASE, tree_hash(BASE))
     set_champion(client, base.version.version)
 
@@ -223,16 +225,16 @@ def _judged(
     candidate: Candidate,
     champion: "ModelVersion | None",
 ) -> gate.Verdict:
-    """The gate's verdict, kept as tags of the version."""
+    """The gate's verdict, stored as tags of the version."""
     test = gate.read_test_set()
     rival = _sha256(champion) if champion is not None else tree_hash(BASE)
-    read = f"{rival} {test.key} {config.model_dump_json()}"
-    key = hashlib.sha256(read.encode()).hexdigest()[:16]
+    inputs = f"{rival} {test.key} {config.model_dump_json()}"
+    key = hashlib.sha256(inputs.encode()).hexdigest()[:16]
     known = _known_verdict(candidate.version)
     if known is not None and candidate.version.tags.get(JUDGED_TAG) == key:
         return known
     try:
-        # What is judged is what was registered, not the folder it came from.
+        # Judge the registered files, not the folder they were copied from.
         mine = fetch(f"{SCHEME}{MODEL}/{candidate.version.version}", candidate.sha256)
         theirs = fetch(f"{SCHEME}{MODEL}/{champion.version}", rival) if champion else BASE
         scored = [
@@ -241,8 +243,8 @@ def _judged(
         ]
         verdict = gate.judge(config, test, *scored)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        told = f"a model could not be loaded or used: {type(error).__name__}: {error}"
-        return gate.Verdict(False, told)
+        reason = f"a model could not be loaded or run: {type(error).__name__}: {error}"
+        return gate.Verdict(False, reason)
     tag_version(
         client,
         candidate.version.version,

@@ -1,8 +1,8 @@
-"""`dvc repro` as every way in starts it: one at a time, and as a process group that ends whole.
+"""`zreward repro`: `dvc repro`, queued, in a process group that is terminated as a whole.
 
-DVC fails where another `dvc repro` holds the workspace, passes no signal on to what it started,
-and a killed one can leave its lock files torn. Here what we start waits for its turn and says for
-what, ends its whole tree, and mends what a killed run left behind.
+`dvc repro` fails while another one holds the workspace, does not forward signals to its children,
+and can leave corrupt lock files when it is killed. `zreward repro` waits for its turn, terminates
+the whole process tree on a signal, and repairs the files that a killed run left.
 """
 
 import fcntl
@@ -18,68 +18,57 @@ from pathlib import Path
 from types import FrameType
 
 import psutil
-import yaml
 
-from zreward_core.commands.dvc_locks import has_stage, holders, mend_rwlock
-from zreward_core.config import UserError
+from zreward_core.commands.dvc_locks import has_stage, repair_rwlock
+from zreward_core.config import UserError, read_yaml
+from zreward_core.dvc import LOCK, QUEUE, environment, holders, program, try_lock
 
-QUEUE = Path(".zreward/repro.lock")
 STAGE_LOCKS = Path(".zreward/stage_locks")
-LOCK_FILE = Path("dvc.lock")
-KEPT_LOCK_FILE = Path(".zreward/dvc.lock.kept")
-GRACE = 5.0
-"""Seconds between asking a process group to end and killing it."""
+LOCK_BACKUP = Path(".zreward/dvc.lock.kept")
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds between the signal to a process group and SIGKILL."""
 POLL = 0.1
 FOLLOW_PARENT = "ZREWARD_FOLLOW_PARENT"
-"""Set by a parent whose death must end the run (a Dagster step)."""
+"""Environment variable: terminate when the parent process (a Dagster step) dies."""
 
 Say = Callable[[str], None]
 
 
 def repro(arguments: Sequence[str], say: Say) -> int:
-    """Run `dvc repro` with these arguments in the current folder when its turn has come.
+    """Run `dvc repro` in the current folder after the runs that are queued before it.
 
     Args:
-        arguments: targets and options, passed on to DVC.
-        say: takes what there is to tell: what is waited for, what was mended.
+        arguments: targets and options of `dvc repro`.
+        say: prints a message (what is waited for, what was repaired).
 
     Returns:
-        DVC's exit code, or 128 plus the number of the signal that ended it.
+        DVC's exit code, or 128 plus the number of the signal that terminated it.
 
     Raises:
-        UserError: the folder is no DVC workspace, or dvc.lock is torn with no copy to go back to.
+        UserError: the folder is not a DVC workspace, or dvc.lock is corrupt and has no backup.
     """
     if not Path(".dvc").is_dir():
-        raise UserError(f"{Path.cwd()} is no DVC workspace: run in the project's root or give one")
+        raise UserError(
+            f"{Path.cwd()} is not a DVC workspace: run in the project root or pass --root"
+        )
     with _Signals() as signals, _turn(say, signals) as queue:
         for last_try in (False, True):
             _wait_for_dvc(say, signals)
-            _mend(say)
+            _repair(say)
             code, began = _run_group(["repro", *arguments], queue, signals)
-            # A bare dvc that started in the same second made ours fail before any stage began.
+            # A `dvc repro` started at the same moment can make ours fail before its first stage.
             if last_try or began or code <= 0 or signals.received or not holders():
                 break
-    _keep_lock_file()
+    _back_up_lock()
     return 128 - code if code < 0 else code
-
-
-def dvc_command() -> list[str]:
-    """The DVC that belongs to the running Python, whether its environment is activated or not."""
-    return [str(Path(sys.executable).with_name("dvc")), "--wait-for-lock"]
-
-
-def environment() -> dict[str, str]:
-    """The environment with the running Python's folder first on PATH."""
-    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    return {**os.environ, "PATH": os.pathsep.join(path for path in paths if path)}
 
 
 @contextmanager
 def stage_lock(name: str) -> Iterator[None]:
-    """Hold the only place of a stage: one that outlived its DVC is waited for, not run beside."""
+    """Hold the lock of a stage; waits for a process of the stage that outlived its DVC."""
     STAGE_LOCKS.mkdir(parents=True, exist_ok=True)
     with (STAGE_LOCKS / name).open("a+") as file:
-        if not _try_lock(file.fileno()):
+        if not try_lock(file.fileno()):
             file.seek(0)
             sys.stderr.write(f"waiting for {file.read() or 'a process'}, which still runs {name}\n")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -91,7 +80,7 @@ def stage_lock(name: str) -> Iterator[None]:
 
 
 class _Signals:
-    """Remembers SIGINT and SIGTERM instead of dying of them, while it is entered."""
+    """Within the block SIGINT and SIGTERM are recorded and do not terminate the process."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -109,30 +98,30 @@ class _Signals:
         self.received = number
 
     def check(self) -> int:
-        """The signal that asks for an end, or 0; a followed parent's death is one."""
+        """The received signal, or 0; the death of a followed parent counts as SIGTERM."""
         if self._parent is not None and os.getppid() != self._parent:
             self.received = self.received or signal.SIGTERM
         return self.received
 
     def raise_if_received(self) -> None:
-        """End the program where it only waits."""
+        """Exit if a signal was received; for use while waiting."""
         if self.check():
             sys.exit(128 + self.received)
 
 
 @contextmanager
 def _turn(say: Say, signals: _Signals) -> Iterator[int]:
-    """Queue up with everything started by us; the lock ends with its last holder, however."""
+    """Wait for the queue's lock; the kernel releases it when its last holder ends."""
     QUEUE.parent.mkdir(parents=True, exist_ok=True)
     with QUEUE.open("a+") as file:
-        spoken = ""
-        while not _try_lock(file.fileno()):
+        reported = ""
+        while not try_lock(file.fileno()):
             signals.raise_if_received()
             file.seek(0)
             doing = "; ".join(holders()) or file.read().strip() or "another run"
-            if doing != spoken:
+            if doing != reported:
                 say(f"waiting for {doing}")
-                spoken = doing
+                reported = doing
             time.sleep(POLL)
         file.seek(0)
         file.truncate()
@@ -142,52 +131,47 @@ def _turn(say: Say, signals: _Signals) -> Iterator[int]:
 
 
 def _wait_for_dvc(say: Say, signals: _Signals) -> None:
-    spoken: list[str] = []
+    reported: list[str] = []
     while busy := holders():
         signals.raise_if_received()
-        if busy != spoken:
+        if busy != reported:
             say("waiting for " + "; ".join(busy))
-            spoken = busy
+            reported = busy
         time.sleep(5 * POLL)
 
 
-def _mend(say: Say) -> None:
-    """Put right what a run that was killed while it wrote can leave behind."""
-    mend_rwlock(say)
-    if not LOCK_FILE.exists() or _is_whole(LOCK_FILE):
-        _keep_lock_file()
+def _repair(say: Say) -> None:
+    """Repair the files that a run can leave corrupt if it is killed while it writes them."""
+    repair_rwlock(say)
+    if not LOCK.exists() or _back_up_lock():
         return
-    if not KEPT_LOCK_FILE.is_file():
-        raise UserError(f"{LOCK_FILE} is torn: bring it back with `git checkout {LOCK_FILE}`")
-    shutil.copyfile(KEPT_LOCK_FILE, LOCK_FILE)
-    say(f"{LOCK_FILE} was torn by a run that was killed; its last whole copy is back")
+    if not LOCK_BACKUP.is_file():
+        raise UserError(f"{LOCK} is corrupt: restore it with `git checkout {LOCK}`")
+    shutil.copyfile(LOCK_BACKUP, LOCK)
+    say(f"restored {LOCK} from its backup: a killed run left it corrupt")
 
 
-def _keep_lock_file() -> None:
-    if LOCK_FILE.exists() and _is_whole(LOCK_FILE):
-        partial = KEPT_LOCK_FILE.with_suffix(".partial")
-        shutil.copyfile(LOCK_FILE, partial)
-        os.replace(partial, KEPT_LOCK_FILE)
-
-
-def _is_whole(path: Path) -> bool:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _back_up_lock() -> bool:
+    """Copy dvc.lock to its backup if it is valid; returns whether it is."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except (yaml.YAMLError, UnicodeDecodeError):
+        if not isinstance(read_yaml(LOCK).get("stages"), dict):
+            return False
+    except UserError:  # missing or malformed
         return False
-    return isinstance(content, dict) and isinstance(content.get("stages"), dict)
+    partial = LOCK_BACKUP.with_suffix(".partial")
+    shutil.copyfile(LOCK, partial)
+    os.replace(partial, LOCK_BACKUP)
+    return True
 
 
 def _run_group(arguments: Sequence[str], queue: int, signals: _Signals) -> tuple[int, bool]:
-    """Run DVC as a group of its own that keeps the queue's lock.
+    """Run DVC in a process group of its own that inherits the queue's lock.
 
     Returns:
-        Its exit code, and whether it got as far as taking a stage.
+        Its exit code, and whether it started a stage.
     """
-    process = subprocess.Popen(
-        [*dvc_command(), *arguments], env=environment(), process_group=0, pass_fds=[queue]
-    )
+    command = [program("dvc"), "--wait-for-lock", *arguments]
+    process = subprocess.Popen(command, env=environment(), process_group=0, pass_fds=[queue])
     began = False
     try:
         while process.poll() is None and not signals.check():
@@ -201,15 +185,15 @@ def _run_group(arguments: Sequence[str], queue: int, signals: _Signals) -> tuple
 
 
 def end_tree(process: "subprocess.Popen[bytes]", number: int) -> None:
-    """Send a signal to a process group and all its descendants, and kill what is left of them."""
+    """Send a signal to a process group and all its descendants; SIGKILL after the timeout."""
     members = _tree(process.pid)
     _signal_all(process.pid, members, number)
-    _, alive = psutil.wait_procs(members, timeout=GRACE)
+    _, alive = psutil.wait_procs(members, timeout=SHUTDOWN_TIMEOUT)
     _signal_all(process.pid, list({*alive, *_tree(process.pid)}), signal.SIGKILL)
 
 
 def _tree(group: int) -> list[psutil.Process]:
-    """Descendants of a process and members of its group; these also after its death."""
+    """Descendants of a process and members of its group, which may outlive it."""
     found: set[psutil.Process] = set()
     with suppress(psutil.NoSuchProcess):
         leader = psutil.Process(group)
@@ -230,11 +214,3 @@ def _signal_all(group: int, members: Sequence[psutil.Process], number: int) -> N
                 member.kill()
             elif os.getpgid(member.pid) != group:
                 member.send_signal(number)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

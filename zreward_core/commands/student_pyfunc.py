@@ -1,7 +1,7 @@
-"""The student as an MLflow model: what `mlflow models serve` and `mlflow.pyfunc.load_model` run.
+"""The student as an MLflow model, for `mlflow models serve` and `mlflow.pyfunc.load_model`.
 
-MLflow keeps this file's source with each version (models from code); nothing is pickled. Input
-columns: ``prompt``, and ``image``, the image's file in base64.
+MLflow stores this file's source with each version (models from code); nothing is pickled. Input
+columns: ``prompt``, and ``image``, an encoded image file in base64.
 """
 
 import base64
@@ -20,14 +20,14 @@ from zreward_core.store import check_manifest
 
 MAX_ROWS = 256
 MAX_BASE64 = 64_000_000
-"""Characters; an image that needs more is refused before it is decoded."""
+"""Characters of base64; longer ones are rejected before decoding."""
 
 
 class Student(PythonModel):
-    """Scores images for prompts; every file is checked against its hash when it is loaded."""
+    """Scores images for prompts."""
 
     def load_context(self, context: Any) -> None:
-        """Check the files and load them."""
+        """Load the student after checking its files against the manifest."""
         from zreward_core import RewardModel
 
         folder = Path(context.artifacts["student"])
@@ -35,15 +35,15 @@ class Student(PythonModel):
         self.model = RewardModel.from_pretrained(folder)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Dimension to mean, std, mass and probs over the levels, for each row of a DataFrame.
+        """For each row of a DataFrame: dimension to mean, std, mass and probs over the levels.
 
-        Without type hints, since MLflow would read the signature from them.
+        No type hints: MLflow would derive the signature from them.
 
         Raises:
-            MlflowException: a row can't be scored (HTTP 400); names the row and the reason.
+            MlflowException: HTTP 400 with the row and the reason.
         """
         if not 1 <= len(model_input) <= MAX_ROWS:
-            raise _bad(f"{len(model_input)} rows: send from 1 to {MAX_ROWS}")
+            raise _bad(f"{len(model_input)} rows: send between 1 and {MAX_ROWS}")
         prompts = [_text(value, row, "prompt") for row, value in enumerate(model_input["prompt"])]
         images = [_image(value, row) for row, value in enumerate(model_input["image"])]
         try:
@@ -55,9 +55,9 @@ class Student(PythonModel):
 def _image(value: object, row: int) -> Any:
     text = _text(value, row, "image")
     if not text:
-        raise _bad(f"row {row}: image is empty; send the image's file in base64")
+        raise _bad(f"row {row}: image is empty; send an encoded image file in base64")
     if len(text) > MAX_BASE64:
-        raise _bad(f"row {row}: image is too large, more than {MAX_BASE64} characters of base64")
+        raise _bad(f"row {row}: image is too large: more than {MAX_BASE64} characters of base64")
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,1 +1,1 @@
-""""""
+"""MLflow runs, registered versions, lineage, and the file that names the champion."""

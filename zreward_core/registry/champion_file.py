@@ -1,4 +1,4 @@
-"""data/champion.yaml: which student rewards the generator, as DVC and git see it."""
+"""data/champion.yaml: the student that rewards the generator, tracked by DVC and git."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ TRAINED = {"source": "trained"}
 
 
 def named_version(number: str, sha256: str) -> dict[str, str]:
-    """Content that names a version of the registry."""
+    """Content that names a registered version."""
     return {"source": f"{SCHEME}{MODEL}/{number}", "sha256": sha256}
 
 
 def choice(number: str, sha256: str, trained_sha256: str | None) -> dict[str, str]:
-    """Content for a champion: ``trained`` wherever its bytes are those of the trained student."""
+    """Content for a champion: ``trained`` if it is identical to the trained student."""
     return TRAINED if sha256 == trained_sha256 else named_version(number, sha256)
 
 
 def write_choice(content: dict[str, str]) -> bool:
-    """Write the file where it says something else; returns whether it did."""
+    """Write the file if its content differs; returns whether it did."""
     if CHAMPION_FILE.is_file() and read_yaml(CHAMPION_FILE) == content:
         return False
     CHAMPION_FILE.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -1,4 +1,4 @@
-"""What a student was made from, kept with its version and compared with the bytes of today."""
+"""Lineage of a student: stored with its version, and compared with the files of today."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 
 from zreward_core.config import UserError
-from zreward_core.registry.dvc_hashes import file_md5, matching, paths_md5
-from zreward_core.registry.stage_fingerprint import LOCK, Md5s, locked_params, md5s, read_lock
+from zreward_core.dvc import LOCK, Lock, Md5s, locked_params, md5s, overlap, read_lock
+from zreward_core.registry.dvc_hashes import available, file_md5, paths_md5
 from zreward_core.schemas import COMPARISONS, ITEMS, OPINIONS, RATINGS, read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -21,16 +21,11 @@ ITEMS_FILE = Path("data/validate/items.parquet")
 AUDIT_FILE = Path("data/validate/audit.json")
 SOURCES, ROWS = "sources.json", "rows.parquet"
 UNUSED = "unused"
-"""Use of a row that no item or pair came from: its annotator was excluded, or it was left out."""
+"""Use of an annotation behind no item or pair: its annotator was excluded, or it was dropped."""
 
 
-def overlap(one: str, other: str) -> bool:
-    """Whether two paths are the same, or one lies in the other."""
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
-
-
-def upstream(lock: Mapping[str, Mapping[str, Any]], path: str) -> list[str]:
-    """Stages that a path was made by, in the order in which the path leads to them."""
+def upstream(lock: Lock, path: str) -> list[str]:
+    """Stages behind a path, breadth first from the one that produced it."""
     makers = {out: stage for stage, entry in lock.items() for out in md5s(entry, "outs")}
     found: list[str] = []
     queue = [path]
@@ -44,21 +39,22 @@ def upstream(lock: Mapping[str, Mapping[str, Any]], path: str) -> list[str]:
 
 
 def capture(student: Path, target: Path) -> str | None:
-    """Write what a student was made from into a folder that is kept with its version.
+    """Write a student's lineage into a folder that is stored with its version.
 
-    ``dvc.lock`` (the stages it came from), ``sources.json`` and ``rows.parquet`` (the annotations
-    behind it). Nothing is claimed of bytes that dvc.lock does not know.
+    The folder gets ``dvc.lock`` (the stages behind the student), ``sources.json`` and
+    ``rows.parquet`` (the annotations behind it); they are empty if dvc.lock does not match the
+    student's files.
 
     Returns:
-        The stage that made the student, or None where dvc.lock can't say.
+        The stage that produced the student, or None if dvc.lock does not match its files.
     """
     lock = read_lock()
     chain = upstream(lock, str(student))
     target.mkdir(parents=True, exist_ok=True)
     if not chain or not _is_current(lock[chain[0]]):
         logger.warning(
-            "%s is not what %s knows: the version has no lineage; run `dvc repro` or `dvc commit`"
-            " before it is registered",
+            "%s differs from %s: the version is registered without lineage; run `dvc repro` or"
+            " `dvc commit` before `zreward promote`",
             student,
             LOCK,
         )
@@ -67,8 +63,8 @@ def capture(student: Path, target: Path) -> str | None:
         yaml.safe_dump({"schema": "2.0", "stages": {stage: lock[stage] for stage in chain}})
     )
     needed = {"ingest", "validate"}
-    told = needed <= set(chain) and all(_is_current(lock[stage]) for stage in needed)
-    rows = annotation_rows() if told else pd.DataFrame({"row_ref": [], "use": []}, dtype=str)
+    known = needed <= set(chain) and all(_is_current(lock[stage]) for stage in needed)
+    rows = annotation_rows() if known else pd.DataFrame({"row_ref": [], "use": []}, dtype=str)
     rows.to_parquet(target / ROWS, index=False, compression="zstd")
     write_json(source_files(rows), target / SOURCES)
     return chain[0] if chain else None
@@ -98,7 +94,7 @@ def annotation_rows() -> pd.DataFrame:
 
 
 def source_files(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """File, md5 and number of rows of each file that annotations were read from."""
+    """Name, md5 and number of annotations of each source file."""
     files = rows["row_ref"].astype(str).str.partition("#")[0] if len(rows) else pd.Series(dtype=str)
     return [
         {"file": name, "md5": file_md5(Path(name)), "rows": int(count)}
@@ -108,18 +104,18 @@ def source_files(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def walk(folder: Path, student: str) -> dict[str, Any]:
-    """Stages and sources behind a version, from what ``capture`` kept.
+    """Stages and sources behind a version, from the folder that ``capture`` wrote.
 
     Returns:
         {"stages": [{"stage", "deps", "outs", "params", "matches"}], "sources": [{"file", "md5",
-        "rows"}]}, the student's stage first; ``matches`` says that every path's bytes are still in
-        the workspace or in DVC's cache.
+        "rows"}]}, the student's stage first; ``matches``: the content of every dep and out still
+        exists in the workspace or in DVC's cache.
     """
-    lock = read_lock((folder / LOCK.name).read_text())
+    lock = read_lock(folder)
     every: Md5s = {}
     for entry in lock.values():
         every |= md5s(entry, "deps") | md5s(entry, "outs")
-    good = matching(every)
+    exists = available(every)
     stages = []
     for name in upstream(lock, student):
         deps, outs = md5s(lock[name], "deps"), md5s(lock[name], "outs")
@@ -129,23 +125,23 @@ def walk(folder: Path, student: str) -> dict[str, Any]:
                 "deps": deps,
                 "outs": outs,
                 "params": locked_params(lock[name]),
-                "matches": all(good[path] for path in deps | outs),
+                "matches": all(exists[path] for path in deps | outs),
             }
         )
     return {"stages": stages, "sources": read_json(folder / SOURCES)}
 
 
 def use_of_row(folder: Path, row_ref: str) -> str | None:
-    """How a version used an annotation (train, validation, test or unused); None if it never."""
+    """A version's use of an annotation: train, validation, test, unused; None if not ingested."""
     rows = pd.read_parquet(folder / ROWS, filters=[("row_ref", "==", row_ref)])
     return None if rows.empty else str(rows["use"].iloc[0])
 
 
 def known_rows() -> Iterable[str]:
-    """Row references of the annotations that are ingested now.
+    """Row references of the currently ingested annotations.
 
     Raises:
-        UserError: nothing was ingested.
+        UserError: `ingest` has not run.
     """
     if not RATINGS_FILE.is_file():
         raise UserError(f"{RATINGS_FILE} not found: run `zreward ingest`")

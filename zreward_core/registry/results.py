@@ -1,4 +1,4 @@
-"""What of a stage's folder goes into its run: curves, a few flat numbers, images, small texts."""
+"""Results of a stage that are logged to its run: curves, metrics, images, small text files."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from zreward_core.schemas import read_json
 
 HISTORY = "history.jsonl"
 NUMBERS = {"metrics.json": (), "gsb.json": (), "audit.json": ("alpha", "counts")}
-"""File to the parts of it that are numbers of the stage; none named means all."""
+"""File to the keys of it that are metrics of the stage; empty: all."""
 TOTALS = ("overall", "mean")
-"""Where a table of dimensions has one of these, it stands for the whole table."""
+"""Of a table by dimension, only the row with one of these names is logged."""
 GROUPS = ("models", "differences", "reference")
-"""Levels of a file that only group, and are left out of names."""
+"""Keys that only group others; they are left out of metric names."""
 LEFT_OUT = ("_low", "_high", "/low", "/high", "num_pairs", "output_tokens", "num_items")
 UNNAMEABLE = re.compile(r"[^\w./ :-]")
-"""What MLflow takes in no name."""
+"""Characters that MLflow rejects in names."""
 TEXTS = (".json", ".xml", ".md", ".html")
 MAX_TEXT_BYTES = 1_000_000
 
@@ -37,7 +37,7 @@ def curves(folder: Path) -> Iterator[tuple[str, float, int]]:
 
 
 def numbers(folder: Path) -> dict[str, float]:
-    """Name to value of the stage's results, few enough to be read as a table."""
+    """Final metrics of the stage by flat name, without intervals and counts."""
     flat: dict[str, float] = {}
     for file, parts in NUMBERS.items():
         if not (folder / file).is_file():

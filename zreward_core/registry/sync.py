@@ -1,11 +1,12 @@
-"""Which run made the bytes that dvc.lock names, and tags that say so on both sides."""
+"""Matching of MLflow runs with the entries of dvc.lock, recorded as tags of the runs."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zreward_core.registry.stage_fingerprint import md5s, read_lock, recipe_of
-from zreward_core.registry.tracker import OUTS_TAG, RECIPE_TAG, STAGE_TAG
+from zreward_core.dvc import md5s, read_lock
+from zreward_core.registry.stage_fingerprint import locked_fingerprint
+from zreward_core.registry.tracker import FINGERPRINT_TAG, OUTS_TAG, STAGE_TAG
 from zreward_core.store import connect, experiment_id
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 MAX_RUNS = 1000
-"""Runs of one recipe that are looked at, latest first."""
+"""Runs with one fingerprint that are searched, latest first."""
 
 
 class Synced(NamedTuple):
-    """What became of one stage."""
+    """Result for one stage."""
 
     stage: str
     run_id: str | None
@@ -26,10 +27,9 @@ class Synced(NamedTuple):
 
 
 def sync() -> Iterator[Synced]:
-    """Tag the run behind each stage of dvc.lock with the md5s of its outs.
+    """Tag the run behind each stage of dvc.lock with the md5s of its outs; idempotent.
 
-    A stage that ran last is tagged; one that was restored from DVC's cache finds the run that made
-    these bytes. Doing it again changes nothing.
+    For a stage that DVC restored from its cache this is the run that produced the cached files.
     """
     client = connect()
     for stage, entry in read_lock().items():
@@ -44,33 +44,32 @@ def sync() -> Iterator[Synced]:
 
 
 def describe(synced: list[Synced]) -> str:
-    """What was tagged, stages that no run is known for, and how many were known before."""
-    told = [f"{one.stage}: run {one.run_id} tagged" for one in synced if one.outcome == "tagged"]
-    told += [
-        f"{one.stage}: no run made these bytes (tracking was off, or they came from elsewhere)"
+    """Newly tagged runs, stages without a run, and the number of stages tagged before."""
+    lines = [f"{one.stage}: run {one.run_id} tagged" for one in synced if one.outcome == "tagged"]
+    lines += [
+        f"{one.stage}: no run produced these files (tracking was off, or they were copied here)"
         for one in synced
         if one.outcome == "no run"
     ]
     known = sum(one.outcome == "known" for one in synced)
-    return "\n".join([*told, f"{known} of {len(synced)} stages were tagged before"])
+    return "\n".join([*lines, f"{known} of {len(synced)} stages were tagged before"])
 
 
 def find_run(client: "MlflowClient", stage: str, entry: Mapping[str, Any]) -> "Run | None":
-    """The latest finished run that made a lock entry's outs.
+    """The latest finished run that produced a lock entry's outs.
 
-    That is the latest run of the same deps and params, unless it is known to have made other
-    bytes; else any run of the stage that is known to have made these.
+    That is the latest run with the entry's fingerprint, unless its tag names other outs; else any
+    run of the stage whose tag names these outs.
     """
     wanted = outs_text(entry)
-    same_recipe = _finished(client, stage, RECIPE_TAG, recipe_of(entry))
-    for run in same_recipe:
+    for run in _finished(client, stage, FINGERPRINT_TAG, locked_fingerprint(entry)):
         if run.data.tags.get(OUTS_TAG, wanted) == wanted:
             return run
     return next(iter(_finished(client, stage, OUTS_TAG, wanted)), None)
 
 
 def outs_text(entry: Mapping[str, Any]) -> str:
-    """The tag's value: path to md5 of a lock entry's outs."""
+    """Value of the tag: path to md5 of a lock entry's outs, as JSON."""
     return json.dumps(md5s(entry, "outs"), sort_keys=True)
 
 

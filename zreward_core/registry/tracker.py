@@ -1,7 +1,7 @@
 """The process that logs one run of a stage: ``python -m zreward_core.registry.tracker STAGE``.
 
-It reads two JSON lines from its stdin: what the run is made with, and how it ended. A pipe that
-closes before the second line means that the stage was killed.
+It reads two JSON lines from stdin, the config at the start and the status at the end. If the pipe
+closes before the second line, the stage was killed.
 """
 
 import json
@@ -14,15 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zreward_core.config import read_yaml
+from zreward_core.dvc import GRAPH, Md5s, current_params, read_stages
+from zreward_core.registry.dvc_hashes import stage_deps_md5
 from zreward_core.registry.results import curves, images, numbers, texts
-from zreward_core.registry.stage_fingerprint import (
-    GRAPH,
-    Md5s,
-    current_deps,
-    current_params,
-    recipe_hash,
-)
+from zreward_core.registry.stage_fingerprint import stage_fingerprint
 from zreward_core.schemas import read_json, write_json
 from zreward_core.store import connect, experiment_id
 
@@ -31,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 RUNS = Path(".zreward/runs")
-RECIPE_TAG = "zreward.recipe"
+FINGERPRINT_TAG = "zreward.fingerprint"
 OUTS_TAG = "zreward.outs"
 STAGE_TAG = "zreward.stage"
 DIRTY_TAG = "zreward.git_dirty"
@@ -40,36 +35,37 @@ FROM_ENVIRONMENT = {
     "dagster_run_id": "ZREWARD_DAGSTER_RUN_ID",
     "dagster_url": "ZREWARD_DAGSTER_URL",
 }
-"""Tag to the variable that holds it where an orchestrator started the stage."""
+"""Tag to the environment variable that an orchestrator sets for it."""
 MAX_VALUE, MAX_BATCH = 5900, 100
+"""Limits of the MLflow API: characters of a param or tag, params of a batch."""
 
 
 def main() -> None:
     """Track the stage named on the command line."""
-    for one in (signal.SIGINT, signal.SIGTERM):  # meant for the stage, whose end is seen here
+    for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, meant for the stage
         signal.signal(one, signal.SIG_IGN)
     stage = sys.argv[1]
     revision = git_revision()
     client = connect()
     begun = json.loads(sys.stdin.readline() or "{}")
-    if "config" in begun:  # else the stage never got as far as a valid config
+    if "config" in begun:  # else the stage had no valid config
         track(client, stage, begun, revision)
 
 
 def track(
     client: "MlflowClient", stage: str, begun: dict[str, Any], revision: tuple[str, bool] | None
 ) -> None:
-    """Log a run from its beginning to its end; it is closed whatever happens on the way."""
-    close_abandoned(client, stage)
+    """Log a run from start to end; it is terminated even if logging fails."""
+    close_orphaned_run(client, stage)
     overlay = Path(begun["overlay"]) if begun["overlay"] else None
     deps, params = inputs(stage, overlay)
     tags = {"mlflow.source.name": f"zreward {stage}", "mlflow.source.type": "LOCAL"}
-    tags |= {STAGE_TAG: stage, RECIPE_TAG: recipe_hash(deps, params)}
+    tags |= {STAGE_TAG: stage, FINGERPRINT_TAG: stage_fingerprint(deps, params)}
     if revision is not None:
         tags |= {"mlflow.source.git.commit": revision[0], DIRTY_TAG: str(revision[1]).lower()}
     tags |= {tag: os.environ[name] for tag, name in FROM_ENVIRONMENT.items() if name in os.environ}
     link = f"[Run in Dagster]({tags['dagster_url']})" if "dagster_url" in tags else ""
-    if link:  # the run's description is the one place that MLflow's pages make clickable
+    if link:  # MLflow renders links only in a run's description
         tags[NOTE_TAG] = link
     run = client.create_run(experiment_id(client), run_name=stage, tags=tags)
     run_id, path = run.info.run_id, RUNS / f"{stage}.json"
@@ -83,8 +79,8 @@ def track(
         ended = json.loads(line) if line else {"status": status}
         status = ended["status"]
         if ended.get("message"):
-            told = f"{link}\n\n{ended['message']}".strip()
-            client.set_tag(run_id, NOTE_TAG, told[:MAX_VALUE])
+            note = f"{link}\n\n{ended['message']}".strip()
+            client.set_tag(run_id, NOTE_TAG, note[:MAX_VALUE])
         if status == "FINISHED":
             log_results(client, run_id, Path("data") / stage)
     finally:
@@ -99,7 +95,7 @@ def log_inputs(
     deps: Md5s,
     revision: tuple[str, bool] | None,
 ) -> None:
-    """The resolved params, and a dataset input a dep, whose digest is DVC's md5 of it."""
+    """Log the resolved config as params, and each dep as a dataset with DVC's md5 as digest."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
     flat = [Param(key, value[:MAX_VALUE]) for key, value in flatten(config).items()]
@@ -118,7 +114,7 @@ def log_inputs(
 
 
 def log_results(client: "MlflowClient", run_id: str, folder: Path) -> None:
-    """Curves, a few numbers, and the files a person looks at."""
+    """Log curves, final metrics, images and small text files."""
     from mlflow.entities import Metric
 
     stamp = int(datetime.now(UTC).timestamp() * 1000)
@@ -134,15 +130,15 @@ def log_results(client: "MlflowClient", run_id: str, folder: Path) -> None:
 
 
 def inputs(stage: str, overlay: Path | None) -> tuple[Md5s, dict[str, Any]]:
-    """Deps by md5 and tracked params; both empty where DVC doesn't manage folder or stage."""
+    """md5s of the deps, and tracked params; both empty if DVC does not manage the stage."""
     managed = GRAPH.is_file() and Path(".dvc").is_dir()
-    if not managed or stage not in read_yaml(GRAPH)["stages"]:  # a method run by hand
+    if not managed or stage not in read_stages(GRAPH):  # a comparison method, run by hand
         return {}, {}
-    return current_deps(stage), current_params(stage, overlay)
+    return stage_deps_md5(stage), current_params(stage, overlay)
 
 
-def close_abandoned(client: "MlflowClient", stage: str) -> None:
-    """Mark the stage's last run as killed where it and its tracker died together."""
+def close_orphaned_run(client: "MlflowClient", stage: str) -> None:
+    """Mark the stage's last run as killed if it and its tracker were killed together."""
     path = RUNS / f"{stage}.json"
     if not path.is_file():
         return
@@ -152,12 +148,12 @@ def close_abandoned(client: "MlflowClient", stage: str) -> None:
 
         try:
             client.set_terminated(record["run_id"], "KILLED")
-        except MlflowException as error:  # the store was removed meanwhile
+        except MlflowException as error:  # the store was removed since
             logger.warning("run %s: %s", record["run_id"], error.message)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process with this id is running."""
+    """Whether a process with this pid is running."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -168,7 +164,7 @@ def is_alive(pid: int) -> bool:
 
 
 def git_revision() -> tuple[str, bool] | None:
-    """Commit of the working tree and whether anything tracked differs from it; None outside git."""
+    """Commit of the working tree, and whether tracked files differ from it; None outside git."""
     commands = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
     found = []
     for command in commands:
@@ -180,7 +176,7 @@ def git_revision() -> tuple[str, bool] | None:
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings to dotted names; anything else becomes its JSON text."""
+    """Nested mappings as dotted names; values other than strings as JSON."""
     flat: dict[str, str] = {}
     for key, value in content.items():
         if isinstance(value, dict) and value:
@@ -191,7 +187,7 @@ def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def now() -> str:
-    """The time, as ISO 8601 in UTC."""
+    """Current time as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

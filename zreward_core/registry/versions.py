@@ -1,7 +1,7 @@
 """Versions of the student in the model registry, and which of them is champion.
 
-The alias ``champion`` is the truth. Which versions had it before stands in a tag of the model, so
-that a person who moves the alias in MLflow is told apart from a promotion.
+The alias ``champion`` is authoritative. A tag of the model lists the versions that had it, so that
+an alias moved by hand in MLflow can be distinguished from a promotion.
 """
 
 import io
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 CHAMPIONS_TAG = "champions"
 DEMOTED_TAG = "demoted"
-"""On a version that a person took the alias from: the gate does not give it back by itself."""
+"""Tag of a version that lost the alias by hand; the gate does not promote it again by itself."""
 MAX_CHAMPIONS = 100
 PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "pillow")
 
 
 def all_versions(client: "MlflowClient") -> list["ModelVersion"]:
-    """Every version of the student, newest first."""
+    """All versions of the student, newest first."""
     found = list(client.search_model_versions(f"name='{MODEL}'"))
     return sorted(found, key=lambda one: int(one.version), reverse=True)
 
 
 def version_of(client: "MlflowClient", sha256: str) -> "ModelVersion | None":
-    """The version whose student has this hash."""
+    """The version with this hash, or None."""
     found = [one for one in all_versions(client) if one.tags.get(SHA256_TAG) == sha256]
     return found[0] if found else None
 
 
 def champion_of(client: "MlflowClient") -> "ModelVersion | None":
-    """The version that has the alias."""
+    """The version that has the alias, or None."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -52,7 +52,7 @@ def champion_of(client: "MlflowClient") -> "ModelVersion | None":
 
 
 def past_champions(client: "MlflowClient") -> list[str]:
-    """Versions that were given the alias, oldest first; the last one was given it last."""
+    """Versions that have had the alias, oldest first, the current one included."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -63,11 +63,11 @@ def past_champions(client: "MlflowClient") -> list[str]:
 
 
 def set_champion(client: "MlflowClient", version: str, champions: list[str] | None = None) -> None:
-    """Give the alias to a version.
+    """Move the alias to a version and append the version to the history.
 
     Args:
         version: number of the version.
-        champions: who had the alias before; those that are recorded where it is not given.
+        champions: the history before the move; None: as recorded.
     """
     before = past_champions(client) if champions is None else champions
     if before[-1:] != [version]:
@@ -79,7 +79,7 @@ def set_champion(client: "MlflowClient", version: str, champions: list[str] | No
 
 
 def demote(client: "MlflowClient", version: str, reason: str) -> None:
-    """Note that a person took the alias from a version."""
+    """Mark a version as one that lost the alias by hand."""
     client.set_model_version_tag(MODEL, version, DEMOTED_TAG, reason)
 
 
@@ -100,11 +100,11 @@ def register(
     """Register a student's folder as a new version.
 
     Args:
-        folder: safetensors, tokenizer and card; it is named "student".
-        code: the file with the pyfunc model, which is kept as source, not pickled.
-        run_id: the run that made the folder.
-        tags: of the version, beside its hash.
-        lineage: a folder with what the student was made from; the manifest is added to it.
+        folder: safetensors, tokenizer and card; its name is "student".
+        code: source file of the pyfunc model (models from code, nothing is pickled).
+        run_id: the run that produced the folder.
+        tags: tags of the version, in addition to its hash.
+        lineage: folder written by ``lineage.capture``; the manifest is added to it.
     """
     import mlflow
     from mlflow.models import Model, ModelSignature
@@ -112,7 +112,7 @@ def register(
 
     manifest = make_manifest(folder)
     write_json(manifest, lineage / "manifest.json")
-    assert folder.name == "student"  # MLflow names what it keeps by the folder's name
+    assert folder.name == "student"  # MLflow names the artifact after the folder
     with _as_current(client), _quiet():
         info = Model.log(
             artifact_path=None,
@@ -133,7 +133,7 @@ def register(
 
 
 def stand_in_run(client: "MlflowClient", reason: str) -> str:
-    """A run that a version can belong to where nothing tracked what made it."""
+    """An empty run for a version whose own run was not tracked."""
     tags: dict[str, Any] = {"mlflow.note.content": reason}
     run = client.create_run(experiment_id(client), run_name="register", tags=tags)
     client.set_terminated(run.info.run_id)
@@ -142,7 +142,7 @@ def stand_in_run(client: "MlflowClient", reason: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow advises on stderr to add type hints and examples, which the signature makes idle."""
+    """Silence MLflow's advice to add type hints and an input example; there is a signature."""
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -150,7 +150,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _as_current(client: "MlflowClient") -> Iterator[None]:
-    """Within the block MLflow's module-level functions speak to this store."""
+    """Within the block MLflow's module-level functions use the client's store."""
     wanted = {
         "MLFLOW_TRACKING_URI": client.tracking_uri,
         "MLFLOW_EXPERIMENT_ID": experiment_id(client),

@@ -1,1 +1,1 @@
-"""Loop helpers, checkpoint and resume, progress. What every stage needs to run safely."""
+"""Running a stage: launchers, processes, checkpoints, outputs, tracking, progress, workspaces."""

@@ -1,9 +1,9 @@
-"""Checkpoints of a stage, kept outside its outputs (DVC deletes those before a stage starts).
+"""Checkpoints of a stage, stored outside its outputs (DVC deletes those before a stage starts).
 
-A checkpoint is keyed by the stage's params, the bytes of its inputs and the code that is loaded;
-after a change of any of these a run starts anew. Every training step draws its randomness from
-(seed, step), so the weights, the optimizer and the step number are all the state there is. Of
-several processes the main one writes and all read, from a file system they share.
+A checkpoint is keyed by the stage's params, its inputs and the loaded code; a change of any of
+these starts a new run. Every training step seeds its randomness with (seed, step), so weights,
+optimizer and step number are the complete state. The main process writes, all processes read from
+a shared file system.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ class Checkpoint:
         self.folder = CHECKPOINTS / stage / key
 
     def save(self, name: str, state: dict[str, Any], by_any: bool = False) -> None:
-        """Write state (tensors, numbers, strings, containers of these) under a name.
+        """Save state (tensors, numbers, strings, containers of these) under a name.
 
         Args:
-            by_any: whichever process calls writes, each under names of its own; else the main one.
+            by_any: the calling process writes, under a name of its own; else only the main one.
         """
         if not (by_any or is_main()):
             return
@@ -46,20 +46,20 @@ class Checkpoint:
         os.replace(partial, self.folder / f"{name}.pt")
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Read what was saved under a name, or None."""
+        """Load the state saved under a name, or None."""
         path = self.folder / f"{name}.pt"
         if not path.is_file():
             return None
         return torch.load(path, weights_only=True, map_location="cpu")
 
     def clear(self) -> None:
-        """Forget the state, and that of the stage's earlier keys: the output is complete."""
+        """Remove the stage's checkpoints, those of other keys included: the output is complete."""
         if is_main():
             shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
 def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:
-    """What a checkpoint is found by: 16 digits over params, inputs and loaded code."""
+    """Key of a checkpoint: 16 hex digits of a hash over params, inputs and loaded code."""
     key = hashlib.sha256(config.model_dump_json().encode())
     for path in inputs:
         key.update(tree_hash(path).encode())
@@ -68,7 +68,7 @@ def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:
 
 
 def loaded_code_hash() -> str:
-    """sha256 of the source of every module of this package that is loaded."""
+    """sha256 of the source of all loaded modules of this package."""
     total = hashlib.sha256()
     for name in sorted(sys.modules):
         if name.split(".")[0] == "zreward_core":

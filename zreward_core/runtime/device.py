@@ -1,4 +1,4 @@
-"""Where tensors live."""
+"""Device selection."""
 
 import torch
 

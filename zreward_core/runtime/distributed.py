@@ -1,7 +1,7 @@
-"""What the processes of a stage do together. With one process everything here changes nothing.
+"""Data parallelism. With one process every function here is an identity or does nothing.
 
-Every process draws a step's whole batch from (seed, step), computes its own part, and divides its
-sums by the counts of the whole; so the parts' losses and gradients add up to those of one process.
+Every process draws a step's full batch from (seed, step), computes its own part, and divides its
+sums by the counts of the full batch, so that losses and gradients add up to those of one process.
 """
 
 import os
@@ -17,43 +17,43 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
 Value = TypeVar("Value")
-PATIENCE = timedelta(hours=2)
-"""How long processes wait for one that writes a large checkpoint; a dead one is noticed sooner."""
+COLLECTIVE_TIMEOUT = timedelta(hours=2)
+"""Timeout of collectives; long enough for one process to write a large checkpoint."""
 
 
 def processes() -> PartialState:
-    """The processes of this stage; the first call joins them as the environment says."""
+    """The processes of this stage; the first call initializes the process group."""
     use_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
     if PartialState._shared_state:
         return PartialState()
-    waiting = {"timeout": PATIENCE} if "RANK" in os.environ else {}
-    return PartialState(cpu=use_cpu or not torch.accelerator.is_available(), **waiting)
+    timeout = {"timeout": COLLECTIVE_TIMEOUT} if "RANK" in os.environ else {}
+    return PartialState(cpu=use_cpu or not torch.accelerator.is_available(), **timeout)
 
 
 def own_part(count: int) -> range:
-    """Which of ``count`` things this process computes."""
+    """Indices, out of ``count``, that this process computes."""
     state = processes()
     return part_of(count, state.process_index, state.num_processes)
 
 
 def part_of(count: int, rank: int, number: int) -> range:
-    """Part of process ``rank`` of ``number``: neighbours, as many as any other's, give one."""
+    """Indices of process ``rank`` of ``number``: contiguous; sizes differ by at most one."""
     return range(count * rank // number, count * (rank + 1) // number)
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Wait until every process has reached this point."""
     if processes().num_processes > 1:
         processes().wait_for_everyone()
 
 
 def gather(values: list[Value]) -> list[Value]:
-    """The values of all processes, in their order."""
+    """The values of all processes, in order of rank."""
     return gather_object(values) if processes().num_processes > 1 else values
 
 
 def from_main(value: Value) -> Value:
-    """The value that the main process holds."""
+    """The main process's value, in every process."""
     if processes().num_processes == 1:
         return value
     held: list[Any] = [value]
@@ -62,7 +62,7 @@ def from_main(value: Value) -> Value:
 
 
 def add_up(sums: dict[str, float]) -> dict[str, float]:
-    """Metrics that are sums over a batch, added over the processes' parts of it."""
+    """Sum metrics over the processes; each is already a sum over a process's part of the batch."""
     if processes().num_processes == 1:
         return sums
     totals: dict[str, float] = {}
@@ -74,11 +74,11 @@ def add_up(sums: dict[str, float]) -> dict[str, float]:
 
 @torch.no_grad()
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add the gradients over the processes, once a step, before clipping.
+    """All-reduce the gradients, once per step, before clipping.
 
-    A sum and not a mean: losses are already divided by the count of the whole batch. A weight that
-    no process has a gradient of keeps none, so optimizers skip it as they do with one process.
-    Sharded weights are left alone, FSDP adds theirs during backward.
+    A sum, not a mean: losses are already divided by the count of the full batch. A parameter
+    without a gradient in every process keeps none, so that optimizers skip it as they do with one
+    process. Sharded parameters are skipped; FSDP reduces their gradients during backward.
     """
     own = list(parameters)
     if processes().num_processes == 1 or any(hasattr(p, "full_tensor") for p in own):
@@ -101,16 +101,16 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def same_weights(parameters: Sequence[nn.Parameter]) -> None:
-    """Give every process the main one's weights, where some were drawn at random."""
+    """Broadcast the main process's weights, for parameters that were initialized at random."""
     if processes().num_processes > 1:
         for parameter in parameters:
             dist.broadcast(parameter.data, src=0)
 
 
 def precision() -> AbstractContextManager:
-    """Context of forward passes: autocast where the launcher asks for mixed precision.
+    """Context of forward passes: autocast if the launcher sets mixed precision.
 
-    With FSDP the sharded modules cast by themselves.
+    Not with FSDP, which casts the inputs and weights of the sharded modules itself.
     """
     mixed = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if mixed == "no" or os.environ.get("ACCELERATE_USE_FSDP") == "true":

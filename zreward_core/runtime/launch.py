@@ -1,7 +1,7 @@
-"""From `zreward STAGE` to the process or processes that run it, as launch.yaml says.
+"""From `zreward STAGE` to the processes that run it, configured by launch.yaml.
 
-A launcher starts workers that run the same `zreward STAGE`, shows what they print, passes signals
-on and gives back their exit code. Calling process and workers share the project's folder.
+A launcher starts workers that run the same `zreward STAGE`, prints their output, forwards signals
+and returns their exit code. The calling process and the workers share the project's folder.
 """
 
 import os
@@ -11,30 +11,20 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from zreward_core.config import UserError
-from zreward_core.runtime.launch_settings import (
-    LAUNCH_FILE,
-    LOCAL,
-    Accelerate,
-    Kubernetes,
-    Launcher,
-    Ray,
-    read_launcher,
-)
+from zreward_core.runtime.launch_settings import LOCAL, Accelerate, Launcher, Ray, read_launcher
 from zreward_core.runtime.worker import ERROR_FILE, LAUNCHER, USER_FAULT, WORKER, is_worker
 
 MESSAGES = Path(".zreward/launch")
-"""Messages of workers to their launcher."""
+"""Error messages of workers for their launcher."""
 AS_WORKER = {WORKER: "1", "ZREWARD_TRACKING": "off"}
-"""Environment of a worker: the process that launched it tracks."""
+"""Environment of a worker; the process that launched it tracks the run."""
 
 
 def launch(
     stage: str, arguments: list[str], known: tuple[str, ...], run: Callable[[], None]
 ) -> None:
-    """Run a stage here, or start its workers and wait for them.
+    """Run a stage in this process, or start its workers and wait for them.
 
     Args:
         stage: name of the stage.
@@ -43,8 +33,8 @@ def launch(
         run: runs the stage in this process.
 
     Raises:
-        UserError: launch.yaml is wrong, or a worker met a fault of the user.
-        SystemExit: workers failed, with their exit code.
+        UserError: launch.yaml is invalid, or a worker raised a UserError.
+        SystemExit: workers failed; the exit code is theirs.
     """
     nested = os.environ.get(LAUNCHER)
     if is_worker() and nested is None:
@@ -70,29 +60,25 @@ def launch(
 
 
 def start(launcher: Launcher, stage: str, arguments: list[str], message: Path) -> int:
-    """Start a stage's workers, wait for them, and return their exit code; this process tracks.
+    """Start a stage's workers, wait for them, and return their exit code.
 
     Args:
-        message: file in the project's folder that takes the message of a fault of the user.
+        message: file in the project's folder for the message of a worker's UserError.
     """
     if isinstance(launcher, Accelerate):
         from zreward_core.runtime.launch_accelerate import run_processes
 
-        # -P: a workspace holds a copy of the code, which must not come before the installed one
+        # -P: a workspace contains a copy of the code, which must not shadow the installed one
         command = [sys.executable, "-P", "-m", "zreward_core", stage, *arguments]
         return run_processes(launcher, command, AS_WORKER | {ERROR_FILE: str(message.resolve())})
+    from zreward_core.runtime.launch_ray import run_job
+
     command, environment = job_of(launcher, stage, arguments, message)
-    if isinstance(launcher, Kubernetes):
-        from zreward_core.runtime import launch_kubernetes
-
-        return launch_kubernetes.run_job(launcher, stage, command, environment)
-    from zreward_core.runtime import launch_ray
-
-    return launch_ray.run_job(launcher, stage, command, environment)
+    return run_job(launcher, stage, command, environment)
 
 
 def job_of(
-    launcher: Ray | Kubernetes, stage: str, arguments: list[str], message: Path
+    launcher: Ray, stage: str, arguments: list[str], message: Path
 ) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a stage's job on a cluster."""
     environment = AS_WORKER | {ERROR_FILE: str(message)} | launcher.environment
@@ -101,18 +87,3 @@ def job_of(
     root = launcher.root or os.getcwd()
     command = [*shlex.split(launcher.command), "--root", root, stage, *arguments]
     return command, environment
-
-
-def job_manifest(stage: str, known: tuple[str, ...]) -> str:
-    """The Kubernetes Job of a stage as YAML; nothing is started.
-
-    Raises:
-        UserError: launch.yaml is wrong, or the stage's launcher is not of kind kubernetes.
-    """
-    from zreward_core.runtime.launch_kubernetes import manifest
-
-    launcher = read_launcher(stage, known)
-    if not isinstance(launcher, Kubernetes):
-        raise UserError(f"{LAUNCH_FILE}: 'stages.{stage}' names no launcher of kind kubernetes")
-    command, environment = job_of(launcher, stage, [], MESSAGES / f"{stage}.error")
-    return yaml.safe_dump(manifest(launcher, stage, command, environment), sort_keys=False)

@@ -1,7 +1,7 @@
-"""Processes that accelerate joins: with the environment that `accelerate launch` gives them.
+"""Start of several processes with the environment variables that accelerate reads.
 
-Started here and not by `accelerate launch`, which has no CPU processes without MPI and hides exit
-codes behind its own.
+`accelerate launch` is not used: it cannot start CPU processes without MPI, and it replaces the
+processes' exit codes by its own.
 """
 
 import os
@@ -16,12 +16,12 @@ from types import FrameType
 from zreward_core.runtime.launch_settings import Accelerate, Fsdp
 from zreward_core.runtime.worker import LAUNCHER, PARENT
 
-GRACE = 3.0
-"""Seconds between asking a process to end and ending it."""
+SHUTDOWN_TIMEOUT = 3.0
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class Stopped(BaseException):
-    """A signal asked this process to end."""
+    """This process received a termination signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -31,12 +31,12 @@ class Stopped(BaseException):
 def run_processes(settings: Accelerate, command: Sequence[str], shared: dict[str, str]) -> int:
     """Run a command in all processes of this machine and return the first failure's exit code.
 
-    They stay in this process's group, so that what ends the group ends them too.
+    The processes stay in this process's group, so that a signal to the group reaches them.
 
     Args:
-        settings: how many processes, and how they meet.
-        command: what each runs.
-        shared: environment variables of all.
+        settings: number of processes and rendezvous address.
+        command: command of each process.
+        shared: environment variables of all processes.
     """
     base = {k: v for k, v in os.environ.items() if k != LAUNCHER} | shared
     base |= common_environment(settings) | {PARENT: str(os.getpid())}
@@ -55,7 +55,7 @@ def run_processes(settings: Accelerate, command: Sequence[str], shared: dict[str
 
 
 def common_environment(settings: Accelerate) -> dict[str, str]:
-    """What accelerate reads in every process of a launch."""
+    """Environment variables of accelerate that are the same in every process."""
     found = {
         "WORLD_SIZE": str(settings.processes * settings.machines),
         "LOCAL_WORLD_SIZE": str(settings.processes),
@@ -68,7 +68,7 @@ def common_environment(settings: Accelerate) -> dict[str, str]:
 
 
 def fsdp_environment(settings: Fsdp) -> dict[str, str]:
-    """What accelerate's `FullyShardedDataParallelPlugin` reads."""
+    """Environment variables of accelerate's `FullyShardedDataParallelPlugin`."""
     found = {
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": "2",
@@ -83,7 +83,7 @@ def fsdp_environment(settings: Fsdp) -> dict[str, str]:
 
 
 def rank_environment(settings: Accelerate, local_rank: int) -> dict[str, str]:
-    """What differs between processes; ZREWARD_MACHINE_RANK says which machine this is."""
+    """Ranks of a process; ZREWARD_MACHINE_RANK overrides the machine's rank."""
     machine = int(os.environ.get("ZREWARD_MACHINE_RANK", settings.machine_rank))
     return {"RANK": str(machine * settings.processes + local_rank), "LOCAL_RANK": str(local_rank)}
 
@@ -105,11 +105,11 @@ def stoppable() -> Iterator[None]:
 
 
 def end(workers: list[subprocess.Popen]) -> None:
-    """Ask the processes that still run to end, then end them."""
+    """Terminate the processes that still run; SIGKILL after the timeout."""
     running = [worker for worker in workers if worker.poll() is None]
     for worker in running:
         worker.terminate()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + SHUTDOWN_TIMEOUT
     for worker in running:
         try:
             worker.wait(max(0.0, deadline - time.monotonic()))
@@ -119,7 +119,7 @@ def end(workers: list[subprocess.Popen]) -> None:
 
 
 def _first_failure(workers: list[subprocess.Popen]) -> int:
-    """Wait until all have ended well or one has not: 0, its exit code, or 128 plus its signal."""
+    """Wait until all succeed or one fails: 0, its exit code, or 128 plus its signal."""
     while True:
         codes = [worker.poll() for worker in workers]
         failed = [code for code in codes if code]

@@ -1,4 +1,4 @@
-"""A stage as a submitted job of a Ray cluster: `zreward STAGE` on one of its nodes."""
+"""A stage as a job submitted to a Ray cluster: `zreward STAGE` on one of its nodes."""
 
 import asyncio
 import os
@@ -12,21 +12,21 @@ from zreward_core.config import UserError
 from zreward_core.runtime.launch_accelerate import Stopped, stoppable
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, Ray
 
-STOPPING = 15.0
-"""Seconds that a job which was told to stop is waited for."""
+SHUTDOWN_TIMEOUT = 15.0
+"""Seconds to wait for a stopped job."""
 
 
 def run_job(settings: Ray, stage: str, command: Sequence[str], environment: dict[str, str]) -> int:
-    """Submit a job, show what it prints, and return its exit code; a signal stops it.
+    """Submit a job, print its log, and return its exit code; a signal stops the job.
 
     Args:
-        settings: the cluster, and what to reserve there.
+        settings: address of the cluster, and resources to reserve.
         stage: name of the stage, for the job's metadata.
-        command: what the job runs.
+        command: command of the job.
         environment: environment variables of the job.
 
     Raises:
-        UserError: Ray is not installed, or no cluster answers.
+        UserError: Ray is not installed, or there is no cluster at the address.
     """
     client = _connect(settings.address)
     with stoppable():
@@ -43,7 +43,7 @@ def run_job(settings: Ray, stage: str, command: Sequence[str], environment: dict
             return _exit_code(client, job)
         except Stopped as stopped:
             client.stop_job(job)
-            deadline = time.monotonic() + STOPPING
+            deadline = time.monotonic() + SHUTDOWN_TIMEOUT
             while time.monotonic() < deadline and not _ended(client, job):
                 time.sleep(0.2)
             return 128 + stopped.number
@@ -54,11 +54,15 @@ def _connect(address: str) -> Any:
     try:
         from ray.job_submission import JobSubmissionClient
     except ImportError:
-        raise UserError(f"{LAUNCH_FILE} names Ray: pip install 'zreward[ray]'") from None
+        raise UserError(
+            f"{LAUNCH_FILE} uses Ray, which is not installed: pip install 'zreward[ray]'"
+        ) from None
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
-        raise UserError(f"{LAUNCH_FILE}: no Ray cluster answers at {address}: {error}") from None
+        raise UserError(
+            f"{LAUNCH_FILE}: no Ray cluster at {address} ({error}): start it or correct the address"
+        ) from None
 
 
 async def _show(client: Any, job: str) -> None:
@@ -72,7 +76,7 @@ def _ended(client: Any, job: str) -> bool:
 
 
 def _exit_code(client: Any, job: str) -> int:
-    """0, the code of the job's process, or 1 where Ray could not start it."""
+    """Exit code of the job's process; 1 if Ray could not start it."""
     while not _ended(client, job):
         time.sleep(0.2)
     found = client.get_job_info(job)

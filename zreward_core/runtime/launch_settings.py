@@ -1,7 +1,7 @@
-"""launch.yaml: which launcher starts which stage. No DVC param, it does not change what is made.
+"""launch.yaml: which launcher starts which stage. Not a DVC param: it does not change results.
 
-``launchers`` names set-ups, ``stages`` says which stage uses which; a stage that is not named, and
-every stage where there is no launch.yaml, runs in the calling process (``local``).
+``launchers`` defines launchers by name, ``stages`` assigns them. A stage that is not listed runs in
+the calling process (``local``), as does every stage if there is no launch.yaml.
 """
 
 from pathlib import Path
@@ -27,37 +27,37 @@ PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator", *SHARDE
 
 
 class Fsdp(Settings):
-    """FSDP2, as accelerate's plugin takes it: for models that do not fit one GPU."""
+    """Settings of accelerate's FSDP2 plugin, for models that do not fit on one GPU."""
 
     layers: list[str] = []
-    """Classes of the layers that are gathered one at a time; empty: what the model names itself."""
+    """Classes of the layers to wrap; empty: the model's ``_no_split_modules``."""
     reshard_after_forward: bool = True
-    """Free a layer's weights between forward and backward: less memory, more traffic."""
+    """Free a layer's gathered weights after forward: less memory, more communication."""
     cpu_offload: bool = False
     """Keep weights, gradients and optimizer state in the memory of the host."""
 
 
 class Accelerate(Settings):
-    """Several processes on this machine, or on several machines that share the project's folder."""
+    """Several processes on this machine, or on several that share the project's folder."""
 
     kind: Literal["accelerate"]
     """accelerate."""
     processes: int = Field(ge=1)
-    """Processes on each machine, as many as it has GPUs."""
+    """Processes per machine: its number of GPUs."""
     machines: int = Field(1, ge=1)
-    """Machines; the same command is started on each."""
+    """Number of machines; the same command is started on each."""
     machine_rank: int = Field(0, ge=0)
-    """Number of this machine; ZREWARD_MACHINE_RANK wins, so that all share one launch.yaml."""
+    """Rank of this machine; ZREWARD_MACHINE_RANK overrides it, so that all share one file."""
     main_ip: str | None = None
-    """Address of machine 0; needed with several."""
+    """Address of machine 0; required with several machines."""
     main_port: int | None = Field(None, ge=1, le=65535)
-    """Port on machine 0; needed with several."""
+    """Port on machine 0; required with several machines."""
     cpu: bool = False
-    """Compute on CPUs even where there are GPUs."""
+    """Use CPUs even if there are GPUs."""
     mixed_precision: Literal["no", "bf16"] = "no"
-    """Precision of matrix products; weights keep that of params.yaml."""
+    """Precision of matrix products; weights keep the dtype of params.yaml."""
     fsdp: Fsdp | None = None
-    """Shard the model; null gives each process the whole of it."""
+    """Shard the model; null: a full copy in each process."""
 
     @model_validator(mode="after")
     def _machines_meet(self) -> "Accelerate":
@@ -69,112 +69,52 @@ class Accelerate(Settings):
 
 
 class Ray(Settings):
-    """A job of a Ray cluster whose nodes see the project's folder and have zreward installed."""
+    """A job on a Ray cluster whose nodes have zreward installed and share the project's folder."""
 
     kind: Literal["ray"]
     """ray."""
     address: str = "http://127.0.0.1:8265"
-    """Address of the cluster's job server (the dashboard)."""
+    """Address of the cluster's dashboard, which serves the job API."""
     root: str | None = None
     """The project's folder on the cluster; null: the same path as here."""
     command: str = "zreward"
-    """The command line on the cluster's nodes."""
+    """Command that runs zreward on the nodes."""
     cpus: float | None = Field(None, ge=0)
     """CPUs reserved for the stage."""
     gpus: float | None = Field(None, ge=0)
-    """GPUs reserved for the stage; they are on one node."""
+    """GPUs reserved for the stage, all on one node."""
     resources: dict[str, float] = {}
     """Further Ray resources reserved for the stage."""
     environment: dict[str, str] = {}
     """Environment variables of the stage."""
     inside: str = LOCAL
-    """Launcher of kind accelerate that starts the processes there."""
+    """Launcher of kind accelerate that starts processes within the job."""
 
 
-class Volume(Settings):
-    """A persistent volume claim."""
-
-    claim: str
-    """Name of the claim."""
-    path: str
-    """Where it is mounted."""
-    sub_path: str | None = None
-    """Folder of the volume that is mounted."""
-
-
-class Kubernetes(Settings):
-    """A Job of a cluster, through kubectl and the context that it has."""
-
-    kind: Literal["kubernetes"]
-    """kubernetes."""
-    image: str
-    """Container image with zreward installed."""
-    root: str = "/project"
-    """The project's folder in the container; a volume must bring it."""
-    volumes: list[Volume] = Field(min_length=1)
-    """Claims; one of them holds the project's folder, which must be this one."""
-    namespace: str = "default"
-    """Namespace of the job."""
-    context: str | None = None
-    """Context of kubectl; null: the current one."""
-    command: str = "zreward"
-    """The command line in the container."""
-    gpus: int = Field(0, ge=0)
-    """GPUs of the pod."""
-    gpu_resource: str = "nvidia.com/gpu"
-    """What the cluster calls a GPU."""
-    cpus: str | None = None
-    """CPUs of the pod, such as "16"."""
-    memory: str | None = None
-    """Memory of the pod, such as "256Gi"."""
-    shared_memory: str = "16Gi"
-    """Size of /dev/shm, by which processes of a node exchange data."""
-    node_selector: dict[str, str] = {}
-    """Labels of the nodes the pod may run on."""
-    service_account: str | None = None
-    """Service account of the pod."""
-    environment: dict[str, str] = {}
-    """Environment variables of the stage."""
-    secrets: list[str] = []
-    """Secrets whose entries become environment variables."""
-    retries: int = Field(0, ge=0)
-    """How often a pod that broke is started again; it resumes from its checkpoint."""
-    keep_seconds: int = Field(86400, ge=0)
-    """How long the cluster keeps an ended job."""
-    inside: str = LOCAL
-    """Launcher of kind accelerate that starts the processes there."""
-
-    @model_validator(mode="after")
-    def _root_is_mounted(self) -> "Kubernetes":
-        inside = [v for v in self.volumes if f"{self.root}/".startswith(f"{v.path.rstrip('/')}/")]
-        if not inside:
-            raise ValueError(f"no volume is mounted at root {self.root} or above it")
-        return self
-
-
-Launcher = Accelerate | Ray | Kubernetes
-"""A launcher that starts a stage elsewhere than in the calling process."""
+Launcher = Accelerate | Ray
+"""A launcher that starts a stage outside the calling process."""
 
 
 class LaunchFile(Settings):
     """Content of launch.yaml."""
 
     launchers: dict[str, Annotated[Launcher, Field(discriminator="kind")]] = {}
-    """Set-ups by name."""
+    """Launchers by name."""
     stages: dict[str, str] = {}
     """Stage to the name of a launcher, or local."""
 
 
 def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -> Launcher | None:
-    """The launcher of a stage, or None where the stage runs in this process.
+    """The launcher of a stage, or None if the stage runs in this process.
 
     Args:
         stage: name of the stage.
         known: names of all stages.
-        name: launcher to use whatever launch.yaml says of the stage.
+        name: launcher that overrides the one of launch.yaml.
 
     Raises:
-        UserError: launch.yaml is malformed, names what does not exist, or does not fit the stage.
+        UserError: launch.yaml is malformed, names an unknown stage or launcher, or assigns a
+            launcher that the stage does not support.
     """
     if not LAUNCH_FILE.is_file():
         return None
@@ -188,37 +128,39 @@ def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -
         raise UserError("\n".join(faults)) from None
     for one, launcher in content.stages.items():
         if one not in known:
-            raise UserError(f"{LAUNCH_FILE}: 'stages.{one}' is no stage; there are {list(known)}")
+            raise UserError(
+                f"{LAUNCH_FILE}: 'stages.{one}' is not a stage; use one of {list(known)}"
+            )
         _named(content, launcher, f"stages.{one}")
     chosen = _named(content, name or content.stages.get(stage, LOCAL), f"stages.{stage}")
-    if isinstance(chosen, Ray | Kubernetes):
+    if isinstance(chosen, Ray):
         nested = _named(content, chosen.inside, "inside")
         if nested is not None and not isinstance(nested, Accelerate):
             raise UserError(f"{LAUNCH_FILE}: 'inside' must name a launcher of kind accelerate")
-        _fits(stage, nested)
-    _fits(stage, chosen)
+        _check_support(stage, nested)
+    _check_support(stage, chosen)
     return chosen
 
 
 def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:
     if name != LOCAL and name not in content.launchers:
         raise UserError(
-            f"{LAUNCH_FILE}: '{where}' names the launcher {name!r}, which is not defined; there are"
-            f" {[LOCAL, *content.launchers]}"
+            f"{LAUNCH_FILE}: '{where}' names the launcher {name!r}, which is not defined; use one"
+            f" of {[LOCAL, *content.launchers]}"
         )
     return None if name == LOCAL else content.launchers[name]
 
 
-def _fits(stage: str, launcher: Launcher | None) -> None:
+def _check_support(stage: str, launcher: Launcher | None) -> None:
     if not isinstance(launcher, Accelerate):
         return
     if launcher.processes * launcher.machines > 1 and stage not in PARALLEL:
         raise UserError(
-            f"{LAUNCH_FILE}: the stage {stage} runs in one process; several are for"
-            f" {list(PARALLEL)}"
+            f"{LAUNCH_FILE}: the stage {stage} runs in one process; several processes are"
+            f" supported by {list(PARALLEL)}"
         )
     if launcher.fsdp is not None and stage not in SHARDED:
         raise UserError(
-            f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is for"
-            f" {list(SHARDED)}, other stages hold a whole model in each process"
+            f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is supported by"
+            f" {list(SHARDED)}"
         )

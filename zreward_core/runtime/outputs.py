@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Atomic writing of a stage's output folder."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,12 +13,11 @@ from zreward_core.schemas import write_json
 
 @contextmanager
 def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
-    """Yield a scratch folder that becomes ``folder`` when the block ends without an error.
+    """Yield a scratch folder that replaces ``folder`` if the block ends without an error.
 
-    The resolved config is written beside the outputs as ``config.json``. Of several processes the
-    main one alone may write.
+    Adds the resolved config as ``config.json``. Only the main process may call it.
     """
-    assert is_main(), f"{folder} is written by the main process alone"
+    assert is_main(), f"{folder} may be written by the main process only"
     scratch = folder.parent / f".{folder.name}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

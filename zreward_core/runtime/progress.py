@@ -1,4 +1,4 @@
-"""Progress bars with the remaining time, and the history of a training run."""
+"""Progress bars, and the metrics history of a training run."""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 def track(
     items: Iterable[Item], description: str, total: int | None = None, initial: int = 0
 ) -> "tqdm[Item]":
-    """Progress bar on stderr over what takes longer than a few seconds; the main process's."""
+    """Progress bar on stderr, in the main process only."""
     return tqdm(
         items,
         desc=description,
@@ -29,10 +29,10 @@ def track(
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:
-    """Write one JSON object a line: the metrics of each logged step."""
+    """Write the metrics of each logged step as JSON lines."""
     path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in history))
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Read what ``write_history`` wrote."""
+    """Read a file written by ``write_history``."""
     return [json.loads(line) for line in path.read_text().splitlines()]

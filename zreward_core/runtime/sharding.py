@@ -1,9 +1,8 @@
-"""FSDP2 for models that do not fit one GPU: weights, gradients and optimizer state in shards.
+"""FSDP2 for models that do not fit on one GPU: sharded weights, gradients and optimizer state.
 
-accelerate's plugin reads the settings that the launcher puts into the environment; torch's
-``fully_shard`` carries them out. Without such settings everything here is the plain thing.
-Every process must run a sharded forward equally often, which sampling does not: it happens on
-gathered weights.
+The launcher sets environment variables, accelerate's plugin reads them, torch's ``fully_shard``
+applies them. Without them the functions here handle an unsharded model. Every process must run the
+same number of sharded forward passes; sampling does not, so it runs on gathered weights.
 """
 
 import os
@@ -23,32 +22,32 @@ from zreward_core.runtime.distributed import processes, same_weights
 
 
 def is_sharding() -> bool:
-    """Whether the launcher asks for FSDP."""
+    """Whether the launcher enables FSDP."""
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def require_divisible(count: int, name: str) -> None:
-    """Check that shards' forward passes are as many in every process.
+    """Check that ``count`` is a multiple of the number of processes, as FSDP requires.
 
     Raises:
-        UserError: ``count`` things cannot be divided evenly.
+        UserError: it is not.
     """
     number = processes().num_processes
     if is_sharding() and count % number:
         raise UserError(
-            f"params.yaml: '{name}' is {count}, which FSDP over {number} processes (launch.yaml)"
-            f" cannot divide evenly: use a multiple of {number}"
+            f"params.yaml: '{name}' is {count}, but FSDP with {number} processes (launch.yaml)"
+            f" needs a multiple of {number}"
         )
 
 
 def place(network: Any) -> None:
-    """Move a network to this process's device; in shards if asked, layer by layer.
+    """Move a network to this process's device, sharded layer by layer if FSDP is enabled.
 
-    Weights to train are then the same in all processes, also where some were drawn at random.
+    Trainable weights are then the same in all processes, those initialized at random included.
 
     Args:
-        network: a module that holds the transformers model as ``model``; its forward is the only
-            one in training.
+        network: a module with the transformers model as ``model``; training calls only the
+            module's own forward.
     """
     device = processes().device
     if not is_sharding():
@@ -69,16 +68,16 @@ def place(network: Any) -> None:
         if type(module).__name__ in layers:
             fully_shard(module, **settings)
     fully_shard(network, **settings)
-    for part in _parts(network):  # a sum: losses are divided by counts of the whole batch
+    for part in _parts(network):  # sum, not mean: losses are divided by counts of the full batch
         part.set_force_sum_reduction_for_comms(True)
         part.set_gradient_divide_factor(1.0)
-    # Sampling calls inner modules first, and whatever is called first would count as the root.
+    # Sampling calls inner modules first, and FSDP takes the first called module for the root.
     network._get_fsdp_state()._lazy_init()
 
 
 @contextmanager
 def gathered(network: nn.Module) -> Iterator[None]:
-    """Within the block every process holds the whole weights and may run as it likes."""
+    """Within the block every process has the full weights and may run any number of forwards."""
     parts = _parts(network)
     for part in parts:
         part.unshard()
@@ -93,7 +92,7 @@ def gathered(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def using(backbone: Any, weights: list[torch.Tensor]) -> Iterator[None]:
-    """Within the block the backbone's trainable weights are these, sharded or not."""
+    """Within the block the backbone has these trainable weights, sharded or not."""
     parts = _parts(backbone.network)
     if not parts:
         with backbone.using(weights):
@@ -108,7 +107,7 @@ def using(backbone: Any, weights: list[torch.Tensor]) -> Iterator[None]:
 
 
 def full_tensors(state: Any) -> Any:
-    """The same lists and dicts with whole tensors for shards; every process must call it."""
+    """Gather the sharded tensors in nested lists and dicts; every process must call it."""
     if isinstance(state, DTensor):
         return state.full_tensor()
     if isinstance(state, dict):
@@ -119,7 +118,7 @@ def full_tensors(state: Any) -> Any:
 
 
 def shard_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor on another's device, and in its shards where it has any."""
+    """A full tensor moved to another's device and sharded like it."""
     value = value.to(like.device)
     if not isinstance(like, DTensor):
         return value
@@ -127,7 +126,7 @@ def shard_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimizer's state of whole tensors."""
+    """Load an optimizer state of full tensors."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, values in state["state"].items():
         like = parameters[index]
@@ -138,11 +137,11 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def unsharded(backbone: Any, load: Callable[[], Any]) -> Any:
-    """The backbone itself, or where it is sharded a whole one with its weights, on the CPU.
+    """The backbone, or if it is sharded a full copy with its weights on the CPU.
 
     Args:
-        backbone: trained; every process must call.
-        load: makes the whole one as it was before training, opened for training.
+        backbone: the trained backbone; every process must call.
+        load: builds the full backbone as before training, with trainable parameters set up.
     """
     if not is_sharding():
         return backbone

@@ -1,4 +1,4 @@
-"""Tables too large for memory, written batch by batch, while the next batch is being made."""
+"""Writing of tables larger than memory, in batches, in a background thread."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 GROUP_ROWS = 2**18
-"""Rows of a row group; the file depends on the rows alone, not on how they came in batches."""
+"""Rows per row group; fixed, so that the file does not depend on the batch sizes."""
 
 
 class TableWriter:
@@ -41,7 +41,7 @@ class TableWriter:
             self._writing.result()
 
     def write(self, table: pa.Table) -> None:
-        """Add rows; the table has the schema's columns."""
+        """Append a table with the schema's columns."""
         if not table.num_rows:
             return
         self._waiting.append(table)

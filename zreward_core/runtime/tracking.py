@@ -1,8 +1,8 @@
-"""One MLflow run a stage, logged by a process of its own.
+"""One MLflow run per stage, logged by a separate process (the tracker).
 
-MLflow is loaded beside the stage, not in it: its import costs the stage no time, nothing it does
-can change or lose what the stage computes, and a stage that is killed is still marked as such,
-because the tracker sees its end of the pipe close. ``ZREWARD_TRACKING=off`` switches it off.
+The import of MLflow then costs the stage no time, an error in it cannot affect the stage's outputs,
+and a killed stage is still marked as killed, because its end of the pipe closes.
+``ZREWARD_TRACKING=off`` disables tracking.
 """
 
 import json
@@ -21,46 +21,46 @@ logger = logging.getLogger(__name__)
 RUNS = Path(".zreward/runs")
 SWITCH = "ZREWARD_TRACKING"
 TRACKER = "zreward_core.registry.tracker"
-"""The other side of the pipe; started by name, since it lives with the rest of MLflow."""
-PATIENCE = 300.0
+"""Module of the tracker; started by name, because runtime and registry are in the same layer."""
+TIMEOUT = 300.0
 """Seconds that a finished stage waits for its tracker."""
 
 
 class Tracked:
-    """The stage's side of the pipe: it says what the run is made with."""
+    """The stage's end of the pipe to the tracker."""
 
     def __init__(self, process: "subprocess.Popen[str] | None") -> None:
         self._process = process
 
     def start(self, config: BaseModel, overlay: Path | None = None) -> None:
-        """Open the run: everything the stage was asked for is valid.
+        """Start the run; call it after the config was validated.
 
         Args:
             config: the resolved config of the stage.
-            overlay: the file that was laid over params.yaml.
+            overlay: the file that was merged over params.yaml.
         """
-        self._tell({"config": config.model_dump(mode="json"), "overlay": overlay and str(overlay)})
+        self._send({"config": config.model_dump(mode="json"), "overlay": overlay and str(overlay)})
 
     def end(self, status: str, message: str = "") -> None:
-        """Close the run and wait until it is written."""
-        self._tell({"status": status, "message": message})
+        """Send the final status, and a message to show with the run."""
+        self._send({"status": status, "message": message})
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if self._process is None or self._process.stdin is None:
             return
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:  # the tracker is gone; the stage is told when it has finished
+        except BrokenPipeError:  # the tracker failed; reported after the stage, in _finish
             return
 
 
 @contextmanager
 def tracked(stage: str) -> Iterator[Tracked]:
-    """Track what happens inside the block as one run; nothing that goes wrong here ends it.
+    """Track the block as one run; errors of the tracker are logged and do not propagate.
 
-    The tracker starts at once and loads MLflow while the stage loads its own libraries; the run is
-    opened by ``Tracked.start`` and written when the block ends, after the outputs are whole.
+    The tracker imports MLflow while the stage imports its own libraries. ``Tracked.start`` starts
+    the run; it is completed when the block ends, after the outputs are written.
     """
     process = None if os.environ.get(SWITCH, "").lower() == "off" else _spawn(stage)
     run = Tracked(process)
@@ -78,7 +78,7 @@ def tracked(stage: str) -> Iterator[Tracked]:
 
 
 def log_file(stage: str) -> Path:
-    """Where the tracker of a stage writes what it has to say."""
+    """Log file of a stage's tracker."""
     return RUNS / f"{stage}.log"
 
 
@@ -99,11 +99,13 @@ def _finish(stage: str, process: "subprocess.Popen[str]") -> None:
         with suppress(BrokenPipeError):
             process.stdin.close()
     try:
-        code = process.wait(PATIENCE)
+        code = process.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
-        logger.warning("MLflow has not taken the run of %s yet; it goes on writing", stage)
+        logger.warning("the run of %s is still being written to MLflow in the background", stage)
         return
     if code != 0:
         logger.warning(
-            "the run of %s is not in MLflow (see %s); its outputs are whole", stage, log_file(stage)
+            "the run of %s is not in MLflow (see %s); its outputs are complete",
+            stage,
+            log_file(stage),
         )

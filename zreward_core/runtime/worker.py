@@ -1,7 +1,7 @@
-"""What a process knows of the launcher that started it. No torch, nothing is imported for it.
+"""Environment variables between a launcher and its workers. Imports nothing heavy.
 
 A launched stage is one or several processes that run the same `zreward STAGE` with ZREWARD_WORKER
-in the environment. The one of rank 0 speaks: it writes outputs and shows progress.
+in the environment. The process of rank 0 (the main one) writes outputs and shows progress.
 """
 
 import ctypes
@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 WORKER = "ZREWARD_WORKER"
-"""Set in a worker: the stage runs here and is not launched again."""
+"""Set in a worker: it runs the stage and does not launch it again."""
 LAUNCHER = "ZREWARD_LAUNCHER"
-"""In a job of a cluster: name of the launcher in launch.yaml that starts the processes there."""
+"""In a job on a cluster: name of the launcher in launch.yaml that starts processes there."""
 ERROR_FILE = "ZREWARD_ERROR_FILE"
-"""Where a worker leaves the message of a UserError, for the launcher to show it once."""
+"""File for the message of a worker's UserError, which the launcher shows once."""
 PARENT = "ZREWARD_PARENT"
-"""Process that started a worker on the same machine; without it the worker has no purpose."""
+"""Pid of the launcher on the same machine; the worker terminates with it."""
 USER_FAULT = 2
-"""Exit code that means the user's fault."""
+"""Exit code of a UserError."""
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -29,27 +29,27 @@ def is_worker() -> bool:
 
 
 def is_main() -> bool:
-    """Whether this process writes outputs: always, unless it is one of several and not the first.
+    """Whether this process writes outputs: rank 0, or the only process.
 
-    RANK is what torchrun, accelerate and the launchers here set.
+    torchrun, accelerate and the launchers here set RANK.
     """
     return os.environ.get("RANK", "0") == "0"
 
 
 def report_user_error(message: str) -> bool:
-    """Leave a message for the launcher; False where there is none and it must be shown here."""
+    """Pass a message to the launcher; False if there is none and the caller must show it."""
     path = os.environ.get(ERROR_FILE)
     if not path or not is_worker():
         return False
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     partial = Path(f"{path}.{os.getpid()}")
     partial.write_text(message, encoding="utf-8")
-    partial.replace(path)  # whole, whichever of several processes comes last
+    partial.replace(path)  # atomic: several processes may report
     return True
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this worker when its launcher is killed (Linux; elsewhere nothing)."""
+    """Have the kernel kill this worker when its launcher dies (Linux only)."""
     parent = os.environ.get(PARENT)
     if parent is None or not sys.platform.startswith("linux"):
         return

@@ -2,12 +2,12 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 
 from zreward_core.config import PARAMS_FILE, UserError, read_params
+from zreward_core.dvc import program
 from zreward_core.runtime.launch_settings import LAUNCH_FILE
 
 WORKSPACES = Path(".zreward/workspaces")
@@ -19,17 +19,17 @@ COMPARISON = (
     *("settings.py", "settings.yaml"),
 )
 FINDINGS = "findings.md"
-"""What people made of the demo profile's tables; of another profile there is nothing to say."""
+"""Discussion of the demo profile's tables; empty for other profiles."""
 
 
 def make_workspace(profile: str) -> Path:
-    """Copy what defines the project beside the profile's params; keep what was made there.
+    """Create or update the workspace of a profile; results in it are kept.
 
     Args:
-        profile: name of a file ``params/NAME.yaml`` that is laid over params.yaml.
+        profile: name of a file ``params/NAME.yaml`` that is merged over params.yaml.
 
     Returns:
-        The workspace, ready for `dvc repro`.
+        The workspace's folder, ready for `dvc repro`.
 
     Raises:
         UserError: no such profile.
@@ -37,7 +37,7 @@ def make_workspace(profile: str) -> Path:
     overlay = Path("params") / f"{profile}.yaml"
     if not overlay.is_file():
         known = sorted(path.stem for path in Path("params").glob("*.yaml"))
-        raise UserError(f"no profile {profile!r}: {overlay} not found; there are {known}")
+        raise UserError(f"no profile {profile!r}: {overlay} not found; use one of {known}")
     params = read_params(overlay)
     folder = WORKSPACES / profile
     for name in COPIED:
@@ -46,7 +46,7 @@ def make_workspace(profile: str) -> Path:
         if Path(name).is_dir():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        elif not (name == CHAMPION_FILE and target.is_file()):  # that is the workspace's own
+        elif not (name == CHAMPION_FILE and target.is_file()):  # the workspace keeps its own
             shutil.copyfile(name, target)
     for optional in (LAUNCH_FILE, *(BENCH / name for name in COMPARISON)):
         if optional.is_file():
@@ -57,7 +57,6 @@ def make_workspace(profile: str) -> Path:
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():
-        dvc = Path(sys.executable).with_name("dvc")
-        subprocess.run([dvc, "init", "--no-scm", "--quiet"], cwd=folder, check=True)
-        subprocess.run([dvc, "config", "core.analytics", "false"], cwd=folder, check=True)
+        for arguments in (["init", "--no-scm", "--quiet"], ["config", "core.analytics", "false"]):
+            subprocess.run([program("dvc"), *arguments], cwd=folder, check=True)
     return folder

@@ -1,4 +1,4 @@
-"""champion: the trained student, or a version of the registry -> the student in use."""
+"""champion: the trained student, or a registered version -> the student in use."""
 
 import shutil
 from pathlib import Path
@@ -15,15 +15,15 @@ CHAMPION_FILE = Path("data/champion.yaml")
 
 
 class Config(StageConfig):
-    """The choice itself stands in data/champion.yaml."""
+    """No settings of its own: data/champion.yaml names the student."""
 
 
 def run(config: Config) -> None:
     """Write student/, the student that rewards the generator.
 
     Raises:
-        UserError: data/champion.yaml names no student this project knows, or the registry's files
-            are not those that were registered.
+        UserError: data/champion.yaml is malformed or names an unknown student, or the files in the
+            registry differ from the registered ones.
     """
     source = chosen_folder(read_yaml(CHAMPION_FILE))
     read_card(source)
@@ -38,14 +38,14 @@ def chosen_folder(choice: dict[str, Any]) -> Path:
         choice: ``source: trained``, or the URI of a version with the ``sha256`` of its files.
 
     Raises:
-        UserError: neither of the two, or the version has other files.
+        UserError: neither of the two, or the version's files have another hash.
     """
     if choice == {"source": "trained"}:
         return TRAINED
     source, sha256 = choice.get("source"), choice.get(SHA256_TAG)
     if not (is_uri(source) and isinstance(sha256, str) and len(choice) == 2):
         raise UserError(
-            f"{CHAMPION_FILE}: give 'source: trained', or 'source: models:/zreward-student/N' with"
-            f" the sha256 of that version, not {choice}; `zreward adopt` writes it"
+            f"{CHAMPION_FILE}: give 'source: trained', or 'source: models:/zreward-student/N' and"
+            f" the sha256 of that version, not {choice}; `zreward adopt` writes the file"
         )
     return fetch(str(source), sha256)

@@ -13,17 +13,10 @@ from zreward_core.config import Settings, UserError, read_yaml
 
 LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
-SHARDED = (
-    "train_gdso",
-    "train_risd",
-    "train_sft",
-    "train_rewarddance",
-    "train_grpo",
-    "train_opd",
-)
-"""Stages that can train a model in shards."""
-PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator", *SHARDED)
-"""Stages whose loops divide their batches over processes."""
+TRAINING = "train_"
+"""Prefix of the stages that train a model; these can divide batches and shard the model."""
+PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator")
+"""Other stages whose loops divide their batches over processes."""
 
 
 class Fsdp(Settings):
@@ -212,13 +205,14 @@ def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:
 def _fits(stage: str, launcher: Launcher | None) -> None:
     if not isinstance(launcher, Accelerate):
         return
-    if launcher.processes * launcher.machines > 1 and stage not in PARALLEL:
+    trains = stage.startswith(TRAINING)
+    if launcher.processes * launcher.machines > 1 and not trains and stage not in PARALLEL:
         raise UserError(
             f"{LAUNCH_FILE}: the stage {stage} runs in one process; several are for"
-            f" {list(PARALLEL)}"
+            f" {list(PARALLEL)} and the stages {TRAINING}*"
         )
-    if launcher.fsdp is not None and stage not in SHARDED:
+    if launcher.fsdp is not None and not trains:
         raise UserError(
-            f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is for"
-            f" {list(SHARDED)}, other stages hold a whole model in each process"
+            f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is for the stages"
+            f" {TRAINING}*, other stages hold a whole model in each process"
         )

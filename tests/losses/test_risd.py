@@ -31,6 +31,14 @@ def test_risd_gradient_moves_the_student_to_the_teacher():
     torch.testing.assert_close(logits.grad, 1 / 3 - teacher)
 
 
+def test_the_teacher_carries_no_gradient():
+    teacher = torch.tensor([[0.1, 0.2, 0.7]], requires_grad=True)
+    logits = torch.zeros(1, 3, requires_grad=True)
+    risd_loss(logits.log_softmax(-1), teacher, torch.tensor([True]), 1).backward()
+    assert teacher.grad is None
+    assert logits.grad.abs().max() > 0
+
+
 def test_empty_mask_is_zero_and_runs_backward():
     student = torch.full((2, 3), -torch.inf, requires_grad=True)
     loss = risd_loss(student, torch.full((2, 3), 1 / 3), torch.tensor([False, False]), 0)

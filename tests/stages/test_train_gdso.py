@@ -1,5 +1,7 @@
 """GDSO's step: log-probabilities, gradient accumulation, the reference policy, resumption."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from zreward_core.models.backbone import Backbone
 from zreward_core.models.tiny import build_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
-from zreward_core.stages import train_gdso
+from zreward_core.runtime.progress import read_history
+from zreward_core.stages import train_gdso, train_gdso_coupled
 from zreward_core.stages.train_gdso import Config, objective, reward
+from zreward_core.training.policy import policy_loss
 from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import PairBatch
 
@@ -57,10 +61,8 @@ def rollouts(backbone: Backbone, batch: PairBatch):
     return roll_out(backbone, *batch.inputs, 3, 1.0, np.random.default_rng(3))
 
 
-def read(backbone: Backbone, batch: PairBatch, rollouts, answers=None):
-    return trace_log_probs(
-        backbone, batch.prompts, batch.images, batch.dimensions, rollouts.tokens, 1.0, answers
-    )
+def read(backbone: Backbone, batch: PairBatch, rollouts, temperature: float = 1.0):
+    return trace_log_probs(backbone, *batch.inputs, rollouts.tokens, temperature)
 
 
 def test_scores_of_the_training_forward_are_those_of_the_rollout(
@@ -86,19 +88,57 @@ def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Pair
         assert torch.allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_are_those_of_sampling_one_token_at_a_time(
-    backbone: Backbone, batch: PairBatch, rollouts
+    backbone: Backbone, batch: PairBatch, rollouts, temperature: float
 ) -> None:
     trace = rollouts.tokens[0]
     with torch.no_grad():
-        log_probs, *_ = read(backbone, batch, rollouts)
+        log_probs, *_ = read(backbone, batch, rollouts, temperature=temperature)
         row = backbone.prefix(batch.prompts[0], batch.images[0]) + backbone.chat.questions[0]
         for t, token in enumerate(trace):
             logits = backbone.logits([row], batch.images[:1], [0], 1)[0, 0]
             logits[backbone.chat.forbidden] = -torch.inf
-            expected = torch.log_softmax(logits, -1)[token]
+            expected = torch.log_softmax(logits / temperature, -1)[token]
             assert log_probs[0, t].item() == pytest.approx(expected.item(), abs=1e-4)
             row = [*row, token]
+
+
+def test_policy_loss_is_at_the_sampling_temperature(
+    backbone: Backbone, batch: PairBatch, rollouts
+) -> None:
+    rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
+    with torch.no_grad():
+        arguments = (rewarded, range(2), backbone.snapshot(), 0.1, 0.6, False)
+        _, found, drift = policy_loss(backbone, *arguments)
+        expected, mask, *_ = read(backbone, batch, rollouts, temperature=0.6)
+    assert torch.equal(found.log_probs_NT[mask], expected[mask])
+    assert drift == 0.0
+
+
+@pytest.mark.parametrize("stage", [train_gdso, train_gdso_coupled])
+def test_rewards_are_those_of_equations_7_10_and_13(
+    backbone: Backbone, batch: PairBatch, rollouts, stage
+) -> None:
+    config = stage.Config(seed=1, group_size=3, lambda_pointwise=0.2, lambda_pairwise=0.7)
+    rewarded, metrics = stage.reward(backbone, config, batch, rollouts)
+    means = (rollouts.log_probs.exp() @ backbone.levels).reshape(2, 2, 3).tolist()
+    scores, span = batch.scores_P2.tolist(), 2.0
+    pairwise = []
+    for p, j, i in itertools.product(range(2), range(2), range(3)):
+        pointwise = 1 - abs(means[p][j][i] - scores[p][j]) / span
+        gap = scores[p][j] - scores[p][1 - j]
+        errors = [abs(means[p][j][i] - other - gap) for other in means[p][1 - j]]
+        pairwise.append(1 - sum(errors) / (3 * span))
+        expected = 0.2 * pointwise + 0.7 * pairwise[-1]
+        assert rewarded.rewards_P2G[p, j, i].item() == pytest.approx(expected, abs=1e-5)
+    assert metrics["reward/pairwise"] == pytest.approx(np.mean(pairwise), abs=1e-5)
+
+
+def test_the_drift_is_measured_from_the_reference_of_the_iteration(training_root) -> None:
+    train_gdso.run(Config(seed=1, **ON_POLICY, beta=0.1, iterations=2, learning_rate=1e-2))
+    drifts = [row["policy/drift"] for row in read_history(train_gdso.OUTPUT / "history.jsonl")]
+    assert [drift == 0.0 for drift in drifts] == [True, False, True, False]
 
 
 def gradients(backbone: Backbone, config: Config, batch: PairBatch, rollouts, parts) -> list:

@@ -7,16 +7,10 @@ from typing import Any
 
 from zreward_core.config import merge, read_yaml
 from zreward_core.evaluation.bootstrap import Interval
-from zreward_core.training.loops import SupervisedConfig
+from zreward_core.stages._training import SupervisedConfig
 
-TITLES = {
-    "main": "The compared methods",
-    "ablations": "What the teacher's objective needs",
-    "coupling": "A remedy for loose coupling",
-    "targets": "What a student is taught by",
-    "pool": "How many labels a student needs",
-    "rollouts": "How many traces the teacher's score is averaged over",
-}
+TABLES = read_yaml(Path(__file__).with_name("methods.yaml"))["tables"]
+TITLES = {name: table["title"] for name, table in TABLES.items() if "title" in table}
 BESIDE = {
     "ablations": ("rewarddance", "grpo", "gdso"),
     "coupling": ("gdso", "gdso_student"),

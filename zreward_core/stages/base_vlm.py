@@ -25,12 +25,13 @@ from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.device import fast_precision
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
-from zreward_core.training.optimizers import fast_precision, make_optimizers, set_rates, trapezoid
+from zreward_core.training.optimizers import make_optimizers, set_rates, trapezoid
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.prompts import COLOURS, PLACES, SHAPES, all_prompts
 from zreward_core.world.texts import (

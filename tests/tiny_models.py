@@ -101,9 +101,11 @@ _VISION: dict[str, dict[str, Any]] = {
 }
 
 
-def build_family(model_type: str, texts: list[str], rubric: Rubric) -> Backbone:
+def build_family(
+    model_type: str, texts: list[str], rubric: Rubric, prompt: PromptSettings
+) -> Backbone:
     """A tiny model of any supported family; weights are scaled so that differences show."""
-    tokenizer = build_tokenizer([*texts, *prompt_words(rubric, PROMPT)])
+    tokenizer = build_tokenizer([*texts, *prompt_words(rubric, prompt)])
     tokenizer.chat_template = TURNS.replace("OPENING", OPENINGS[model_type])
     ids: dict[str, Any] = {
         name: tokenizer.convert_tokens_to_ids(token)
@@ -137,6 +139,5 @@ def build_family(model_type: str, texts: list[str], rubric: Rubric) -> Backbone:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(4.0)
-    backbone = Backbone(model.eval(), tokenizer, PixelPath(build_processor(4)), rubric, PROMPT)
-    return backbone
+                parameter.mul_(2.0)
+    return Backbone(model.eval(), tokenizer, PixelPath(build_processor(4)), rubric, prompt)

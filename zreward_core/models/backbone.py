@@ -111,7 +111,11 @@ class Network(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.family = FAMILIES[model.config.model_type]
+
+    @property
+    def family(self) -> Family:
+        """The module of the model's family."""
+        return FAMILIES[self.model.config.model_type]
 
     def forward(
         self,

@@ -181,9 +181,9 @@ def test_a_gain_in_gsb_of_one_seed_is_the_bootstrap_over_prompts() -> None:
     assert gsb_gain([table], [same]) == pytest.approx(expected)
 
 
-def test_a_gain_in_gsb_between_other_pairs_is_refused() -> None:
+def test_gsb_gain_between_different_pairs_is_rejected() -> None:
     table = judgements(0.6, 0)
-    with pytest.raises(ValueError, match="other pairs"):
+    with pytest.raises(ValueError, match="different pairs"):
         gsb_gain([table], [table[1:]])
-    with pytest.raises(ValueError, match="other pairs"):
+    with pytest.raises(ValueError, match="different pairs"):
         gsb_gain([table], [table[table["prompt_id"] != "p0"]])

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.evaluation.report import build_reference, evaluate_predictions, split_means
+from zreward_core.evaluation.agreement import split_means
+from zreward_core.evaluation.reference import build_reference
+from zreward_core.evaluation.report import evaluate_predictions
 
 LEVELS = np.array([1.0, 2.0, 3.0])
 FIELDS = {

@@ -95,8 +95,8 @@ def oracle_scores(items: pd.DataFrame, images: ImageStore, aspects: dict[str, st
     for name, aspect in aspect_of.items():
         if aspect not in ASPECTS:
             raise UserError(
-                f"params.yaml: 'evaluate.aspects' has no oracle aspect for dimension '{name}' of the "
-                f"rubric; set it to one of {sorted(ASPECTS)}, or set 'evaluate.oracle: false'"
+                f"params.yaml: 'evaluate.aspects' has no oracle aspect for the dimension '{name}' "
+                f"of the rubric; set it to one of {sorted(ASPECTS)}, or set 'evaluate.oracle: false'"
             )
     shown = items.drop_duplicates("item_id")
     judged = {

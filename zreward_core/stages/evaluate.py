@@ -96,7 +96,7 @@ def oracle_scores(items: pd.DataFrame, images: ImageStore, aspects: dict[str, st
         if aspect not in ASPECTS:
             raise UserError(
                 f"params.yaml: 'evaluate.aspects' has no oracle aspect for the dimension '{name}' "
-                f"of the rubric; set it to one of {sorted(ASPECTS)}, or set 'evaluate.oracle: false'"
+                f"of the rubric; name one of {sorted(ASPECTS)}, or set 'evaluate.oracle: false'"
             )
     shown = items.drop_duplicates("item_id")
     judged = {

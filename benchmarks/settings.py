@@ -15,7 +15,8 @@ import pandas as pd
 from cell import HERE, overlay, prepare, run
 
 from zreward_core.config import merge, read_yaml
-from zreward_core.evaluation.report import align_prediction, build_reference, measure
+from zreward_core.evaluation.reference import align_prediction, build_reference
+from zreward_core.evaluation.report import measure
 from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
 
 RESULTS = HERE / "settings.json"

@@ -364,7 +364,10 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     """The images."""
     ceiling = next((row["hpa"] for row in study.bounds if row["method"] == "oracle"), None)
     for table, title in TITLES.items():
-        rows = [{**row, "seeds": hpa_by_seed[name]} for name, row in study.rows(table).items()]
+        rows = [
+            {**row, "method": words(row["method"]), "seeds": hpa_by_seed[name]}
+            for name, row in study.rows(table).items()
+        ]
         if rows:
             plot_methods(rows, ceiling, title, IMAGES / f"{table}.png")
     histories = {

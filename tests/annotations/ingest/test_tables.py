@@ -262,6 +262,7 @@ def test_images_outside_the_drop_are_refused(read, drops: Path) -> None:
     ("changes", "message"),
     [
         ({"scale": None}, "`scale` is missing"),
+        ({"format": ["csv"]}, "valid string"),
         ({"dimension": None}, "`dimension` is missing"),
         ({"columns": {"prompt": "text"}}, "has no judgements: add `score`"),
         ({"columns": {**COLUMNS, "scores": "s"}}, "a row holds one of"),

@@ -235,9 +235,9 @@ class Source(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
+        word = value.get("format", "label_studio") if isinstance(value, dict) else None
+        if not isinstance(word, str):
             return value
-        word = value.get("format", "label_studio")
         if word in public_set_names():
             value = merge(load_public_set(word).settings, value)
         return merge(dict(FORMATS[word].settings), value) if word in FORMATS else value
@@ -267,8 +267,7 @@ class Source(Settings):
                 "`columns` has no judgements: add `score`, `scores`, `wide`, `mean`, `histogram` "
                 "or `vote`"
             )
-        own = all(slot.dimension for slot in slots) if slots else False
-        if self.dimension is None and not own:
+        if self.dimension is None and not (slots and all(slot.dimension for slot in slots)):
             raise ValueError("`dimension` is missing: which dimension of the rubric is judged?")
         votes_alone = columns.vote is not None and columns.score is None
         own = all(slot.scale for slot in slots) if slots else votes_alone

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from zreward_core.cli import METHODS, STAGES
+from zreward_core.dvc import read_stages
 
 ROOT = Path(__file__).parents[1]
-GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-BENCH = yaml.safe_load((ROOT / "benchmarks/dvc.yaml").read_text())["stages"]
+GRAPH = read_stages(ROOT / "dvc.yaml")
+BENCH = read_stages(ROOT / "benchmarks/dvc.yaml")
 CELLS = yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text())["cells"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 

@@ -39,7 +39,7 @@ def test_sync_awaits_the_end_of_a_running_stage(root: Path, instance: DagsterIns
     rwlock.write_text(
         f'{{"write": {{"{root}/data/first": {{"pid": {os.getpid()}, "cmd": "dvc"}}}}}}'
     )
-    assert "data/first" in busy_with(root)
+    assert busy_with(root) == f"stage first, run by `dvc` (pid {os.getpid()})"
     skipped = dvc_sync(read_graph(root), root)(build_sensor_context(instance=instance))
     assert isinstance(skipped, SkipReason)
     rwlock.write_text('{"write": {"data/first": {"pid": 99999999, "cmd": "dvc"}}}')

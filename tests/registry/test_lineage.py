@@ -81,7 +81,7 @@ def test_a_version_leads_down_to_files_and_rows(finished: Path, tmp_path, monkey
     monkeypatch.chdir(finished)
     kept = tmp_path / "kept"
     assert capture(Path(STUDENT), kept) == "train_risd"
-    assert list(read_lock((kept / "dvc.lock").read_text())) == ["ingest", "train_risd", "validate"]
+    assert list(read_lock(kept)) == ["ingest", "train_risd", "validate"]
     uses = [use_of_row(kept, f"drop.json#row {n}") for n in range(5)]
     assert uses == ["train", "unused", "test", "unused", None]
 

@@ -89,7 +89,7 @@ def test_risd_losses_are_those_of_one(alone: dict, together: dict) -> None:
             alone["risd"]["whole"]["weights"], together["risd"]["whole"]["weights"], strict=True
         )
     ]
-    # AdamW normalizes gradients, so rounding sets the sign of an update whose gradient is near zero.
+    # AdamW normalizes gradients: where one is near zero, rounding sets the sign of the update.
     assert np.quantile(differences, 0.9) < 1e-4 and max(differences) < 5e-3
 
 

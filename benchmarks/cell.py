@@ -1,10 +1,11 @@
-"""One cell of the comparison: a stage with a method's params and a seed, then what is read of it.
+"""One cell of the comparison: the stages of a kind with the cell's params and a seed.
 
     python benchmarks/cell.py train_gdso gdso 17
 
-A cell is a project root of its own, benchmarks/cells/METHOD/SEED, that links what all methods share
-(bases, candidates, annotations) and what it takes from another cell of the same seed. It runs the
-ordinary commands there. What the tables read of it is copied to benchmarks/predictions/METHOD/SEED.
+A cell is a project root of its own, benchmarks/cells/CELL/SEED. It links the data that all cells
+share (bases, candidates, annotations) and what it takes from other cells of the same seed, and runs
+the ordinary commands. What the tables read is copied to benchmarks/predictions/CELL/SEED.
+methods.yaml describes the kinds and their cells.
 """
 
 import json
@@ -18,105 +19,94 @@ from typing import Any
 
 import yaml
 
-from zreward_core.config import merge, read_yaml
+from zreward_core.config import UserError, merge, read_yaml
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 SHARED = ("base_vlm", "base_generator", "candidates", "ingest", "validate", "rubric.yaml")
-"""What every cell links from the main job's data."""
-RUNS = {
-    "predict": ("predict",),
-    "rollouts": ("predict",),
-    "label": ("label",),
-    "students": ("label", "train_risd", "predict"),
-    "tune": ("finetune_generator", "evaluate_gsb"),
-}
-"""Kind of cell to its commands; any other kind is a stage that trains, then predicts."""
-TEACHER = {"data/train_gdso": "gdso/data/train_gdso"}
-TAKES = {
-    "rollouts": TEACHER,
-    "label": TEACHER,
-    "students": TEACHER,
-    "train_opd": TEACHER,
-    "train_risd": {"data/label": "labels/data/label"},
-    "tune": TEACHER,
-}
-"""Kind of cell to what it links from other cells of the same seed: METHOD/PATH."""
-MODELS = {
-    "predict": ("", False),
-    "rollouts": ("train_gdso/teacher", True),
-    "train_sft": ("train_sft/scorer", False),
-    "train_rewarddance": ("train_rewarddance/teacher", True),
-    "train_grpo": ("train_grpo/teacher", True),
-    "train_gdso": ("train_gdso/teacher", True),
-    "train_opd": ("train_opd/student", True),
-    "train_risd": ("train_risd/student", False),
-    "students": ("train_risd/student", False),
-}
-"""Kind of cell to the model it predicts with, and whether that reasons."""
-PROBED = ("main", "reasoning", "coupling")
-"""Tables whose methods are probed, where they reason."""
+"""Linked into every cell from the data of the main chain."""
 KEPT = {
     "predict": {"predictions.parquet": "predictions.parquet"},
     "trace_faithfulness": {"scores.parquet": "coupling.parquet"},
     "finetune_generator": {"metrics.json": "metrics.json", "history.jsonl": "history.jsonl"},
     "evaluate_gsb": {"gsb.json": "gsb.json", "judgements.parquet": "judgements.parquet"},
 }
-"""Command to the files of its output that are kept, and their names."""
+"""Stage to the files of its output that the tables read, and their names there."""
+HISTORY = {"history.jsonl": "history.jsonl"}
 
 
-def main(kind: str, method: str, seed: int) -> None:
+def main(kind: str, name: str, seed: int) -> None:
     """Run a cell."""
-    entry = read_yaml(HERE / "methods.yaml")["cells"][kind][method]
-    params = overlay(kind, seed, entry["params"])
-    root = prepare(kind, method, seed, params, entry.get("reward"))
-    kept = HERE / "predictions" / method / str(seed)
+    described = read_yaml(HERE / "methods.yaml")
+    root = prepare(described, kind, name, seed, overlay(described, kind, name, seed))
+    kept = HERE / "predictions" / name / str(seed)
     shutil.rmtree(kept, ignore_errors=True)
     seconds = {}
-    for command in commands(kind, entry):
+    for stage in stages(described, kind, name):
         began = time.monotonic()
-        run(root, command)
-        seconds[command] = round(time.monotonic() - began, 1)
-        if kind != "label":
-            keep(root, command, kept)
-    if kind != "label":
+        run(root, stage)
+        seconds[stage] = round(time.monotonic() - began, 1)
+        keep(root, stage, kept)
+    if kept.is_dir():
         (kept / "seconds.json").write_text(json.dumps(seconds))
 
 
-def commands(kind: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    """The commands of a cell; a compared method that reasons is probed too."""
-    found = RUNS.get(kind, (kind, "predict"))
-    reasons = overlay(kind, 0, entry["params"]).get("predict", {}).get("reasoning")
-    return (*found, "trace_faithfulness") if reasons and entry.get("table") in PROBED else found
+def described_kind(described: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A kind of methods.yaml with its defaults.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    if kind not in described["kinds"]:
+        raise UserError(
+            f"benchmarks/methods.yaml has no kind '{kind}': add its entry below 'kinds'"
+        )
+    defaults = {"desc": kind, "stages": [kind, "predict"], "model": "", "reasons": False}
+    return {**defaults, "takes": {}, **described["kinds"][kind]}
 
 
-def overlay(kind: str, seed: int, params: dict[str, Any]) -> dict[str, Any]:
+def stages(described: dict[str, Any], kind: str, name: str) -> list[str]:
+    """The stages of a cell; trace_faithfulness too where the cell's table asks for it."""
+    found = described_kind(described, kind)
+    table = described["tables"].get(found["cells"][name].get("table"), {})
+    reasons = overlay(described, kind, name, 0).get("predict", {}).get("reasoning")
+    faithfulness = ["trace_faithfulness"] if reasons and table.get("faithfulness") else []
+    return [*found["stages"], *faithfulness]
+
+
+def overlay(described: dict[str, Any], kind: str, name: str, seed: int) -> dict[str, Any]:
     """The params of a cell that differ from the project's."""
-    asked: dict[str, Any] = {"seed": seed}
-    if kind in MODELS:
-        model, reasoning = MODELS[kind]
-        asked["predict"] = {"model": f"data/{model}", "reasoning": reasoning}
-        asked["predict"]["judged_splits"] = ["validation", "test"]
-    merged = merge(asked, params)
-    if kind in MODELS:
-        merged["trace_faithfulness"] = {"model": merged["predict"]["model"]}
-    return merged
+    found = described_kind(described, kind)
+    cell = found["cells"][name]["params"]
+    if "predict" not in found["stages"]:
+        return merge({"seed": seed}, cell)
+    predict = {
+        "model": f"data/{found['model']}",
+        "reasoning": found["reasons"],
+        "judged_splits": ["validation", "test"],
+    }
+    merged = merge({"seed": seed, "predict": predict}, cell)
+    return merged | {"trace_faithfulness": {"model": merged["predict"]["model"]}}
 
 
-def prepare(kind: str, method: str, seed: int, params: dict[str, Any], reward: str | None) -> Path:
-    """The cell's root with its links and its overlay.
+def prepare(
+    described: dict[str, Any], kind: str, name: str, seed: int, params: dict[str, Any]
+) -> Path:
+    """Make the root of a cell, with its links and its overlay.
 
     Args:
-        reward: METHOD/PATH of the scorer that rewards a generator.
+        name: of the cell, or any other name for a root with the links of its kind.
+        params: written as the overlay.
     """
-    root = HERE / "cells" / method / str(seed)
+    root = HERE / "cells" / name / str(seed)
     (root / "data").mkdir(parents=True, exist_ok=True)
     link(PROJECT / "params.yaml", root / "params.yaml")
     if (PROJECT / "launch.yaml").is_file():
         link(PROJECT / "launch.yaml", root / "launch.yaml")
-    for name in SHARED:
-        link(PROJECT / "data" / name, root / "data" / name)
-    taken = TAKES.get(kind, {}) | ({"data/champion/student": reward} if reward else {})
+    for shared in SHARED:
+        link(PROJECT / "data" / shared, root / "data" / shared)
+    found = described_kind(described, kind)
+    taken = found["takes"] | found["cells"].get(name, {}).get("takes", {})
     for path, source in taken.items():
         other, rest = source.split("/", 1)
         link(HERE / "cells" / other / str(seed) / rest, root / path)
@@ -125,26 +115,25 @@ def prepare(kind: str, method: str, seed: int, params: dict[str, Any], reward: s
 
 
 def link(target: Path, path: Path) -> None:
-    """A symbolic link, made anew."""
+    """Make or replace a symbolic link."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(os.path.relpath(target, path.parent))
 
 
-def run(root: Path, command: str) -> None:
-    """Run a command in a cell; MLflow takes no part unless it is asked to."""
+def run(root: Path, stage: str) -> None:
+    """Run a stage in a cell; runs are tracked in MLflow only if ZREWARD_TRACKING is set so."""
     zreward = str(Path(sys.executable).with_name("zreward"))
     environment = {"ZREWARD_TRACKING": "off", **os.environ}
-    arguments = [zreward, "--root", str(root), command, "--params", "overlay.yaml"]
+    arguments = [zreward, "--root", str(root), stage, "--params", "overlay.yaml"]
     subprocess.run(arguments, env=environment, check=True)
 
 
-def keep(root: Path, command: str, folder: Path) -> None:
-    """Copy what the tables read: predictions, probes, and the history of what was trained."""
-    folder.mkdir(parents=True, exist_ok=True)
-    history = {"history.jsonl": "history.jsonl"} if command.startswith("train_") else {}
-    for file, name in KEPT.get(command, history).items():
-        shutil.copyfile(root / "data" / command / file, folder / name)
+def keep(root: Path, stage: str, folder: Path) -> None:
+    """Copy what the tables read of a stage's output."""
+    for file, name in KEPT.get(stage, HISTORY if stage.startswith("train_") else {}).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / "data" / stage / file, folder / name)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Ingest and validate beside DuckDB: time and memory on many ratings.
+"""Time and memory of ingest and validate on many ratings, beside DuckDB.
 
     python benchmarks/ingest.py --rows 10000000 --root /some/scratch
 
 writes a study of that many ratings as CSV and as Parquet (five raters, four dimensions, four
 images a prompt, one faulty row in a thousand, rows in no order), runs ``zreward ingest`` and
-``zreward validate`` on each in a process of its own, and lets DuckDB do the same reading, checking,
+``zreward validate`` on each in a separate process, and DuckDB for the same reading, checking,
 mapping and writing: identifiers by sha256, quarantine with reasons, resubmissions averaged, means,
-histograms, trimmed test items, splits by prompt, pairs. What validate does beyond that (audit of
-the annotators, bootstrap, Data Docs) is in its time and not in DuckDB's.
+histograms, trimmed test items, splits by prompt, pairs. The time of validate includes the audit of
+the annotators, the bootstrap and Data Docs, which DuckDB's does not.
 
 Prints seconds, the ratio to DuckDB, and the peak memory of each process. Needs the ``dev`` extra.
 """
@@ -54,7 +54,7 @@ validate: {{min_agreement: -1.0}}
 
 
 def main() -> None:
-    """Make the study, run everything, print the table."""
+    """Write the study, run everything, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--root", type=Path, default=Path(".zreward/bench_ingest"))
@@ -69,26 +69,26 @@ def main() -> None:
     print(f"{'':<18}{'seconds (CPU)':>22}{'DuckDB':>22}{'ratio':>8}{'GiB':>8}{'DuckDB':>8}")
     for name, ours, theirs in rows:
         print(
-            f"{name:<18}{_told(ours):>22}{_told(theirs):>22}{ours.wall / theirs.wall:>8.2f}"
+            f"{name:<18}{_shown(ours):>22}{_shown(theirs):>22}{ours.wall / theirs.wall:>8.2f}"
             f"{ours.memory:>8.2f}{theirs.memory:>8.2f}"
         )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: seconds, seconds of all cores, GiB at most."""
+    """Cost of a process: wall seconds, CPU seconds, peak GiB."""
 
     wall: float
     cpu: float
     memory: float
 
 
-def _told(cost: Cost) -> str:
+def _shown(cost: Cost) -> str:
     return f"{cost.wall:.1f} ({cost.cpu:.1f})"
 
 
 def make_study(root: Path, num_rows: int) -> None:
-    """Write the images' shard and the study in both formats; a study of that size is kept."""
+    """Write the images' shard and the study in both formats, unless they exist."""
     note = root / "study.json"
     made = {"rows": num_rows}
     if note.is_file() and json.loads(note.read_text()) == made:
@@ -97,7 +97,7 @@ def make_study(root: Path, num_rows: int) -> None:
     (root / "data/drops").mkdir(parents=True)
     (root / "data/candidates/images").mkdir(parents=True)
     shutil.copy(REPOSITORY / "data/rubric.yaml", root / "data/rubric.yaml")
-    num_units = num_rows // len(DIMENSIONS)  # a rater looking at an image
+    num_units = num_rows // len(DIMENSIONS)  # one rater and one image each
     num_images = max(1, num_units // RATERS_OF_ITEM)
     names = [hashlib.sha256(str(one).encode()).hexdigest() for one in range(num_images)]
     shard = pa.table(
@@ -142,7 +142,7 @@ def chunk(
     prompts: pa.Array,
     rng: np.random.Generator,
 ) -> pa.Table:
-    """Ratings of some units; every thousandth row has a fault."""
+    """Ratings of some units; every thousandth row is faulty."""
     num_dimensions = len(DIMENSIONS)
     images = np.repeat(units // RATERS_OF_ITEM, num_dimensions)
     raters = np.repeat(
@@ -168,7 +168,7 @@ def chunk(
 
 
 def measure(root: Path, kind: str) -> list[tuple[str, Cost, Cost]]:
-    """What both stages cost us and DuckDB."""
+    """Cost of both stages and of DuckDB."""
     (root / "params.yaml").write_text(PARAMS.format(format=kind))
     shutil.rmtree(root / "duck", ignore_errors=True)
     (root / "duck").mkdir()
@@ -184,7 +184,7 @@ def measure(root: Path, kind: str) -> list[tuple[str, Cost, Cost]]:
 
 
 def timed(command: list[str], folder: Path) -> Cost:
-    """What a command costs."""
+    """Cost of a command."""
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -195,7 +195,7 @@ def timed(command: list[str], folder: Path) -> Cost:
 
 
 def compare(root: Path) -> None:
-    """Both must have found the same items, scores and pairs."""
+    """Check that items, scores and pairs are the same."""
     ours = pq.read_table(
         root / "data/validate/items.parquet", columns=["item_id", "dimension", "score"]
     )

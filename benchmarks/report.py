@@ -1,22 +1,20 @@
-"""REPORT.md: the page a researcher reads in five minutes, from what table.py has measured."""
+"""REPORT.md: the results of the comparison, from the measurements of table.py."""
 
 import importlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from zreward_core.config import merge, read_yaml
 from zreward_core.evaluation.bootstrap import Interval
-from zreward_core.training.loops import SupervisedConfig
+from zreward_core.stages._training import SupervisedConfig
 
-TITLES = {
-    "main": "The compared methods",
-    "ablations": "What the teacher's objective needs",
-    "coupling": "A remedy for loose coupling",
-    "targets": "What a student is taught by",
-    "pool": "How many labels a student needs",
-    "rollouts": "How many traces the teacher's score is averaged over",
-}
+TABLES = read_yaml(Path(__file__).with_name("methods.yaml"))["tables"]
+TITLES = {name: table["title"] for name, table in TABLES.items() if "title" in table}
 BESIDE = {
     "ablations": ("rewarddance", "grpo", "gdso"),
     "coupling": ("gdso", "gdso_student"),
@@ -24,25 +22,34 @@ BESIDE = {
     "pool": ("risd",),
     "rollouts": ("gdso",),
 }
-"""Table to the compared methods that are shown in it too."""
+"""Table to the methods of the main table that are repeated in it."""
 NOTES = {
-    "pool": "RISD is taught by the whole pool. All take as many steps, and a trace a label unless "
-    "another number is told.",
-    "rollouts": "One trace is what GDSO has everywhere else; the weights are the same.",
+    "pool": "RISD uses the whole pool. All students are trained for the same number of steps, with "
+    "one trace per label unless stated otherwise.",
+    "rollouts": "GDSO uses one trace in all other tables; the weights are the same.",
 }
-"""Table to what has to be known to read it."""
-CALIBRATED = ("nll", "kl", "ece", "w1", "coverage")
+"""Table to a note on how to read it."""
+SPELLED = {
+    "zero_shot_reasoning": "zero-shot, reasoning",
+    "zero_shot": "zero-shot",
+    "bradley_terry": "Bradley-Terry",
+    "rewarddance": "RewardDance",
+    **{part: part for part in ("r_pt", "r_pw")},
+    **{part.lower(): part for part in ("L_pt", "L_pw", "SFT", "GRPO", "GDSO", "OPD", "RISD")},
+}
+"""Part of a cell's or method's name to its spelling; elsewhere "_" becomes a space."""
+CALIBRATION = {"nll": "NLL", "kl": "KL", "ece": "ECE", "w1": "W1", "coverage": "coverage"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that was measured; cells by name."""
+    """All measurements; cells by name."""
 
     seeds: list[int]
     summaries: dict[str, dict[str, Any]]
-    """Means over seeds, with intervals, beside the cell's entry in methods.yaml."""
+    """Means over seeds with intervals, merged with the cell's entry in methods.yaml."""
     bounds: list[dict[str, Any]]
-    """The annotators among themselves, and the ceiling."""
+    """Annotator agreement and the ceiling."""
     orderings: list[tuple[str, str, dict[str, Interval]]]
     parts: dict[str, dict[str, float]]
     """HPA by dimension, and of alignment by category with its number of pairs."""
@@ -53,12 +60,12 @@ class Study:
     num_prompts: int
     has_matrix: bool
     missing: dict[str, int]
-    """Cells that have not been run with all seeds, and the number that they have."""
+    """Cells that lack some of the seeds, and the number of seeds they have."""
 
     def rows(self, table: str) -> dict[str, dict[str, Any]]:
-        """The cells of a table, below those that they are compared with; none where none has run.
+        """The cells of a table after those repeated from the main table; empty if none has run.
 
-        The base that reasons stands among the compared methods.
+        The main table includes the base model with reasoning.
         """
         own = ("main", "reasoning") if table == "main" else (table,)
         found = {name: row for name, row in self.summaries.items() if row["table"] in own}
@@ -67,74 +74,76 @@ class Study:
 
 
 def write_report(study: Study, folder: Path) -> None:
-    """Write REPORT.md; what findings.md says by hand stands first."""
-    findings = (folder / "findings.md").read_text().strip()
-    said = [findings, ""] if findings else []
+    """Write REPORT.md; the hand-written findings.md follows its introduction."""
     params = read_yaml(folder.parent / "params.yaml")
-    sections: list[list[str]] = [
+    training_plot = ""
+    if (folder / "images/training.png").is_file():
+        training_plot = "## Training\n\n" + image(
+            "Reward, trace length, thorough share", "training"
+        )
+    sections = [
         opening(study),
-        said,
+        (folder / "findings.md").read_text().strip(),
         section(study, params, "main"),
         orderings(study),
-        where(study),
+        breakdown(study),
         section(study, params, "ablations"),
-        imaged("Training", "Reward, trace length and thoroughness over steps", "training", folder),
-        coupling(study, params),
+        training_plot,
+        coupling(study),
+        section(study, params, "coupling"),
         calibration(study),
-        section(study, params, "targets"),
-        section(study, params, "pool"),
-        section(study, params, "rollouts"),
+        *(section(study, params, table) for table in ("targets", "pool", "rollouts")),
         tuning(study),
         costs(study),
     ]
-    (folder / "REPORT.md").write_text("\n".join(line for lines in sections for line in lines))
+    (folder / "REPORT.md").write_text("\n\n".join(filter(None, sections)) + "\n")
 
 
-def opening(study: Study) -> list[str]:
-    """What the page is, and what its intervals mean."""
+def opening(study: Study) -> str:
+    """What the report contains, the metrics and the meaning of the intervals."""
     row = next(iter(study.summaries.values()))
-    lacking = ", ".join(f"{words(name)} ({number})" for name, number in study.missing.items())
-    return [
-        "# The methods compared",
-        "",
+    text = (
+        "# Comparison of methods\n\n"
         f"{len(study.seeds)} seeds; {study.num_prompts} held-out prompts, {row['num_pairs']:.0f} "
-        "pairs; 95 % intervals over prompts and seeds together. All methods share bases and "
-        "annotations; a seed covers everything after them. Settings: `params.yaml` under "
-        "`methods.yaml`, chosen on the validation split ([log of runs](LOG.md)); figures of each "
-        "seed: `results.json`. Made by `make bench`.",
-        "",
-        *([f"Not run with all seeds: {lacking}.", ""] if lacking else []),
-    ]
+        "pairs; brackets are 95 % bootstrap intervals over prompts and seeds. All methods share "
+        "the base models and annotations; a seed covers everything after them. Settings: "
+        "`params.yaml` overlaid by `methods.yaml`, chosen on the validation split "
+        "([log of the runs](LOG.md)). Metrics of each seed: `results.json`. Generated by "
+        "`make bench`.\n\n"
+        "HPA (human preference accuracy) is the share of same-prompt pairs ordered as annotated; "
+        "margin HPA is restricted to pairs more than half a point apart. PLCC and SRCC are "
+        "Pearson's linear and Spearman's rank correlation with the annotated scores. Output tokens "
+        "are the tokens generated per score. A difference is significant if its interval excludes "
+        "zero."
+    )
+    lacking = ", ".join(f"{words(name)} ({number})" for name, number in study.missing.items())
+    return f"{text}\n\nCells without all seeds: {lacking}." if lacking else text
 
 
-def section(study: Study, params: dict[str, Any], table: str) -> list[str]:
-    """A table in the layout of the paper's, with its image."""
+def section(study: Study, params: dict[str, Any], table: str) -> str:
+    """A table in the layout of the paper's, with its plot."""
     rows = study.rows(table)
     if not rows:
-        return []
-    lines = [f"## {TITLES[table]}", "", *([NOTES[table], ""] if table in NOTES else [])]
-    lines += [
-        "| size | method | training | HPA | margin HPA | PLCC | SRCC | output tokens |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in [*rows.values(), *study.bounds]:
-        cells = [
-            row["size"] or "",
-            named(row, study),
-            training(row, params) if "stage" in row else "",
-            figure(row, "hpa"),
-            figure(row, "margin_hpa"),
-            figure(row, "plcc"),
-            figure(row, "srcc"),
-            "" if row["output_tokens"] is None else f"{row['output_tokens']:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"![HPA by method, with intervals](images/{table}.png)", ""]
-    return lines
+        return ""
+    contents = markdown(
+        {
+            "size": row["size"] or "",
+            "method": named(row, study),
+            "training": training(row, params) if "stage" in row else "",
+            "HPA": figure(row, "hpa"),
+            "margin HPA": figure(row, "margin_hpa"),
+            "PLCC": figure(row, "plcc"),
+            "SRCC": figure(row, "srcc"),
+            "output tokens": figure(row, "output_tokens", 0),
+        }
+        for row in [*rows.values(), *study.bounds]
+    )
+    note = f"{NOTES[table]}\n\n" if table in NOTES else ""
+    return f"## {TITLES[table]}\n\n{note}{contents}\n\n{image('HPA with 95 % intervals', table)}"
 
 
 def training(row: dict[str, Any], params: dict[str, Any]) -> str:
-    """What a method's training took, as its params say: steps, and what a step sees."""
+    """A method's training budget according to its params: steps x samples per step."""
     stage = {"students": "train_risd"}.get(row["stage"], row["stage"])
     if not stage.startswith("train_"):
         return ""
@@ -147,29 +156,30 @@ def training(row: dict[str, Any], params: dict[str, Any]) -> str:
     return f"{config.steps} x {number} traces"
 
 
-def orderings(study: Study) -> list[str]:
-    """Which method is above which."""
-    lines = [
-        "## In what order",
-        "",
-        "Gap error is how far the predicted gap of a pair is from the annotated one, in rubric "
-        "points: the less, the better.",
-        "",
-        "| | HPA points | decided | PLCC | gap error |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for first, second, gains in study.orderings:
-        lines.append(
-            f"| {words(first)} - {words(second)} | {signed(gains['hpa'], 1, 100)} | "
-            f"{decided(gains['hpa'])} | "
-            f"{signed(gains['plcc'], 3)} | {signed(gains['gap_error'], 3)} |"
-        )
-    return [*lines, ""] if study.orderings else []
+def orderings(study: Study) -> str:
+    """Paired differences between methods."""
+    if not study.orderings:
+        return ""
+    rows = (
+        {
+            "difference": f"{words(first)} - {words(second)}",
+            "HPA points": signed(gains["hpa"], 1, 100),
+            "significant": significance(gains["hpa"]),
+            "PLCC": signed(gains["plcc"], 3),
+            "gap error": signed(gains["gap_error"], 3),
+        }
+        for first, second, gains in study.orderings
+    )
+    return (
+        '## Differences between methods\n\nPaired over prompts and seeds; "significant" refers to '
+        "HPA. Gap error is the mean absolute difference between the predicted and the annotated "
+        f"score gap of a pair, in rubric points; lower is better.\n\n{markdown(rows)}"
+    )
 
 
-def decided(gain: Interval) -> str:
-    """Whether a difference has a sign."""
-    return "above" if gain.low > 0 else "below" if gain.high < 0 else "open"
+def significance(gain: Interval) -> str:
+    """Whether the interval of a difference excludes zero."""
+    return "yes" if gain.low > 0 or gain.high < 0 else "no"
 
 
 def signed(gain: Interval, digits: int, scale: float = 1.0) -> str:
@@ -178,114 +188,120 @@ def signed(gain: Interval, digits: int, scale: float = 1.0) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def where(study: Study) -> list[str]:
-    """HPA by dimension and category, and what each dimension sees of each defect."""
+def breakdown(study: Study) -> str:
+    """HPA by dimension and category, and the sensitivity to each defect."""
     if not study.parts:
-        return []
-    groups = list(next(iter(study.parts.values())))
-    lines = ["## Where methods differ", "", "HPA by dimension, and by category of the prompt:", ""]
-    lines += [f"| size | method | {' | '.join(groups)} |", "| --- | --- |" + " --- |" * len(groups)]
-    for name, values in study.parts.items():
-        row = study.summaries[name]
-        cells = [row["size"], named(row, study), *(f"{values[group]:.3f}" for group in groups)]
-        lines.append(f"| {' | '.join(cells)} |")
-    if study.has_matrix:
-        lines += ["", "![Points lost by defect and dimension, for each judge](images/defects.png)"]
-    return [*lines, ""]
+        return ""
+    rows = (
+        {"size": study.summaries[name]["size"], "method": named(study.summaries[name], study)}
+        | {group: f"{value:.3f}" for group, value in values.items()}
+        for name, values in study.parts.items()
+    )
+    plot = image("Points lost by defect and dimension, for each judge", "defects")
+    return (
+        "## Breakdown by dimension and category\n\nHPA by dimension, and for alignment by category "
+        f"of the prompt (number of pairs):\n\n{markdown(rows)}"
+    ) + (f"\n\n{plot}" if study.has_matrix else "")
 
 
-def coupling(study: Study, params: dict[str, Any]) -> list[str]:
-    """How much of the score the trace decides."""
-    rows = {n: row for n, row in study.summaries.items() if row.get("trace_share") is not None}
-    if not rows:
-        return []
-    lines = [
-        "## How much of the score the reasoning decides",
-        "",
-        "Two images of a prompt exchange their traces: the trace's share is the part of the gap "
-        "between their scores that goes with the traces; the rest stays with the images. "
-        "Movements are mean absolute changes of the score in rubric points: under the other "
-        "image's trace, under the first half of the own trace, with one verdict turned. "
-        "Followed: turned verdicts that moved the score their way.",
-        "",
-        "| size | method | trace's share | exchanged | truncated | turned | followed | HPA |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    names = ("trace_share", "moved_exchanged", "moved_truncated", "moved_flipped", "flips_followed")
-    for row in rows.values():
-        cells = [row["size"], named(row, study)]
-        cells += [figure(row, name, 2) for name in names] + [figure(row, "hpa")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", *section(study, params, "coupling")]
-
-
-def calibration(study: Study) -> list[str]:
-    """Against the annotators' histograms, as they are and after a temperature."""
-    rows = {
-        name: row
-        for name, row in study.summaries.items()
-        if row["table"] in ("main", "reasoning", "ablations", "coupling", "targets")
+def coupling(study: Study) -> str:
+    """Trace faithfulness: how much of a score its reasoning decides."""
+    found = [row for row in study.summaries.values() if row.get("trace_share") is not None]
+    if not found:
+        return ""
+    columns = {
+        "trace_share": "trace share",
+        "moved_exchanged": "exchanged",
+        "moved_truncated": "truncated",
+        "moved_flipped": "flipped",
+        "flips_followed": "followed",
     }
-    lines = [
-        "## Calibration",
-        "",
-        "Against the histograms of all annotators of a test item: negative log-likelihood and KL "
-        "divergence (nats), calibration error of the events above each level, distance W1 (rubric "
-        "points), annotators inside the central 80 % interval. T is fitted on the validation "
-        "split; to its right the same after it.",
-        "",
-        "| size | method | NLL | KL | ECE | W1 | coverage | T | NLL | ECE | W1 | coverage |",
-        "| --- " * 12 + "|",
-    ]
-    for row in rows.values():
-        cells = [row["size"], named(row, study)]
-        cells += [figure(row, name, 3 if name == "ece" else 2) for name in CALIBRATED]
-        cells.append(figure(row, "temperature", 2))
-        for name in ("nll", "ece", "w1", "coverage"):
-            cells.append(figure(row, f"{name}_tempered", 3 if name == "ece" else 2))
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    rows = (
+        {"size": row["size"], "method": named(row, study)}
+        | {title: figure(row, name, 2) for name, title in columns.items()}
+        | {"HPA": figure(row, "hpa")}
+        for row in found
+    )
+    return (
+        "## Trace faithfulness: how much of a score its reasoning decides\n\nThe traces of two "
+        "images of a prompt are exchanged; the trace share is the part of the gap between their "
+        "scores that follows the traces, the rest follows the images. The next columns are the "
+        "mean absolute change of the score, in rubric points, under perturbed traces: exchanged "
+        "with the other image, truncated to the first half, one verdict flipped. Followed: share "
+        f"of flips that moved the score in their direction.\n\n{markdown(rows)}"
+    )
 
 
-def tuning(study: Study) -> list[str]:
-    """Generators by what rewarded them and how."""
+def calibration(study: Study) -> str:
+    """Calibration against the annotators' histograms, before and after temperature scaling."""
+    tables = ("main", "reasoning", "ablations", "coupling", "targets")
+    after = {f"{name}_tempered": f"{title} (T)" for name, title in CALIBRATION.items()}
+    after.pop("kl_tempered")
+    columns = CALIBRATION | {"temperature": "T"} | after
+    rows = (
+        {"size": row["size"], "method": named(row, study)}
+        | {
+            title: figure(row, name, 3 if name.startswith("ece") else 2)
+            for name, title in columns.items()
+        }
+        for row in study.summaries.values()
+        if row["table"] in tables
+    )
+    return (
+        "## Calibration\n\nAgainst the histograms of all annotators of a test item: negative "
+        "log-likelihood (NLL) and Kullback-Leibler divergence (KL) in nats, expected calibration "
+        "error (ECE) of the events above each level, Wasserstein distance (W1) in rubric points, "
+        "coverage of the central 80 % interval. T is the temperature fitted on the validation "
+        f"split; columns marked (T) are measured after scaling by it.\n\n{markdown(rows)}"
+    )
+
+
+def tuning(study: Study) -> str:
+    """Tuned generators by reward and settings."""
     if not study.tuned:
-        return []
-    lines = [
-        "## Reward tuning",
-        "",
-        "Gains of the mean score on held-out prompts, in rubric points, and GSB of the blind "
-        "comparison with the base generator by the pixel oracle. Means of the seeds; brackets span "
-        "the intervals, over prompts, of them all. A run that the panel stops keeps the weights "
-        "from before its first doubt.",
-        "",
-        "| run | seeds | steps | reward | panel | oracle | GSB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name in dict.fromkeys(row["method"] for row in study.tuned):
-        rows = [row for row in study.tuned if row["method"] == name]
-        cells = [
-            words(name),
-            str(len(rows)),
-            ", ".join(sorted({str(row["steps"]) for row in rows})),
-        ]
-        cells += [spanned(rows, f"{who}_gain", who) for who in ("reward", "panel", "oracle")]
-        lines.append(f"| {' | '.join([*cells, spanned(rows, 'gsb', 'gsb')])} |")
-    lines += ["", "![Scores over steps by each judge and dimension](images/tuning.png)", ""]
-    if study.preferred:
-        lines += [
-            "Differences in GSB, paired, over prompts and seeds together:",
-            "",
-            "| | GSB | decided |",
-            "| --- | --- | --- |",
-        ]
-    for first, second, gain in study.preferred:
-        lines.append(f"| {words(first)} - {words(second)} | {signed(gain, 2)} | {decided(gain)} |")
-    return [*lines, ""]
+        return ""
+    runs = {
+        name: [row for row in study.tuned if row["method"] == name]
+        for name in dict.fromkeys(row["method"] for row in study.tuned)
+    }
+    table = markdown(
+        {
+            "run": words(name),
+            "seeds": str(len(rows)),
+            "steps": ", ".join(sorted({str(row["steps"]) for row in rows})),
+            **{
+                judge: spanned(rows, f"{judge}_gain", judge)
+                for judge in ("reward", "panel", "oracle")
+            },
+            "GSB": spanned(rows, "gsb", "gsb"),
+        }
+        for name, rows in runs.items()
+    )
+    text = (
+        "## Reward tuning of the generator\n\nGain in mean score on held-out prompts, in rubric "
+        "points, and GSB (good / same / bad) of the blind comparison with the base generator, "
+        "judged by the pixel oracle. Values are means over seeds; a bracket spans the 95 % "
+        'intervals (over prompts) of all seeds. Runs: "through N" back-propagates through N '
+        'denoising steps with the RISD student as reward; "by" another reward uses three steps; '
+        '"no brake" has no velocity regularizer, "fast" also three times the learning rate. A '
+        "run stopped by the panel keeps the weights from before the first significant fall.\n\n"
+        f"{table}\n\n{image('Scores over steps by judge and dimension', 'tuning')}"
+    )
+    if not study.preferred:
+        return text
+    rows = (
+        {
+            "difference": f"{words(first)} - {words(second)}",
+            "GSB": signed(gain, 2),
+            "significant": significance(gain),
+        }
+        for first, second, gain in study.preferred
+    )
+    return f"{text}\n\nDifferences in GSB, paired over prompts and seeds:\n\n{markdown(rows)}"
 
 
 def spanned(rows: list[dict[str, Any]], name: str, bounds: str) -> str:
-    """A gain's mean over seeds, from the lowest to the highest bound; nothing where unmeasured."""
+    """Mean gain over seeds with the lowest and highest bound; empty if not measured."""
     if any(name not in row for row in rows):
         return ""
     low = min(row[f"{bounds}_low"] for row in rows)
@@ -293,24 +309,27 @@ def spanned(rows: list[dict[str, Any]], name: str, bounds: str) -> str:
     return f"{sum(row[name] for row in rows) / len(rows):+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def costs(study: Study) -> list[str]:
-    """Minutes that the cells took."""
+def costs(study: Study) -> str:
+    """Run time of the cells."""
     tables: dict[str, float] = {}
     for name, row in study.summaries.items():
         tables[row["table"]] = tables.get(row["table"], 0.0) + study.seconds[name]
-    told = ", ".join(f"{words(table)} {value / 60:.0f}" for table, value in tables.items())
-    return ["## What it took", "", f"Minutes a seed, by table, on this machine: {told}.", ""]
+    minutes = ", ".join(f"{words(table)} {value / 60:.0f}" for table, value in tables.items())
+    return f"## Run time\n\nMinutes per seed on this machine, by table: {minutes}."
 
 
-def imaged(title: str, alternative: str, name: str, folder: Path) -> list[str]:
-    """A section of one image, where there is one."""
-    if not (folder / "images" / f"{name}.png").is_file():
-        return []
-    return [f"## {title}", "", f"![{alternative}](images/{name}.png)", ""]
+def markdown(rows: Iterable[dict[str, str]]) -> str:
+    """A Markdown table with the keys of the rows as its header."""
+    return pd.DataFrame(list(rows)).to_markdown(index=False, disable_numparse=True)
+
+
+def image(alternative: str, name: str) -> str:
+    """A link to one of the plots."""
+    return f"![{alternative}](images/{name}.png)"
 
 
 def figure(row: dict[str, Any], name: str, digits: int = 3) -> str:
-    """A figure, with its interval where it has one."""
+    """A metric with its interval, if it has one; empty if not measured."""
     if row.get(name) is None:
         return ""
     text = f"{row[name]:.{digits}f}"
@@ -320,12 +339,13 @@ def figure(row: dict[str, Any], name: str, digits: int = 3) -> str:
 
 
 def named(row: dict[str, Any], study: Study) -> str:
-    """A method's name, with its number of seeds where it has not all of them."""
+    """A method's name, with its number of seeds if some are missing."""
     number = row.get("num_seeds", len(study.seeds))
     few = f" ({number} seed{'s'[: number - 1]})" if number < len(study.seeds) else ""
     return words(row["method"]) + few
 
 
 def words(name: str) -> str:
-    """A name as people read it."""
-    return name.replace("_", " ")
+    """A cell's or method's name for display."""
+    parts = re.split(rf"(?<![a-z])({'|'.join(SPELLED)})(?![a-z])", name)
+    return "".join(SPELLED.get(part, part.replace("_", " ")) for part in parts)

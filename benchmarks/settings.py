@@ -1,9 +1,9 @@
-"""Settings of the methods, tried on the validation split: settings.json, and a table on the screen.
+"""Search of settings on the validation split: writes settings.json and prints a table.
 
     python benchmarks/settings.py train_gdso train_grpo
 
-Each candidate of settings.yaml is trained as a cell with one seed and judged on the validation
-prompts alone. What was tried before is not tried again. The choice is a person's, and goes into
+Each candidate of settings.yaml is trained as a cell with one seed and evaluated on the validation
+prompts only. Candidates with a result are skipped. Chosen settings are written by hand into
 params.yaml or methods.yaml.
 """
 
@@ -15,7 +15,8 @@ import pandas as pd
 from cell import HERE, overlay, prepare, run
 
 from zreward_core.config import merge, read_yaml
-from zreward_core.evaluation.report import align_prediction, build_reference, measure
+from zreward_core.evaluation.reference import align_prediction, build_reference
+from zreward_core.evaluation.report import measure
 from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
 
 RESULTS = HERE / "settings.json"
@@ -24,10 +25,10 @@ FIGURES = ("hpa", "margin_hpa", "plcc", "nll", "output_tokens")
 
 
 def main(kinds: list[str]) -> None:
-    """Try what is new, then print everything that was tried."""
-    described = read_yaml(HERE / "settings.yaml")
+    """Evaluate the new candidates, then print all results."""
+    candidates = read_yaml(HERE / "settings.yaml")
     for kind in kinds:
-        for params in described[kind]:
+        for params in candidates[kind]:
             tried = read_json(RESULTS) if RESULTS.is_file() else []
             if not any(row["kind"] == kind and row["params"] == params for row in tried):
                 row = {"kind": kind, "params": params, **try_out(kind, params)}
@@ -37,18 +38,20 @@ def main(kinds: list[str]) -> None:
 
 
 def try_out(kind: str, params: dict[str, Any]) -> dict[str, float]:
-    """Train and judge one candidate."""
-    validated = {"predict": {"judged_splits": ["validation"]}}
-    laid = merge(overlay(kind, SEED, {kind: params}), validated)
+    """Train and evaluate one candidate."""
+    described = read_yaml(HERE / "methods.yaml")
     name = "_".join([kind, *(f"{key}-{value}" for key, value in params.items())])
-    root = prepare(kind, f"settings/{name}", SEED, laid, None)
+    described["kinds"][kind]["cells"] = {name: {"params": {kind: params}}}
+    validation = {"predict": {"judged_splits": ["validation"]}}
+    laid = merge(overlay(described, kind, name, SEED), validation)
+    root = prepare(described, kind, f"settings/{name}", SEED, laid)
     for command in (kind, "predict"):
         run(root, command)
     return judged(root)
 
 
 def judged(root: Path) -> dict[str, float]:
-    """Figures of a cell's predictions on the validation split."""
+    """Figures of a cell on the validation split."""
     items, pairs = (
         read_table(root / f"data/validate/{name}.parquet", schema)
         for name, schema in (("items", ITEMS), ("pairs", PAIRS))
@@ -62,7 +65,7 @@ def judged(root: Path) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Everything that was tried, as Markdown."""
+    """All results as a Markdown table."""
     dimensions = [name for name in rows[0] if name.startswith("hpa_")]
     names = [*FIGURES, *dimensions]
     head = [name.removeprefix("hpa_").replace("_", " ") for name in names]

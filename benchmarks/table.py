@@ -1,7 +1,7 @@
 """The tables of the comparison: results.json, REPORT.md and its images.
 
-Run by `make bench` when every cell is there; run alone it tells what is there, and what is not.
-Intervals are over prompts and seeds together; differences are paired.
+`make bench` runs it after all cells; run alone, it reports the finished cells and lists the missing
+ones. Intervals are over prompts and seeds together; differences are paired.
 Shapes: N items, K kinds of defect, D dimensions, S levels.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from cell import HERE, described_kind
 from report import TITLES, Study, words, write_report
 
 from zreward_core.config import read_yaml
@@ -45,48 +46,9 @@ from zreward_core.stages.trace_faithfulness import READINGS
 from zreward_core.world.oracle import judge
 from zreward_core.world.prompts import CATEGORIES, category
 
-HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
-METHODS, PREDICTIONS = HERE / "methods.yaml", HERE / "predictions"
-RESULTS, IMAGES = HERE / "results.json", HERE / "images"
+PREDICTIONS, RESULTS, IMAGES = HERE / "predictions", HERE / "results.json", HERE / "images"
 FIGURES = ("hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs")
-ORDERINGS = (
-    ("gdso", "grpo"),
-    ("grpo", "rewarddance"),
-    ("rewarddance", "sft"),
-    ("sft", "zero_shot"),
-    ("gdso_student", "grpo_student"),
-    ("grpo", "grpo_text"),
-    ("gdso", "gdso_text"),
-    *(("gdso", f"without_{part}") for part in ("r_pt", "r_pw", "l_pt", "l_pw", "policy_gradient")),
-    ("gdso", "bradley_terry"),
-    ("without_l_pt", "bradley_terry_alone"),
-    ("risd", "opd"),
-    ("risd", "gdso_student"),
-    ("risd", "hard_scores"),
-    ("risd", "annotations"),
-    ("risd", "pool_10000"),
-    ("pool_10000", "pool_2400"),
-    ("pool_2400", "pool_600"),
-    ("pool_2400_x4", "pool_2400"),
-    ("pool_10000", "pool_2400_x4"),
-    *((f"rollouts_{number}", "gdso") for number in (2, 4, 8)),
-    ("rewarddance", "one_chain"),
-    ("coupled", "gdso"),
-    ("coupled_student", "gdso_student"),
-    ("risd", "gdso"),
-)
-"""Cells whose differences are told: in HPA the first is expected above the second, but for the last
-three, a remedy and its baseline at both sizes, a student and its teacher."""
-TUNED = (
-    ("through_3", "through_1"),
-    ("through_6", "through_3"),
-    ("through_3", "by_hard_scores"),
-    ("through_3", "by_sft"),
-)
-"""Tuned generators whose differences are told: the first is expected above the second."""
-SEEING = {"zero_shot": "zero-shot", "sft": "SFT", "gdso": "GDSO", "risd": "RISD"}
-"""Cells whose sight of defects is shown."""
 CURVES = {
     "reward/mean": "Reward (each method's own)",
     "trace/length": "Tokens in a trace",
@@ -97,16 +59,11 @@ JUDGES = {"reward": "reward (trained on)", "panel": "panel (teacher)", "oracle":
 
 def main() -> None:
     """Write the tables."""
-    described = read_yaml(METHODS)
+    described = read_yaml(HERE / "methods.yaml")
     seeds = described["seeds"]
-    every = {
-        name: {**entry, "stage": kind}
-        for kind, entries in described["cells"].items()
-        for name, entry in (entries or {}).items()
-    }
-    told = {name: cell for name, cell in every.items() if cell["stage"] != "label"}
-    done = {name: seeds_done(name, seeds) for name in told}
-    cells = {name: cell for name, cell in told.items() if "table" in cell and done[name]}
+    measured = measured_cells(described)
+    done = {name: seeds_done(name, seeds) for name in measured}
+    cells = {name: cell for name, cell in measured.items() if "table" in cell and done[name]}
     cells = dict(sorted(cells.items(), key=lambda cell: cell[1]["size"] == "student"))
     items, pairs = (
         read_table(DATA / "validate" / f"{name}.parquet", schema)
@@ -141,8 +98,8 @@ def main() -> None:
     ]
     tuned = [
         tuning_row(name, seed)
-        for name, cell in told.items()
-        if cell["stage"] == "tune"
+        for name, cell in measured.items()
+        if "table" not in cell
         for seed in done[name]
     ]
     write_json([*rows, *tuned, *bounds], RESULTS)
@@ -154,47 +111,78 @@ def main() -> None:
         for name in cells
     }
     miniature = any(row["method"] == "oracle" for row in bounds)
-    matrices = sights(test, predictions) if miniature else {}
+    sensitive = {name: display_name(cells[name]) for name in described["defects"] if name in cells}
+    matrices = sensitivities(test, predictions, sensitive) if miniature else {}
+    by_dimension = {
+        name: frames
+        for name, frames in predictions.items()
+        if described["tables"][cells[name]["table"]].get("by_dimension")
+    }
     study = Study(
         seeds=seeds,
         summaries=summaries,
         bounds=bounds,
         orderings=[
             (first, second, gains(runs[first], runs[second], comparisons))
-            for first, second in ORDERINGS
+            for first, second in described["orderings"]
             if first in runs and second in runs
         ],
-        parts=parts(test, test_pairs, predictions, cells, miniature),
+        parts=parts(test, test_pairs, by_dimension, miniature),
         tuned=tuned,
-        preferred=[(*names, gain) for names in TUNED if (gain := tuned_gain(*names, seeds))],
+        preferred=[
+            (*names, gain)
+            for names in described["tuned_orderings"]
+            if set(names) <= set(measured) and (gain := tuned_gain(*names, seeds))
+        ],
         seconds={name: cost(name, done[name]) for name in cells},
         num_prompts=test_pairs["prompt_id"].nunique(),
         has_matrix=bool(matrices),
-        missing={name: len(done[name]) for name in told if len(done[name]) < len(seeds)},
+        missing={name: len(done[name]) for name in measured if len(done[name]) < len(seeds)},
     )
     draw(study, {name: [m["hpa"] for m in runs[name].metrics] for name in runs})
     write_report(study, HERE)
 
 
+def measured_cells(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Cells with a table, and tuned generators (those without): name to entry and its stage.
+
+    The stage is the one that trains, where a kind has one.
+    """
+    cells: dict[str, dict[str, Any]] = {}
+    for kind in described["kinds"]:
+        found = described_kind(described, kind)
+        stage = next((name for name in found["stages"] if name.startswith("train_")), kind)
+        tunes = "finetune_generator" in found["stages"]
+        for name, entry in found["cells"].items():
+            if tunes or "table" in entry:
+                cells[name] = {**entry, "stage": stage}
+    return cells
+
+
+def display_name(cell: dict[str, Any]) -> str:
+    """Display name of a cell."""
+    return cell.get("title", words(cell["method"]))
+
+
 def kept(name: str, seed: int) -> Path:
-    """Folder of what a cell left for the tables."""
+    """Folder of a cell's results."""
     return PREDICTIONS / name / str(seed)
 
 
 def seeds_done(name: str, seeds: list[int]) -> list[int]:
-    """The first seeds of which a cell is there; under `make bench` all are."""
+    """The finished seeds of a cell, up to the first missing one."""
     there = [(kept(name, seed) / "seconds.json").is_file() for seed in seeds]
     return seeds[: (*there, False).index(False)]
 
 
 def gains(first: Runs, second: Runs, comparisons: Mapping[int, Comparison]) -> dict[str, Interval]:
-    """The first method's figures minus those of the second, over the seeds that both have."""
+    """Figures of the first method minus those of the second, over the seeds that both have."""
     count = min(len(first.metrics), len(second.metrics))
     return differences(first_seeds(first, count), first_seeds(second, count), comparisons[count])
 
 
 def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means of the figures over seeds; None where a seed lacks one."""
+    """Means over seeds; None if a seed has no value."""
     means: dict[str, Any] = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
@@ -208,7 +196,7 @@ def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def references(
     items: pd.DataFrame, pairs: pd.DataFrame, ratings: pd.DataFrame
 ) -> list[dict[str, Any]]:
-    """What no method can be read without: the annotators among themselves, and the ceiling."""
+    """Bounds of every method: agreement among annotators, and the pixel oracle as the ceiling."""
     oracle = None
     settings = read_yaml(HERE.parent / "params.yaml").get("evaluate", {})
     if settings.get("oracle", True):
@@ -234,10 +222,10 @@ def images() -> ImageStore:
 def calibration(
     predictions: pd.DataFrame, items: pd.DataFrame, ratings: pd.DataFrame
 ) -> dict[str, float]:
-    """Against all ratings of the test items, before and after a temperature.
+    """Calibration against all ratings of the test items, before and after temperature scaling.
 
-    The temperature is fitted on the validation items. Test histograms are of all their annotators;
-    nothing is dropped here, as it is for scores.
+    The temperature is fitted on the validation items. Test histograms include all annotators; the
+    trimming that applies to test scores does not apply here.
     """
     rubric = load_rubric(DATA / "rubric.yaml")
     merged = items[["item_id", "dimension", "split", "histogram"]].merge(
@@ -266,7 +254,7 @@ def calibration(
 
 
 def coupling(folder: Path) -> dict[str, Any]:
-    """What a cell's trace_faithfulness found; nothing where the model doesn't reason."""
+    """Trace faithfulness of a cell; empty if the model doesn't reason."""
     if not (folder / "coupling.parquet").is_file():
         return {}
     scores = pd.read_parquet(folder / "coupling.parquet")
@@ -279,10 +267,9 @@ def parts(
     items: pd.DataFrame,
     pairs: pd.DataFrame,
     predictions: Mapping[str, list[pd.DataFrame]],
-    cells: Mapping[str, dict],
     miniature: bool,
 ) -> dict[str, dict[str, float]]:
-    """HPA by dimension, and in the miniature by category of the prompt, where it is told apart."""
+    """HPA by dimension, and in the miniature of the first one by category of the prompt."""
     groups = {name: pairs["dimension"] == name for name in load_rubric(DATA / "rubric.yaml").names}
     if miniature:
         prompts = items.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
@@ -292,8 +279,6 @@ def parts(
         groups |= {f"{first}, {kind} ({mask.sum()})": mask for kind, mask in masks.items()}
     found: dict[str, dict[str, float]] = {}
     for name, frames in predictions.items():
-        if cells[name]["table"] not in ("main", "reasoning", "pool"):
-            continue
         means = [frame.set_index(["item_id", "dimension"])["mean"] for frame in frames]
         found[name] = {}
         for group, mask in groups.items():
@@ -310,12 +295,15 @@ def parts(
     return found
 
 
-def sights(
-    items: pd.DataFrame, predictions: Mapping[str, list[pd.DataFrame]]
+def sensitivities(
+    items: pd.DataFrame, predictions: Mapping[str, list[pd.DataFrame]], titles: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Judge to the points [K, D] that each defect costs, on the test images.
+    """Points lost [K, D] for each kind of defect, by judge, on the test images.
 
-    Severities are what the pixel oracle measures.
+    Severities are those measured by the pixel oracle.
+
+    Args:
+        titles: cell to its name in the plot.
     """
     shown = items.drop_duplicates("item_id").set_index("item_id")
     store = images()
@@ -326,10 +314,9 @@ def sights(
         "annotators": items.pivot(index="item_id", columns="dimension", values="score"),
         "pixel oracle": pd.DataFrame([one.scores for one in found], index=shown.index),
     }
-    for name, title in SEEING.items():
-        if name in predictions:
-            every = pd.concat(predictions[name]).groupby(["item_id", "dimension"])["mean"].mean()
-            tables[title] = every.unstack()
+    for name, title in titles.items():
+        every = pd.concat(predictions[name]).groupby(["item_id", "dimension"])["mean"].mean()
+        tables[title] = every.unstack()
     matrices = {
         title: points_lost(table.loc[shown.index, names].to_numpy(), severities.to_numpy())
         for title, table in tables.items()
@@ -345,7 +332,7 @@ def sights(
 
 
 def tuning_row(name: str, seed: int) -> dict[str, Any]:
-    """What became of a tuned generator: gains of each judge, and the blind comparison."""
+    """Results of a tuned generator: gains by each judge, and the blind comparison."""
     metrics, gsb = (read_json(kept(name, seed) / f"{file}.json") for file in ("metrics", "gsb"))
     history = read_history(kept(name, seed) / "history.jsonl")
     row: dict[str, Any] = {"table": "tuning", "method": name, "size": "student", "seed": seed}
@@ -359,7 +346,7 @@ def tuning_row(name: str, seed: int) -> dict[str, Any]:
 
 
 def tuned_gain(first: str, second: str, seeds: list[int]) -> Interval | None:
-    """The first run's GSB minus that of the second, over the seeds that both have."""
+    """GSB of the first run minus that of the second, over the seeds that both have."""
     both = [seed for seed in seeds_done(first, seeds) if seed in seeds_done(second, seeds)]
     tables = (
         [pd.read_parquet(kept(name, seed) / "judgements.parquet") for seed in both]
@@ -377,7 +364,10 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
     """The images."""
     ceiling = next((row["hpa"] for row in study.bounds if row["method"] == "oracle"), None)
     for table, title in TITLES.items():
-        rows = [{**row, "seeds": hpa_by_seed[name]} for name, row in study.rows(table).items()]
+        rows = [
+            {**row, "method": words(row["method"]), "seeds": hpa_by_seed[name]}
+            for name, row in study.rows(table).items()
+        ]
         if rows:
             plot_methods(rows, ceiling, title, IMAGES / f"{table}.png")
     histories = {
@@ -386,8 +376,9 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
             for seed in study.seeds[: row["num_seeds"]]
         ]
         for name, row in study.summaries.items()
-        if row["stage"] in ("train_grpo", "train_gdso", "train_opd") and row["table"] == "main"
+        if row["table"] == "main" and row["stage"].startswith("train_")
     }
+    histories = {name: runs for name, runs in histories.items() if "trace/length" in runs[0][0]}
     if histories:
         plot_training(histories, CURVES, IMAGES / "training.png")
     runs: dict[str, list[list[dict[str, float]]]] = {}

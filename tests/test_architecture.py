@@ -1,5 +1,4 @@
-"""The graphs in dvc.yaml and benchmarks/dvc.yaml against the code: stages, params, and the rooms
-each stage imports."""
+"""dvc.yaml and benchmarks/dvc.yaml against the code: stages, params, and each stage's imports."""
 
 import importlib
 from pathlib import Path
@@ -8,13 +7,15 @@ import grimp
 import pytest
 import yaml
 
-from zreward_core.cli import METHODS, STAGES
+from zreward_core.cli import STAGES as WORDS
 from zreward_core.dvc import read_stages
 
 ROOT = Path(__file__).parents[1]
 GRAPH = read_stages(ROOT / "dvc.yaml")
 BENCH = read_stages(ROOT / "benchmarks/dvc.yaml")
-CELLS = yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text())["cells"]
+DESCRIBED = yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text())
+CELLS = {kind: entry["cells"] for kind, entry in DESCRIBED["kinds"].items()}
+STAGES = tuple(GRAPH)
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
@@ -24,14 +25,15 @@ def imports() -> grimp.ImportGraph:
 
 
 def test_stages_are_those_of_the_command_line() -> None:
-    assert tuple(GRAPH) == STAGES
+    assert set(STAGES) <= set(WORDS)
+    assert not any(word.startswith("_") for word in WORDS)
     assert all(GRAPH[name]["cmd"] == f"zreward {name}" for name in STAGES)
 
 
 def ran_by(kind: str) -> set[str]:
-    """The commands of all cells of a kind."""
+    """The stages of all cells of a kind."""
     cell = importlib.import_module("benchmarks.cell")
-    return {command for entry in CELLS[kind].values() for command in cell.commands(kind, entry)}
+    return {stage for name in CELLS[kind] for stage in cell.stages(DESCRIBED, kind, name)}
 
 
 def modules_without_a_dep(
@@ -57,42 +59,58 @@ def test_code_deps_cover_the_imports(name: str, imports: grimp.ImportGraph) -> N
 
 def test_the_comparison_runs_every_method() -> None:
     assert set(CELLS) == set(BENCH) - {"table"}
-    ran = {command for kind in CELLS for command in ran_by(kind)}
-    assert ran == {*METHODS, *STAGES[STAGES.index("train_gdso") :]} - {"evaluate", "champion"}
-    assert not set(METHODS) & set(STAGES) and set(METHODS) <= set(PARAMS)
+    ran = {stage for kind in CELLS for stage in ran_by(kind)}
+    main = STAGES[STAGES.index("train_gdso") :]
+    assert ran == {*main, *set(WORDS) - set(STAGES)} - {"evaluate", "champion"}
+    assert ran <= set(PARAMS)
     names = [name for cells in CELLS.values() for name in cells]
     assert len(names) == len(set(names))
+
+
+def test_the_graph_of_the_comparison_is_the_generated_one(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    generated = importlib.import_module("generate_dvc").rendered()
+    assert (ROOT / "benchmarks/dvc.yaml").read_text() == generated, (
+        "run python benchmarks/generate_dvc.py"
+    )
+
+
+def test_orderings_name_cells() -> None:
+    names = {name for cells in CELLS.values() for name in cells}
+    pairs = [*DESCRIBED["orderings"], *DESCRIBED["tuned_orderings"], DESCRIBED["defects"]]
+    assert {name for pair in pairs for name in pair} <= names
+    tables = {
+        cell["table"] for cells in CELLS.values() for cell in cells.values() if "table" in cell
+    }
+    assert tables == set(DESCRIBED["tables"])
 
 
 @pytest.mark.parametrize("name", BENCH)
 def test_code_deps_cover_the_imports_of_cells(name: str, imports: grimp.ImportGraph) -> None:
     deps = [dep.removeprefix("../") for dep in BENCH[name]["deps"]]
-    told = [kind for kind in CELLS if kind.startswith("train_")]  # whose training the table tells
-    ran = ["evaluate", *told] if name == "table" else sorted(ran_by(name))
+    trained = [kind for kind in CELLS if kind.startswith("train_")]  # quoted in the report
+    ran = ["evaluate", *trained] if name == "table" else sorted(ran_by(name))
     assert not modules_without_a_dep(deps, ran, imports)
     outs = [out for stage in GRAPH.values() for out in stage["outs"]]
     for dep in deps:
         if dep.startswith("data/"):
-            assert (
-                any(dep == o or dep.startswith(f"{o}/") or o == dep for o in outs)
-                or (ROOT / dep).exists()
-            ), dep
+            made = any(dep == out or dep.startswith(f"{out}/") for out in outs)
+            assert made or (ROOT / dep).exists(), dep
 
 
 @pytest.mark.parametrize(
-    ("stage", "method"), [(stage, method) for stage, cells in CELLS.items() for method in cells]
+    ("kind", "name"), [(kind, name) for kind, cells in CELLS.items() for name in cells]
 )
 def test_cells_params_fit_their_stages(
-    stage: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     cell = importlib.import_module("benchmarks.cell")
-    params = cell.overlay(stage, 3, CELLS[stage][method]["params"])
     path = tmp_path / "overlay.yaml"
-    path.write_text(yaml.safe_dump(params))
-    for name in cell.commands(stage, CELLS[stage][method]):
-        module = importlib.import_module(f"zreward_core.stages.{name}")
-        assert module.Config.load(name, path).seed == 3
+    path.write_text(yaml.safe_dump(cell.overlay(DESCRIBED, kind, name, 3)))
+    for stage in cell.stages(DESCRIBED, kind, name):
+        module = importlib.import_module(f"zreward_core.stages.{stage}")
+        assert module.Config.load(stage, path).seed == 3
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -106,5 +106,5 @@ def test_rubric_file_faults_name_the_file() -> None:
         load_rubric()
     Path("data").mkdir()
     Path("data/rubric.yaml").write_text("name: r\n")
-    with pytest.raises(UserError, match=r"data/rubric\.yaml is no valid rubric"):
+    with pytest.raises(UserError, match=r"data/rubric\.yaml is not a valid rubric"):
         load_rubric()

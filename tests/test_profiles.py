@@ -7,7 +7,7 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
-from zreward_core.cli import METHODS, STAGES
+from zreward_core.cli import STAGES
 
 ROOT = Path(__file__).parents[1]
 QWEN_27B = {
@@ -27,7 +27,7 @@ QWEN_9B = {"vision_config": {"out_hidden_size": 4096}}
 
 
 @pytest.mark.parametrize("profile", [None, "smoke", "paper"])
-@pytest.mark.parametrize("stage", STAGES + METHODS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_profiles_parse(stage: str, profile: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     module = __import__(f"zreward_core.stages.{stage}", fromlist=["Config"])

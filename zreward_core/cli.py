@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import pkgutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,37 +11,15 @@ from typing import Annotated
 
 import typer
 
+from zreward_core import stages
 from zreward_core.config import UserError
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
 
-STAGES = (
-    "world",
-    "base_vlm",
-    "base_generator",
-    "candidates",
-    "annotate",
-    "ingest",
-    "validate",
-    "train_gdso",
-    "label",
-    "train_risd",
-    "evaluate",
-    "champion",
-    "finetune_generator",
-    "evaluate_gsb",
+STAGES = tuple(
+    sorted(m.name for m in pkgutil.iter_modules(stages.__path__) if not m.name.startswith("_"))
 )
-"""The stages in the order of dvc.yaml; each is a module of zreward_core.stages."""
-
-METHODS = (
-    "train_sft",
-    "train_rewarddance",
-    "train_grpo",
-    "train_opd",
-    "predict",
-    "trace_faithfulness",
-)
-"""Stages of the comparison, likewise; benchmarks/dvc.yaml runs them, the main chain does not."""
+"""The modules of zreward_core.stages: the main chain (dvc.yaml) and the compared methods."""
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -73,7 +52,7 @@ def _add_stage(name: str) -> None:
             module = importlib.import_module(f"zreward_core.stages.{name}")
             config = module.Config.load(name, params)
             run.start(config, params)
-            launch(name, arguments, STAGES + METHODS, lambda: module.run(config))
+            launch(name, arguments, STAGES, lambda: module.run(config))
 
     help_text = f"Run the stage {name}."
     if name in GROUPS:  # without a subcommand it still runs the stage
@@ -92,7 +71,7 @@ AddressOption = Annotated[
 ]
 LOCAL_FILES = "/data/local-files/?d="
 
-for _stage in STAGES + METHODS:
+for _stage in STAGES:
     _add_stage(_stage)
 
 

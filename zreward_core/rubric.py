@@ -13,27 +13,27 @@ RUBRIC_FILE = Path("data/rubric.yaml")
 
 
 class Pattern(Settings):
-    """An error that annotators look for; models never read it."""
+    """An error that annotators look for; not given to models."""
 
     name: str
-    """What annotators call it."""
+    """Name of the error."""
     points: float = Field(gt=0)
-    """How far one such error moves the score down from the best, in rubric points."""
+    """Rubric points that one such error takes off the best score."""
     text: str = ""
-    """How it looks, in plain words."""
+    """Its appearance, in plain words."""
 
 
 class Dimension(Settings):
-    """One quality that annotators judge."""
+    """A quality that annotators judge."""
 
     name: str
     """Identifier, used in tables and metrics."""
     title: str
-    """What annotators read."""
+    """Name shown to annotators."""
     question: str
     """The question put to annotators and models, in one sentence."""
     levels: dict[float, str]
-    """Score to the error patterns that put an image there; half points may be left out."""
+    """Score to a description of its images; half points may be omitted."""
     patterns: list[Pattern] = Field(default_factory=list, exclude=True)
     """For annotators only: not part of the rubric's hash or of a model's card."""
 
@@ -46,12 +46,11 @@ class Rubric(Settings):
     levels: list[float]
     """The S scores an annotator may give, ascending (the paper's S)."""
     labels: list[str]
-    """What a model answers for each level: S strings, each one token of the model."""
+    """The model's answer for each level: S strings, each a single token of the model."""
     dimensions: list[Dimension]
     """The D dimensions, in the order of every table and tensor."""
     exemplars: Path | None = Field(default=None, exclude=True)
-    """Folder of images that annotators calibrate against (``annotations.exemplars``); for
-    annotators only."""
+    """Folder of calibration images (``label_studio.exemplars``); for annotators only."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rubric":
@@ -87,12 +86,12 @@ class Rubric(Settings):
 
     @property
     def sha256(self) -> str:
-        """Hash of what models are given of the rubric."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)  # whatever their order
+        """Hash of the parts of the rubric that are given to models."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def histogram(self, scores: list[float] | np.ndarray) -> np.ndarray:
-        """Share of each level among scores; a score between two levels is shared by both.
+        """Share of each level among scores; a score between two levels is split between them.
 
         Args:
             scores: any number (at least one) of scores within the scale.
@@ -114,10 +113,10 @@ def load_rubric(path: Path = RUBRIC_FILE) -> Rubric:
     """Read a rubric file.
 
     Raises:
-        UserError: the file is missing or does not describe a rubric.
+        UserError: the file is missing or is not a valid rubric.
     """
     try:
         return Rubric(**read_yaml(path))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{path} is no valid rubric: {faults}") from None
+        raise UserError(f"{path} is not a valid rubric: {faults}; correct it") from None

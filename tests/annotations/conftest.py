@@ -1,4 +1,4 @@
-"""What the tests of the room share."""
+"""Shared fixtures."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reading a source as the stage does, without the stage."""
+"""Reading sources as the stage `ingest` does, without the stage."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,19 +22,18 @@ SHARED = Path(os.environ.get("ZREWARD_SHARED_DATA", REPOSITORY.parent / "shared/
 
 
 class Read:
-    """All tables of a source and its account."""
+    """All tables of a source and its counts."""
 
     def __init__(self, source: Source, rubric: Rubric, files: list[Path]) -> None:
         self.summary = SourceSummary()
         images = ImageFolder(source.images)
-        index = ItemIndex(source.name, images)
+        index = ItemIndex(source.name, images.resolve)
         parts: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
         for path in files:
-            for judgements in read_file(path, source, rubric, images, index):
+            for judgements in read_file(path, source, rubric, index):
                 self.summary.add(judgements)
                 for name in TABLES:
                     parts[name].append(getattr(judgements, name))
-        self.summary.check_account(source.name)
         tables = {
             name: pa.concat_tables(parts[name]) if parts[name] else schema.empty_table()
             for name, schema in TABLES.items()

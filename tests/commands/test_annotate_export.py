@@ -1,4 +1,4 @@
-"""Work is split as chosen, side by side, and tells nothing about where images come from."""
+"""Tasks are split as requested, side by side, and do not reveal the generators."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ def tasks_of(person: int) -> list[dict]:
 
 def test_each_prompt_goes_to_so_many_people_evenly(root: Path) -> None:
     told = export_annotation(FOLDER, 5, 2, "/served/")
-    assert told.startswith("project: 10 prompts with 30 images for 5 people, ")
+    assert told.startswith("project: 10 prompts with 30 images for 5 annotators, ")
     sizes = [len(tasks_of(person)) for person in range(1, 6)]
     assert sum(sizes) == 20 and max(sizes) - min(sizes) <= 2, "balanced within each split"
     prompts = Counter(task["data"]["prompt"] for n in range(1, 6) for task in tasks_of(n))

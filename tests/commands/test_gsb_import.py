@@ -1,4 +1,4 @@
-"""People's choices become the figures of equation 21, whoever sat on which side."""
+"""Choices are aggregated by equation 21, independently of the sides."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def annotated(*votes: dict, **more: object) -> dict:
-    """An annotation of two people; votes are {question: choice}."""
+    """An annotation; votes are {question: choice}."""
     result = [
         {"from_name": name, "to_name": "left", "type": "choices", "value": {"choices": [choice]}}
         for vote in votes
@@ -93,7 +93,7 @@ def test_several_people_and_what_is_left_out(root: Path) -> None:
     told = import_judgements(EXPORT, Path("people.json"))
     assert "3 judgements of 2 pairs by 2" in told
     assert "left out: 1 skipped or empty" in told
-    assert "left out: 3 no choice of left, same or right" in told
+    assert "left out: 3 not a choice of left, same or right" in told
     result = read_json(Path("people.json"))
     assert (result["charm"]["same"], result["charm"]["gsb"]) == (3, 0.0)
     empty = {"good": 0, "same": 0, "bad": 0, "gsb": None, "low": None, "high": None}
@@ -111,7 +111,7 @@ def test_faults_of_the_user(root: Path) -> None:
     with pytest.raises(UserError, match="holds no judgement"):
         import_judgements(EXPORT)
     EXPORT.write_text(EXPORT.read_text().replace('"pair": "', '"pair": "x'))
-    with pytest.raises(UserError, match=r"task 0: pair 'x.*' is none .*zreward gsb export"):
+    with pytest.raises(UserError, match=r"task 0: pair 'x.*' is not in .*zreward gsb export"):
         import_judgements(EXPORT)
     Path("data/evaluate_gsb/judgements.parquet").unlink()
     with pytest.raises(UserError, match="zreward evaluate_gsb"):

@@ -1,4 +1,4 @@
-"""The page holds every dimension, level, pattern and exemplar, and nothing from elsewhere."""
+"""The page shows every dimension, level, pattern and exemplar, and loads nothing else."""
 
 import re
 from pathlib import Path
@@ -46,10 +46,10 @@ def test_page_without_and_with_exemplars(root: Path) -> None:
     assert "Charm &amp; wit" in text and "Does it &lt;charm&gt;?" in text
     assert re.findall(r'class="score">([\d.]+)<', text) == ["3", "2", "1"], "the best on top"
     assert "dull" in text and "−1.5" in text and "nothing happens" in text
-    assert "between its neighbours" in text, "a level without words of its own"
+    assert "between the neighbouring levels" in text, "a level without a text"
     assert "a clown" in text and "a joke &lt;b&gt;" in text
     assert text.count("data:image/png;base64,") == 1
-    assert not re.search(r'(src|href)="(?!data:|#)', text), "nothing is fetched"
+    assert not re.search(r'(src|href)="(?!data:|#)', text), "nothing is loaded from elsewhere"
 
 
 def test_a_faulty_rubric_is_told(root: Path) -> None:

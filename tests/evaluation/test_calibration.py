@@ -1,4 +1,4 @@
-"""Distances between distributions against SciPy, and a temperature that is known."""
+"""Distances between distributions against SciPy, and recovery of a known temperature."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def two() -> tuple[np.ndarray, np.ndarray]:
     return probs, histogram
 
 
-def test_distances_are_scipys(two) -> None:
+def test_distances_equal_scipys(two) -> None:
     probs, histogram = two
     kl = np.mean([stats.entropy(h, p) for p, h in zip(probs, histogram, strict=True)])
     w1 = [
@@ -37,7 +37,7 @@ def test_distances_are_scipys(two) -> None:
     assert wasserstein(histogram, histogram, LEVELS) == 0
 
 
-def test_coverage_counts_the_shares_in_the_central_levels() -> None:
+def test_coverage_is_the_share_inside_the_central_levels() -> None:
     probs = np.array([[0.05, 0.15, 0.6, 0.15, 0.05], [0.0, 0.0, 1.0, 0.0, 0.0]])
     histogram = np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [0.5, 0.0, 0.5, 0.0, 0.0]])
     assert coverage(probs, histogram) == pytest.approx((0.6 + 0.5) / 2)
@@ -45,7 +45,7 @@ def test_coverage_counts_the_shares_in_the_central_levels() -> None:
     assert coverage(probs[:1], histogram[:1], 0.5) == pytest.approx(0.2)
 
 
-def test_a_calibrated_prediction_covers_its_share() -> None:
+def test_a_calibrated_prediction_has_nominal_coverage() -> None:
     rng = np.random.default_rng(1)
     probs = np.repeat(rng.dirichlet(np.full(9, 3.0), 50), 400, axis=0)
     drawn = (rng.random((len(probs), 1)) > probs.cumsum(1)).sum(1)
@@ -57,7 +57,7 @@ def test_a_calibrated_prediction_covers_its_share() -> None:
     assert coverage(tempered(probs, 0.2), histogram) < 0.8
 
 
-def test_temperature_one_changes_nothing_and_a_fitted_one_is_never_worse(two) -> None:
+def test_temperature_one_is_the_identity_and_a_fitted_one_lowers_nll(two) -> None:
     probs, histogram = two
     assert tempered(probs, 1.0) == pytest.approx(probs, abs=1e-5)
     better = tempered(probs, fit_temperature(probs, histogram))

@@ -1,4 +1,4 @@
-"""The claims: yes to numbers that hold them, no to everything else."""
+"""Claims hold on sufficient numbers and on nothing else."""
 
 import copy
 
@@ -39,7 +39,7 @@ def test_all_hold():
     assert holds() == [True] * 6
 
 
-def test_zero_differences_hold_nothing_but_closeness():
+def test_zero_differences_hold_only_the_bound_on_the_students_loss():
     nothing = {"hpa": 0.0, "low": 0.0, "high": 0.0}
     flat = {"before": 3.0, "after": 3.0, "low": 0.0, "high": 0.0}
     verdicts = holds(
@@ -67,13 +67,13 @@ def test_one_number_fails_one_claim(value, claim, part, keys):
 
 
 @pytest.mark.parametrize(("high", "agrees"), [(-0.1, False), (0.1, True)])
-def test_a_dimension_that_the_panel_sees_fall_fails_its_agreement(high, agrees):
+def test_a_dimension_that_falls_in_the_panel_fails_its_claim(high, agrees):
     alignment = {"before": 3.0, "after": 2.9, "low": -0.3, "high": high}
     panel = FINETUNE["panel"] | {"alignment": alignment}
     assert holds(finetune=FINETUNE | {"panel": panel}) == [True, True, True, True, True, agrees]
 
 
-def test_thresholds_of_the_student():
+def test_thresholds_of_the_student_are_inclusive():
     keys = ("differences", "student-zero_shot", "hpa")
     assert holds(changed(EVALUATE, *keys, value=0.08))[1]
     assert not holds(changed(EVALUATE, *keys, value=0.0799))[1]
@@ -89,13 +89,13 @@ def test_every_dimension_must_rise(dimension, after):
     assert not holds(finetune=changed(FINETUNE, "reward", dimension, "after", value=after))[3]
 
 
-def test_nothing_measured_holds_nothing():
+def test_no_claim_holds_without_measurements():
     claims = judge_claims({}, {}, {})
     assert [claim.holds for claim in claims] == [False] * 6
     assert {claim.detail for claim in claims} == {"not measured"}
 
 
-def test_each_claim_names_the_stage_that_decides_it():
+def test_each_claim_names_the_stage_that_measures_it():
     stages = [claim.stage for claim in judge_claims(EVALUATE, FINETUNE, GSB)]
     tuning = ["finetune_generator", "evaluate_gsb", "finetune_generator"]
     assert stages == ["evaluate"] * 3 + tuning

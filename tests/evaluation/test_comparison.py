@@ -1,9 +1,10 @@
-"""Methods compared over prompts and seeds."""
+"""Comparison of methods over prompts and seeds."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import stats
 
 from zreward_core.evaluation.comparison import (
     INTERVALS,
@@ -50,7 +51,7 @@ def predicted(items: pd.DataFrame, noise: float, seed: int) -> pd.DataFrame:
     return frame.sample(frac=1, random_state=seed)
 
 
-def test_one_seed_is_the_bootstrap_over_prompts() -> None:
+def test_one_seed_reduces_to_the_bootstrap_over_prompts() -> None:
     items, pairs = split()
     comparison = build_comparison(items, pairs, 1)
     runs = measure_runs([predicted(items, 1.0, 0)], comparison, "a")
@@ -62,7 +63,25 @@ def test_one_seed_is_the_bootstrap_over_prompts() -> None:
     assert row["plcc_low"] < row["plcc"] < row["plcc_high"]
 
 
-def test_figures_are_means_over_seeds() -> None:
+def test_resampled_correlation_equals_scipys_on_the_drawn_items() -> None:
+    items, pairs = split()
+    comparison = build_comparison(items, pairs, 2, num_resamples=30)
+    frames = [predicted(items, 1.0, seed) for seed in range(2)]
+    row = summarise(measure_runs(frames, comparison, "a"), comparison)
+    means = [
+        frame.set_index("item_id").loc[items["item_id"], "mean"].to_numpy() for frame in frames
+    ]
+    values = []
+    for prompts_Q, seeds_K in zip(comparison.counts_RQ[1:], comparison.counts_RK[1:], strict=True):
+        drawn = np.repeat(np.arange(len(items)), prompts_Q[comparison.prompts_N].astype(int))
+        scores = items["score"].to_numpy()[drawn]
+        found = [stats.pearsonr(mean[drawn], scores).statistic for mean in means]
+        values.append(np.average(found, weights=seeds_K))
+    assert row["plcc_low"] == pytest.approx(np.percentile(values, 2.5))
+    assert row["plcc_high"] == pytest.approx(np.percentile(values, 97.5))
+
+
+def test_metrics_are_means_over_seeds() -> None:
     items, pairs = split()
     comparison = build_comparison(items, pairs, 3)
     frames = [predicted(items, 1.0, seed) for seed in range(3)]
@@ -101,7 +120,7 @@ def test_a_difference_is_paired() -> None:
     assert set(nothing) == set(INTERVALS) and set(nothing.values()) == {(0.0, 0.0, 0.0)}
 
 
-def test_gap_error_is_of_predicted_and_annotated_gaps() -> None:
+def test_gap_error_compares_predicted_and_annotated_gaps() -> None:
     items, pairs = split()
     comparison = build_comparison(items, pairs, 2)
     frames = [predicted(items, 1.0, seed) for seed in range(2)]
@@ -115,7 +134,7 @@ def test_gap_error_is_of_predicted_and_annotated_gaps() -> None:
     assert row["gap_error_low"] < row["gap_error"] < row["gap_error_high"]
 
 
-def test_a_method_with_more_seeds_is_compared_over_those_that_both_have() -> None:
+def test_methods_with_different_numbers_of_seeds_are_compared_on_the_common_ones() -> None:
     items, pairs = split()
     three = [predicted(items, 1.0, seed) for seed in range(3)]
     more = measure_runs(three, build_comparison(items, pairs, 3), "more")
@@ -124,7 +143,7 @@ def test_a_method_with_more_seeds_is_compared_over_those_that_both_have() -> Non
     assert differences(first_seeds(more, 2), fewer, comparison)["hpa"] == (0.0, 0.0, 0.0)
 
 
-def test_images(tmp_path) -> None:
+def test_plots(tmp_path) -> None:
     rows = [
         {"method": name, "size": size, "hpa": 0.6, "hpa_low": 0.5, "hpa_high": 0.7, "seeds": seeds}
         for name, size, seeds in (("a", "teacher", [0.6]), ("b", "student", [0.5, 0.7]))
@@ -159,7 +178,7 @@ def gsb(table: pd.DataFrame) -> float:
     return aggregate_gsb(verdicts, table["prompt_id"].tolist(), 0)["verdict_overall"]["gsb"]
 
 
-def test_a_gain_in_gsb_is_the_mean_of_the_seeds_differences() -> None:
+def test_gsb_gain_is_the_mean_difference_over_seeds() -> None:
     first = [judgements(0.7, seed) for seed in range(3)]
     second = [judgements(0.3, seed) for seed in range(3, 6)]
     gain = gsb_gain(first, second)
@@ -168,12 +187,12 @@ def test_a_gain_in_gsb_is_the_mean_of_the_seeds_differences() -> None:
     assert 0 < gain.low < gain.value < gain.high < 1
 
 
-def test_a_gain_in_gsb_is_paired_by_prompt() -> None:
+def test_gsb_gain_is_paired_by_prompt() -> None:
     table = judgements(0.5, 0)
     assert gsb_gain([table], [table.sample(frac=1, random_state=1)]) == (0, 0, 0)
 
 
-def test_a_gain_in_gsb_of_one_seed_is_the_bootstrap_over_prompts() -> None:
+def test_gsb_gain_of_one_seed_reduces_to_the_bootstrap_over_prompts() -> None:
     table = judgements(0.6, 0)
     same = table.assign(verdict_overall="same")
     found = aggregate_gsb(table[["verdict_overall"]], table["prompt_id"].tolist(), 0)
@@ -181,9 +200,9 @@ def test_a_gain_in_gsb_of_one_seed_is_the_bootstrap_over_prompts() -> None:
     assert gsb_gain([table], [same]) == pytest.approx(expected)
 
 
-def test_a_gain_in_gsb_between_other_pairs_is_refused() -> None:
+def test_gsb_gain_between_different_pairs_is_rejected() -> None:
     table = judgements(0.6, 0)
-    with pytest.raises(ValueError, match="other pairs"):
+    with pytest.raises(ValueError, match="different pairs"):
         gsb_gain([table], [table[1:]])
-    with pytest.raises(ValueError, match="other pairs"):
+    with pytest.raises(ValueError, match="different pairs"):
         gsb_gain([table], [table[table["prompt_id"] != "p0"]])

@@ -1,4 +1,4 @@
-"""How much of a score its reasoning decides, on scores made by hand."""
+"""Trace faithfulness on constructed scores."""
 
 import numpy as np
 import pytest
@@ -20,25 +20,25 @@ def scores(by_image: float, by_trace: float) -> tuple[np.ndarray, np.ndarray]:
     return own, exchanged
 
 
-def test_the_traces_part_of_a_gap_is_what_they_add_to_it() -> None:
+def test_trace_effect_is_the_traces_contribution_to_the_gap() -> None:
     own, exchanged = scores(1.0, 0.5)
     assert trace_effect(own, exchanged) == pytest.approx([1.0, 0.25, -1.0])
     of_images = (own[:, 0] - own[:, 1]) - trace_effect(own, exchanged)
     assert of_images == pytest.approx(IMAGES_P2[:, 0] - IMAGES_P2[:, 1])
 
 
-def test_only_traces_or_only_images() -> None:
+def test_share_is_one_for_traces_alone_and_zero_for_images_alone() -> None:
     assert trace_share(*scores(0.0, 2.0)) == pytest.approx(1.0)
     assert trace_share(*scores(2.0, 0.0)) == pytest.approx(0.0)
     assert np.isnan(trace_share(np.ones((2, 2)), np.ones((2, 2))))
 
 
-def test_trace_and_image_that_work_only_together_share_the_gap() -> None:
+def test_an_interaction_of_trace_and_image_is_shared_equally() -> None:
     own, exchanged = np.array([[5.0, 1.0]]), np.array([[1.0, 1.0]])
     assert trace_share(own, exchanged) == pytest.approx(0.5)
 
 
-def test_one_verdict_is_turned_and_the_longest_phrase_is_taken() -> None:
+def test_one_verdict_is_flipped_and_the_longest_phrase_matches() -> None:
     rng = np.random.default_rng(0)
     worse, better = {"whole": "broken strong"}, {"broken slight": "whole", "slight": "none"}
     assert flip_verdict("topleft whole", worse, better, rng) == ("topleft broken strong", -1)
@@ -51,12 +51,12 @@ def test_one_verdict_is_turned_and_the_longest_phrase_is_taken() -> None:
     assert both == {"broken strong slight", "whole none"}
 
 
-def test_scores_that_follow_their_verdicts() -> None:
+def test_changes_under_perturbed_traces_by_hand() -> None:
     own, exchanged = scores(0.0, 1.0)
     directions = np.array([[-1, 1], [0, 1], [-1, 0]])
     flipped = own + 0.5 * directions
-    flipped[0, 1] -= 2.0  # one goes the other way
-    flipped[1, 0] += 9.0  # not turned, not counted
+    flipped[0, 1] -= 2.0  # one moves in the opposite direction
+    flipped[1, 0] += 9.0  # not flipped, not counted
     found = measure_coupling(own, exchanged, own - 0.25, flipped, directions)
     assert found["flips_followed"] == pytest.approx(3 / 4)
     assert found["moved_flipped"] == pytest.approx((0.5 + 1.5 + 0.5 + 0.5) / 4)

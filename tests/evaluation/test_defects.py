@@ -1,4 +1,4 @@
-"""What a judge takes off for each defect, on judges whose prices are known."""
+"""Sensitivity to defects, for judges with known penalties."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from zreward_core.evaluation.defects import points_lost
 
 
-def test_prices_are_found_though_defects_come_together() -> None:
+def test_penalties_are_recovered_from_correlated_defects() -> None:
     rng = np.random.default_rng(0)
     severities = rng.integers(0, 4, (200, 3)).astype(float)
     severities[:, 1] = np.maximum(severities[:, 1], severities[:, 0])
@@ -18,7 +18,7 @@ def test_prices_are_found_though_defects_come_together() -> None:
     assert found == pytest.approx(prices, abs=0.01)
 
 
-def test_a_kind_that_is_nowhere_has_no_price() -> None:
+def test_a_kind_that_never_occurs_is_nan() -> None:
     severities = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
     found = points_lost(np.array([[5.0], [4.0], [3.0]]), severities)
     assert found[0, 0] == pytest.approx(1.0) and np.isnan(found[1, 0])

@@ -1,4 +1,4 @@
-"""Blind pairs and equation 21."""
+"""Blind pairs and GSB (equation 21)."""
 
 import math
 
@@ -15,7 +15,7 @@ def test_gsb_by_hand():
     assert math.isnan(gsb_share(0, 0, 0))
 
 
-def test_blind_pairs_are_balanced_shuffled_and_repeatable():
+def test_blind_pairs_are_balanced_shuffled_and_reproducible():
     ids = [f"p{i}" for i in range(100)]
     pairs = blind_pairs(ids, seed=3)
     assert sorted(pairs["prompt_id"]) == sorted(ids)
@@ -24,6 +24,30 @@ def test_blind_pairs_are_balanced_shuffled_and_repeatable():
     assert pairs["prompt_id"].tolist() != ids
     pd.testing.assert_frame_equal(pairs, blind_pairs(ids, seed=3))
     assert pairs["left"].tolist() != blind_pairs(ids, seed=4)["left"].tolist()
+
+
+def test_sides_are_drawn_and_do_not_follow_the_position_of_a_pair():
+    num_pairs, num_seeds = 40, 200
+    tuned_left = np.array(
+        [
+            blind_pairs([f"p{i}" for i in range(num_pairs)], seed).sort_values("pair")["left"]
+            == "tuned"
+            for seed in range(num_seeds)
+        ]
+    )
+    # Sides that alternate by position would give a share of 0 or 1; 0.5 has standard error 0.035.
+    shares = tuned_left.mean(axis=0)
+    assert shares.min() > 0.35 and shares.max() < 0.65
+    repeats = (tuned_left[:, 1:] == tuned_left[:, :-1]).mean()
+    assert repeats == pytest.approx((num_pairs / 2 - 1) / (num_pairs - 1), abs=0.03)
+
+
+def test_sides_do_not_alternate_in_the_order_of_presentation():
+    shown = [blind_pairs([f"p{i}" for i in range(40)], seed)["left"] for seed in range(200)]
+    first = np.mean([sides.iloc[0] == "tuned" for sides in shown])
+    repeats = np.mean([(sides[1:].to_numpy() == sides[:-1].to_numpy()).mean() for sides in shown])
+    assert 0.35 < first < 0.65
+    assert repeats == pytest.approx(19 / 39, abs=0.03)
 
 
 def test_judge_by_hand():
@@ -36,13 +60,13 @@ def test_judge_by_hand():
     assert choices["overall"].tolist() == ["same", "same", "right", "same"]
 
 
-def test_unblinding_undoes_the_sides():
+def test_unblinding_inverts_the_sides():
     choices = pd.DataFrame({"overall": ["left", "left", "right", "right", "same"]})
     verdicts = unblind(choices, ["tuned", "base", "tuned", "base", "base"])
     assert verdicts["overall"].tolist() == ["good", "bad", "bad", "good", "same"]
 
 
-def test_an_unreadable_choice_is_refused():
+def test_an_unknown_choice_is_rejected():
     with pytest.raises(ValueError, match="better"):
         unblind(pd.DataFrame({"overall": ["better"]}), ["tuned"])
 
@@ -75,7 +99,7 @@ def test_equal_generators_have_a_zero_interval():
         assert entry == {"good": 0, "same": 8, "bad": 0, "gsb": 0.0, "low": 0.0, "high": 0.0}
 
 
-def test_images_of_a_prompt_are_drawn_together():
+def test_images_of_a_prompt_are_resampled_together():
     verdicts = pd.DataFrame({"overall": ["good", "good", "bad", "bad"]})
     together = aggregate_gsb(verdicts, ["a", "a", "b", "b"], seed=0)["overall"]
     apart = aggregate_gsb(verdicts, ["a", "b", "a", "b"], seed=0)["overall"]

@@ -1,3 +1,5 @@
+"""Paired differences of means, and detection of reward hacking."""
+
 import numpy as np
 import pytest
 
@@ -22,23 +24,23 @@ def test_a_constant_gain_has_no_width():
 @pytest.mark.parametrize(
     ("panel", "reward", "hacked"),
     [
-        # the panel's mean is up, and yet it fell in b
+        # the panel's mean rises although it falls in b
         ([(2.0, 2.5), (4.0, 2.0)], [(2.0, 2.5), (4.0, 3.0)], ["b"]),
-        # best at the second of three validations, in a and in the mean
+        # the best validation is the second of three, in a and in the mean
         ([(2.0, 3.0), (3.0, 3.0), (2.0, 3.0)], [(2.0, 3.0), (3.0, 3.0), (3.5, 3.0)], ["a", "mean"]),
-        # the reward fell with it
+        # the reward falls as well
         ([(2.0, 2.5), (4.0, 2.0)], [(2.0, 2.5), (4.0, 2.0)], []),
         ([(2.0, 2.5), (4.0, 2.5)], [(2.0, 2.5), (4.0, 4.0)], []),
         ([(2.0, 2.5)], [(2.0, 2.5)], []),
     ],
 )
-def test_hacked_is_where_the_panel_fell_and_the_reward_rose(panel, reward, hacked):
+def test_hacked_dimensions_have_a_falling_panel_and_a_rising_reward(panel, reward, hacked):
     spread = np.random.default_rng(0).normal(size=(1, 40, 2))
     panel, reward = (np.array(means)[:, None] + spread for means in (panel, reward))
     assert hacked_dimensions(panel, reward, ["a", "b"], 3) == hacked
 
 
-def test_a_fall_within_the_noise_is_none():
+def test_a_fall_that_is_not_significant_is_ignored():
     noise = np.random.default_rng(0).normal(size=(2, 40, 1))
     panel = noise - noise.mean(axis=1, keepdims=True) + np.array([2.05, 2.0])[:, None, None]
     reward = np.full((2, 40, 1), 2.0) + np.array([0.0, 1.0])[:, None, None]

@@ -1,4 +1,4 @@
-"""Every figure is a small PNG, the same each time, and survives thin data."""
+"""Every figure is a small, reproducible PNG and handles sparse data."""
 
 import io
 
@@ -83,7 +83,7 @@ def figures() -> dict:
 
 
 @pytest.mark.parametrize("name", sorted(figures()))
-def test_figures_are_small_and_repeatable(name, tmp_path):
+def test_figures_are_small_and_reproducible(name, tmp_path):
     for run in ("first", "second"):
         figures()[name](tmp_path / run / f"{name}.png")
     content = (tmp_path / "first" / f"{name}.png").read_bytes()
@@ -94,7 +94,7 @@ def test_figures_are_small_and_repeatable(name, tmp_path):
     assert content == (tmp_path / "second" / f"{name}.png").read_bytes()
 
 
-def test_small_images_grow_by_whole_factors():
+def test_small_images_are_enlarged_by_an_integer_factor():
     pixels = noise(30, 20)
     grown = upscale(pixels, 100)
     assert grown.shape == (90, 60, 3)

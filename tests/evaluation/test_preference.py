@@ -1,4 +1,4 @@
-"""Metrics by hand and against scipy."""
+"""Metrics by hand and against SciPy."""
 
 import math
 
@@ -14,13 +14,13 @@ def test_hpa_by_hand():
     predicted_b = np.array([2.0, 3.0, 3.0, 1.0, 2.0])
     scores_a = np.array([4.0, 4.0, 4.0, 2.0, 1.0])
     scores_b = np.array([3.0, 3.5, 2.0, 2.0, 3.0])
-    # right, wrong, a predicted tie (wrong), an annotated tie (not counted), right
+    # correct, incorrect, predicted tie (incorrect), annotated tie (excluded), correct
     assert hpa(predicted_a, predicted_b, scores_a, scores_b) == 0.5
-    # more than half a point apart: right, tie, right
+    # more than half a point apart: correct, tie, correct
     assert margin_hpa(predicted_a, predicted_b, scores_a, scores_b) == pytest.approx(2 / 3)
 
 
-def test_hpa_is_the_same_with_sides_swapped():
+def test_hpa_is_invariant_to_swapping_the_sides():
     rng = np.random.default_rng(0)
     columns = rng.uniform(1, 5, (4, 50))
     swapped = hpa(columns[1], columns[0], columns[3], columns[2])
@@ -33,13 +33,13 @@ def test_hpa_of_the_scores_themselves_is_one_and_of_a_constant_zero():
     assert hpa(np.ones(3), np.ones(3), a, b) == 0.0
 
 
-def test_margin_is_not_fooled_by_rounding():
-    a, b = np.array([12.5 / 3]), np.array([11.0 / 3])  # half a point apart, but for rounding
+def test_margin_tolerates_rounding():
+    a, b = np.array([12.5 / 3]), np.array([11.0 / 3])  # half a point apart up to rounding
     assert math.isnan(margin_hpa(a, b, a, b))
     assert hpa(a, b, a, b) == 1.0
 
 
-def test_correlations_are_scipys():
+def test_correlations_equal_numpys_on_values_and_ranks():
     rng = np.random.default_rng(0)
     predicted, scores = rng.normal(size=(2, 40))
     assert plcc(predicted, scores) == pytest.approx(np.corrcoef(predicted, scores)[0, 1])
@@ -61,7 +61,7 @@ def test_nll_by_hand():
     assert nll(probs, histogram) == pytest.approx(expected)
 
 
-def test_nll_of_the_impossible_is_finite():
+def test_nll_of_a_zero_probability_is_finite():
     assert nll(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])) == pytest.approx(-math.log(1e-6))
 
 
@@ -79,7 +79,7 @@ def test_ece_by_hand():
     assert ece(probs, histogram) == pytest.approx((0.2 + 0.5) / 2)
 
 
-def test_ece_of_calibrated_predictions_vanishes_and_sees_a_wrong_spread():
+def test_ece_is_zero_for_calibrated_predictions_and_detects_a_wrong_spread():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(5), 20_000)
     drawn = np.array([rng.multinomial(1, row) for row in probs], dtype=float)

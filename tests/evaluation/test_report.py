@@ -1,4 +1,4 @@
-"""The report on a test split small enough to work by hand, and on a drawn one by brute force."""
+"""The report on a test split worked by hand, and on a random one against brute force."""
 
 import json
 
@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.evaluation.report import build_reference, evaluate_predictions, split_means
+from zreward_core.evaluation.agreement import split_means
+from zreward_core.evaluation.reference import build_reference
+from zreward_core.evaluation.report import evaluate_predictions
 
 LEVELS = np.array([1.0, 2.0, 3.0])
 FIELDS = {
@@ -86,14 +88,14 @@ def test_report_by_hand(small):
     report = evaluate_predictions({"student": student}, items, pairs)
     overall = report["models"]["student"]["overall"]
     assert set(overall) == FIELDS
-    # p: right by 2 points; q: wrong, half a point apart; realism: an annotated tie
+    # p: correct, 2 points apart; q: incorrect, half a point apart; realism: an annotated tie
     assert (overall["hpa"], overall["margin_hpa"], overall["num_pairs"]) == (0.5, 1.0, 2)
     assert (overall["hpa_low"], overall["hpa_high"]) == (0.0, 1.0)
     assert overall["output_tokens"] == 1.0
     realism = report["models"]["student"]["realism"]
     assert (realism["hpa"], realism["hpa_low"], realism["plcc"]) == (None, None, None)
     assert realism["num_pairs"] == 0
-    # above 1: certain yes and certain no, observed yes twice; above 2: the same, observed no twice
+    # above 1: predicted 1 and 0, observed 1 twice; above 2: the same, observed 0 twice
     assert realism["ece"] == pytest.approx(0.5)
 
 
@@ -147,10 +149,10 @@ def test_differences_are_paired():
     assert 0 < entry["low"] < entry["hpa"] < entry["high"]
 
 
-def test_equal_models_differ_by_exactly_zero():
+def test_identical_models_differ_by_exactly_zero():
     items, pairs, rng = drawn()
     same = predict(items, rng.uniform(1, 3, len(items)).tolist())
-    shuffled = same.sample(frac=1, random_state=0)  # the order of the rows does not matter
+    shuffled = same.sample(frac=1, random_state=0)  # the order of the rows is irrelevant
     models = {"zero_shot": same, "student": shuffled, "teacher": same, "zero_shot_reasoning": same}
     report = evaluate_predictions(models, items, pairs)
     assert all(
@@ -182,7 +184,7 @@ def test_references():
     assert noisy == again
 
 
-def test_random_annotators_agree_by_chance():
+def test_random_annotators_agree_at_chance_level():
     items, pairs, rng = drawn(150)
     ratings = items.loc[items.index.repeat(4), ["item_id", "dimension"]]
     ratings["score"] = rng.normal(3, 1, len(ratings))
@@ -198,7 +200,7 @@ def test_split_means_by_hand():
     seen = set()
     for seed in range(40):
         first, second = split_means(positions, scores, 3, np.random.default_rng(seed))
-        assert first[0] + 2 * second[0] == pytest.approx(9.0)  # one rating predicts two
+        assert first[0] + 2 * second[0] == pytest.approx(9.0)  # one rating predicts the other two
         assert np.isnan(first[[1, 2]]).all()
         assert np.isnan(second[1])
         assert second[2] == 5.0
@@ -225,7 +227,7 @@ def test_no_pairs_and_no_items(small):
     assert empty["models"]["student"]["overall"]["num_pairs"] == 0
 
 
-def test_missing_and_double_predictions_are_refused(small):
+def test_missing_and_duplicate_predictions_are_rejected(small):
     items, pairs = small
     prediction = predict(items, [2.0] * 6)
     with pytest.raises(ValueError, match="student: 1 items lack a prediction"):

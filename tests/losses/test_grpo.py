@@ -94,6 +94,22 @@ def test_kl_pulls_towards_the_reference():
     assert (values.grad[MASK] < 0).all()  # a step down the gradient raises the log-probability
 
 
+def test_advantages_carry_no_gradient():
+    rewards = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    assert not group_advantages(rewards).requires_grad
+    advantages = torch.tensor([2.0, -1.0], requires_grad=True)
+    policy_gradient_loss(log_probs(), advantages, MASK, 2).backward()
+    assert advantages.grad is None
+
+
+def test_the_reference_carries_no_gradient():
+    reference = torch.tensor(LOG_PROBS).sub(0.3).requires_grad_()
+    values = log_probs()
+    kl_to_reference(values, reference, MASK, 2).backward()
+    assert reference.grad is None
+    assert values.grad[MASK].abs().min() > 0
+
+
 def test_grpo_is_the_sum_of_its_terms():
     advantages, reference = torch.tensor([2.0, -1.0]), torch.tensor(LOG_PROBS) - 0.3
     policy = policy_gradient_loss(log_probs(), advantages, MASK, 2)

@@ -27,6 +27,18 @@ def test_opd_is_zero_for_equal_policies():
     assert loss.item() == 0.0
 
 
+def test_advantages_carry_no_gradient():
+    teacher, old = torch.randn(2, 3, 4).unbind()
+    assert not distillation_advantages(teacher.requires_grad_(), old.requires_grad_()).requires_grad
+    log_probs, advantages = (
+        torch.randn(3, 4, requires_grad=True),
+        torch.randn(3, 4).requires_grad_(),
+    )
+    opd_loss(log_probs, advantages, torch.ones(3, 4).bool(), 3).backward()
+    assert advantages.grad is None
+    torch.testing.assert_close(log_probs.grad, -advantages.detach() / 12)
+
+
 def test_empty_mask_is_zero_and_runs_backward():
     values = torch.full((2, 3), -torch.inf, requires_grad=True)
     loss = opd_loss(values, torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool), 0)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tests.models.conftest import PROMPT, SIZES
+from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.tiny import build_backbone
@@ -19,9 +20,12 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, processes
 from zreward_core.runtime.sharding import full_tensors, place
 from zreward_core.runtime.worker import is_main
-from zreward_core.stages import train_gdso, train_grpo, train_opd, train_risd, train_sft
-from zreward_core.training.loops import own_parts, update
+from zreward_core.stages import train_gdso, train_opd, train_risd
+from zreward_core.training.one_token import one_token_loss
+from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import Labelled, PairBatch
+from zreward_core.training.supervised import supervised_steps
+from zreward_core.training.updates import own_parts, update
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
@@ -58,7 +62,8 @@ def batch(model: Backbone) -> PairBatch:
 
 
 def sampled(model: Backbone) -> Rollouts:
-    return train_grpo.roll_out(model, GDSO, batch(model), np.random.default_rng(3))
+    pairs = batch(model)
+    return roll_out(model, *pairs.inputs, GDSO.group_size, 1.0, np.random.default_rng(3))
 
 
 def gdso(rollouts: Rollouts) -> dict:
@@ -71,7 +76,7 @@ def gdso(rollouts: Rollouts) -> dict:
     reference = [value * 0.9 for value in model.snapshot()]
     rewarded, metrics = train_gdso.reward(model, GDSO, batch(model), rollouts)
     parts = (
-        train_gdso.loss_of(model, GDSO, rewarded, part, reference)
+        train_gdso.objective(model, GDSO, rewarded, part, reference)
         for part in own_parts(GDSO.pairs_per_step, GDSO.micro_batch_pairs)
     )
     sums, norm = update(model, [optimizer], parts, GDSO.max_grad_norm)
@@ -88,10 +93,10 @@ def opd(rollouts: Rollouts) -> dict:
     place(model.network)
     place(teacher.network)
     pairs = batch(model)
-    drawn = train_opd.Distilled(pairs.prompts, pairs.images, pairs.dimensions, rollouts, {})
+    drawn = train_opd.Batch(*pairs.inputs, rollouts)
     optimizer = torch.optim.SGD(model.trainable(), lr=1.0)
     parts = (
-        train_opd.loss_of(model, teacher, OPD, drawn, part, [])
+        train_opd.loss_of(model, teacher, OPD, drawn, part)
         for part in own_parts(OPD.images_per_step, OPD.micro_batch_images)
     )
     sums, norm = update(model, [optimizer], parts, 1e9)
@@ -108,7 +113,14 @@ def risd(name: str) -> dict:
         prompts = ["a red circle", "at the top left"] * 4
         data = Labelled(prompts, images(model, 8), probs, mask)
         checkpoint = Checkpoint(name, RISD, [])
-        history = train_sft.train(model, RISD, data, name, train_risd.divergence, checkpoint)
+        history: list[dict[str, float]] = []
+        model.train_mode(lora=None)
+        place(model.network)
+        for step in supervised_steps(model, name, 8, checkpoint, history, **RISD.loop):
+            step.update(
+                one_token_loss(model, data, risd_loss, RISD.mass_weight, batch, step.batch)
+                for batch in step.parts()
+            )
         found[part] = {"history": history, "weights": weights(model)}
     return found
 

@@ -1,4 +1,4 @@
-"""Ingest: one account over all sources, and faults that name the file."""
+"""Ingest: one accounting for all sources; errors name the file."""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""The on-policy step: log-probabilities, gradients that add up, the reference policy."""
+"""GDSO's step: log-probabilities, gradient accumulation, the reference policy, resumption."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from zreward_core.models.backbone import Backbone
 from zreward_core.models.tiny import build_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
-from zreward_core.stages import train_gdso
-from zreward_core.stages.train_gdso import Config, exchanged_scores, loss_of, reward
-from zreward_core.stages.train_grpo import roll_out
+from zreward_core.runtime.progress import read_history
+from zreward_core.stages import train_gdso, train_gdso_coupled
+from zreward_core.stages.train_gdso import Config, objective, reward
+from zreward_core.training.policy import policy_loss
+from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import PairBatch
 
 CONFIG = Config(seed=1, steps=1, pairs_per_step=2, group_size=3, micro_batch_pairs=2, beta=0.1)
@@ -54,13 +58,11 @@ def batch(backbone: Backbone) -> PairBatch:
 
 @pytest.fixture(scope="module")
 def rollouts(backbone: Backbone, batch: PairBatch):
-    return roll_out(backbone, CONFIG, batch, np.random.default_rng(3))
+    return roll_out(backbone, *batch.inputs, 3, 1.0, np.random.default_rng(3))
 
 
-def read(backbone: Backbone, batch: PairBatch, rollouts, answers=None):
-    return trace_log_probs(
-        backbone, batch.prompts, batch.images, batch.dimensions, rollouts.tokens, 1.0, answers
-    )
+def read(backbone: Backbone, batch: PairBatch, rollouts, temperature: float = 1.0):
+    return trace_log_probs(backbone, *batch.inputs, rollouts.tokens, temperature)
 
 
 def test_scores_of_the_training_forward_are_those_of_the_rollout(
@@ -78,7 +80,7 @@ def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Pair
     for checkpointing in (False, True):
         model = tiny()
         model.train_mode(lora=None, gradient_checkpointing=checkpointing)
-        sampled = roll_out(model, CONFIG, batch, np.random.default_rng(3))
+        sampled = roll_out(model, *batch.inputs, 3, 1.0, np.random.default_rng(3))
         assert model.network.training
         found.append((sampled.tokens, gradients(model, CONFIG, batch, sampled, [range(2)])))
     assert found[0][0] == found[1][0]
@@ -86,26 +88,64 @@ def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Pair
         assert torch.allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_are_those_of_sampling_one_token_at_a_time(
-    backbone: Backbone, batch: PairBatch, rollouts
+    backbone: Backbone, batch: PairBatch, rollouts, temperature: float
 ) -> None:
     trace = rollouts.tokens[0]
     with torch.no_grad():
-        log_probs, *_ = read(backbone, batch, rollouts)
+        log_probs, *_ = read(backbone, batch, rollouts, temperature=temperature)
         row = backbone.prefix(batch.prompts[0], batch.images[0]) + backbone.chat.questions[0]
         for t, token in enumerate(trace):
             logits = backbone.logits([row], batch.images[:1], [0], 1)[0, 0]
             logits[backbone.chat.forbidden] = -torch.inf
-            expected = torch.log_softmax(logits, -1)[token]
+            expected = torch.log_softmax(logits / temperature, -1)[token]
             assert log_probs[0, t].item() == pytest.approx(expected.item(), abs=1e-4)
             row = [*row, token]
+
+
+def test_policy_loss_is_at_the_sampling_temperature(
+    backbone: Backbone, batch: PairBatch, rollouts
+) -> None:
+    rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
+    with torch.no_grad():
+        arguments = (rewarded, range(2), backbone.snapshot(), 0.1, 0.6, False)
+        _, found, drift = policy_loss(backbone, *arguments)
+        expected, mask, *_ = read(backbone, batch, rollouts, temperature=0.6)
+    assert torch.equal(found.log_probs_NT[mask], expected[mask])
+    assert drift == 0.0
+
+
+@pytest.mark.parametrize("stage", [train_gdso, train_gdso_coupled])
+def test_rewards_are_those_of_equations_7_10_and_13(
+    backbone: Backbone, batch: PairBatch, rollouts, stage
+) -> None:
+    config = stage.Config(seed=1, group_size=3, lambda_pointwise=0.2, lambda_pairwise=0.7)
+    rewarded, metrics = stage.reward(backbone, config, batch, rollouts)
+    means = (rollouts.log_probs.exp() @ backbone.levels).reshape(2, 2, 3).tolist()
+    scores, span = batch.scores_P2.tolist(), 2.0
+    pairwise = []
+    for p, j, i in itertools.product(range(2), range(2), range(3)):
+        pointwise = 1 - abs(means[p][j][i] - scores[p][j]) / span
+        gap = scores[p][j] - scores[p][1 - j]
+        errors = [abs(means[p][j][i] - other - gap) for other in means[p][1 - j]]
+        pairwise.append(1 - sum(errors) / (3 * span))
+        expected = 0.2 * pointwise + 0.7 * pairwise[-1]
+        assert rewarded.rewards_P2G[p, j, i].item() == pytest.approx(expected, abs=1e-5)
+    assert metrics["reward/pairwise"] == pytest.approx(np.mean(pairwise), abs=1e-5)
+
+
+def test_the_drift_is_measured_from_the_reference_of_the_iteration(training_root) -> None:
+    train_gdso.run(Config(seed=1, **ON_POLICY, beta=0.1, iterations=2, learning_rate=1e-2))
+    drifts = [row["policy/drift"] for row in read_history(train_gdso.OUTPUT / "history.jsonl")]
+    assert [drift == 0.0 for drift in drifts] == [True, False, True, False]
 
 
 def gradients(backbone: Backbone, config: Config, batch: PairBatch, rollouts, parts) -> list:
     rewarded, _ = reward(backbone, config, batch, rollouts)
     reference = [value * 0.9 for value in backbone.snapshot()]
     for part in parts:
-        loss, _ = loss_of(backbone, config, rewarded, part, reference)
+        loss, _ = objective(backbone, config, rewarded, part, reference)
         loss.backward()
     found = [p.grad.clone() for p in backbone.trainable() if p.grad is not None]
     backbone.network.zero_grad()
@@ -142,39 +182,13 @@ def test_bradley_terry_stands_in_for_the_gap(
     changed = CONFIG.model_copy(update={"pairwise": "bradley_terry"})
     rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
     reference = backbone.snapshot()
-    gap = loss_of(backbone, CONFIG, rewarded, range(2), reference)[1]
-    order = loss_of(backbone, changed, rewarded, range(2), reference)[1]
+    gap = objective(backbone, CONFIG, rewarded, range(2), reference)[1]
+    order = objective(backbone, changed, rewarded, range(2), reference)[1]
     means = (rollouts.log_probs.exp() @ backbone.levels).reshape(2, 2, 3)
     leads = means[:, 0, :, None] - means[:, 1, None, :]
     expected = torch.nn.functional.softplus(-leads).mean().item()
     assert order["loss/pairwise"] == pytest.approx(expected, abs=1e-4)
     assert order["loss/pointwise"] == gap["loss/pointwise"]
-
-
-def test_coupling_reads_each_image_under_the_other_sides_traces(
-    backbone: Backbone, batch: PairBatch, rollouts
-) -> None:
-    rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
-    with torch.no_grad():
-        exchanged = exchanged_scores(backbone, CONFIG, rewarded, range(2))
-        second = exchanged_scores(backbone, CONFIG, rewarded, range(1, 2))
-        for side in range(4):
-            traces = rollouts.tokens[(side ^ 1) * 3 : (side ^ 1) * 3 + 3]
-            alone = trace_log_probs(
-                backbone,
-                batch.prompts[side : side + 1],
-                batch.images[side : side + 1],
-                batch.dimensions[side : side + 1],
-                traces,
-            )
-            assert torch.allclose(exchanged.flatten(0, 1)[side], alone.scores_NS, atol=1e-4)
-    assert torch.allclose(exchanged[1:], second, atol=1e-4)
-    config = CONFIG.model_copy(update={"alpha_coupling": 0.5})
-    plain = loss_of(backbone, CONFIG, rewarded, range(2), backbone.snapshot())
-    coupled = loss_of(backbone, config, rewarded, range(2), backbone.snapshot())
-    expected = -(batch.target_P2S.flip(1)[:, :, None] * exchanged).sum(-1).mean().item()
-    assert coupled[1]["loss/coupling"] == pytest.approx(expected, abs=1e-4)
-    assert (coupled[0] - plain[0]).item() == pytest.approx(0.5 * expected, abs=1e-4)
 
 
 def test_thorough_traces_are_counted_in_the_dimensions_that_have_a_limit(
@@ -208,9 +222,7 @@ def test_each_part_of_the_objective_counts(
     assert not all(torch.allclose(a, b) for a, b in zip(everything, without, strict=True))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"alpha_coupling": 1.0}, {"lora": {"rank": 2, "alpha": 2}, "iterations": 2}]
-)
-def test_a_killed_run_resumes_to_the_same_teacher(training_root, monkeypatch, changes) -> None:
-    config = Config(**{"seed": 1, **ON_POLICY, "beta": 0.1, **changes})
+def test_a_killed_run_resumes_to_the_same_teacher(training_root, monkeypatch) -> None:
+    lora = {"rank": 2, "alpha": 2}
+    config = Config(**{"seed": 1, **ON_POLICY, "beta": 0.1, "lora": lora, "iterations": 2})
     run_whole_and_killed(train_gdso, config, monkeypatch)

@@ -5,25 +5,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.stages.training_root import NAMES, ON_POLICY, run_whole_and_killed, tiny
+from tests.stages.training_root import (
+    NAMES,
+    ON_POLICY,
+    drawn_pairs,
+    run_whole_and_killed,
+    tiny,
+)
 from zreward_core.config import UserError
-from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts, closed_sequence, read_scores
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import read_json
+from zreward_core.stages import _training as shared
 from zreward_core.stages import train_grpo
-from zreward_core.stages.train_grpo import (
-    IMAGES,
-    OUTPUT,
-    PAIRS_FILE,
-    Config,
-    loss_of,
-    reward,
-    roll_out,
-    training_pairs,
-)
-from zreward_core.training.samplers import PairBatch, PairSampler
+from zreward_core.stages.train_grpo import OUTPUT, Config, loss_of, reward
+from zreward_core.training.policy import policy_loss
+from zreward_core.training.rollouts import roll_out
+from zreward_core.training.samplers import PairBatch
 
 CONFIG = Config(seed=1, **ON_POLICY, beta=0.1)
 TEXT = CONFIG.model_copy(update={"reward_from": "text"})
@@ -38,13 +37,12 @@ def backbone() -> Backbone:
 
 @pytest.fixture
 def batch(backbone: Backbone, training_root) -> PairBatch:
-    sampler = PairSampler(backbone, *training_pairs(), ImageStore(*IMAGES))
-    return sampler.draw(2, np.random.default_rng(0))
+    return drawn_pairs(backbone, 2)
 
 
 @pytest.fixture
 def rollouts(backbone: Backbone, batch: PairBatch) -> Rollouts:
-    return roll_out(backbone, CONFIG, batch, np.random.default_rng(3))
+    return roll_out(backbone, *batch.inputs, 3, 1.0, np.random.default_rng(3))
 
 
 def said(backbone: Backbone, rollouts: Rollouts, levels: list[int | None]) -> Rollouts:
@@ -106,11 +104,10 @@ def test_nothing_readable_is_no_loss(
 def test_the_score_token_is_counted_when_asked_for(
     backbone: Backbone, batch: PairBatch, rollouts: Rollouts
 ) -> None:
-    literal = CONFIG.model_copy(update={"count_score_token": True})
     rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
     reference = backbone.snapshot()
-    _, without, _ = train_grpo.policy_loss(backbone, CONFIG, rewarded, range(2), reference)
-    _, found, _ = train_grpo.policy_loss(backbone, literal, rewarded, range(2), reference)
+    _, without, _ = policy_loss(backbone, rewarded, range(2), reference, 0.1, 1.0, False)
+    _, found, _ = policy_loss(backbone, rewarded, range(2), reference, 0.1, 1.0, True)
     assert torch.equal(found.log_probs_NT[:, :-1], without.log_probs_NT)
     assert found.mask_NT[:, -1].all()
     row = backbone.prefix(batch.prompts[1], batch.images[1])
@@ -147,7 +144,7 @@ def test_a_killed_run_resumes_to_the_same_teacher(training_root, monkeypatch, ch
 
 
 def test_no_pair_to_train_on(training_root, monkeypatch) -> None:
-    read = train_grpo.read_table
-    monkeypatch.setattr(train_grpo, "read_table", lambda *a: read(*a).iloc[:0])
-    with pytest.raises(UserError, match=str(PAIRS_FILE)):
+    read = shared.read_table
+    monkeypatch.setattr(shared, "read_table", lambda *a: read(*a).iloc[:0])
+    with pytest.raises(UserError, match=str(shared.PAIRS_FILE)):
         train_grpo.run(CONFIG)

@@ -52,7 +52,7 @@ def test_every_dimension_is_drawn_alike(drawn) -> None:
 
 def test_a_student_like_its_teacher_learns_nothing(drawn) -> None:
     student, batch, _ = drawn
-    loss, sums = loss_of(student, tiny(), CONFIG, batch, range(4), [])
+    loss, sums = loss_of(student, tiny(), CONFIG, batch, range(4))
     loss.backward()
     assert sums == pytest.approx({"loss/total": 0.0, "policy/reverse_kl": 0.0}, abs=1e-4)
     assert all(p.grad is None or p.grad.abs().max() < 1e-4 for p in student.trainable())
@@ -61,12 +61,12 @@ def test_a_student_like_its_teacher_learns_nothing(drawn) -> None:
 def test_advantages_are_those_of_the_policy_that_sampled(drawn) -> None:
     student, batch, _ = drawn
     teacher = tiny(7)
-    first, _ = loss_of(student, teacher, CONFIG, batch, range(4), [])
+    first, _ = loss_of(student, teacher, CONFIG, batch, range(4))
     kept = batch.advantages[0]
     with torch.no_grad():
         for parameter in student.trainable():
             parameter.mul_(1.01)
-    second, _ = loss_of(student, teacher, CONFIG, batch, range(4), [])
+    second, _ = loss_of(student, teacher, CONFIG, batch, range(4))
     assert batch.advantages[0] is kept
     assert first.item() != second.item()
 
@@ -77,7 +77,7 @@ def test_gradients_of_micro_batches_add_up_to_the_whole(drawn) -> None:
     for parts in ([range(4)], [range(2), range(2, 4)]):
         batch.advantages.clear()
         for part in parts:
-            loss_of(student, tiny(7), CONFIG, batch, part, [])[0].backward()
+            loss_of(student, tiny(7), CONFIG, batch, part)[0].backward()
         found.append([p.grad.clone() for p in student.trainable() if p.grad is not None])
         student.network.zero_grad()
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
@@ -93,13 +93,13 @@ def test_a_killed_run_resumes_to_the_same_student(with_teacher, monkeypatch, cha
 def test_a_step_makes_likelier_what_the_teacher_finds_likelier(drawn) -> None:
     student, batch, _ = drawn
     batch.advantages.clear()
-    loss, _ = loss_of(student, tiny(7), CONFIG, batch, range(4), [])
+    loss, _ = loss_of(student, tiny(7), CONFIG, batch, range(4))
     loss.backward()
     with torch.no_grad():
         for parameter in student.trainable():
             if parameter.grad is not None:
                 parameter -= 1e-2 * parameter.grad
-        after, _ = loss_of(student, tiny(7), CONFIG, batch, range(4), [])
+        after, _ = loss_of(student, tiny(7), CONFIG, batch, range(4))
     assert after.item() < loss.item()  # the loss is minus the advantages times log-probabilities
 
 

@@ -11,15 +11,10 @@ from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import ITEMS, read_table
 from zreward_core.stages import train_rewarddance
-from zreward_core.stages.train_rewarddance import (
-    IMAGES,
-    ITEMS_FILE,
-    OUTPUT,
-    Config,
-    chains_of,
-    loss_of,
-    read_chains,
-)
+from zreward_core.stages._training import IMAGES, ITEMS_FILE
+from zreward_core.stages.train_rewarddance import OUTPUT, Config, chains_of, read_chains
+from zreward_core.training import chains
+from zreward_core.training.chains import chain_loss
 
 CONFIG = Config(seed=1, num_chains=3)
 
@@ -36,7 +31,7 @@ def test_the_writer_is_shown_the_score(items, monkeypatch) -> None:
         shown.extend(arguments[-1])
         return sample_rollouts(*arguments)
 
-    monkeypatch.setattr(train_rewarddance, "sample_rollouts", spy)
+    monkeypatch.setattr(chains, "sample_rollouts", spy)
     chains_of(writer, CONFIG, items, ImageStore(*IMAGES))
     chat = writer.chat
     for asked, row in zip(shown, items.itertuples(), strict=True):
@@ -69,16 +64,15 @@ def test_the_loss_is_that_of_the_tokens_and_of_the_score(items) -> None:
     data = read_chains(backbone, items, written, store)
     assert all(chain[-1] == backbone.chat.close_id for chain in data.tokens)
     batch = [0, 1, 2, 3]
-    plain = Config(seed=1, score_weight=2.0, mass_weight=0.0)
     with torch.no_grad():
-        loss, sums = loss_of(backbone, plain, data, batch, batch)
+        loss, sums = chain_loss(backbone, data, 2.0, 0.0, batch, batch)
         found = trace_log_probs(backbone, data.prompts, data.images, data.dimensions, data.tokens)
     chain = -found.log_probs_NT[found.mask_NT].mean().item()
     score = -(found.scores_NS * data.target_NS).sum(-1).mean().item()
     assert sums["loss/chain"] == pytest.approx(chain, rel=1e-5)
     assert sums["loss/score"] == pytest.approx(score, rel=1e-5)
     assert loss.item() == pytest.approx(chain + 2 * score, rel=1e-5)
-    halves = [loss_of(backbone, plain, data, part, batch)[0] for part in ([0, 1], [2, 3])]
+    halves = [chain_loss(backbone, data, 2.0, 0.0, part, batch)[0] for part in ([0, 1], [2, 3])]
     assert sum(half.item() for half in halves) == pytest.approx(loss.item(), rel=1e-5)
 
 

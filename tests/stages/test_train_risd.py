@@ -7,16 +7,16 @@ import torch
 from tests.models.conftest import PROMPT, SIZES
 from tests.stages.training_root import SUPERVISED, run_whole_and_killed
 from zreward_core.config import UserError
+from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.scorer import student_scores
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.stages import train_risd
-from zreward_core.stages.train_risd import Config, divergence, hard_scores
-from zreward_core.stages.train_sft import loss_of
+from zreward_core.stages.train_risd import Config, hard_scores
+from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.samplers import Labelled
 
-CONFIG = Config(seed=1)
 BATCH = [0, 1, 2, 3]
 
 
@@ -45,7 +45,7 @@ def test_loss_is_the_mean_divergence_over_labelled_dimensions(
 ) -> None:
     with torch.no_grad():
         log_probs, _ = student_scores(backbone, data.prompts, data.images)
-        loss, sums = loss_of(backbone, CONFIG, data, divergence, BATCH, BATCH)
+        loss, sums = one_token_loss(backbone, data, risd_loss, 0.1, BATCH, BATCH)
     kl_ND = (data.probs_NDS * (data.probs_NDS.log() - log_probs)).sum(-1)
     expected = kl_ND[data.mask_ND].mean().item()
     assert sums["loss/total"] == pytest.approx(expected, rel=1e-4)
@@ -57,7 +57,7 @@ def test_gradients_of_micro_batches_add_up_to_the_whole(backbone: Backbone, data
     found = []
     for parts in ([[0, 1, 2, 3]], [[0, 1], [2], [3]]):
         for part in parts:
-            loss, _ = loss_of(backbone, CONFIG, data, divergence, part, BATCH)
+            loss, _ = one_token_loss(backbone, data, risd_loss, 0.1, part, BATCH)
             loss.backward()
         found.append([p.grad.clone() for p in backbone.trainable() if p.grad is not None])
         backbone.network.zero_grad()

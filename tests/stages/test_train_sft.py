@@ -10,8 +10,11 @@ from zreward_core.losses.sft import score_cross_entropy
 from zreward_core.models.scorer import RewardModel, student_scores
 from zreward_core.runtime.progress import read_history
 from zreward_core.schemas import ITEMS, read_table
+from zreward_core.stages import _training as shared
 from zreward_core.stages import train_sft
-from zreward_core.stages.train_sft import IMAGES, ITEMS_FILE, OUTPUT, Config, loss_of
+from zreward_core.stages._training import IMAGES, ITEMS_FILE
+from zreward_core.stages.train_sft import OUTPUT, Config
+from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.samplers import load_labelled
 
 
@@ -22,8 +25,7 @@ def test_the_loss_is_the_log_probability_of_the_annotated_scores(training_root) 
     assert data.probs_NDS.shape == (8, 2, 3) and data.mask_ND.all()
     batch = [0, 3, 5]
     with torch.no_grad():
-        config = Config(seed=1, mass_weight=0.0)
-        loss, sums = loss_of(backbone, config, data, score_cross_entropy, batch, batch)
+        loss, sums = one_token_loss(backbone, data, score_cross_entropy, 0.0, batch, batch)
         log_probs, _ = student_scores(
             backbone, [data.prompts[i] for i in batch], [data.images[i] for i in batch]
         )
@@ -54,7 +56,7 @@ def test_training_fits_the_annotations(training_root) -> None:
 
 
 def test_nothing_to_train_on(training_root, monkeypatch) -> None:
-    read = train_sft.read_table
-    monkeypatch.setattr(train_sft, "read_table", lambda *a: read(*a).iloc[:0])
+    read = shared.read_table
+    monkeypatch.setattr(shared, "read_table", lambda *a: read(*a).iloc[:0])
     with pytest.raises(UserError, match=str(ITEMS_FILE)):
         train_sft.run(Config(seed=1))

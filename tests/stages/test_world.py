@@ -34,7 +34,7 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     )
 
 
-def test_tables_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_consistent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(Config(**SMALL))
     prompts, images, inspections = _tables()
@@ -71,14 +71,14 @@ def test_the_same_seed_writes_the_same_bytes(
     assert contents[0] == contents[1]
 
 
-def test_size_zero_makes_empty_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_zero_writes_empty_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(Config(seed=1, size=0))
     assert [len(table) for table in _tables()] == [0, 0, 0]
     assert len(ImageStore(Path("data/world/images"))) == 0
 
 
-def test_too_many_prompts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_prompts_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"distinct ones exist"):
         run(Config(seed=1, annotation_prompts=50_000))

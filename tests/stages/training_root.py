@@ -11,13 +11,15 @@ from safetensors.torch import load_file
 
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core.config import StageConfig
-from zreward_core.images import encode_png, write_images
+from zreward_core.images import ImageStore, encode_png, write_images
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.schemas import CANDIDATES, ITEMS, LABELS, PAIRS, write_table
-from zreward_core.training import loops
+from zreward_core.stages import _training as shared
+from zreward_core.training import updates
+from zreward_core.training.samplers import PairBatch, PairSampler
 
 NAMES = ("alignment", "realism")
 WORDS = ("red circle", "blue star", "top left", "circle")
@@ -87,25 +89,33 @@ def training_root(trainable_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return trainable_root
 
 
+def drawn_pairs(backbone: Backbone, num_pairs: int, seed: int = 0) -> PairBatch:
+    """Pairs of the root's train split."""
+    store = ImageStore(*shared.IMAGES)
+    sampler = PairSampler(backbone, shared.training_items(), shared.training_pairs(), store)
+    return sampler.draw(num_pairs, np.random.default_rng(seed))
+
+
 def run_whole_and_killed(
     stage: ModuleType, config: StageConfig, monkeypatch: pytest.MonkeyPatch, step: int = 3
 ) -> None:
-    """Run a stage through, then again with a kill before a step's update, and compare to the bit.
+    """Compare a resumed run to an uninterrupted one, bit for bit.
 
-    With a checkpoint every two steps, the third step is then made again.
+    The run is interrupted before a step's update; with a checkpoint every two steps, the third step
+    is then repeated.
     """
     stage.run(config)
     expected = tree_hash(stage.OUTPUT)
     for file in stage.OUTPUT.rglob("*.safetensors"):
         assert all(torch.isfinite(value).all() for value in load_file(file).values())
-    update, calls = loops.update, iter(range(100))
+    update, calls = updates.update, iter(range(100))
 
     def killed(*arguments):
         if next(calls) == step:
             raise KeyboardInterrupt
         return update(*arguments)
 
-    monkeypatch.setattr(loops, "update", killed)
+    monkeypatch.setattr(updates, "update", killed)
     with pytest.raises(KeyboardInterrupt):
         stage.run(config)
     folder = Path(".zreward/checkpoints") / stage.OUTPUT.name
@@ -116,7 +126,7 @@ def run_whole_and_killed(
         next(made)
         return update(*arguments)
 
-    monkeypatch.setattr(loops, "update", counted)
+    monkeypatch.setattr(updates, "update", counted)
     stage.run(config)
     assert next(made) == config.steps - 2  # type: ignore[attr-defined]
     assert tree_hash(stage.OUTPUT) == expected

@@ -1,6 +1,7 @@
-"""The loops: what a step sees, and that a step's parts add up."""
+"""Batches of an epoch and micro-batches of a batch."""
 
-from zreward_core.training.loops import epoch_batch, own_parts
+from zreward_core.training.supervised import epoch_batch
+from zreward_core.training.updates import own_parts
 
 
 def test_an_epoch_sees_every_image_once() -> None:

@@ -1,4 +1,4 @@
-"""The pixel oracle against scenes it cannot see; seeds are not those it was set up with."""
+"""The pixel oracle against the scenes of images; the seeds differ from those used to design it."""
 
 from collections import Counter
 
@@ -56,7 +56,7 @@ def _flags(severities: dict[str, float]) -> set[str]:
     return {kind for kind in GRADED if severities[kind] >= FLAG}
 
 
-def test_clean_images_of_all_sizes_are_seen_as_they_are() -> None:
+def test_clean_images_of_all_sizes_are_recognised() -> None:
     rng = np.random.default_rng(4242)
     scenes = _scenes(400, 4242)
     right = 0
@@ -70,7 +70,7 @@ def test_clean_images_of_all_sizes_are_seen_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("aspect", "kind"), [(a, k) for a, kinds in KINDS.items() if a != "alignment" for k in kinds]
 )
-def test_graded_defects_are_recalled(aspect: str, kind: str, level: int) -> None:
+def test_graded_defects_are_detected(aspect: str, kind: str, level: int) -> None:
     rng = np.random.default_rng(7)
     scenes = _scenes(100, 9001, aspect, kind, level)
     found, false_alarms, points = 0, Counter[str](), []
@@ -89,7 +89,7 @@ def test_graded_defects_are_recalled(aspect: str, kind: str, level: int) -> None
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_alignment_verdicts_are_right(level: int) -> None:
+def test_alignment_verdicts_are_correct(level: int) -> None:
     rng = np.random.default_rng(8)
     right, total = Counter[str](), Counter[str]()
     for scene in _scenes(150, 9002, "alignment", "", level):
@@ -104,7 +104,7 @@ def test_alignment_verdicts_are_right(level: int) -> None:
     assert all(right[kind] >= 0.95 * total[kind] for kind in total)
 
 
-def test_two_aspects_do_not_hide_each_other() -> None:
+def test_defects_of_several_aspects_are_detected_together() -> None:
     rng = np.random.default_rng(11)
     found = Counter[str]()
     count = 60
@@ -122,7 +122,7 @@ def test_two_aspects_do_not_hide_each_other() -> None:
     assert max(found[key] for key in ("melted", "washed", "blur")) <= 0.05 * count
 
 
-def test_prices_of_single_faults_in_alignment() -> None:
+def test_penalties_of_single_alignment_defects() -> None:
     rng = np.random.default_rng(0)
     for kind, cell, points in (
         ("missing", 0, 1.75),
@@ -136,7 +136,7 @@ def test_prices_of_single_faults_in_alignment() -> None:
         assert judgement.scores["plausibility"] == pytest.approx(5, abs=0.1)
 
 
-def test_scores_fall_steadily_as_a_image_decays() -> None:
+def test_scores_fall_steadily_as_an_image_degrades() -> None:
     scene = sample_scene(PROMPT, np.random.default_rng(0), defects=())
     clean = render(scene).astype(float)
     grain = np.random.default_rng(1).standard_normal(clean.shape)
@@ -158,7 +158,7 @@ def test_scores_fall_steadily_as_a_image_decays() -> None:
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_a_image_of_nothing_scores_lowest(shade: int) -> None:
+def test_an_empty_image_scores_lowest(shade: int) -> None:
     pixels = np.full((40, 90, 3), shade, dtype=np.uint8)
     judgement = judge(pixels, PROMPT)
     assert judgement.cells == (None,) * 4
@@ -182,7 +182,7 @@ def test_judge_many_equals_judge() -> None:
     ]
 
 
-def test_faults_of_the_caller_are_named() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     with pytest.raises(ValueError, match="prompts of the miniature world"):
         judge(np.zeros((32, 32, 3), dtype=np.uint8), "a cat")
     with pytest.raises(ValueError, match=r"\[H, W, 3\]"):

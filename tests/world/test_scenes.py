@@ -12,7 +12,7 @@ from zreward_core.world.sheet import contact_sheet
 PROMPT = "two blue stars on the left and a red circle at the top right"
 
 
-def test_every_prompt_asks_for_a_image_of_its_own() -> None:
+def test_every_prompt_describes_a_different_image() -> None:
     prompts = all_prompts()
     cells = [parse_prompt(prompt) for prompt in prompts]
     assert None not in cells
@@ -21,7 +21,7 @@ def test_every_prompt_asks_for_a_image_of_its_own() -> None:
     assert all(prompt.replace(" ", "").isalpha() and prompt.islower() for prompt in prompts)
 
 
-def test_parse_prompt_reads_every_kind_of_group() -> None:
+def test_parse_prompt_supports_every_kind_of_group() -> None:
     star, circle = Thing("blue", "star"), Thing("red", "circle")
     assert parse_prompt(PROMPT) == (star, circle, star, None)
     assert parse_prompt("  Three BLUE stars and a red circle at the bottom left ") == (
@@ -42,7 +42,7 @@ def test_parse_prompt_reads_every_kind_of_group() -> None:
         ("bottom right", "to the left of", (3, 2)),
     ],
 )
-def test_a_relation_says_where_the_other_object_is(
+def test_a_relation_determines_the_cell_of_the_other_object(
     first: str, words: str, cells: tuple[int, int]
 ) -> None:
     seen = parse_prompt(f"a blue star at the {first} with a red circle {words} it")
@@ -62,12 +62,12 @@ def test_a_relation_says_where_the_other_object_is(
         ("two red circles at the top", "counting"),
     ],
 )
-def test_prompts_are_of_the_categories_of_geneval(prompt: str, name: str) -> None:
+def test_prompts_have_the_categories_of_geneval(prompt: str, name: str) -> None:
     assert parse_prompt(prompt) is not None
     assert category(prompt) == name
 
 
-def test_objects_are_exchanged_or_moved_as_one_defect_of_two_cells() -> None:
+def test_exchanging_or_moving_objects_is_one_defect_of_two_cells() -> None:
     rng = np.random.default_rng(5)
     star, circle = Thing("blue", "star"), Thing("red", "circle")
     (exchanged,) = mixed_up(parse_prompt(PROMPT), "exchanged", rng)
@@ -110,18 +110,18 @@ def test_objects_are_exchanged_or_moved_as_one_defect_of_two_cells() -> None:
         "two red circles at the top with a blue star below it",
     ],
 )
-def test_parse_prompt_refuses_what_is_not_of_this_world(text: str) -> None:
+def test_parse_prompt_rejects_other_texts(text: str) -> None:
     assert parse_prompt(text) is None
 
 
-def test_sample_prompts_is_unique_and_names_the_limit() -> None:
+def test_sample_prompts_is_unique_and_rejects_too_many() -> None:
     prompts = sample_prompts(500, np.random.default_rng(0))
     assert len(set(prompts)) == 500
     with pytest.raises(ValueError, match=r"lower the numbers"):
         sample_prompts(10**6, np.random.default_rng(0))
 
 
-def test_rendering_is_deterministic_and_has_the_size_asked_for() -> None:
+def test_rendering_is_deterministic_and_has_the_requested_size() -> None:
     scene = sample_scene(PROMPT, np.random.default_rng(3))
     assert scene == sample_scene(PROMPT, np.random.default_rng(3))
     for width, height in SIZES:
@@ -139,7 +139,7 @@ def test_a_clean_background_is_neutral() -> None:
 
 
 @pytest.mark.parametrize("kind", ["noise", "blur", "washed", "cast"])
-def test_levels_change_more_and_more(kind: str) -> None:
+def test_higher_levels_change_the_image_more(kind: str) -> None:
     aspect = "realism" if kind in ("noise", "blur") else "aesthetics"
     clean = render(sample_scene(PROMPT, np.random.default_rng(0), defects=())).astype(float)
     changes = []
@@ -153,7 +153,7 @@ def test_levels_change_more_and_more(kind: str) -> None:
     assert changes[2] > 1.3 * changes[1]
 
 
-def test_inspection_tells_what_was_put_in() -> None:
+def test_inspection_reports_the_defects_of_the_scene() -> None:
     defects = (
         Defect("alignment", "missing", 2, (0,)),
         Defect("alignment", "extra", 2, (3,)),
@@ -174,7 +174,7 @@ def test_inspection_tells_what_was_put_in() -> None:
     assert caption(scene).startswith("top left nothing, top right red circle, bottom left blue")
 
 
-def test_an_object_always_stays_to_be_seen() -> None:
+def test_an_object_always_remains_visible() -> None:
     rng = np.random.default_rng(0)
     for prompt in sample_prompts(300, rng):
         expected = parse_prompt(prompt)
@@ -184,7 +184,7 @@ def test_an_object_always_stays_to_be_seen() -> None:
         assert all(defect.level == len(defects) == 3 for defect in defects)
 
 
-def test_a_defect_that_does_not_fit_is_refused() -> None:
+def test_a_defect_that_does_not_fit_is_rejected() -> None:
     with pytest.raises(ValueError, match="empty"):
         sample_scene(
             PROMPT, np.random.default_rng(0), defects=(Defect("alignment", "missing", 1, (3,)),)

@@ -1,7 +1,7 @@
-"""`zreward annotate export`: a folder that Label Studio can serve, and a task file a person.
+"""`zreward annotate export`: a folder that Label Studio can serve, and a task file per annotator.
 
-The community edition has no queues of overlapping work, so who judges what is decided here: a
-project for each person, with the tasks of his file.
+The community edition has no queues of overlapping work, so tasks are assigned to annotators here:
+one project per annotator, with the tasks of their file.
 """
 
 import shutil
@@ -34,16 +34,16 @@ def export_annotation(folder: Path, num_annotators: int, overlap: int, address: 
     """Write labeling_config.xml, tasks/, images/, exemplars/ and rubric.html.
 
     Args:
-        folder: where to; an earlier export in it is replaced.
-        num_annotators: number of people.
-        overlap: people that judge the same prompt; 0: by split, as ``annotate.overlap`` says.
-        address: what stands before a file's name where Label Studio serves the folder.
+        folder: destination; an earlier export in it is replaced.
+        num_annotators: number of annotators.
+        overlap: annotators per prompt; 0: by split, from ``annotate.overlap``.
+        address: prefix of the files where Label Studio serves the folder.
 
     Returns:
-        What was written, in one sentence.
+        A summary in one sentence.
 
     Raises:
-        UserError: there are no candidates, or more people are needed than there are.
+        UserError: there are no candidates, or too few annotators.
     """
     rubric = load_rubric()
     items = read_table(CANDIDATES_FOLDER / "items.parquet", CANDIDATES)
@@ -63,16 +63,16 @@ def export_annotation(folder: Path, num_annotators: int, overlap: int, address: 
         write_json(share, folder / TASKS / f"annotator-{number:02d}.json")
     sizes = [len(share) for share in shares]
     return (
-        f"{folder}: {len(tasks)} prompts with {len(names)} images for {num_annotators} people, "
+        f"{folder}: {len(tasks)} prompts with {len(names)} images for {num_annotators} annotators, "
         f"{min(sizes)} to {max(sizes)} tasks each"
     )
 
 
 def overlaps(overlap: int, num_annotators: int) -> dict[str, int]:
-    """People a prompt by split.
+    """Annotators per prompt, by split.
 
     Raises:
-        UserError: a prompt needs more people than there are.
+        UserError: a prompt needs more annotators than there are.
     """
     section = (read_params().get("annotate") or {}).get("overlap") or {}
     default = {"train": 1, "validation": 3, "test": 5}
@@ -101,12 +101,14 @@ def unpack(image_ids: pd.Series, shards: list[Path], folder: Path) -> dict[str, 
         (folder / names[identifier]).write_bytes(content)
     missing = sorted(set(image_ids.dropna()) - set(names))
     if missing:
-        raise UserError(f"image {missing[0]} is in no shard of {shards[0]}: make them again")
+        raise UserError(
+            f"image {missing[0]} is in no shard of {shards[0]}: run the stage that writes it again"
+        )
     return names
 
 
 def write_sheets(rubric: Rubric, folder: Path) -> dict[str, str]:
-    """A sheet of exemplars for each dimension that has some: dimension to file below the folder."""
+    """Write a sheet of exemplars per dimension that has some: dimension to file in the folder."""
     source = rubric.exemplars
     if source is None or not (source / FILE).is_file():
         return {}
@@ -123,7 +125,7 @@ def write_sheets(rubric: Rubric, folder: Path) -> dict[str, str]:
 
 
 def prompt_tasks(items: pd.DataFrame, addresses: dict[str, str]) -> list[Task]:
-    """A task for each prompt; neither order nor names tell where an image comes from."""
+    """A task per prompt; neither order nor names reveal the generator of an image."""
     groups: dict[str, dict[str, str]] = defaultdict(dict)
     for prompt, identifier in zip(items["prompt"], items["image_id"], strict=True):
         groups[normalise_prompt(prompt)][identifier] = prompt
@@ -138,7 +140,7 @@ def prompt_tasks(items: pd.DataFrame, addresses: dict[str, str]) -> list[Task]:
 def share_out(
     tasks: list[Task], by_split: dict[str, int], num_annotators: int
 ) -> list[list[dict[str, Task]]]:
-    """Each person's tasks in Label Studio's form."""
+    """The tasks of each annotator, in Label Studio's form."""
     params = read_params()
     try:
         splits = Splits(**(params.get("splits") or {}))

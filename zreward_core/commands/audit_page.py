@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from zreward_core.annotations.html import write_page
 from zreward_core.annotations.quality.audit_page import MAX_DISPUTED, audit_page
 from zreward_core.commands.image_lookup import read_images
+from zreward_core.pages.render import write_page
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import DISAGREEMENT, read_json, read_table
 
@@ -14,7 +14,7 @@ PAGE = Path("reports/audit.html")
 
 
 def write_audit_page() -> Path:
-    """Render what `validate` found.
+    """Render the results of `validate`.
 
     Returns:
         The page.

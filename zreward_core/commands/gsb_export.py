@@ -1,4 +1,4 @@
-"""`zreward gsb export`: the blind pairs of `evaluate_gsb` as a Label Studio project for people."""
+"""`zreward gsb export`: the blind pairs of `evaluate_gsb` as a Label Studio project."""
 
 import shutil
 from pathlib import Path
@@ -16,14 +16,14 @@ COLUMNS = ("prompt", "prompt_id", "left", "left_image_id", "right_image_id")
 
 
 def export_pairs(folder: Path, address: str) -> str:
-    """Write labeling_config.xml, tasks.json and images/; which generator stands left is not told.
+    """Write labeling_config.xml, tasks.json and images/, without revealing the generators.
 
     Args:
-        folder: where to; an earlier export in it is replaced.
-        address: what stands before a file's name where Label Studio serves the folder.
+        folder: destination; an earlier export in it is replaced.
+        address: prefix of the files where Label Studio serves the folder.
 
     Returns:
-        What was written, in one sentence.
+        A summary in one sentence.
 
     Raises:
         UserError: `evaluate_gsb` has not run.
@@ -50,10 +50,10 @@ def export_pairs(folder: Path, address: str) -> str:
 
 
 def load_pairs() -> pd.DataFrame:
-    """``COLUMNS`` of each pair in the order of showing, by a name that tells nothing.
+    """``COLUMNS`` of each pair in display order, indexed by an opaque name.
 
     Raises:
-        UserError: `evaluate_gsb` has not run, or its images are not there.
+        UserError: `evaluate_gsb` has not run, or its table lacks columns.
     """
     file = JUDGED / "judgements.parquet"
     if not file.is_file():

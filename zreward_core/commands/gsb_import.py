@@ -1,7 +1,7 @@
-"""`zreward gsb import`: what people said of the blind pairs, as the figures of equation 21.
+"""`zreward gsb import`: human judgements of the blind pairs, aggregated by equation 21.
 
-One judgement is one choice of one person on one pair and dimension; each counts alike. What is no
-such choice is counted by reason and left out.
+A judgement is one choice of one person on one pair and dimension; all have the same weight.
+Everything else is counted by reason and left out.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from zreward_core.annotations.formats.label_studio import load_export
+from zreward_core.annotations.formats.label_studio import annotator_of, load_export
 from zreward_core.annotations.label_studio.project import CHOICES, OVERALL
 from zreward_core.commands.gsb_export import load_pairs
 from zreward_core.config import UserError, read_params
@@ -24,19 +24,22 @@ Record = dict[str, Any]
 
 
 def import_judgements(export: Path, output: Path = RESULT) -> str:
-    """Write gsb.json from a raw Label Studio export, in the shape of `evaluate_gsb`'s.
+    """Write gsb.json from a raw Label Studio export, in the format of `evaluate_gsb`.
 
     Returns:
-        What was found, a line a question.
+        The figures, one line per question.
 
     Raises:
-        UserError: no raw export, a pair of another run, or no judgement in it.
+        UserError: not a raw export, a pair of another run, or no judgements.
     """
     pairs = load_pairs()
     dimensions = [*load_rubric().names, OVERALL]
     choices, left_out = read_choices(load_tasks(export), export, set(pairs.index), dimensions)
     if choices.empty:
-        raise UserError(f"{export} holds no judgement ({dict(left_out) or 'no tasks'})")
+        raise UserError(
+            f"{export} holds no judgement ({dict(left_out) or 'no tasks'}); export the annotated "
+            "project again"
+        )
     seed = int(read_params().get("seed", 0))
     result = {name: _figures(choices, pairs, name, seed) for name in dimensions}
     write_json(result, output)
@@ -55,7 +58,7 @@ def load_tasks(path: Path) -> list[Record]:
     """The annotated tasks of a raw export.
 
     Raises:
-        UserError: the file is missing or no raw export.
+        UserError: the file is missing or not a raw export.
     """
     tasks = load_export(path)
     sound = all(
@@ -65,7 +68,7 @@ def load_tasks(path: Path) -> list[Record]:
         for task in tasks
     )
     if not sound:
-        raise UserError(f"{path} is no list of annotated tasks: export as JSON (not JSON-MIN)")
+        raise UserError(f"{path} is not a list of annotated tasks: export as JSON (not JSON-MIN)")
     return tasks
 
 
@@ -75,10 +78,10 @@ def read_choices(
     """The choices in an export.
 
     Returns:
-        Columns pair, annotator, name (the question) and choice; what was left out, by reason.
+        Columns pair, annotator, name (the question) and choice; counts of all else by reason.
 
     Raises:
-        UserError: a task is none of the known pairs.
+        UserError: a task is not one of the known pairs.
     """
     rows: list[tuple[str, str, str, str]] = []
     left_out: Counter[str] = Counter()
@@ -86,7 +89,7 @@ def read_choices(
         pair = task["data"].get("pair")
         if pair not in known:
             raise UserError(
-                f"{path} task {task.get('id')}: pair {pair!r} is none of data/evaluate_gsb; the "
+                f"{path} task {task.get('id')}: pair {pair!r} is not in data/evaluate_gsb; the "
                 "export belongs to another run. Export the pairs again (`zreward gsb export`)"
             )
         for annotation in task["annotations"]:
@@ -94,26 +97,22 @@ def read_choices(
             if not isinstance(result, list) or not result or annotation.get("was_cancelled"):
                 left_out["skipped or empty"] += 1
                 continue
-            who = str(_person(annotation.get("completed_by")))
+            who = str(annotator_of(annotation.get("completed_by")))
             for item in result:
                 name, choice = _choice(item)
                 if name in dimensions and choice in CHOICES:
                     rows.append((str(pair), who, str(name), str(choice)))
                 else:
-                    left_out["no choice of left, same or right"] += 1
+                    left_out["not a choice of left, same or right"] += 1
     return pd.DataFrame(rows, columns=["pair", "annotator", "name", "choice"]), left_out
 
 
 def _choice(item: Any) -> tuple[Any, Any]:
-    """Question and answer of a result item; None where it has none."""
+    """Question and answer of a result item; None if missing."""
     value = item.get("value") if isinstance(item, dict) else None
     chosen = value.get("choices") if isinstance(value, dict) else None
     answer = chosen[0] if isinstance(chosen, list) and len(chosen) == 1 else None
     return (item.get("from_name") if isinstance(item, dict) else None), answer
-
-
-def _person(completed_by: Any) -> Any:
-    return completed_by.get("id") if isinstance(completed_by, dict) else completed_by
 
 
 def _figures(choices: pd.DataFrame, pairs: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:

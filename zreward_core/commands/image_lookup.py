@@ -1,4 +1,4 @@
-"""Some images out of many: only the shards that hold them are read, batch by batch."""
+"""Selected images from shards; shards without any of them are not read."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,11 +11,11 @@ BATCH_ROWS = 64
 
 
 def read_images(image_ids: Iterable[str], folders: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-    """Image id and bytes of those images that lie in the shards below the folders, each once.
+    """Image id and bytes of the wanted images in the shards of some folders, each once.
 
     Args:
-        image_ids: the images wanted.
-        folders: shard folders; one that does not exist holds nothing.
+        image_ids: the wanted images.
+        folders: shard folders; missing folders are skipped.
     """
     wanted = set(image_ids)
     for shard in (path for folder in folders for path in sorted(folder.glob("*.parquet"))):

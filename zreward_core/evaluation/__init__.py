@@ -1,1 +1,1 @@
-"""Metrics, intervals, GSB, claims, tables and plots. Arrays and tables in, numbers out."""
+"""Metrics, bootstrap intervals, GSB, acceptance claims, tables and plots. No torch."""

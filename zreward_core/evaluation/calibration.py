@@ -1,22 +1,23 @@
-"""Whether a predicted score distribution is that of the annotators, and a temperature that helps.
+"""Calibration of predicted score distributions against annotators' histograms.
 
-Shapes: N items, S score levels. Histograms are shares of annotators a level. NLL and ECE are those
-of ``evaluation.preference``.
+Shapes: N items, S score levels. A histogram holds the share of annotators at each level. NLL and
+ECE are those of ``evaluation.preference``.
 """
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 
 from zreward_core.evaluation.preference import MIN_PROBABILITY, ece, nll
 
 COVERED = 0.8
-"""Probability of the central interval whose coverage is measured."""
+"""Probability mass of the central interval for which coverage is measured."""
 TEMPERATURES = (0.1, 10.0)
-"""Where a temperature is looked for."""
+"""Search range of the temperature."""
 
 
 def kl_divergence(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:
-    """Mean KL(histogram || prediction) in nats: NLL less the annotators' own entropy."""
+    """Mean KL(histogram || prediction) in nats: NLL minus the entropy of the histograms."""
     shares = histogram_NS[histogram_NS > 0]
     return nll(probs_NS, histogram_NS) + float((shares * np.log(shares)).sum()) / len(histogram_NS)
 
@@ -28,11 +29,11 @@ def wasserstein(probs_NS: np.ndarray, histogram_NS: np.ndarray, levels_S: np.nda
 
 
 def coverage(probs_NS: np.ndarray, histogram_NS: np.ndarray, share: float = COVERED) -> float:
-    """Share of the annotators' scores inside the predictions' central intervals.
+    """Share of the annotators' scores inside the central prediction intervals.
 
-    An interval runs from the level in which the CDF passes (1 - share) / 2 to the one in which it
-    passes (1 + share) / 2. Levels are whole, so it holds at least ``share`` of the prediction, and
-    a calibrated prediction covers somewhat more than that.
+    An interval runs from the level at which the CDF passes (1 - share) / 2 to the level at which it
+    passes (1 + share) / 2. Levels are discrete, so an interval holds at least ``share`` of the
+    predicted mass and the coverage of a calibrated prediction is slightly above ``share``.
     """
     cdf_NS = probs_NS.cumsum(axis=1)
     low_N = (cdf_NS < (1 - share) / 2).sum(axis=1)
@@ -43,14 +44,12 @@ def coverage(probs_NS: np.ndarray, histogram_NS: np.ndarray, share: float = COVE
 
 
 def tempered(probs_NS: np.ndarray, temperature: float) -> np.ndarray:
-    """Predictions at another temperature: softmax(log p / T)."""
-    log_NS = np.log(np.clip(probs_NS, MIN_PROBABILITY, 1.0)) / temperature
-    weights = np.exp(log_NS - log_NS.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    """Predictions rescaled by a temperature: softmax(log p / T)."""
+    return softmax(np.log(np.clip(probs_NS, MIN_PROBABILITY, 1.0)) / temperature, axis=1)
 
 
 def fit_temperature(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:
-    """The temperature of the least NLL (Guo et al. 2017, "On calibration of modern networks")."""
+    """Temperature with the lowest NLL (Guo et al. 2017, arXiv:1706.04599)."""
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(
         lambda logarithm: nll(tempered(probs_NS, float(np.exp(logarithm))), histogram_NS),

@@ -1,20 +1,20 @@
-"""What a run must show before anyone trusts its reward model, judged on its own numbers."""
+"""Acceptance claims: results that a run must reach before its reward model is used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 MIN_STUDENT_GAIN = 0.08
-"""HPA by which the student must stand above its own base."""
+"""Minimum gain in HPA of the student over its own base."""
 MAX_STUDENT_LOSS = 0.05
-"""HPA by which the student may stand below its teacher."""
+"""Maximum loss in HPA of the student against its teacher."""
 EVALUATION, TUNING, JUDGING = "evaluate", "finetune_generator", "evaluate_gsb"
-"""The stages whose numbers decide."""
+"""The stages that measure the claims."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, the stage whose numbers decide it, whether they hold it, and the numbers."""
+    """One claim, the stage that measures it, whether it holds, and the numbers."""
 
     stage: str
     name: str
@@ -27,7 +27,7 @@ def judge_claims(
     finetune_metrics: Mapping[str, Any],
     gsb: Mapping[str, Any],
 ) -> list[Claim]:
-    """Judge the claims; a number that is missing or null holds nothing.
+    """Evaluate the claims; a claim does not hold if one of its numbers is missing or null.
 
     Args:
         evaluate_metrics: data/evaluate/metrics.json.
@@ -38,7 +38,7 @@ def judge_claims(
     return [
         _above_zero(
             EVALUATION,
-            "teacher orders pairs better than its base with reasoning",
+            "teacher has higher HPA than its base with reasoning",
             differences.get("teacher-zero_shot_reasoning"),
             "hpa",
             points=True,
@@ -46,9 +46,7 @@ def judge_claims(
         _student_gain(differences.get("student-zero_shot")),
         _student_loss(differences.get("teacher-student")),
         _rewards_rise(finetune_metrics.get("reward", {})),
-        _above_zero(
-            JUDGING, "judge, blind, prefers the tuned generator", gsb.get("overall"), "gsb"
-        ),
+        _above_zero(JUDGING, "blind judge prefers the tuned generator", gsb.get("overall"), "gsb"),
         _panel_rises(finetune_metrics.get("panel", {})),
     ]
 
@@ -70,7 +68,7 @@ def _student_loss(difference: Mapping[str, Any] | None) -> Claim:
 
 
 def _rewards_rise(rewards: Mapping[str, Mapping[str, Any]]) -> Claim:
-    name = "tuned generator's held-out reward is up on every dimension"
+    name = "reward of the tuned generator rises on every dimension (held-out prompts)"
     gains = {}
     for dimension, entry in rewards.items():
         before, after = _number(entry, "before"), _number(entry, "after")
@@ -84,7 +82,7 @@ def _rewards_rise(rewards: Mapping[str, Mapping[str, Any]]) -> Claim:
 
 
 def _panel_rises(panel: Mapping[str, Mapping[str, Any]]) -> Claim:
-    name = "panel that is never trained on agrees: its mean is up, no dimension down"
+    name = "panel (not trained on) agrees: mean rises, no dimension falls"
     low, high, before, after = (
         _number(panel.get("mean"), part) for part in ("low", "high", "before", "after")
     )
@@ -92,7 +90,7 @@ def _panel_rises(panel: Mapping[str, Mapping[str, Any]]) -> Claim:
         return Claim(TUNING, name, False, "not measured")
     fallen = [key for key, entry in panel.items() if (_number(entry, "high") or 0.0) < 0]
     detail = f"{after - before:+.2f} [{low:+.2f}, {high:+.2f}]"
-    detail += f", down: {', '.join(fallen)}" if fallen else ""
+    detail += f", falling: {', '.join(fallen)}" if fallen else ""
     return Claim(TUNING, name, low > 0 and not fallen, detail)
 
 

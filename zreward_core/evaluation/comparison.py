@@ -1,8 +1,8 @@
-"""Methods compared over prompts and seeds: a cluster bootstrap over both, shared by all methods.
+"""Comparison of methods by a cluster bootstrap over prompts and seeds, shared by all methods.
 
-Shapes: K seeds, Q prompts, R draws, N items, P pairs. The first draw is everything once; the others
-draw prompts and seeds with replacement. Every method is measured on the same draws, so differences
-are paired.
+Shapes: K seeds, Q prompts, R draws, N items, P pairs, M moments. The first draw contains every
+prompt and seed once; the others draw both with replacement. All methods are evaluated on the same
+draws, so differences are paired.
 """
 
 from collections.abc import Sequence
@@ -12,41 +12,48 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zreward_core.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, Interval, resample
+from zreward_core.evaluation.bootstrap import (
+    NUM_RESAMPLES,
+    Interval,
+    percentile_bounds,
+    resample,
+    sum_by_prompt,
+)
 from zreward_core.evaluation.preference import MARGIN, agreements, counted_pairs
-from zreward_core.evaluation.report import Reference, align_prediction, build_reference, measure
+from zreward_core.evaluation.reference import Reference, align_prediction, build_reference
+from zreward_core.evaluation.report import measure
 
 INTERVALS = ("hpa", "margin_hpa", "plcc", "gap_error")
-"""Figures that have an interval."""
+"""Metrics reported with an interval."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The test split and the draws that all methods are measured on."""
+    """The test split and the draws on which all methods are evaluated."""
 
     reference: Reference
     prompts_N: np.ndarray
-    """Position of each item's prompt among the reference's Q; -1 where it has no pair."""
+    """Position of each item's prompt among the reference's Q; -1 if the prompt has no pair."""
     counts_RQ: np.ndarray
-    """How often each draw has each prompt."""
+    """How often each prompt occurs in each draw."""
     counts_RK: np.ndarray
-    """The same of the seeds."""
+    """How often each seed occurs in each draw."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """One method's K runs."""
+    """The K runs of one method."""
 
     metrics: list[dict[str, Any]]
-    """Of each seed, as ``report.measure`` gives them overall."""
+    """Of each seed, the overall metrics of ``report.measure`` and "gap_error"."""
     right_KQ: np.ndarray
-    """Pairs ordered as annotated, by prompt."""
+    """Correctly ordered pairs, by prompt."""
     wide_KQ: np.ndarray
-    """The same of the pairs that differ by more than ``MARGIN``."""
+    """Correctly ordered pairs among those that differ by more than ``MARGIN``, by prompt."""
     gap_errors_KQ: np.ndarray
-    """By prompt the sum over pairs of |predicted - annotated gap|, in rubric points."""
+    """Sum over the pairs of a prompt of |predicted - annotated gap|, in rubric points."""
     moments_KQM: np.ndarray
-    """By prompt the sums of 1, x, y, xx, yy, xy over items, x predicted and y annotated."""
+    """Sums over the items of a prompt of 1, x, y, xx, yy, xy; x predicted, y annotated scores."""
 
 
 def build_comparison(
@@ -56,7 +63,7 @@ def build_comparison(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Comparison:
-    """Draw what all methods are measured on.
+    """Draw the resamples on which all methods are evaluated.
 
     Args:
         items: rows of ``schemas.ITEMS`` of the test split.
@@ -76,43 +83,48 @@ def build_comparison(
 
 
 def measure_runs(predictions: Sequence[pd.DataFrame], comparison: Comparison, name: str) -> Runs:
-    """Measure a method's runs, a table of predictions for each seed.
+    """Evaluate the runs of a method, given one table of predictions per seed.
 
     Raises:
         ValueError: an item without a prediction, or with two.
     """
+    columns = [_measure_run(frame, comparison, name) for frame in predictions]
+    metrics, *arrays = zip(*columns, strict=True)
+    return Runs(list(metrics), *map(np.stack, arrays))
+
+
+def _measure_run(
+    frame: pd.DataFrame, comparison: Comparison, name: str
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The fields of ``Runs`` for one seed."""
     reference = comparison.reference
-    num_prompts = comparison.counts_RQ.shape[1]
+    prediction = align_prediction(frame, reference, name)
+    winners_P = prediction.means_N[reference.winners_P]
+    losers_P = prediction.means_N[reference.losers_P]
+    scores = scores_w_P, scores_l_P = reference.pair_scores_P2[:, 0], reference.pair_scores_P2[:, 1]
+    agree_P = agreements(winners_P, losers_P, *scores)
+    counted_P = counted_pairs(*scores)
+    errors_P = np.abs(winners_P - losers_P - (scores_w_P - scores_l_P))
+    gap_error = float(errors_P[counted_P].mean()) if counted_P.any() else None
+    x, y = prediction.means_N, reference.scores_N
     known_N = comparison.prompts_N >= 0
-    scores_P2 = reference.pair_scores_P2
-    metrics: list[dict[str, Any]] = []
-    right: list[np.ndarray] = []
-    wide: list[np.ndarray] = []
-    gap_errors: list[np.ndarray] = []
-    moments: list[np.ndarray] = []
-    for frame in predictions:
-        prediction = align_prediction(frame, reference, name)
-        winners_P = prediction.means_N[reference.winners_P]
-        losers_P = prediction.means_N[reference.losers_P]
-        agree_P = agreements(winners_P, losers_P, scores_P2[:, 0], scores_P2[:, 1])
-        for kept, margin in ((right, 0.0), (wide, MARGIN)):
-            counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], margin)
-            kept.append(_by_prompt(agree_P & counted_P, reference.prompts_P, num_prompts))
-        counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], 0.0)
-        errors_P = np.abs(winners_P - losers_P - (scores_P2[:, 0] - scores_P2[:, 1]))
-        gap_errors.append(_by_prompt(errors_P * counted_P, reference.prompts_P, num_prompts))
-        gap_error = float(errors_P[counted_P].mean()) if counted_P.any() else None
-        metrics.append(measure(prediction, reference)["overall"] | {"gap_error": gap_error})
-        x, y = prediction.means_N, reference.scores_N
-        products = (np.ones_like(x), x, y, x * x, y * y, x * y)
-        prompts = comparison.prompts_N[known_N]
-        sums = [_by_prompt(product[known_N], prompts, num_prompts) for product in products]
-        moments.append(np.stack(sums, axis=-1))
-    return Runs(metrics, *map(np.stack, (right, wide, gap_errors, moments)))
+    moments = [
+        sum_by_prompt(
+            product[known_N], comparison.prompts_N[known_N], comparison.counts_RQ.shape[1]
+        )
+        for product in (np.ones_like(x), x, y, x * x, y * y, x * y)
+    ]
+    return (
+        measure(prediction, reference)["overall"] | {"gap_error": gap_error},
+        reference.by_prompt(agree_P & counted_P),
+        reference.by_prompt(agree_P & counted_pairs(*scores, MARGIN)),
+        reference.by_prompt(errors_P * counted_P),
+        np.stack(moments, axis=-1),
+    )
 
 
 def first_seeds(runs: Runs, count: int) -> Runs:
-    """The runs of the first seeds alone, for a difference from a method that has no more."""
+    """The runs of the first ``count`` seeds, for comparison with a method that has only those."""
     return Runs(
         runs.metrics[:count],
         runs.right_KQ[:count],
@@ -123,10 +135,10 @@ def first_seeds(runs: Runs, count: int) -> Runs:
 
 
 def summarise(runs: Runs, comparison: Comparison) -> dict[str, Any]:
-    """A row of a table: means over seeds, with intervals over prompts and seeds where there are.
+    """A row of a table: means over seeds, with intervals over prompts and seeds.
 
     Returns:
-        hpa, margin_hpa, plcc, gap_error with their _low and _high; srcc, nll, ece, output_tokens;
+        hpa, margin_hpa, plcc, gap_error, each with _low and _high; srcc, nll, ece, output_tokens;
         num_seeds.
     """
     row: dict[str, Any] = {"num_seeds": len(runs.metrics)}
@@ -140,10 +152,7 @@ def summarise(runs: Runs, comparison: Comparison) -> dict[str, Any]:
 
 
 def differences(first: Runs, second: Runs, comparison: Comparison) -> dict[str, Interval]:
-    """HPA, margin HPA, PLCC and gap error of the first method minus those of the second.
-
-    Both are measured on the same draws.
-    """
+    """HPA, margin HPA, PLCC and gap error of the first method minus those of the second, paired."""
     ours, theirs = (_resampled(runs, comparison) for runs in (first, second))
     return {name: _interval(ours[name] - theirs[name]) for name in INTERVALS}
 
@@ -157,18 +166,20 @@ def gsb_gain(
     """GSB (equation 21) of the first tuned generator minus that of the second, overall.
 
     Args:
-        first, second: for each of K seeds the judgements of both against one base, rows with
-            prompt_id and verdict_overall ("good", "same" or "bad"); the same pairs in all.
+        first, second: judgements against the same base for each of K seeds, rows with prompt_id and
+            verdict_overall ("good", "same" or "bad"); all tables contain the same pairs.
         seed: of the draws.
         num_resamples: R - 1.
 
     Raises:
-        ValueError: judgements of other pairs.
+        ValueError: the tables contain different pairs.
     """
     tables = [pd.concat([_leads(table) for table in tables], axis=1) for tables in (first, second)]
     sizes = pd.concat([table.groupby("prompt_id").size() for table in (*first, *second)], axis=1)
     if sizes.isna().to_numpy().any() or (sizes.nunique(axis=1) > 1).any():
-        raise ValueError("generators were judged on other pairs")
+        raise ValueError(
+            "the generators were judged on different pairs; rerun both with the same prompts"
+        )
     gains_QK = tables[0].to_numpy() - tables[1].to_numpy()
     counts_RQ = _with_all(resample(len(sizes), seed, num_resamples))
     counts_RK = _with_all(resample(len(first), seed + 1, num_resamples))
@@ -177,14 +188,14 @@ def gsb_gain(
 
 
 def _leads(judgements: pd.DataFrame) -> pd.Series:
-    """Pairs judged good less those judged bad, by prompt."""
+    """Number of pairs judged good minus number judged bad, by prompt."""
     verdicts = judgements["verdict_overall"]
     leads = verdicts.eq("good").astype(int) - verdicts.eq("bad")
     return leads.groupby(judgements["prompt_id"]).sum()
 
 
 def _resampled(runs: Runs, comparison: Comparison) -> dict[str, np.ndarray]:
-    """Each figure of ``INTERVALS`` on every draw [R]."""
+    """Each metric of ``INTERVALS`` on every draw [R]."""
     return {
         "hpa": _per_pair(runs.right_KQ, comparison, 0.0),
         "margin_hpa": _per_pair(runs.wide_KQ, comparison, MARGIN),
@@ -194,19 +205,19 @@ def _resampled(runs: Runs, comparison: Comparison) -> dict[str, np.ndarray]:
 
 
 def _per_pair(sums_KQ: np.ndarray, comparison: Comparison, margin: float) -> np.ndarray:
-    """Sums by prompt over the number of pairs that differ by more than ``margin``, [R]."""
+    """Sums by prompt divided by the number of pairs that differ by more than ``margin``, [R]."""
     reference = comparison.reference
     scores_P2 = reference.pair_scores_P2
     counted_P = counted_pairs(scores_P2[:, 0], scores_P2[:, 1], margin)
-    total_Q = _by_prompt(counted_P, reference.prompts_P, sums_KQ.shape[1])
+    total_Q = reference.by_prompt(counted_P)
     counts_RK = comparison.counts_RK
-    assert counts_RK.shape[1] == len(sums_KQ), "a method lacks a seed"
+    assert counts_RK.shape[1] == len(sums_KQ), "number of seeds differs"
     sums_R = np.einsum("rk,kq,rq->r", counts_RK, sums_KQ, comparison.counts_RQ, optimize=True)
     return sums_R / (counts_RK.sum(axis=1) * (comparison.counts_RQ @ total_Q))
 
 
 def _plcc(moments_KQM: np.ndarray, comparison: Comparison) -> np.ndarray:
-    """The mean of the seeds' correlations, on items whose prompt has a pair, [R]."""
+    """Mean over seeds of the correlation on items whose prompt has a pair, [R]."""
     sums_RKM = np.einsum("kqm,rq->rkm", moments_KQM, comparison.counts_RQ, optimize=True)
     weights_RK = comparison.counts_RK / comparison.counts_RK.sum(axis=1, keepdims=True)
     return (_correlation(sums_RKM) * weights_RK).sum(axis=1)
@@ -220,14 +231,8 @@ def _correlation(sums: np.ndarray) -> np.ndarray:
 
 
 def _interval(values_R: np.ndarray) -> Interval:
-    tail = 100.0 * (1.0 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(values_R[1:], [tail, 100.0 - tail])
-    return Interval(float(values_R[0]), float(low), float(high))
+    return Interval(float(values_R[0]), *percentile_bounds(values_R[1:]))
 
 
 def _with_all(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ones((1, counts.shape[1])), counts])
-
-
-def _by_prompt(values: np.ndarray, prompts: np.ndarray, num_prompts: int) -> np.ndarray:
-    return np.bincount(prompts, weights=values.astype(float), minlength=num_prompts)

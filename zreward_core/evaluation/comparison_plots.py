@@ -1,13 +1,14 @@
-"""Charts of a comparison of methods. Each function saves one PNG."""
+"""Plots of a comparison of methods. Each function saves one PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from zreward_core.evaluation.figures import GREY, PALETTE, save, tidy
+from zreward_core.evaluation.figures import GREY, PALETTE, legend_beside, save, tidy
 from zreward_core.evaluation.plots import smooth
 
 SIZE_COLOURS = {"teacher": PALETTE[1], "student": PALETTE[0]}
@@ -16,11 +17,11 @@ SIZE_COLOURS = {"teacher": PALETTE[1], "student": PALETTE[0]}
 def plot_methods(
     rows: Sequence[Mapping[str, Any]], ceiling: float | None, title: str, path: Path
 ) -> None:
-    """HPA of methods with their intervals, a dot for each seed, the ceiling beside.
+    """HPA of the methods with 95 % intervals, one dot per seed, and the ceiling.
 
     Args:
-        rows: "method", "size", "hpa", "hpa_low", "hpa_high" and "seeds" (HPA of each), in order.
-        ceiling: HPA of the noiseless oracle, where there is one.
+        rows: "method", "size", "hpa", "hpa_low", "hpa_high", "seeds" (HPA of each seed).
+        ceiling: HPA of the noiseless oracle, or None.
         title: of the figure.
         path: of the PNG.
     """
@@ -37,12 +38,12 @@ def plot_methods(
         axes.axhline(ceiling, color="black", linewidth=1, label="oracle (ceiling)")
     for size, colour in SIZE_COLOURS.items():
         if any(row["size"] == size for row in rows):
-            axes.scatter([], [], color=colour, label=f"{size}'s size")
+            axes.scatter([], [], color=colour, label=f"{size} size")
     names = [row["method"].replace("_", " ") for row in rows]
     axes.set_xticks(range(len(rows)), names, rotation=40, ha="right")
     axes.set(title=title, ylabel="human preference accuracy (HPA)")
     tidy(axes)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    legend_beside(axes)
     save(figure, path)
 
 
@@ -51,33 +52,28 @@ def plot_training(
     metrics: Mapping[str, str],
     path: Path,
 ) -> None:
-    """Course of the training: a panel for each metric, a line for each method, the mean of seeds.
+    """Training curves: one panel per metric, one line per method, averaged over seeds.
 
     Args:
-        histories: method to the history of each seed; a method without a metric is left out of
-            its panel.
+        histories: method to the history of each seed; a method that does not log a metric is
+            omitted from its panel.
         metrics: metric name to the panel's title.
         path: of the PNG.
     """
     figure = Figure(figsize=(4.4 * len(metrics) + 1.4, 3.4), layout="constrained")
     grid = figure.subplots(1, len(metrics), squeeze=False).ravel()
+    handles: dict[str, Any] = {}
     for axes, (metric, title) in zip(grid, metrics.items(), strict=True):
         for index, (method, seeds) in enumerate(histories.items()):
-            series = [[row[metric] for row in rows if metric in row] for rows in seeds]
-            length = min((len(values) for values in series), default=0)
-            if not length:
+            mean = _mean_over_seeds(seeds, metric)
+            if mean.empty:
                 continue
-            mean = np.mean([values[:length] for values in series], axis=0)
-            steps = [row["step"] for row in seeds[0] if metric in row][:length]
-            colour = PALETTE[index % len(PALETTE)]
-            label = method.replace("_", " ")
-            axes.plot(steps, smooth(mean, max(1, length // 10)), color=colour, label=label)
+            smoothed = smooth(mean, max(1, len(mean) // 10))
+            colour, label = PALETTE[index % len(PALETTE)], method.replace("_", " ")
+            (handles[label],) = axes.plot(mean.index, smoothed, color=colour, label=label)
         axes.set(title=title, xlabel="step")
         tidy(axes)
-    drawn = {line.get_label(): line for axes in grid for line in axes.get_lines()}
-    known = [name for name in (method.replace("_", " ") for method in histories) if name in drawn]
-    handles = [drawn[name] for name in known]
-    grid[-1].legend(handles, known, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.legend(handles=list(handles.values()), loc="outside right center", frameon=False)
     save(figure, path)
 
 
@@ -88,10 +84,10 @@ def plot_matrix(
     title: str,
     path: Path,
 ) -> None:
-    """Points lost by kind of defect and dimension, a panel for each judge, all on one scale.
+    """Points lost by kind of defect and dimension, one panel per judge, on a common scale.
 
     Args:
-        matrices: judge to [K, D] points; NaN is left blank.
+        matrices: judge to [K, D] points; NaN cells are blank.
         kinds: the K rows.
         dimensions: the D columns.
         title: of the figure.
@@ -122,13 +118,13 @@ def plot_tuning(
     title: str,
     path: Path,
 ) -> None:
-    """Scores on watched prompts over steps: a column for each judge, a line for each run.
+    """Scores on the validation prompts over steps: one column per judge, one line per run.
 
     Args:
         histories: run to the history of each seed, rows with "step" and "JUDGE/PART" at
-            validations; the mean is drawn as far as all seeds come.
+            validations; the mean is drawn over the steps that all seeds have reached.
         judges: judge to the column's title.
-        parts: what the rows show: "mean" or a dimension.
+        parts: "mean" or a dimension, one row each.
         title: of the figure.
         path: of the PNG.
     """
@@ -137,14 +133,10 @@ def plot_tuning(
     grid = figure.subplots(len(parts), len(judges), squeeze=False, sharex=True, sharey="row")
     for row, part in zip(grid, parts, strict=True):
         for axes, judge in zip(row, judges, strict=True):
-            name = f"{judge}/{part}"
             for index, (run, seeds) in enumerate(histories.items()):
-                found = [{row["step"]: row[name] for row in rows if name in row} for rows in seeds]
-                steps = sorted(set.intersection(*map(set, found)))
-                mean = [np.mean([values[step] for values in found]) for step in steps]
-                if steps:
-                    colour = PALETTE[index % len(PALETTE)]
-                    axes.plot(steps, mean, marker=".", color=colour, label=run)
+                mean = _mean_over_seeds(seeds, f"{judge}/{part}")
+                if len(mean):
+                    axes.plot(mean, marker=".", color=PALETTE[index % len(PALETTE)], label=run)
             tidy(axes)
         row[0].set_ylabel(f"{part} (points)")
     for axes, label in zip(grid[0], judges.values(), strict=True):
@@ -155,3 +147,12 @@ def plot_tuning(
     figure.legend(*lines, loc="outside right upper", frameon=False)
     figure.suptitle(title, fontsize=12)
     save(figure, path)
+
+
+def _mean_over_seeds(seeds: Sequence[Sequence[Mapping[str, float]]], metric: str) -> pd.Series:
+    """Mean of a metric over the steps that all seeds have logged, indexed by step."""
+    columns = [
+        pd.Series({row["step"]: row[metric] for row in rows if metric in row}, dtype=float)
+        for rows in seeds
+    ]
+    return pd.concat(columns, axis=1, join="inner").mean(axis=1).sort_index()

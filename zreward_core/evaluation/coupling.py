@@ -1,7 +1,7 @@
-"""How much of a score its reasoning decides: the problem Z-Reward (arXiv:2606.09076) leaves open.
+"""Trace faithfulness: how much of a score its reasoning decides.
 
-Shapes: P same-prompt pairs of images a and b, their traces rho_a and rho_b. A score is mu of
-equation 6, in rubric units.
+Z-Reward (arXiv:2606.09076) names reasoning-score coupling as an open problem. Shapes: P same-prompt
+pairs of images a and b with traces rho_a and rho_b. A score is mu of equation 6, in rubric units.
 """
 
 import re
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 TOLERANCE = 1e-9
-"""Scores that differ by less are equal."""
+"""Scores that differ by less are considered equal."""
 
 
 def trace_effect(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> np.ndarray:
-    """Part of the gap mu(a, rho_a) - mu(b, rho_b) that the traces make, [P] in rubric units.
+    """Part of the gap mu(a, rho_a) - mu(b, rho_b) that is due to the traces, [P] in rubric units.
 
-    The mean over both images of what changing rho_b for rho_a adds: the Shapley value of the
-    trace in a game of two, image and trace. The image makes the rest of the gap.
+    This is the Shapley value of the trace in a two-player game of image and trace: the effect of
+    replacing rho_b by rho_a, averaged over both images. The rest of the gap is due to the images.
 
     Args:
         own_P2: mu(a, rho_a), mu(b, rho_b).
@@ -30,10 +30,10 @@ def trace_effect(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> np.ndarray:
 
 
 def trace_share(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> float:
-    """Share of the gaps that the traces make: 1 where only traces count, 0 where only images do.
+    """Share of the gaps that is due to the traces: 1 if only traces matter, 0 if only images do.
 
-    The least-squares slope of the traces' part on the whole gap, so that wide gaps count for more;
-    NaN where there is no gap.
+    The least-squares slope of the traces' part on the whole gap, which gives wide gaps more weight;
+    NaN if there is no gap.
     """
     gap_P = own_P2[:, 0] - own_P2[:, 1]
     energy = float(np.square(gap_P).sum())
@@ -45,16 +45,16 @@ def trace_share(own_P2: np.ndarray, exchanged_P2: np.ndarray) -> float:
 def flip_verdict(
     text: str, worse: Mapping[str, str], better: Mapping[str, str], rng: np.random.Generator
 ) -> tuple[str, int]:
-    """A trace with one verdict turned into its opposite.
+    """A trace with one verdict replaced by its opposite.
 
     Args:
         text: the trace.
-        worse: phrase to what stands in its place, where that says less good.
-        better: the same, where that says better.
-        rng: which verdict is turned.
+        worse: phrase to its less favourable replacement.
+        better: phrase to its more favourable replacement.
+        rng: chooses the verdict.
 
     Returns:
-        the text, and -1 or 1 where it says less good or better now; 0 where it has no verdict.
+        The text, and -1 (less favourable), 1 (more favourable) or 0 (the trace has no verdict).
     """
     phrases = sorted([*worse, *better], key=len, reverse=True)
     pattern = "|".join(rf"\b{re.escape(phrase)}\b" for phrase in phrases)
@@ -74,19 +74,19 @@ def measure_coupling(
     flipped_P2: np.ndarray,
     directions_P2: np.ndarray,
 ) -> dict[str, Any]:
-    """What becomes of scores when their traces are meddled with.
+    """Changes of the score under perturbed traces.
 
     Args:
         own_P2: scores of the images under their own traces.
-        exchanged_P2: under the other image's.
-        truncated_P2: under the first half of their own.
-        flipped_P2: under their own with one verdict turned.
-        directions_P2: where to that verdict points, -1 or 1; 0 where none was turned.
+        exchanged_P2: scores under the other image's trace.
+        truncated_P2: scores under the first half of their own trace.
+        flipped_P2: scores under their own trace with one verdict flipped.
+        directions_P2: direction of that flip, -1 or 1; 0 if no verdict was flipped.
 
     Returns:
         trace_share; moved_exchanged, moved_truncated and moved_flipped, mean absolute changes in
-        rubric units; flips_followed, the share of turned verdicts that the score followed;
-        num_pairs, num_flips. A number that is undefined is None.
+        rubric units; flips_followed, the share of flips that moved the score in their direction;
+        num_pairs, num_flips. An undefined number is None.
     """
     turned_P2 = directions_P2 != 0
     change_F = (flipped_P2 - own_P2)[turned_P2]

@@ -1,4 +1,4 @@
-"""What a judge takes off for each defect: the matrix of defects against dimensions.
+"""Sensitivity of a judge to each kind of defect: the matrix of defects against dimensions.
 
 Shapes: N images, K kinds of defect, D dimensions.
 """
@@ -7,15 +7,14 @@ import numpy as np
 
 
 def points_lost(scores_ND: np.ndarray, severities_NK: np.ndarray) -> np.ndarray:
-    """Points that one level of each kind costs in each dimension, [K, D].
+    """Points that one level of each kind of defect costs in each dimension, [K, D].
 
-    The least-squares fit of scores on severities with an intercept, so that kinds which come
-    together in an image are told apart; negative where a kind is rewarded, NaN for a kind that no
-    image has.
+    A least-squares fit of scores on severities with an intercept, which separates kinds of defect
+    that occur together. Negative if a defect raises the score, NaN for a kind that no image has.
 
     Args:
-        scores_ND: a judge's scores in rubric points; NaN where an image has none in a dimension.
-        severities_NK: how much of each kind an image has (levels, or cells affected).
+        scores_ND: a judge's scores in rubric points; NaN if an image has no score in a dimension.
+        severities_NK: severity of each kind in each image (levels, or cells affected).
     """
     lost_KD = np.full((severities_NK.shape[1], scores_ND.shape[1]), np.nan)
     varied_K = np.ptp(severities_NK, axis=0) > 0

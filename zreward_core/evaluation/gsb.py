@@ -1,6 +1,7 @@
-"""Blind side-by-side judgement of two generators: equation 21 of Z-Reward (arXiv:2606.09076).
+"""Blind side-by-side comparison of two generators (equation 21 of Z-Reward, arXiv:2606.09076).
 
-Shapes: N pairs of images (base and tuned generator, same prompt and seed), D dimensions.
+GSB: good / same / bad, judged for the tuned generator. Shapes: N pairs of images (base and tuned
+generator, same prompt and seed), D dimensions.
 """
 
 from collections.abc import Sequence
@@ -8,10 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from zreward_core.evaluation.bootstrap import NUM_RESAMPLES, ratio_interval, resample
+from zreward_core.evaluation.bootstrap import (
+    NUM_RESAMPLES,
+    ratio_interval,
+    resample,
+    sum_by_prompt,
+)
 
 THRESHOLD = 0.25
-"""Differences under this many rubric points are "same"."""
+"""Score differences below this many rubric points are judged "same"."""
 TOLERANCE = 1e-9
 OVERALL = "overall"
 CHOICES = ("left", "same", "right")
@@ -19,21 +25,21 @@ VERDICTS = ("good", "same", "bad")
 
 
 def gsb_share(good: int, same: int, bad: int) -> float:
-    """GSB, equation 21: (G - B) / (G + S + B), between -1 and 1; NaN without judgements."""
+    """GSB, equation 21: (G - B) / (G + S + B), from -1 to 1; NaN without judgements."""
     total = good + same + bad
     return (good - bad) / total if total else float("nan")
 
 
 def blind_pairs(prompt_ids: Sequence[str], seed: int) -> pd.DataFrame:
-    """Say for each pair which generator is shown left, and in which order pairs are shown.
+    """Draw the side on which each generator is shown, and the order of the pairs.
 
     Args:
-        prompt_ids: prompt of each pair; a prompt with several seeds comes several times.
+        prompt_ids: prompt of each pair; a prompt with several seeds is listed several times.
         seed: of the two shuffles.
 
     Returns:
         Columns pair (position in prompt_ids), prompt_id, left, right ("base" or "tuned"), in the
-        order of showing. Each generator is left in half of the pairs.
+        order of presentation. Each generator is on the left in half of the pairs.
     """
     generator = np.random.default_rng(seed)
     tuned_left = generator.permutation(np.arange(len(prompt_ids)) % 2 == 0)
@@ -55,12 +61,12 @@ def judge(
     dimensions: Sequence[str],
     threshold: float = THRESHOLD,
 ) -> pd.DataFrame:
-    """Choices of a judge that scores each image; overall goes by the mean over dimensions.
+    """Choices of a judge that scores each image; overall compares the means over dimensions.
 
     Args:
-        left_ND, right_ND: [N, D] scores of the images shown left and right, in rubric points.
+        left_ND, right_ND: [N, D] scores of the left and right images, in rubric points.
         dimensions: the D names.
-        threshold: differences under it are "same".
+        threshold: smaller differences are "same".
 
     Returns:
         [N] rows, a column for each dimension and "overall"; cells are "left", "same" or "right".
@@ -80,21 +86,21 @@ def judge(
 
 
 def unblind(choices: pd.DataFrame, left: Sequence[str]) -> pd.DataFrame:
-    """Turn choices of a side into verdicts on the tuned generator.
+    """Convert choices of a side into verdicts on the tuned generator.
 
     Args:
-        choices: [N] rows of "left", "same" or "right", in any number of columns.
-        left: [N] which generator was shown left, "base" or "tuned".
+        choices: N rows of "left", "same" or "right", in any number of columns.
+        left: [N] generator shown on the left, "base" or "tuned".
 
     Returns:
         The same table with cells "good" (tuned is better), "same" or "bad".
 
     Raises:
-        ValueError: a cell is none of the three choices.
+        ValueError: a cell is not one of the three choices.
     """
     unknown = sorted(set(map(str, choices.to_numpy().ravel())) - set(CHOICES))
     if unknown:
-        raise ValueError(f"choices must be one of {CHOICES}, found {unknown}")
+        raise ValueError(f"choices: {unknown} found; each must be one of {CHOICES}")
     tuned_left = (np.asarray(left) == "tuned")[:, None]
     cells = choices.to_numpy()
     good = ((cells == "left") & tuned_left) | ((cells == "right") & ~tuned_left)
@@ -111,26 +117,25 @@ def aggregate_gsb(
     """Counts of good, same and bad, GSB and its 95 % bootstrap interval over prompts.
 
     Args:
-        verdicts: [N] rows of "good", "same" or "bad"; a column for each dimension and "overall".
+        verdicts: N rows of "good", "same" or "bad"; a column for each dimension and "overall".
         prompt_ids: [N] prompt of each row.
+        seed: of the resamples.
+        num_resamples: bootstrap resamples of prompts.
 
     Returns:
-        {column: {"good", "same", "bad", "gsb", "low", "high"}}; undefined numbers are None.
+        {column: {"good", "same", "bad", "gsb", "low", "high"}}; an undefined number is None.
     """
     prompts, codes_N = np.unique(np.asarray(prompt_ids, dtype=str), return_inverse=True)
     counts = resample(len(prompts), seed, num_resamples)
-    totals = np.bincount(codes_N, minlength=len(prompts)).astype(float)
+    totals = sum_by_prompt(np.ones(len(codes_N)), codes_N, len(prompts))
     result: dict[str, dict[str, float | int | None]] = {}
     for name in verdicts.columns:
         column = verdicts[name].to_numpy()
         tally = {verdict: int((column == verdict).sum()) for verdict in VERDICTS}
         leads_N = (column == "good").astype(float) - (column == "bad")
-        leads = np.bincount(codes_N, weights=leads_N, minlength=len(prompts))
-        interval = ratio_interval(leads, totals, counts)
-        share = gsb_share(**tally)
-        numbers = {"gsb": share, "low": interval.low, "high": interval.high}
-        result[str(name)] = {
-            **tally,
-            **{key: None if np.isnan(value) else value for key, value in numbers.items()},
+        interval = ratio_interval(sum_by_prompt(leads_N, codes_N, len(prompts)), totals, counts)
+        numbers = {"gsb": gsb_share(**tally), "low": interval.low, "high": interval.high}
+        result[str(name)] = tally | {
+            key: None if np.isnan(value) else value for key, value in numbers.items()
         }
     return result

@@ -1,4 +1,4 @@
-"""Sheets that show images: example judgements with their traces, before and after tuning."""
+"""Contact sheets: example scores with their reasoning traces, images before and after tuning."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,25 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib import get_data_path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from zreward_core.evaluation.figures import GREY, MAX_BYTES, PALETTE, pack, save, tidy
+from zreward_core.evaluation.figures import GREY, PALETTE, legend_beside, save, tidy
 
 EDGE = 256
-"""Length that the longer edge of a shown image is brought to."""
-SHEET_QUALITIES = ((192, 256), (192, 64), (160, 64), (128, 64), (96, 64), (64, 32))
-"""Longer edge of an image on a contact sheet and colours of the palette, best first."""
+"""Longer edge of a displayed image, in pixels."""
 
 
 @dataclass(frozen=True)
 class DimensionExample:
-    """What was said about one image on one dimension."""
+    """Annotated and predicted distributions of one image on one dimension."""
 
     histogram: np.ndarray
-    """[S] the annotators' share of each level."""
+    """[S] share of the annotators at each level."""
     probs: Mapping[str, np.ndarray]
     """MODEL to [S] predicted distribution."""
     trace: str = ""
@@ -33,7 +30,7 @@ class DimensionExample:
 
 @dataclass(frozen=True)
 class Example:
-    """One image with what annotators and models say about it."""
+    """One image with its annotations and predictions."""
 
     prompt: str
     pixels: np.ndarray
@@ -51,20 +48,20 @@ class BeforeAfter:
     after: np.ndarray
     """[H, W, 3] uint8, of the tuned generator."""
     caption: str = ""
-    """A short line under the pair, e.g. its scores."""
+    """A short line below the prompt, e.g. the scores."""
 
 
 def plot_examples(examples: Sequence[Example], levels: Sequence[float], path: Path) -> None:
-    """Example images: score distributions of annotators and models, and the teacher's trace.
+    """Example images with annotated and predicted score distributions and the teacher's trace.
 
     Args:
-        examples: a row each; all have the same dimensions.
+        examples: one row each; all have the same dimensions.
         levels: the S scores of the rubric.
         path: of the PNG.
     """
     names = list(examples[0].dimensions)
     figure = Figure(figsize=(2.6 * (len(names) + 1), 3.1 * len(examples) + 0.6))
-    figure.suptitle("What annotators and models say about an image", fontsize=12, y=0.95)
+    figure.suptitle("Annotated and predicted scores of test images", fontsize=12, y=0.95)
     grid = figure.add_gridspec(
         2 * len(examples), len(names) + 1, height_ratios=(2.0, 1.4) * len(examples), hspace=0.3
     )
@@ -79,7 +76,7 @@ def plot_examples(examples: Sequence[Example], levels: Sequence[float], path: Pa
             if column == 1:
                 axes.set_ylabel("probability", fontsize=8)
             if row == 0 and column == len(names):
-                axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8)
+                legend_beside(axes, fontsize=8)
             note = figure.add_subplot(grid[2 * row + 1, column])
             _note(note, example.dimensions[name].trace, width=32, lines=6)
     save(figure, path)
@@ -93,61 +90,34 @@ def plot_before_after(
 ) -> None:
     """Contact sheet of images before and after tuning.
 
-    Drawn pixel by pixel, so that small images stay sharp; images shrink until the file is small.
-
     Args:
         rows: the pairs.
         path: of the PNG.
         columns: pairs side by side.
         title: of the sheet.
     """
-    content = b""
-    for edge, num_colours in SHEET_QUALITIES:
-        content = pack(_sheet(rows, columns, title, edge), num_colours)
-        if len(content) < MAX_BYTES:
-            break
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def _sheet(rows: Sequence[BeforeAfter], columns: int, title: str, edge: int) -> Image.Image:
-    gap, line = 14, 15
-    cell_width = 2 * edge + 6
-    cell_height = 3 * line + 4 + edge + line
-    width = columns * (cell_width + gap) + gap
-    height = -(-len(rows) // columns) * (cell_height + gap) + 34
-    sheet = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((width / 2, 8), title, font=_font(15), fill="black", anchor="ma")
-    font, small = _font(11), _font(10)
-    for index, row in enumerate(rows):
-        left = gap + (index % columns) * (cell_width + gap)
-        top = 34 + (index // columns) * (cell_height + gap)
-        wrapped = textwrap.wrap(row.prompt, cell_width // 7, max_lines=2, placeholder=" …")
-        for number, text in enumerate(wrapped):
-            draw.text((left, top + number * line), text, font=font, fill="black")
-        draw.text((left, top + len(wrapped) * line), row.caption, font=small, fill=GREY)
-        for side, (pixels, label) in enumerate(((row.before, "before"), (row.after, "after"))):
-            image = Image.fromarray(upscale(pixels, edge))
-            middle = left + edge // 2 + side * (edge + 6)
-            corner = (middle - image.width // 2, top + 3 * line + 4 + (edge - image.height))
-            sheet.paste(image, corner)
-            below = (middle, top + cell_height - line + 2)
-            draw.text(below, label, font=small, fill=GREY, anchor="ma")
-    return sheet
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+    num_rows = -(-len(rows) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.4 * num_rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    cells = figure.subfigures(num_rows, columns, squeeze=False).ravel()
+    for cell, row in zip(cells, rows, strict=False):
+        caption = [*textwrap.wrap(row.prompt, 56, max_lines=2, placeholder=" …"), row.caption]
+        cell.suptitle(_plain("\n".join(filter(None, caption))), fontsize=7)
+        sides = ("before", row.before), ("after", row.after)
+        for axes, (label, pixels) in zip(cell.subplots(1, 2), sides, strict=True):
+            _image(axes, pixels)
+            axes.set_xlabel(label, fontsize=7, color=GREY, labelpad=2)
+    save(figure, path)
 
 
 def upscale(pixels: np.ndarray, edge: int = EDGE) -> np.ndarray:
-    """Bring the longer edge to ``edge``, or near it.
+    """Resize an image so that its longer edge is ``edge`` pixels, or close to it.
 
-    Small images grow by a whole factor, so that their pixels stay sharp.
+    Small images are enlarged by an integer factor, which keeps their pixels sharp.
 
     Args:
         pixels: [H, W, 3] uint8.
+        edge: target length.
     """
     longer = max(pixels.shape[:2])
     if longer <= edge // 2:
@@ -182,5 +152,10 @@ def _distributions(axes: Axes, example: DimensionExample, levels: Sequence[float
 
 def _note(axes: Axes, text: str, width: int, lines: int) -> None:
     axes.set_axis_off()
-    wrapped = textwrap.wrap(text.replace("$", r"\$"), width, max_lines=lines, placeholder=" …")
+    wrapped = textwrap.wrap(_plain(text), width, max_lines=lines, placeholder=" …")
     axes.text(0, 1, "\n".join(wrapped), fontsize=7, va="top", color="#333333")
+
+
+def _plain(text: str) -> str:
+    """Text with dollar signs escaped, which matplotlib reads as mathematics."""
+    return text.replace("$", r"\$")

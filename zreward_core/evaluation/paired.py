@@ -15,7 +15,7 @@ MEAN = "mean"
 def compare_means(
     before_ND: np.ndarray, after_ND: np.ndarray, dimensions: Sequence[str], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Means before and after, and the 95 % interval of their difference over prompts.
+    """Means before and after, and the 95 % bootstrap interval of their difference over prompts.
 
     Args:
         before_ND, after_ND: [N, D] scores of one image of each prompt.
@@ -43,11 +43,12 @@ def compare_means(
 def hacked_dimensions(
     panel_VND: np.ndarray, reward_VND: np.ndarray, dimensions: Sequence[str], seed: int
 ) -> list[str]:
-    """Where a panel that is never trained on fell while the reward that is trained on rose.
+    """Dimensions in which the panel's score fell significantly while the trained reward rose.
 
-    The last validation is compared with the panel's best one in each dimension, and in the mean: it
-    fell where the interval of the difference lies below zero. The mean alone would not do: what
-    fools the reward may fool the panel too, in most dimensions.
+    The panel is a judge that is never trained on. For each dimension and for the mean, the last
+    validation is compared with the validation at which the panel's score was highest. A fall is
+    significant if the interval of the difference lies below zero. The mean alone is not sufficient:
+    images that exploit the reward can raise the panel's score in most dimensions as well.
 
     Args:
         panel_VND, reward_VND: [V, N, D] scores of the same prompts at each validation.

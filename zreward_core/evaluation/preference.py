@@ -1,30 +1,30 @@
-"""Metrics of scores and preferences: section 7 of Z-Reward (arXiv:2606.09076).
+"""Metrics of scores and preferences (section 7 of Z-Reward, arXiv:2606.09076).
 
-Shapes: N items, P pairs, S score levels. A metric that its data leave undefined is NaN.
+Shapes: N items, P pairs, S score levels. A metric that is undefined on its data is NaN.
 """
 
 import numpy as np
 from scipy import stats
 
 MARGIN = 0.5
-"""Margin HPA counts pairs whose scores differ by more than this many rubric points."""
+"""Margin HPA is restricted to pairs whose scores differ by more than this many rubric points."""
 MIN_PROBABILITY = 1e-6
-"""Probabilities are clipped here before the logarithm, so that one certain error stays finite."""
+"""Lower bound on probabilities inside a logarithm, which keeps the NLL of a zero finite."""
 NUM_BINS = 10
 """Equal-width bins of the calibration error."""
 TOLERANCE = 1e-9
-"""Scores are averages of a few ratings; differences below this are rounding."""
+"""Scores are averages of a few ratings; smaller differences are rounding errors."""
 
 
 def plcc(predicted_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Pearson's linear correlation; undefined for fewer than two items or a constant side."""
+    """Pearson linear correlation; undefined for fewer than two items or a constant input."""
     if not _correlates(predicted_N, scores_N):
         return float("nan")
     return float(stats.pearsonr(predicted_N, scores_N).statistic)
 
 
 def srcc(predicted_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Spearman's rank correlation; undefined for fewer than two items or a constant side."""
+    """Spearman rank correlation; undefined for fewer than two items or a constant input."""
     if not _correlates(predicted_N, scores_N):
         return float("nan")
     return float(stats.spearmanr(predicted_N, scores_N).statistic)
@@ -37,7 +37,7 @@ def _correlates(predicted_N: np.ndarray, scores_N: np.ndarray) -> bool:
 def counted_pairs(
     scores_a_P: np.ndarray, scores_b_P: np.ndarray, margin: float = 0.0
 ) -> np.ndarray:
-    """Pairs that a preference metric counts: |s_a - s_b| > margin, [P] bool."""
+    """Pairs included in a preference metric: |s_a - s_b| > margin, [P] bool."""
     return np.abs(scores_a_P - scores_b_P) > margin + TOLERANCE
 
 
@@ -47,7 +47,7 @@ def agreements(
     scores_a_P: np.ndarray,
     scores_b_P: np.ndarray,
 ) -> np.ndarray:
-    """(mu_a - mu_b)(s_a - s_b) > 0 of equation 17, [P] bool; a predicted tie is no agreement."""
+    """(mu_a - mu_b)(s_a - s_b) > 0 of equation 17, [P] bool; a predicted tie is False."""
     return (predicted_a_P - predicted_b_P) * (scores_a_P - scores_b_P) > 0
 
 
@@ -58,15 +58,15 @@ def hpa(
     scores_b_P: np.ndarray,
     margin: float = 0.0,
 ) -> float:
-    """Human preference accuracy, equation 17: the share of same-prompt pairs ordered as annotated.
+    """Human preference accuracy, equation 17: share of same-prompt pairs ordered as annotated.
 
-    Pairs with equal scores do not count. A predicted tie counts as wrong: the formula asks for a
-    product above zero.
+    Pairs with equal annotated scores are excluded. A predicted tie is incorrect, since the equation
+    requires a positive product.
 
     Args:
         predicted_a_P, predicted_b_P: [P] expected scores of each pair's two items.
         scores_a_P, scores_b_P: [P] annotated scores.
-        margin: only pairs whose scores differ by more count.
+        margin: only pairs whose annotated scores differ by more are included.
     """
     counted_P = counted_pairs(scores_a_P, scores_b_P, margin)
     if not counted_P.any():
@@ -81,7 +81,7 @@ def margin_hpa(
     scores_a_P: np.ndarray,
     scores_b_P: np.ndarray,
 ) -> float:
-    """HPA on the pairs with |s_a - s_b| > 0.5, those that annotators tell apart clearly."""
+    """HPA on the pairs with |s_a - s_b| > 0.5, which annotators distinguish clearly."""
     return hpa(predicted_a_P, predicted_b_P, scores_a_P, scores_b_P, margin=MARGIN)
 
 
@@ -96,26 +96,20 @@ def nll(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:
 def ece(probs_NS: np.ndarray, histogram_NS: np.ndarray, num_bins: int = NUM_BINS) -> float:
     """Expected calibration error of an ordinal prediction, in probability.
 
-    The scale is cut into the S - 1 events "the score is above level k" (Frank and Hall 2001, "A
-    simple approach to ordinal classification"). Each has a predicted probability and an observed
-    frequency, the share of annotators above; its calibration error is the binary one of Naeini et
-    al. 2015, "Obtaining well calibrated probabilities using Bayesian binning": sum over equal-width
-    bins of (items in the bin / N) * |mean predicted - mean observed|. The result is the mean over
-    the events. It looks at the whole distribution: a model with the right mean and the wrong
-    spread is not calibrated.
+    The scale is split into the S - 1 events "the score is above level k" (Frank and Hall 2001, "A
+    simple approach to ordinal classification"). Each event has a predicted probability and an
+    observed frequency, the share of annotators above level k. The result is the mean over the
+    events of the binary calibration error of Naeini et al. 2015, "Obtaining well calibrated
+    probabilities using Bayesian binning": the sum over equal-width bins of (items in the bin / N) *
+    |mean predicted - mean observed|. It depends on the whole distribution: a prediction with the
+    correct mean and a wrong spread is not calibrated.
     """
     if len(probs_NS) == 0:
         return float("nan")
     predicted_NK = 1.0 - probs_NS.cumsum(axis=1)[:, :-1]
     observed_NK = 1.0 - histogram_NS.cumsum(axis=1)[:, :-1]
-    return float(
-        np.mean(
-            [
-                binary_ece(predicted_NK[:, k], observed_NK[:, k], num_bins)
-                for k in range(predicted_NK.shape[1])
-            ]
-        )
-    )
+    columns = zip(predicted_NK.T, observed_NK.T, strict=True)
+    return float(np.mean([binary_ece(*column, num_bins) for column in columns]))
 
 
 def binary_ece(predicted_N: np.ndarray, observed_N: np.ndarray, num_bins: int = NUM_BINS) -> float:

@@ -1,4 +1,4 @@
-"""The table at the end of a run."""
+"""The summary table of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ TITLES = {
     "zero_shot_reasoning": "zero-shot, reasoning (teacher's base)",
     "teacher": "teacher",
     "student": "student",
-    "annotators": "annotators, one half against the other",
+    "annotators": "annotators, split halves",
     "oracle": "oracle (ceiling)",
 }
 
@@ -26,12 +26,12 @@ def summary_table(
     gsb: Mapping[str, Any] | None = None,
     claims: Sequence[Claim] = (),
 ) -> Group:
-    """What a run found, for ``rich.print``.
+    """The results of a run, for ``rich.print``.
 
     Args:
         evaluate_metrics: data/evaluate/metrics.json.
         gsb: data/evaluate_gsb/gsb.json.
-        claims: of ``judge_claims``.
+        claims: result of ``judge_claims``.
     """
     parts: list[Any] = [_models(evaluate_metrics)]
     if gsb is not None:
@@ -43,9 +43,9 @@ def summary_table(
 
 def _models(metrics: Mapping[str, Any]) -> Table:
     table = Table(
-        title="Agreement with the annotators, held-out prompts, all dimensions",
-        caption="HPA: share of same-prompt pairs ordered as the annotators order them "
-        "[95 % interval]; tokens: what the model writes for a score",
+        title="Agreement with the annotators on held-out prompts, all dimensions",
+        caption="HPA (human preference accuracy): share of same-prompt pairs ordered as annotated "
+        "[95 % interval]; tokens: tokens generated per score",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("")
@@ -80,8 +80,8 @@ def _add(table: Table, name: str, parts: Mapping[str, Any]) -> None:
 
 def _generator(gsb: Mapping[str, Any]) -> Table:
     table = Table(
-        title="Tuned generator against its base, judged blind",
-        caption="GSB = (good - bad) / (good + same + bad) [95 % interval]",
+        title="Tuned generator against its base, blind comparison",
+        caption="GSB (good / same / bad) = (good - bad) / (good + same + bad) [95 % interval]",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("")
@@ -98,7 +98,7 @@ def _generator(gsb: Mapping[str, Any]) -> Table:
 
 
 def _claims(claims: Sequence[Claim]) -> Table:
-    table = Table(title="Does the run show what it must?", box=box.SIMPLE, show_header=False)
+    table = Table(title="Claims", box=box.SIMPLE, show_header=False)
     for claim in claims:
         verdict = Text("yes", style="green") if claim.holds else Text("NO", style="bold red")
         table.add_row(verdict, Text(claim.name), Text(claim.detail))

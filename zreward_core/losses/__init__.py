@@ -1,1 +1,1 @@
-"""One file per method, one pure function per equation of the paper (arXiv:2606.09076)."""
+"""Losses: pure functions of tensors, one file per method."""

@@ -1,7 +1,7 @@
 """Group-wise Direct Score Optimization: equations 7-14 of Z-Reward (arXiv:2606.09076).
 
 Shapes: P same-prompt pairs, 2 sides (winner, loser), G outputs a side, S score levels.
-``span`` is S_max - S_min. Rewards carry no gradient; losses carry it through the score decoder.
+``span`` is S_max - S_min. Rewards carry no gradient; losses pass it to the score distributions.
 """
 
 import torch
@@ -29,8 +29,8 @@ def pointwise_reward(means_P2G: Tensor, scores_P2: Tensor, span: float) -> Tenso
 def pointwise_loss(log_probs_P2GS: Tensor, target_P2S: Tensor, num_pairs: float | Tensor) -> Tensor:
     """L_pt, equation 8: -1/(2G) * sum over sides and outputs of log q(s), averaged over pairs.
 
-    Differs from the paper where a score is off the grid (an aggregate of several annotators): the
-    target is then the score's histogram, shared between levels, and the term its cross-entropy.
+    Differs from the paper for a score between two levels (an aggregate of several annotators): its
+    histogram, shared between the neighbouring levels, is then the target of a cross-entropy.
 
     Args:
         log_probs_P2GS: [P, 2, G, S] log q of the outputs.
@@ -46,12 +46,12 @@ def pointwise_loss(log_probs_P2GS: Tensor, target_P2S: Tensor, num_pairs: float 
 
 
 def annotated_gap(scores_P2: Tensor) -> Tensor:
-    """D_j = s_j - s_jbar, equation 9: each side's annotated lead over the other, [P, 2]."""
+    """D_j = s_j - s_jbar, equation 9: annotated score of a side minus the other side's, [P, 2]."""
     return scores_P2 - scores_P2.flip(-1)
 
 
 def predicted_gaps(means_P2G: Tensor) -> Tensor:
-    """mu_ji - mu_jbar,k of equations 10-12: each output against all of the other side.
+    """mu_ji - mu_jbar,k of equations 10-12: each output minus each of the other side.
 
     Returns:
         [P, 2, G, G], the last axis over the other side's outputs.
@@ -67,7 +67,7 @@ def gap_errors(means_P2G: Tensor, scores_P2: Tensor) -> Tensor:
 def pairwise_reward(means_P2G: Tensor, scores_P2: Tensor, span: float) -> Tensor:
     """r_pw, equation 10: 1 minus the mean error of the gap to the other side, over span.
 
-    The mean is over the other side's outputs that have a score (all of them, where none is NaN).
+    The mean is over the outputs of the other side that have a score.
 
     Returns:
         [P, 2, G] rewards in [-1, 1]; NaN where an output, or all of the other side's, has no score.
@@ -80,7 +80,7 @@ def pairwise_loss(
 ) -> Tensor:
     """L_pw, equation 11: error of the gap over sides and all G x G cross-side pairs.
 
-    The two sides' sums are equal (the same gaps with the sign turned); the paper writes both.
+    The sums of the two sides are equal (the same gaps with opposite signs); the paper writes both.
 
     Args:
         means_P2G: [P, 2, G] expected scores; gradients pass.
@@ -96,28 +96,12 @@ def pairwise_loss(
 def bradley_terry_loss(means_P2G: Tensor, num_pairs: float | Tensor) -> Tensor:
     """-log sigmoid(mu_w - mu_l), equation 12, averaged over the G x G cross-side pairs.
 
-    The alternative the paper rejects: it pushes the margin on without bound, which breaks
-    calibration. Kept for the comparison; the mean over the group is ours, the paper writes one
-    pair.
+    The alternative that the paper rejects: it can increase the margin without bound, which breaks
+    calibration. Kept for comparison. The paper writes it for one pair of outputs; the mean over
+    the group is ours.
     """
     margins_PGG = predicted_gaps(means_P2G)[:, 0]
     return divide(-F.logsigmoid(margins_PGG).sum(), num_pairs) / margins_PGG.shape[-1] ** 2
-
-
-def coupling_loss(
-    exchanged_log_probs_P2GS: Tensor, target_P2S: Tensor, num_pairs: float | Tensor
-) -> Tensor:
-    """L_pt of traces that were exchanged: who reads the other side's trace says its score.
-
-    Not in the paper, which leaves the coupling of reasoning and score open. The direct losses can
-    be lowered by reading the image past its trace; this contrast can't.
-
-    Args:
-        exchanged_log_probs_P2GS: [P, 2, G, S] log q(s | p, I_j, d, rho_jbar,i).
-        target_P2S: [P, 2, S] histogram of the annotated scores of each side's own image.
-        num_pairs: pairs in the whole batch.
-    """
-    return pointwise_loss(exchanged_log_probs_P2GS, target_P2S.flip(1), num_pairs)
 
 
 def combined_reward(

@@ -13,14 +13,14 @@ from zreward_core.losses.sums import divide, masked_sum
 def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4, correction: int = 1) -> Tensor:
     """Advantage of each output within its group, equation 3.
 
-    The paper doesn't say which standard deviation it means. The default is the sample's
-    (correction=1), as in TRL; correction=0 is the population's. A group of one has no advantage.
-    An output without a reward (NaN) is left out: the group is what remains, and its own is zero.
+    The paper doesn't specify the standard deviation. The default is the sample standard deviation
+    (correction=1), as in TRL; correction=0 is that of the population. The advantage of a group of
+    one is zero. An output without a reward (NaN) is excluded from its group; its advantage is zero.
 
     Args:
         rewards_BG: [B, G] rewards; gradients do not pass.
         epsilon: added to the standard deviation.
-        correction: degrees of freedom taken off G.
+        correction: degrees of freedom subtracted from G.
 
     Returns:
         [B, G] (r - mean(r)) / (std(r) + epsilon).
@@ -44,17 +44,17 @@ def policy_gradient_loss(
 ) -> Tensor:
     """First term of equation 4: -A_i * sum_t log pi(o_it), averaged over outputs.
 
-    As in the paper there is no importance ratio and no clip, and tokens are summed, so a long
-    output weighs more than a short one. The gradient is exact for the first update after a rollout.
+    As in the paper, there is no importance ratio and no clipping, and tokens are summed, so long
+    outputs weigh more than short ones. The gradient is exact for the first update after a rollout.
     With K_gdso > 1 the later updates use samples of a policy that is up to K_gdso - 1 updates old,
-    and nothing corrects for it: keep the updates small.
+    without correction: keep the updates small.
 
     Args:
         log_probs_T: [..., T] log-probabilities of the sampled tokens under the trained policy.
         advantages: [...] advantage of each output; gradients do not pass.
-        mask_T: [..., T] bool, the tokens that count.
-        num_outputs: outputs in the whole batch (the group's normalisation). The number of unmasked
-            tokens instead gives the token mean that other implementations use.
+        mask_T: [..., T] bool, the tokens of the output.
+        num_outputs: outputs in the whole batch. Passing the number of unmasked tokens instead gives
+            the token mean that other implementations use.
     """
     weighted_T = advantages.detach().unsqueeze(-1) * log_probs_T
     return divide(-masked_sum(weighted_T, mask_T), num_outputs)
@@ -68,14 +68,14 @@ def kl_to_reference(
 ) -> Tensor:
     """KL(pi || pi_ref) of equation 4, estimated on the sampled tokens.
 
-    The paper names no estimator. This is the one TRL uses ("k3", Schulman 2020, "Approximating KL
-    divergence"): exp(d) - d - 1 with d = log pi_ref - log pi; unbiased in value on samples of pi,
-    never negative, and zero with zero gradient where the policies agree.
+    The paper names no estimator. This is k3, as in TRL (Schulman 2020, "Approximating KL
+    divergence"): exp(d) - d - 1 with d = log pi_ref - log pi. It is unbiased on samples of pi and
+    never negative; value and gradient are zero if the policies agree.
 
     Args:
         log_probs_T: [..., T] log-probabilities of the sampled tokens under the trained policy.
         reference_log_probs_T: [..., T] the same under the reference; gradients do not pass.
-        mask_T: [..., T] bool, the tokens that count.
+        mask_T: [..., T] bool, the tokens of the output.
         num_outputs: outputs in the whole batch; tokens are summed.
     """
     difference_T = (reference_log_probs_T.detach() - log_probs_T).masked_fill(~mask_T, 0.0)

@@ -11,11 +11,11 @@ from zreward_core.losses.sums import divide
 def aggregate_rewards(rewards_BD: Tensor, weights_D: Tensor | None = None) -> Tensor:
     """R(p, I), equation 20: Agg over the dimensions' expected scores.
 
-    The paper leaves Agg to the task; here it is the mean, or the mean weighted by weights_D.
+    The paper leaves Agg to the task; here it is the mean, weighted by weights_D if given.
 
     Args:
         rewards_BD: [B, D] mu_phi(p, I, d); gradients pass.
-        weights_D: [D] weights that are not negative and not all zero.
+        weights_D: [D] non-negative weights, not all zero.
 
     Returns:
         [B] rewards in rubric units.
@@ -30,7 +30,7 @@ def refl_loss(
 ) -> Tensor:
     """-R(p, I), averaged over images: equation 20 as a loss.
 
-    ReFL (arXiv:2304.05977) without its hinge: the reward is bounded by the scale.
+    ReFL (arXiv:2304.05977) without its hinge, since the reward is bounded by the rubric's scale.
     """
     return divide(-aggregate_rewards(rewards_BD, weights_D).sum(), num_images)
 
@@ -40,11 +40,11 @@ def velocity_distance(
 ) -> Tensor:
     """Mean squared distance to the frozen generator's velocity, averaged over images.
 
-    Ours, not the paper's: holds the tuned generator near the one it came from.
+    Not in the paper: a velocity regularizer that keeps the tuned generator near its base.
 
     Args:
         velocity_B: [B, ...] velocity of the tuned generator.
-        frozen_velocity_B: [B, ...] that of the frozen one at the same input; gradients do not pass.
+        frozen_velocity_B: [B, ...] that of the frozen generator at the same input; no gradients.
         num_images: images in the whole batch.
     """
     squared_B = (velocity_B - frozen_velocity_B.detach()).square().flatten(1)

@@ -10,20 +10,20 @@ from zreward_core.losses.sums import divide, masked_sum
 
 
 def risd_loss(
-    teacher_probs_S: Tensor,
     student_log_probs_S: Tensor,
+    teacher_probs_S: Tensor,
     mask: Tensor,
     num_items: float | Tensor,
 ) -> Tensor:
     """L_RISD, equation 15: KL(q_T || q_phi), averaged over items, with 0 log 0 = 0.
 
-    Where q_T is the mean over several traces, this is the KL to that mean (same gradient as the
-    mean of the KLs to each trace's distribution).
+    If q_T is the mean over several traces, this is the KL to that mean; its gradient is that of the
+    mean of the KLs to the distribution of each trace.
 
     Args:
-        teacher_probs_S: [..., S] the teacher's score distributions; gradients do not pass.
         student_log_probs_S: [..., S] log q_phi.
-        mask: [...] bool, the items that count.
+        teacher_probs_S: [..., S] the teacher's score distributions; gradients do not pass.
+        mask: [...] bool, the labelled items.
         num_items: items in the whole batch.
     """
     teacher_probs_S = teacher_probs_S.detach()

@@ -1,20 +1,29 @@
-"""Vision-language backbones: a checkpoint, its tokenizer, pixel path and chat format together.
+"""Vision-language backbones: a checkpoint with its tokenizer, pixel path and chat format.
 
-Shapes: N sequences, L tokens, K last positions whose logits are wanted, V vocabulary.
+A model family is a module that offers what ``Family`` lists, and an entry in ``FAMILIES``.
+
+Shapes: I images, N sequences, L tokens, K last positions whose logits are computed,
+V vocabulary, H hidden size.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from zreward_core.config import Settings, UserError
+from zreward_core.models import qwen2_5_vl, qwen3_5, qwen3_vl
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import TEMPLATE_VERSION, ChatFormat, PromptSettings
 from zreward_core.rubric import Rubric
@@ -23,15 +32,62 @@ from zreward_core.schemas import read_json, write_json
 CARD = "zreward.json"
 
 
+class Family(Protocol):
+    """What a model family offers; ``qwen3_5`` documents the arguments."""
+
+    TRACE_CLOSE: str
+    """Token that ends a trace unless ``PromptSettings.think_close`` names another."""
+    VISION_TOWER: str
+    """Name of the vision tower inside the model, which LoRA leaves out."""
+
+    def encode_images(self, model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Any:
+        """Features of I images."""
+
+    def select_images(self, features: Any, index: Sequence[int]) -> Any:
+        """Features of one image for each sequence."""
+
+    def positions(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        grid: torch.Tensor,
+    ) -> torch.Tensor:
+        """Position ids [axes, N, L]; a generated token has one position on all axes."""
+
+    def hidden_states(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        images: Any = None,
+        cache: Any = None,
+        use_cache: bool = False,
+    ) -> tuple[torch.Tensor, Any]:
+        """Last hidden states and the cache, which must support ``reorder_cache``."""
+
+
+FAMILIES: dict[str, Family] = {
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_5": qwen3_5,
+    "qwen3_5_moe": qwen3_5,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl,
+}
+"""``model_type`` of a checkpoint's config to its family."""
+
+
 class LoraSettings(Settings):
-    """Low-rank adaptation of a backbone's language model."""
+    """Low-rank adaptation of a backbone's language model; the vision tower stays frozen."""
 
     rank: int
     """Rank of the update matrices."""
     alpha: int
     """Scaling numerator; the update is scaled by alpha / rank."""
     targets: str = "all-linear"
-    """Which modules are adapted, as peft's target_modules."""
+    """Which modules of the language model are adapted, as peft's target_modules. Routed experts
+    of a mixture are no linear layers and stay frozen with "all-linear"."""
 
 
 class TrainedWeights(Settings):
@@ -42,11 +98,11 @@ class TrainedWeights(Settings):
     dtype: str = "float32"
     """Torch dtype of the weights."""
     gradient_checkpointing: bool = False
-    """Trade compute for memory."""
+    """Recompute activations in the backward pass to save memory."""
 
 
 class Network(nn.Module):
-    """The forward pass every loss and score uses, wrapped for accelerate.
+    """The forward pass behind every loss and score, as one module for accelerate to wrap.
 
     Logits are computed for the last K positions only: sequences are padded on the left, so the
     positions of traces and scores are the last ones.
@@ -55,6 +111,11 @@ class Network(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+
+    @property
+    def family(self) -> Family:
+        """The module of the model's family."""
+        return FAMILIES[self.model.config.model_type]
 
     def forward(
         self,
@@ -65,34 +126,48 @@ class Network(nn.Module):
         image_index: torch.Tensor,
         num_last: int,
     ) -> torch.Tensor:
-        """Logits [N, K, V] of sequences [N, L]; sequence n shows image image_index[n]."""
-        features = self.model.model.get_image_features(pixel_values, grid, return_dict=True)
-        images = features.pooler_output
-        positions = self.positions(input_ids, attention_mask, grid[image_index.to(grid.device)])
-        hidden = self.model.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            mm_encoder_outputs={
-                "image": SimpleNamespace(pooler_output=[images[i] for i in image_index.tolist()])
-            },
-            use_cache=False,
-        ).last_hidden_state
+        """Logits [N, K, V] of sequences [N, L]; sequence n contains image image_index[n]."""
+        features = self.family.encode_images(self.model, pixel_values, grid)
+        images = self.family.select_images(features, image_index.tolist())
+        grid_N3 = grid[image_index.to(grid.device)]
+        positions = self.family.positions(self.model, input_ids, attention_mask, grid_N3)
+        hidden, _ = self.family.hidden_states(
+            self.model, input_ids, attention_mask, positions, images
+        )
         return self.model.lm_head(hidden[:, -num_last:])
 
-    def positions(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, grid: torch.Tensor
-    ) -> torch.Tensor:
-        """Multimodal rotary positions [3, N, L]; padding takes none."""
-        kinds = (input_ids == self.model.config.image_token_id).int()
-        positions, _ = self.model.model.get_rope_index(
-            input_ids, mm_token_type_ids=kinds, image_grid_thw=grid, attention_mask=attention_mask
+    def prefill(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pixel_values: torch.Tensor,
+        grid: torch.Tensor,
+    ) -> tuple[Any, torch.Tensor]:
+        """The cache of sequences [N, L] with one image each, and their positions [axes, N, L]."""
+        features = self.family.encode_images(self.model, pixel_values, grid)
+        images = self.family.select_images(features, range(len(grid)))
+        positions = self.family.positions(self.model, input_ids, attention_mask, grid)
+        _, cache = self.family.hidden_states(
+            self.model, input_ids, attention_mask, positions, images, use_cache=True
         )
-        return positions
+        return cache, positions
+
+    def decode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Any,
+    ) -> torch.Tensor:
+        """Logits [N, V] after tokens [N, L] that continue a cache, which grows by them."""
+        hidden, _ = self.family.hidden_states(
+            self.model, input_ids, attention_mask, positions, cache=cache, use_cache=True
+        )
+        return self.model.lm_head(hidden[:, -1])
 
 
 class Backbone:
-    """A vision-language model that reads images and prompts in this project's chat format."""
+    """A vision-language model that takes images and prompts in this project's chat format."""
 
     def __init__(
         self,
@@ -103,6 +178,8 @@ class Backbone:
         prompt: PromptSettings,
     ) -> None:
         self.network = Network(model)
+        if prompt.think_close is None:
+            prompt = prompt.model_copy(update={"think_close": self.network.family.TRACE_CLOSE})
         self.tokenizer = tokenizer
         self.pixels = pixels
         self.rubric = rubric
@@ -115,7 +192,7 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.network.parameters()).device
 
     @property
@@ -145,8 +222,8 @@ class Backbone:
 
         Args:
             rows: N token sequences, each with one image's placeholder tokens.
-            images: resized images [3, h, w]; each is seen once by the vision tower.
-            image_index: which image each sequence shows.
+            images: resized images [3, h, w]; each passes through the vision tower once.
+            image_index: index of the image in each sequence.
             num_last: K.
             network: the wrapped network where accelerate has prepared one.
         """
@@ -171,7 +248,7 @@ class Backbone:
         """Make the weights trainable: all of them, or low-rank updates of the language model.
 
         Args:
-            seed: low-rank updates start at random.
+            seed: of the initial low-rank updates.
         """
         self.network.train()
         if gradient_checkpointing:
@@ -179,7 +256,13 @@ class Backbone:
         if lora is not None:
             from peft import LoraConfig, get_peft_model
 
-            config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets)
+            vision = re.escape(self.network.family.VISION_TOWER)
+            config = LoraConfig(
+                r=lora.rank,
+                lora_alpha=lora.alpha,
+                target_modules=lora.targets,
+                exclude_modules=rf"{vision}\..*",
+            )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 self.adapted = get_peft_model(self.network.model, config)
@@ -220,7 +303,7 @@ class Backbone:
 def card(
     rubric: Rubric, prompt: PromptSettings, label_ids: list[int] | None, lineage: dict[str, Any]
 ) -> dict[str, Any]:
-    """Content of ``zreward.json``: what is needed to read scores from a checkpoint."""
+    """Content of ``zreward.json``: everything beyond the checkpoint that scoring needs."""
     return {
         "dimensions": rubric.names,
         "levels": rubric.levels,
@@ -240,18 +323,21 @@ def read_card(folder: Path) -> dict[str, Any]:
         UserError: the folder or its card is missing or unreadable.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: name the folder of a model")
+        raise UserError(f"{folder} is not a folder: give the folder of a model")
     if not (folder / CARD).is_file():
         raise UserError(
-            f"{folder} has no {CARD}: it was not made by this project; name the folder that a "
-            "stage wrote, such as data/train_risd/student"
+            f"{folder} has no {CARD}, so it was not written by this project: give the folder of a "
+            "stage's model, such as data/train_risd/student"
         )
     content = read_json(folder / CARD)
     missing = {"rubric", "prompt", "prompt_template_version"} - set(content)
     if missing:
-        raise UserError(f"{folder / CARD} lacks {sorted(missing)}: make the model again")
+        raise UserError(f"{folder / CARD} lacks {sorted(missing)}: run the model's stage again")
     if content["prompt_template_version"] != TEMPLATE_VERSION:
-        raise UserError(f"{folder / CARD} is of another prompt template: make the model again")
+        raise UserError(
+            f"{folder / CARD} has prompt template {content['prompt_template_version']}, not "
+            f"{TEMPLATE_VERSION}: run the model's stage again"
+        )
     return content
 
 
@@ -263,23 +349,39 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         dtype: name of the torch dtype of the weights.
 
     Raises:
-        UserError: no such folder, no card, or no readable checkpoint.
+        UserError: there is no such folder, card or readable checkpoint, or the checkpoint is of an
+            unsupported family.
     """
     folder = Path(folder)
     content = read_card(folder)
     source, revision = content.get("hub_id") or str(folder), content.get("revision") or "main"
     try:
+        require_family(source, revision)
         model = AutoModelForImageTextToText.from_pretrained(
             source, revision=revision, dtype=getattr(torch, dtype)
         )
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        pixels = PixelPath.from_pretrained(source, revision)
+        pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{source} holds no readable checkpoint: {error}") from None
     rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
     backbone = Backbone(model, tokenizer, pixels, rubric, prompt)
     backbone.network.eval()
     return backbone
+
+
+def require_family(source: str, revision: str) -> None:
+    """Read a checkpoint's config, before any weights, and refuse an unsupported family.
+
+    Raises:
+        UserError: ``model_type`` is not in ``FAMILIES``.
+    """
+    found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
+    if found not in FAMILIES:
+        raise UserError(
+            f"{source} has model_type {found!r}, which is not supported: "
+            f"use a checkpoint with one of {', '.join(FAMILIES)}"
+        )
 
 
 def open_backbone(folder: Path, settings: TrainedWeights) -> Backbone:

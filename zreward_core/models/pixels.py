@@ -1,8 +1,10 @@
-"""The one pixel path: from images to the patches a Qwen vision tower reads, differentiable.
+"""From images to the patches of a Qwen vision tower, differentiable in the pixels.
+
+Training, labelling, scoring and reward all preprocess images here. The arithmetic is that of
+transformers' ``Qwen2VLImageProcessor`` on torch tensors; a test bounds the difference on images
+that are resized.
 
 Shapes: B images, H height, W width, N patches of all images together, P values of a patch.
-The arithmetic is that of transformers' ``Qwen2VLImageProcessor`` on torch tensors; a test states
-how far the two are apart on images that have to be resized.
 """
 
 from collections.abc import Sequence
@@ -16,11 +18,29 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
+from zreward_core.config import UserError
+
 
 class PixelPath:
-    """Resizing, normalising and cutting into patches, by the settings of a checkpoint."""
+    """Resizing, normalisation and cutting into patches, by the settings of a checkpoint."""
 
-    def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
+    def __init__(self, processor: Qwen2VLImageProcessorPil, max_pixels: int | None = None) -> None:
+        """Use a checkpoint's image processor.
+
+        Args:
+            max_pixels: replaces the processor's own upper limit on an image's pixels.
+
+        Raises:
+            UserError: max_pixels is below the processor's lower limit.
+        """
+        if max_pixels is not None:
+            least = processor.size["shortest_edge"]
+            if max_pixels < least:
+                raise UserError(
+                    f"max_pixels {max_pixels} is below {least}, the size to which the checkpoint "
+                    "enlarges smaller images: raise base_vlm's max_pixels in params.yaml"
+                )
+            processor.size = {"shortest_edge": least, "longest_edge": max_pixels}
         self.processor = processor
         self.patch = processor.patch_size
         self.merge = processor.merge_size
@@ -29,12 +49,15 @@ class PixelPath:
         self.std = torch.tensor(processor.image_std).view(1, 3, 1, 1)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, revision: str = "main") -> "PixelPath":
+    def from_pretrained(
+        cls, folder: str | Path, revision: str = "main", max_pixels: int | None = None
+    ) -> "PixelPath":
         """Read preprocessor_config.json of a checkpoint."""
-        return cls(Qwen2VLImageProcessorPil.from_pretrained(str(folder), revision=revision))
+        processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), revision=revision)
+        return cls(processor, max_pixels)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width an image is resized to."""
+        """Height and width that an image is resized to."""
         limits = self.processor.size
         return smart_resize(
             height,
@@ -45,14 +68,14 @@ class PixelPath:
         )
 
     def num_tokens(self, height: int, width: int) -> int:
-        """Image tokens that a resized image of this size takes in the sequence.
+        """Image tokens of a resized image of this size.
 
-        Resizing twice may give another size than once: limits are met on either side.
+        Pass the size after resizing: resizing is not idempotent where both limits are close.
         """
         return (height // self.patch // self.merge) * (width // self.patch // self.merge)
 
     def resize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Resize pixels [B, 3, H, W] in [0, 1] (antialiased bicubic); differentiable."""
+        """Resize pixels [B, 3, H, W] in [0, 1] (antialiased bicubic), differentiably."""
         target = self.size(pixels.shape[-2], pixels.shape[-1])
         if target == tuple(pixels.shape[-2:]):
             return pixels
@@ -70,10 +93,10 @@ class PixelPath:
         """Cut resized images into patches.
 
         Args:
-            images: B tensors [3, h, w] in [0, 1], as ``prepare`` or ``resize`` gives them.
+            images: B tensors [3, h, w] in [0, 1] from ``prepare`` or ``resize``.
 
         Returns:
-            pixel values [N, P] and the grid (time, height, width in patches) of each [B, 3].
+            pixel values [N, P] and grids [B, 3] (time, height, width in patches).
         """
         cut: list[torch.Tensor | None] = [None] * len(images)
         grid = torch.empty(len(images), 3, dtype=torch.long)

@@ -1,9 +1,9 @@
-"""What a model reads: the chat format of teacher and student, built from token pieces.
+"""The chat format of teacher and student, assembled from token pieces.
 
-The teacher's sequence is prefix | question | trace | closing, the score position being the last
-token of the closing. The student's is prefix | lines: a line a dimension, each ending at its
-score position, followed by a constant mark where an answer would stand. The prefix (system text,
-image, prompt) is the same for both. Text of users is encoded without special tokens, so it can
+The teacher's sequence is prefix | question | trace | closing; the score position is the last
+token of the closing. The student's sequence is prefix | lines: one line per dimension, each ending
+at its score position and followed by a constant mark in place of an answer. The prefix (system
+text, image, prompt) is the same for both. User text is encoded without special tokens, so it can
 neither open a turn nor move the score position.
 """
 
@@ -15,6 +15,7 @@ from zreward_core.config import Settings, UserError
 from zreward_core.rubric import Rubric
 
 TEMPLATE_VERSION = 1
+THINK_OPEN = "<think>"
 _PROMPT, _QUESTION = "\ue001", "\ue002"
 
 
@@ -24,21 +25,21 @@ class PromptSettings(Settings):
     system: str
     """System message; {labels} is the list of the levels' labels."""
     label_separator: str = ", "
-    """What stands between the labels in that list."""
+    """Text between two labels of that list."""
     question: str
-    """What the teacher is asked, one dimension at a time."""
+    """The teacher's question, one dimension at a time."""
     question_separator: str = "\n"
-    """What stands between the prompt and the question."""
+    """Text between the prompt and the question."""
     score: str
-    """What follows the closed trace; the next token is the score."""
+    """Text after the closed trace; the next token is the score."""
     line: str
     """The student's line for a dimension; the next token is the score."""
     mark: str
-    """Stands where an answer would, between the student's lines."""
-    think_close: str = "</think>"
-    """The token that ends a trace."""
+    """Text in place of an answer, between the student's lines."""
+    think_close: str | None = None
+    """The token that ends a trace; null for the model family's own."""
     max_trace_tokens: int
-    """A trace that reaches this many tokens is closed by force."""
+    """Length limit of a trace, in tokens; a longer one is closed at the limit."""
 
 
 class ChatFormat:
@@ -66,15 +67,24 @@ class ChatFormat:
         between, opening = rest.split(_QUESTION)
         content[1]["text"] = _PROMPT
         answer = self._render(messages, thinking=False).split(_PROMPT)[1]
+        if answer.rstrip().endswith(THINK_OPEN):  # a template that always opens a thinking block
+            answer += f"\n{settings.think_close}\n\n"
         self.head = self._ids(head)
         if self.head.count(image_token_id) != 1:
-            raise UserError("the chat template must place exactly one image token for an image")
+            raise UserError(
+                "the chat template must insert exactly one image token per image: use a "
+                "checkpoint whose template does"
+            )
         texts = [_texts(rubric, index) for index in range(len(rubric.dimensions))]
         self.around_question = between, opening
         self.questions = [self.ask(settings.question.format(**text)) for text in texts]
+        assert settings.think_close is not None, "the backbone fills in the family's token"
         close: Any = tokenizer.convert_tokens_to_ids(settings.think_close)
         if close is None or close == tokenizer.unk_token_id:
-            raise UserError(f"the tokenizer has no token {settings.think_close!r}")
+            raise UserError(
+                f"the tokenizer has no token {settings.think_close!r} to end a trace: name one in "
+                "base_vlm.prompt.think_close"
+            )
         self.close_id: int = close
         self.plain_question = self._ids(opening)
         self.next_turn = self._ids(self._between_turns())
@@ -84,7 +94,7 @@ class ChatFormat:
         self.forbidden = [i for i in self._special_ids() if i != self.close_id]
 
     def prefix(self, prompt: str, num_image_tokens: int) -> list[int]:
-        """System text, an image's placeholder tokens and the prompt as plain text."""
+        """System text, an image's placeholder tokens, and the prompt as plain text."""
         at = self.head.index(self.image_token_id)
         image = [self.image_token_id] * num_image_tokens
         text = self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
@@ -92,7 +102,7 @@ class ChatFormat:
         return self.head[:at] + image + self.head[at + 1 :] + plain
 
     def image(self, num_image_tokens: int) -> list[int]:
-        """A user's turn that opens with an image, without a system text."""
+        """The start of a user's turn with an image, without system text."""
         at = self.head.index(self.image_token_id)
         opened = max(i for i in range(at) if self.head[i] == self.head[0])
         image = [self.image_token_id] * num_image_tokens
@@ -114,7 +124,7 @@ class ChatFormat:
         return [*tokens["input_ids"], self.close_id]
 
     def _between_turns(self) -> str:
-        """What ends an answer and opens the user's next turn."""
+        """Text from the end of an answer to the start of the user's next turn."""
         turns = [{"role": role, "content": _PROMPT} for role in ("user", "assistant", "user")]
         rendered = self.tokenizer.apply_chat_template(turns, tokenize=False)
         return str(rendered).split(_PROMPT)[2]
@@ -128,7 +138,7 @@ class ChatFormat:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _label_ids(self, before: str, rubric: Rubric) -> list[int]:
-        """Token id of each label, checked in the text it will follow."""
+        """Token id of each label, checked in the context that precedes it."""
         context = self._ids(before)
         ids = []
         for label in rubric.labels:
@@ -137,23 +147,28 @@ class ChatFormat:
             if together[:-1] != context or not known:
                 raise UserError(
                     f"data/rubric.yaml: label {label!r} is not one token of this model after "
-                    f"{before!r}; choose a label that is a single token"
+                    f"{before!r}: choose a label that is a single token"
                 )
             ids.append(together[-1])
         if len(set(ids)) != len(ids):
-            raise UserError("data/rubric.yaml: two labels are the same token of this model")
+            raise UserError(
+                "data/rubric.yaml: two labels are the same token of this model: rename one"
+            )
         return ids
 
     def _lines(
         self, answer: str, settings: PromptSettings, texts: list[dict[str, str]], rubric: Rubric
     ) -> tuple[list[int], list[int]]:
-        """The student's lines and, for each dimension, its score position from their start."""
+        """The student's lines, and the score position of each dimension within them."""
         tokens = self._ids(answer)
         offsets = []
         for text in texts:
             line = settings.line.format(**text)
             if self._label_ids(line, rubric) != self.label_ids:
-                raise UserError(f"a label changes its token after the line {line!r}: change it")
+                raise UserError(
+                    f"a label is a different token after the line {line!r} than after a trace: "
+                    "change base_vlm.prompt.line"
+                )
             tokens += self._ids(line)
             offsets.append(len(tokens) - 1)
             tokens += self._ids(settings.mark)

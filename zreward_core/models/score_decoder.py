@@ -9,12 +9,12 @@ import torch
 def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:
     """-log of the mass on the score tokens, averaged over items.
 
-    Not in the paper. Equations 8, 11 and 15 see the score tokens alone, so nothing in them keeps
-    the model from moving its probability elsewhere; a small weight on this term does.
+    Not in the paper. Equations 8, 11 and 15 depend on the score tokens alone, so nothing in them
+    keeps probability from moving to other tokens; a small weight on this term does.
 
     Args:
-        mass: [...] as ``score_log_probs`` gives it.
-        num_items: items in the whole batch.
+        mass: [...] from ``score_log_probs``.
+        num_items: number of items in the whole batch.
     """
     return -mass.clamp(min=1e-6).log().sum() / num_items
 
@@ -29,8 +29,8 @@ def score_log_probs(
         label_ids: [S] token id of each level's label.
 
     Returns:
-        log probabilities [..., S] over the levels, and the mass [...] that the full softmax puts
-        on the score tokens together (a score read from little mass is noise).
+        log-probabilities [..., S] over the levels, and the total mass [...] of the score tokens
+        in the full softmax (a score decoded from little mass is noise).
     """
     logits = logits.float()
     chosen = logits[..., label_ids.to(logits.device)]

@@ -1,4 +1,4 @@
-"""The deployed reward model: all dimensions in one forward, differentiable in the pixels.
+"""The deployed reward model: all dimensions in one forward pass, differentiable in the pixels.
 
 Shapes: B images, D dimensions, S levels, H height, W width.
 """
@@ -26,7 +26,7 @@ class Scores:
     probs: torch.Tensor
     """[B, D, S] distribution over the rubric's levels."""
     mass: torch.Tensor
-    """[B, D] probability that the model puts on the score tokens together."""
+    """[B, D] total probability of the score tokens."""
     levels: torch.Tensor
     """[S] score of each level."""
 
@@ -54,7 +54,7 @@ class Scores:
         return above + 0.5 * tie
 
     def rows(self) -> list[dict[str, dict[str, object]]]:
-        """For each image: dimension name to mean, std, mass and probs, as plain numbers."""
+        """For each image, dimension name to mean, std, mass and probs as plain numbers."""
         mean, std = self.mean.tolist(), self.std.tolist()
         mass, probs = self.mass.tolist(), self.probs.tolist()
         return [
@@ -72,7 +72,7 @@ class Scores:
 
 
 class RewardModel:
-    """A student that scores in one forward: no token is generated, no cache is used."""
+    """A student that scores in one forward pass, without generating tokens or using a cache."""
 
     def __init__(self, backbone: Backbone, batch_size: int = 64) -> None:
         self.backbone = backbone
@@ -86,14 +86,14 @@ class RewardModel:
     def from_pretrained(
         cls, source: str | Path, device: str | torch.device = "cpu", dtype: str = "float32"
     ) -> "RewardModel":
-        """Load a model folder, or a version of the registry whose files are checked first.
+        """Load a model folder, or a registered version after checking its files.
 
         Args:
             source: a folder, or ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 
         Raises:
-            UserError: the folder is missing or was not made by this project; there is no such
-                version, or its files are not those that were registered.
+            UserError: the folder is missing or not a model of this project; the version does not
+                exist, or its files differ from the registered ones.
         """
         backbone = load_backbone(fetch(str(source)) if is_uri(source) else source, dtype)
         backbone.network.to(device)
@@ -110,18 +110,18 @@ class RewardModel:
 
         Args:
             prompts: B prompts.
-            images: B images: arrays [H, W, 3] uint8, or PIL images.
+            images: B arrays [H, W, 3] uint8, or PIL images.
             dimensions: names of the dimensions to return; all are computed.
 
         Raises:
-            UserError: unequal numbers, or an unknown dimension.
+            UserError: the numbers of prompts and images differ, or a dimension is unknown.
         """
         if len(prompts) != len(images):
-            raise UserError(f"{len(prompts)} prompts for {len(images)} images: give one for each")
+            raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
         chosen = list(dimensions or self.dimensions)
         unknown = sorted(set(chosen) - set(self.dimensions))
         if unknown:
-            raise UserError(f"unknown dimensions {unknown}; this model has {self.dimensions}")
+            raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
         prepared = [self.backbone.pixels.prepare(_array(image)) for image in images]
         num_levels = len(self.backbone.levels)
         log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]
@@ -151,7 +151,7 @@ def student_scores(
     images: Sequence[torch.Tensor],
     network: nn.Module | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log of q(s | p, I, d) for every dimension in one forward of one sequence.
+    """Log of q(s | p, I, d) for every dimension, in one forward pass of one sequence per image.
 
     Args:
         prompts: B prompts.
@@ -159,7 +159,7 @@ def student_scores(
         network: the wrapped network where accelerate has prepared one.
 
     Returns:
-        log probabilities [B, D, S] and mass [B, D].
+        log-probabilities [B, D, S] and mass [B, D].
     """
     chat = backbone.chat
     rows = [backbone.prefix(*pair) + chat.lines for pair in zip(prompts, images, strict=True)]
@@ -170,5 +170,5 @@ def student_scores(
 def _array(image: object) -> np.ndarray:
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise UserError(f"an image must be [H, W, 3] uint8, not {array.dtype} {array.shape}")
+        raise UserError(f"an image is {array.dtype} {array.shape}: pass uint8 [H, W, 3]")
     return array

@@ -24,11 +24,11 @@ class Judged:
     spread: torch.Tensor
     """[Q] standard deviation of the expected score between traces, in rubric units."""
     mass: torch.Tensor
-    """[Q] probability on the score tokens, averaged over traces."""
+    """[Q] total probability of the score tokens, averaged over traces."""
     traces: list[str]
     """First trace of each query."""
     num_tokens: torch.Tensor
-    """[Q] output tokens of a trace with its closing and score, averaged over traces."""
+    """[Q] output tokens (trace, closing and score), averaged over traces."""
 
 
 def judge_queries(
@@ -40,7 +40,7 @@ def judge_queries(
     seeds: Sequence[int],
     temperature: float = 1.0,
 ) -> Judged:
-    """Reason about queries (image, dimension) and average the distributions over traces.
+    """Sample traces for queries (image, dimension) and average the distributions over them.
 
     Args:
         prompts: prompts of the images.
@@ -48,7 +48,7 @@ def judge_queries(
         queries: pairs (index of an image, index of a dimension).
         num_traces: G.
         seeds: a seed for each query; see ``query_seed``.
-        temperature: 0 takes the likeliest trace.
+        temperature: 0 for greedy decoding.
     """
     limit = backbone.prompt.max_trace_tokens
     rollouts = sample_rollouts(
@@ -68,12 +68,12 @@ def judge_queries(
 
 
 def query_seed(seed: int, item: str, dimension: str) -> int:
-    """Seed of a query's traces: the same whatever else is judged beside it."""
+    """Seed of a query's traces, independent of the other queries of a batch."""
     return int(digest(str(seed), item, dimension)[:12], 16)
 
 
 class TeacherJudge:
-    """A teacher that scores images in memory, all dimensions; used as a panel."""
+    """A teacher that scores images in memory in all dimensions; used as a validation panel."""
 
     def __init__(self, backbone: Backbone, num_traces: int = 1, seed: int = 0) -> None:
         self.backbone = backbone
@@ -93,7 +93,7 @@ class TeacherJudge:
         """Load a teacher's folder.
 
         Raises:
-            UserError: the folder is missing or was not made by this project.
+            UserError: the folder is missing or not a model of this project.
         """
         backbone = load_backbone(folder, dtype)
         backbone.network.to(device)
@@ -102,7 +102,7 @@ class TeacherJudge:
     def score(
         self, prompts: Sequence[str], pixels: torch.Tensor, batch_size: int = 32
     ) -> torch.Tensor:
-        """Expected scores [B, D] of pixels [B, 3, H, W] in [0, 1]; a prompt fixes its seeds."""
+        """Expected scores [B, D] of pixels [B, 3, H, W] in [0, 1]; seeds depend on the prompt."""
         means = []
         for start in range(0, len(prompts), batch_size):
             chosen = list(prompts[start : start + batch_size])

@@ -1,7 +1,8 @@
-"""A tiny Qwen3.5 of the real class, built from sizes; its weights are random.
+"""A tiny Qwen3.5 of the real class with random weights.
 
-It has what the real one has: three linear-attention layers to one full, a vision tower with
-merged patches, multimodal rotary positions, a chat template with a thinking block.
+It keeps the architecture of the real one: three linear-attention layers to one with full attention,
+a vision tower with merged patches, multimodal rotary positions, a chat template with a thinking
+block.
 """
 
 import json
@@ -28,6 +29,8 @@ THINK, THINK_CLOSE = "<think>", "</think>"
 ROLES = ["system", "user", "assistant"]
 SPECIAL = [PAD, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO]
 
+MIN_PIXELS, MAX_PIXELS = 1024, 1280
+
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role }}"
@@ -42,7 +45,7 @@ CHAT_TEMPLATE = (
     "{%- if enable_thinking is defined and enable_thinking is false %}{{- '</think>' }}"
     "{%- endif %}{%- endif %}"
 )
-"""Qwen3.5's template without its line breaks, which would cost a tenth of a tiny sequence."""
+"""Qwen3.5's template without line breaks, which would be a tenth of a tiny sequence's tokens."""
 
 
 class TinySizes(Settings):
@@ -51,7 +54,7 @@ class TinySizes(Settings):
     hidden_size: int
     """Width of the language model."""
     num_layers: int = 4
-    """Layers of the language model; every fourth has full attention, the others linear."""
+    """Layers of the language model; every fourth has full attention, the others have linear."""
     num_heads: int = 4
     """Attention heads."""
     intermediate_size: int
@@ -65,11 +68,7 @@ class TinySizes(Settings):
     vision_intermediate_size: int
     """Width of the vision tower's feed-forward layers."""
     patch_size: int = 4
-    """Side of a patch in pixels; 2 x 2 patches are merged to one token."""
-    min_pixels: int = 1024
-    """An image with fewer pixels is enlarged."""
-    max_pixels: int = 1280
-    """An image with more pixels is made smaller."""
+    """Side of a patch in pixels; 2 x 2 patches are merged into one token."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "TinySizes":
@@ -83,7 +82,7 @@ class TinySizes(Settings):
 def build_tokenizer(texts: list[str]) -> Qwen3_5Tokenizer:
     """Qwen3.5's byte-level tokenizer with a vocabulary in which every word of texts is a token.
 
-    Any other word is spelled out in pieces or bytes: nothing is unknown.
+    Any other word is encoded as pieces or bytes, so no word is unknown.
     """
     empty = Qwen3_5Tokenizer(vocab={}, merges=[])
     blank = Tokenizer(models.BPE())
@@ -112,16 +111,41 @@ def build_tokenizer(texts: list[str]) -> Qwen3_5Tokenizer:
     )
 
 
+def build_processor(patch_size: int) -> Qwen2VLImageProcessorPil:
+    """Image processor of tiny models."""
+    return Qwen2VLImageProcessorPil(
+        patch_size=patch_size,
+        merge_size=2,
+        temporal_patch_size=2,
+        size={"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+
+
+def prompt_words(rubric: Rubric, prompt: PromptSettings) -> list[str]:
+    """Texts of the chat format, whose words a tiny tokenizer has to contain."""
+    names = [text for d in rubric.dimensions for text in (d.name, d.title, d.question)]
+    texts = [prompt.system, prompt.question, prompt.score, prompt.line, prompt.mark, *names]
+    return [*rubric.labels, *ROLES, *texts]
+
+
 def build_backbone(
-    sizes: TinySizes, texts: list[str], rubric: Rubric, prompt: PromptSettings, seed: int
+    sizes: TinySizes,
+    texts: list[str],
+    rubric: Rubric,
+    prompt: PromptSettings,
+    seed: int,
+    max_pixels: int | None = None,
 ) -> Backbone:
     """A tiny Qwen3.5 with random weights.
 
     Args:
         texts: every word in them becomes a token.
         seed: of the weights.
+        max_pixels: larger images are resized to this; ``MAX_PIXELS`` if None.
     """
-    tokenizer = build_tokenizer([*texts, *rubric.labels, *ROLES, *_prompt_words(rubric, prompt)])
+    tokenizer = build_tokenizer([*texts, *prompt_words(rubric, prompt)])
     head_dim = sizes.hidden_size // sizes.num_heads
     ids: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     rotary = head_dim // 2
@@ -171,17 +195,5 @@ def build_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3_5ForConditionalGeneration(config)
-    processor = Qwen2VLImageProcessorPil(
-        patch_size=sizes.patch_size,
-        merge_size=2,
-        temporal_patch_size=2,
-        size={"shortest_edge": sizes.min_pixels, "longest_edge": sizes.max_pixels},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    return Backbone(model, tokenizer, PixelPath(processor), rubric, prompt)
-
-
-def _prompt_words(rubric: Rubric, prompt: PromptSettings) -> list[str]:
-    names = [text for d in rubric.dimensions for text in (d.name, d.title, d.question)]
-    return [prompt.system, prompt.question, prompt.score, prompt.line, prompt.mark, *names]
+    pixels = PixelPath(build_processor(sizes.patch_size), max_pixels)
+    return Backbone(model, tokenizer, pixels, rubric, prompt)

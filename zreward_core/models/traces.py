@@ -1,4 +1,4 @@
-"""The forward pass that training makes over traces: what was sampled, and the score after it.
+"""The training forward pass over traces: token log-probabilities and the score after each trace.
 
 Shapes: B sides (an image, its prompt and a dimension), G traces of a side, N = B x G rows,
 T tokens, S levels.
@@ -15,16 +15,16 @@ from zreward_core.models.score_decoder import score_log_probs
 
 
 class TraceLogProbs(NamedTuple):
-    """What a model makes of N traces."""
+    """Log-probabilities and scores of N traces."""
 
     log_probs_NT: torch.Tensor
-    """Log-probability of each token; with answers, theirs in one more column at the end."""
+    """Log-probability of each token; with answers, one more column for them at the end."""
     mask_NT: torch.Tensor
-    """Which of these are tokens and not padding."""
+    """Whether an entry is a token rather than padding."""
     scores_NS: torch.Tensor
     """Log of q(s | p, I, d, trace)."""
     mass_N: torch.Tensor
-    """Probability on the score tokens together."""
+    """Total probability of the score tokens."""
 
 
 def trace_log_probs(
@@ -36,15 +36,15 @@ def trace_log_probs(
     temperature: float = 1.0,
     answers: torch.Tensor | None = None,
 ) -> TraceLogProbs:
-    """One forward over closed traces; gradients pass.
+    """One differentiable forward pass over closed traces.
 
     Args:
         prompts: B prompts.
         images: B resized images [3, h, w].
         dimensions: B indices of dimensions.
-        traces: N token sequences, G for each side, neighbours.
-        temperature: of the sampling; 0 counts as 1.
-        answers: [N] tokens at the score position, if their log-probabilities are wanted too.
+        traces: N token sequences, the G of each side adjacent.
+        temperature: that the traces were sampled with; 0 is treated as 1.
+        answers: [N] tokens at the score position, to add their log-probabilities.
     """
     chat, group = backbone.chat, len(traces) // len(prompts)
     tails = [closed_sequence(backbone, trace) for trace in traces]

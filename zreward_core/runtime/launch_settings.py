@@ -13,17 +13,10 @@ from zreward_core.config import Settings, UserError, read_yaml
 
 LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
-SHARDED = (
-    "train_gdso",
-    "train_risd",
-    "train_sft",
-    "train_rewarddance",
-    "train_grpo",
-    "train_opd",
-)
-"""Stages that can train a model in shards."""
-PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator", *SHARDED)
-"""Stages whose loops divide their batches over processes."""
+TRAINING = "train_"
+"""Prefix of the stages that train a model; these can divide batches and shard the model."""
+PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator")
+"""Other stages whose loops divide their batches over processes."""
 
 
 class Fsdp(Settings):
@@ -154,13 +147,14 @@ def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:
 def _check_support(stage: str, launcher: Launcher | None) -> None:
     if not isinstance(launcher, Accelerate):
         return
-    if launcher.processes * launcher.machines > 1 and stage not in PARALLEL:
+    trains = stage.startswith(TRAINING)
+    if launcher.processes * launcher.machines > 1 and not trains and stage not in PARALLEL:
         raise UserError(
             f"{LAUNCH_FILE}: the stage {stage} runs in one process; several processes are"
-            f" supported by {list(PARALLEL)}"
+            f" supported by {list(PARALLEL)} and the stages {TRAINING}*"
         )
-    if launcher.fsdp is not None and stage not in SHARDED:
+    if launcher.fsdp is not None and not trains:
         raise UserError(
             f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is supported by"
-            f" {list(SHARDED)}"
+            f" the stages {TRAINING}*"
         )

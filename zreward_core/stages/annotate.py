@@ -1,12 +1,12 @@
-"""Annotate: tasks for annotators, and in the miniature the annotators.
+"""Annotate: tasks for annotators and, in the miniature, simulated annotators.
 
-The simulated annotators see pixels and prompts, as people do, and nothing else of the candidates:
-neither generators nor ids; an image is known by the hash of its bytes. With ``simulate: false``
-only the project's files are written; people annotate in Label Studio and their export goes to
+Simulated annotators see pixels and prompts, as people do, and nothing else of the candidates: no
+generators and no ids; an image is identified by the hash of its bytes. With ``simulate: false``
+only the project's files are written: people annotate in Label Studio, and their export goes to
 data/drops/.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,14 +18,7 @@ from pydantic import Field, model_validator
 from zreward_core.annotations.items.splits import split_of
 from zreward_core.annotations.label_studio.assignment import assign
 from zreward_core.annotations.label_studio.exemplars import Exemplar, collect, write_exemplars
-from zreward_core.annotations.label_studio.labeling import (
-    annotation,
-    choice_of,
-    export_task,
-    labeling_config,
-    result_item,
-    task_data,
-)
+from zreward_core.annotations.label_studio.labeling import choice_of, labeling_config, task_data
 from zreward_core.config import Settings, Splits, StageConfig, UserError
 from zreward_core.images import ImageStore, decode, encode_png, image_id
 from zreward_core.rubric import Rubric, load_rubric
@@ -34,28 +27,26 @@ from zreward_core.runtime.progress import track
 from zreward_core.schemas import CANDIDATES, digest, normalise_prompt, read_table, write_json
 from zreward_core.world.annotators import MAXIMUM, MINIMUM, make_annotators
 from zreward_core.world.exemplars import Sample, sample_exemplars
-from zreward_core.world.malformed import spoil
+from zreward_core.world.label_studio_export import annotation, export_task, result_item
+from zreward_core.world.malformed import corrupt
 from zreward_core.world.oracle import judge
 
 CANDIDATES_FOLDER = Path("data/candidates")
 OUTPUT = Path("data/annotate")
 
 MAX_CANDIDATES = 100
-"""Images that are looked at for each exemplar that a level needs; rare levels may get fewer."""
-
-Judge = Callable[[np.ndarray, str], Mapping[str, float]]
-"""Pixels [H, W, 3] uint8 and prompt to a score of each aspect, on the world's scale."""
+"""Images examined per exemplar that a level needs; rare levels may get fewer."""
 
 
 class Overlap(Settings):
-    """Annotators that judge the same item, by split."""
+    """Annotators per item, by split."""
 
     train: int = Field(default=1, ge=1)
-    """The paper: usually one score an item."""
+    """In the paper usually one score per item."""
     validation: int = Field(default=3, ge=1)
-    """Enough to smooth what choices are made by."""
+    """Enough to reduce the noise in model selection."""
     test: int = Field(default=5, ge=1)
-    """The highest and the lowest of them are dropped."""
+    """The highest and the lowest score are dropped."""
 
 
 class Config(StageConfig):
@@ -64,19 +55,19 @@ class Config(StageConfig):
     splits: Splits = Splits()
     """Shared: shares of the prompts."""
     simulate: bool = True
-    """Let simulated annotators fill in an export; false: write tasks for people."""
+    """Simulate annotators and their export; false: write tasks for people."""
     num_annotators: int = Field(default=12, ge=1)
     """Size of the simulated team."""
     overlap: Overlap = Overlap()
-    """Simulated annotators an item."""
+    """Simulated annotators per item."""
     exemplars: int = Field(default=16, ge=0)
-    """Rendered images for each level of a dimension that annotators calibrate against."""
+    """Rendered calibration images per level of a dimension."""
     malformed: int = Field(default=5, ge=0)
-    """Records of the simulated export that are spoilt, as in real ones."""
+    """Records of the simulated export that are made malformed, as in real exports."""
     aspects: dict[str, str] = Field(default_factory=dict)
-    """Dimension to the oracle's aspect, where a rubric names it otherwise."""
+    """Dimension to the oracle's aspect, if their names differ."""
     image_prefix: str = "images/"
-    """What stands before the image's file name in a task: a folder, or where it is served."""
+    """Prefix of the image's file name in a task: a folder or an address."""
 
     @model_validator(mode="after")
     def _enough_annotators(self) -> Self:
@@ -87,7 +78,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Write tasks, labelling config and, if simulated, the annotators' raw export and exemplars."""
+    """Write tasks, labelling config and, if simulated, the raw export and exemplars."""
     rubric = load_rubric()
     items = load_items()
     with whole_output(OUTPUT, config) as folder:
@@ -98,7 +89,7 @@ def run(config: Config) -> None:
         ]
         write_json([{"data": one} for one in data], folder / "tasks.json")
         if config.simulate:
-            write_json(simulate(items, data, oracle_scores, rubric, config), folder / "export.json")
+            write_json(simulate(items, data, rubric, config), folder / "export.json")
             exemplars = make_exemplars(items["prompt"], rubric, config)
             write_exemplars(exemplars, folder / "exemplars")
 
@@ -106,10 +97,10 @@ def run(config: Config) -> None:
 def load_items() -> pd.DataFrame:
     """Prompt, image_id (sha256 of the bytes) and content of each distinct item, in hash order.
 
-    The order and the names that the candidates came with leave no trace.
+    The result does not depend on the order or the names of the candidates.
 
     Raises:
-        UserError: an input is missing, or an image that the table names.
+        UserError: an input or an image named in the table is missing.
     """
     path = CANDIDATES_FOLDER / "items.parquet"
     schema = pa.schema([CANDIDATES.field("prompt"), CANDIDATES.field("image_id")])
@@ -121,7 +112,8 @@ def load_items() -> pd.DataFrame:
     ):
         if reference not in images:
             raise UserError(
-                f"{path} row {number + 1}: image {reference} is in no shard; make it again"
+                f"{path} row {number + 1}: image {reference} is in no shard; "
+                "run `zreward candidates` again"
             )
         content = images.content(reference)
         identifier = image_id(content)
@@ -136,7 +128,7 @@ def oracle_scores(pixels: np.ndarray, prompt: str) -> Mapping[str, float]:
     """The pixel oracle's score of each aspect.
 
     Raises:
-        UserError: the prompt is none of the miniature world.
+        UserError: the prompt is not of the miniature world.
     """
     try:
         return judge(pixels, prompt).scores
@@ -147,16 +139,14 @@ def oracle_scores(pixels: np.ndarray, prompt: str) -> Mapping[str, float]:
 def simulate(
     items: pd.DataFrame,
     data: list[dict[str, Any]],
-    judge_scores: Judge,
     rubric: Rubric,
     config: Config,
 ) -> list[dict[str, Any]]:
-    """Have the simulated annotators judge the images.
+    """Simulate the annotators.
 
     Args:
         items: prompt, image_id, content.
         data: each item's task data.
-        judge_scores: what an attentive eye sees in pixels.
         rubric: gives dimensions and levels.
         config: team and overlap.
 
@@ -171,7 +161,7 @@ def simulate(
     clocks = [0.0] * len(team)
     tasks, num_annotations = [], 0
     for number, row in enumerate(track(items.itertuples(), "annotating", len(items)), start=1):
-        aspects = judge_scores(decode(row.content, row.image_id), row.prompt)
+        aspects = oracle_scores(decode(row.content, row.image_id), row.prompt)
         scores = {name: _aspect(aspects, name, config) for name in rubric.names}
         annotations = []
         for index in assigned[normalise_prompt(row.prompt)]:
@@ -192,7 +182,7 @@ def simulate(
             )
             clocks[index] += seconds
         tasks.append(export_task(number, data[number - 1], annotations))
-    spoil(tasks, config.malformed, config.seed)
+    corrupt(tasks, config.malformed, config.seed)
     return tasks
 
 
@@ -200,8 +190,8 @@ def _aspect(aspects: Mapping[str, float], dimension: str, config: Config) -> flo
     aspect = config.aspects.get(dimension, dimension)
     if aspect not in aspects:
         raise UserError(
-            f"params.yaml: 'annotate.aspects' must say which of {sorted(aspects)} stands for the "
-            f"rubric's dimension '{dimension}'"
+            f"params.yaml: 'annotate.aspects' must map the rubric's dimension '{dimension}' to one "
+            f"of {sorted(aspects)}"
         )
     return aspects[aspect]
 
@@ -217,7 +207,7 @@ def _result(ratings: Mapping[str, float], rubric: Rubric, identity: str) -> list
 
 
 def _on_scale(rating: float, rubric: Rubric) -> float:
-    """A score of the world on the rubric's scale."""
+    """A score of the world, mapped to the rubric's scale."""
     share = (rating - MINIMUM) / (MAXIMUM - MINIMUM)
     return rubric.minimum + share * (rubric.maximum - rubric.minimum)
 
@@ -225,7 +215,7 @@ def _on_scale(rating: float, rubric: Rubric) -> float:
 def make_exemplars(
     prompts: Iterable[str], rubric: Rubric, config: Config
 ) -> list[tuple[Exemplar, bytes]]:
-    """Exemplars of every level with their images; none is of a prompt that people rate."""
+    """Exemplars of every level with their images; rated prompts are excluded."""
 
     def scores_of(sample: Sample) -> dict[str, float]:
         return {name: _on_scale(_aspect(sample.scores, name, config), rubric) for name in names}

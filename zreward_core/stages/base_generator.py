@@ -30,12 +30,13 @@ from zreward_core.diffusion.sheet import image_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.device import fast_precision
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
-from zreward_core.training.optimizers import fast_precision, make_optimizers, trapezoid
+from zreward_core.training.optimizers import make_optimizers, trapezoid
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.oracle import judge_many
 from zreward_core.world.prompts import parse_prompt

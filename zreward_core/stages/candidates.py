@@ -12,7 +12,7 @@ from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.diffusion.generator import load_pipeline
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
-from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.device import fast_precision, pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
 from zreward_core.schemas import (
@@ -28,7 +28,6 @@ from zreward_core.schemas import (
     write_json,
     write_table,
 )
-from zreward_core.training.optimizers import fast_precision
 
 logger = logging.getLogger(__name__)
 WORLD = Path("data/world")

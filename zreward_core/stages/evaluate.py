@@ -1,4 +1,7 @@
-"""evaluate: student, teacher, bases, test items -> metrics, plots (method, section 7)."""
+"""evaluate: student, teacher, base models, test items -> metrics, plots.
+
+The metrics are those of section 7 of Z-Reward (arXiv:2606.09076).
+"""
 
 import logging
 from pathlib import Path
@@ -37,18 +40,18 @@ class Config(Judging):
     """Evaluation on the held-out test items."""
 
     oracle: bool = True
-    """Report the miniature's noiseless oracle as the ceiling; false for real images."""
+    """Report the miniature's noiseless oracle as the ceiling; set it to false for real images."""
     aspects: dict[str, str] = Field(default_factory=dict)
-    """Dimension to the oracle's aspect, where a rubric names it otherwise."""
+    """Dimension to the oracle's aspect, for dimensions with a different name."""
     num_examples: int = Field(4, ge=0)
-    """Example images shown with their distributions and traces."""
+    """Number of example images plotted with their distributions and traces."""
 
 
 def run(config: Config) -> None:
     """Write metrics.json, predictions.parquet and plots.
 
     Raises:
-        UserError: there is no test item with an image, or an input is missing.
+        UserError: no test item has an image, or an input is missing.
     """
     items, pairs = read_table(VALIDATE / "items.parquet", ITEMS), _test_pairs()
     items = items[(items["split"] == "test") & items["image_id"].notna()]
@@ -76,23 +79,24 @@ def run(config: Config) -> None:
 
 
 def oracle_scores(items: pd.DataFrame, images: ImageStore, aspects: dict[str, str]) -> pd.DataFrame:
-    """The miniature's noiseless judgement of each item, from pixels and prompt alone.
+    """The pixel oracle's score of each item, from pixels and prompt alone.
 
-    Scores stay on the world's scale: what the ceiling is measured by asks for order and
-    correlation only.
+    Scores remain on the world's scale, since the ceiling is reported as order and correlation.
 
     Args:
-        aspects: dimension to the oracle's aspect, where they differ.
+        items: rows of ``schemas.ITEMS``.
+        images: their images.
+        aspects: dimension to the oracle's aspect, if the names differ.
 
     Raises:
-        UserError: no aspect of the oracle stands for a dimension.
+        UserError: a dimension has no corresponding aspect of the oracle.
     """
     aspect_of = {name: aspects.get(name, name) for name in items["dimension"].unique()}
     for name, aspect in aspect_of.items():
         if aspect not in ASPECTS:
             raise UserError(
-                f"params.yaml: 'evaluate.aspects' must say which of {sorted(ASPECTS)} stands for "
-                f"the rubric's dimension '{name}' (or set 'evaluate.oracle: false')"
+                f"params.yaml: 'evaluate.aspects' has no oracle aspect for the dimension '{name}' "
+                f"of the rubric; name one of {sorted(ASPECTS)}, or set 'evaluate.oracle: false'"
             )
     shown = items.drop_duplicates("item_id")
     judged = {
@@ -111,7 +115,7 @@ def plot(
     predictions: dict[str, pd.DataFrame],
     images: ImageStore,
 ) -> None:
-    """Reliability, training curves, trace length, HPA by dimension, examples with traces."""
+    """Plot reliability, training curves, trace length, HPA by dimension, and examples."""
     rubric = load_rubric()
     aligned = {
         name: items.merge(frame, on=["item_id", "dimension"])["mean"].to_numpy()
@@ -146,7 +150,7 @@ def pick_examples(
     images: ImageStore,
     dimensions: list[str],
 ) -> list[Example]:
-    """A few test images with the annotators' and the models' distributions."""
+    """Sample test images with annotated and predicted distributions."""
     shown = items.drop_duplicates("item_id")
     count = min(config.num_examples, len(shown))
     chosen = shown.iloc[np.random.default_rng(config.seed).permutation(len(shown))[:count]]

@@ -1,7 +1,7 @@
 """Ingest: annotations of any source to ratings, comparisons, opinions and a quarantine.
 
-Nothing is lost: each native judgement becomes exactly one row or is counted as ignored
-(``annotations.sources.accounting``). Files are read in batches, so their size does not matter.
+Each native judgement becomes exactly one row or is counted as ignored
+(``annotations.ingest.accounting``). Files are read in batches, so memory use is bounded.
 """
 
 import logging
@@ -19,7 +19,7 @@ from rich.table import Table
 from zreward_core.annotations.ingest.accounting import TABLES, Judgements
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
-from zreward_core.annotations.ingest.reading import SUFFIXES, read_file
+from zreward_core.annotations.ingest.reading import read_file, source_files
 from zreward_core.annotations.ingest.settings import ANNOTATE, Source
 from zreward_core.annotations.ingest.summary import (
     SourceSummary,
@@ -46,7 +46,7 @@ class Config(StageConfig):
     sources: list[Source] = Field(default_factory=lambda: [Source(name="annotate", path=EXPORT)])
     """Any number of sources."""
     max_quarantine_share: float = Field(default=0.5, ge=0.0, le=1.0)
-    """A source with more of its judgements in quarantine stops the chain: it is misdescribed."""
+    """Share of quarantined judgements above which a source stops the run as misconfigured."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -56,7 +56,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Read all sources and write the tables and a summary."""
+    """Read all sources; write the tables and a summary."""
     rubric = load_rubric()
     images = {
         folder: ImageFolder(folder) for folder in {source.images for source in config.sources}
@@ -85,52 +85,28 @@ def run(config: Config) -> None:
 def read_source(
     source: Source, rubric: Rubric, images: ImageFolder, summaries: dict[str, SourceSummary]
 ) -> Iterator[Judgements]:
-    """Read the files of a source, batch by batch, and count them.
+    """Read the files of a source, batch by batch, and count their judgements.
 
     Raises:
-        UserError: no file, or one that cannot be read at all.
+        UserError: there is no file, or one cannot be read at all.
     """
-    index = ItemIndex(source.name, images)
+    index = ItemIndex(source.name, images.resolve)
     for path in source_files(source):
         summaries[source.name].files.append(str(path))
-        for judgements in read_file(path, source, rubric, images, index):
+        for judgements in read_file(path, source, rubric, index):
             summaries[source.name].add(judgements)
             yield judgements
 
 
-def source_files(source: Source) -> list[Path]:
-    """Files of a source, sorted.
-
-    Raises:
-        UserError: there is none.
-    """
-    ending = SUFFIXES[source.base_format]
-    if source.path.is_dir():
-        pattern = source.files or f"**/*{ending}"
-        found = sorted(path for path in source.path.glob(pattern) if path.is_file())
-    elif any(mark in str(source.path) for mark in "*?["):
-        found = sorted(path for path in Path().glob(str(source.path)) if path.is_file())
-    else:
-        found = [source.path] if source.path.is_file() else []
-    if not found:
-        raise UserError(
-            f"{source.path} (source '{source.name}') holds no {source.files or ending} file: put "
-            "the export below data/drops/ and name it in 'ingest.sources' of params.yaml, or let "
-            "simulated annotators write one (`zreward annotate` with 'annotate.simulate: true')"
-        )
-    return found
-
-
 def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubric) -> None:
-    """Stop where a source yields nothing, or more faults than were declared bearable.
+    """Stop if a source has no usable judgement, or too large a share of faulty ones.
 
     Raises:
-        UserError: with the reasons, the first row of each, and what to do.
+        UserError: with the reasons, the first row of each, and the remedy.
     """
-    summary.check_account(source.name)
     if summary.num_usable and summary.quarantine_share <= max_share:
         return
-    told = ", ".join(
+    counts = ", ".join(
         f"{number} {reason}"
         for reason, number in sorted({**summary.quarantine, **summary.ignored}.items())
     )
@@ -155,29 +131,29 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         problem = "no usable rating in it"
     files = ", ".join(summary.files[:3])
     raise UserError(
-        f"{files} (source '{source.name}'): {problem} ({told or 'no records'}"
+        f"{files} (source '{source.name}'): {problem} ({counts or 'no records'}"
         f"{'; ' + first if first else ''}). {remedy}"
     )
 
 
 def read_keys(path: Path) -> pa.Table:
-    """The columns that tell resubmissions, as dictionaries."""
+    """The columns that identify resubmissions, as dictionaries."""
     return pq.read_table(path, columns=RESUBMISSION_KEYS, read_dictionary=RESUBMISSION_KEYS)
 
 
 def show(summary: dict[str, dict[str, Any]]) -> None:
     """Print the summary as a table."""
     table = Table(title="annotations by source")
-    for title in ("source", "judgements", "fate", "reason"):
+    for title in ("source", "judgements", "outcome", "reason"):
         table.add_column(title, justify="right" if title == "judgements" else "left")
-    for name, fate, number, reason in summary_rows(summary):
-        table.add_row(name, str(number), fate, reason, end_section=fate == "all")
+    for name, outcome, number, reason in summary_rows(summary):
+        table.add_row(name, str(number), outcome, reason, end_section=outcome == "all")
     Console().print(table)
     for name, counts in summary.items():
-        for key, what in (
+        for key, label in (
             ("without_image", "judgements without an image"),
             ("resubmissions", "ratings submitted again by the same annotator"),
-            ("repaired", "rows put together that a line break had torn"),
+            ("repaired", "rows joined again after a line break had split them"),
         ):
             if counts[key]:
-                logger.warning("%s: %d %s", name, counts[key], what)
+                logger.warning("%s: %d %s", name, counts[key], label)

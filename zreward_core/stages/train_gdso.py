@@ -1,44 +1,42 @@
-"""train_gdso: items, pairs, teacher base -> teacher (method, section 4, algorithm 1).
+"""train_gdso: items, pairs, teacher base -> teacher, by Group-wise Direct Score Optimization.
 
-Shapes: P pairs, 2 sides, G traces of a side, N = P x 2 x G rows, S levels.
+Algorithm 1 of Z-Reward (arXiv:2606.09076); the numbers in parentheses are the paper's equations.
+Shapes: P pairs, 2 sides (winner w, loser l), G outputs of a side, N = P x 2 x G, S score levels.
 """
 
 from pathlib import Path
 from typing import Literal
 
-import torch
-
+from zreward_core.images import ImageStore
 from zreward_core.losses.gdso import (
     bradley_terry_loss,
     combined_reward,
-    coupling_loss,
     gdso_objective,
     pairwise_loss,
     pairwise_reward,
     pointwise_loss,
     pointwise_reward,
 )
-from zreward_core.models.backbone import Backbone
+from zreward_core.losses.grpo import group_advantages
+from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
-from zreward_core.models.traces import trace_log_probs
-from zreward_core.runtime.distributed import precision
-from zreward_core.stages import train_grpo
-from zreward_core.stages.train_grpo import (
-    Rewarded,
-    Rewarding,
-    advantages_of,
-    group_scores,
-    policy_loss,
-    train_on_pairs,
-)
-from zreward_core.training.loops import Part
-from zreward_core.training.samplers import PairBatch
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import write_history
+from zreward_core.runtime.sharding import place, require_divisible, unsharded
+from zreward_core.runtime.worker import is_main
+from zreward_core.stages import _training as shared
+from zreward_core.training.on_policy import on_policy_steps
+from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
+from zreward_core.training.rollouts import roll_out
+from zreward_core.training.samplers import PairBatch, PairSampler
+from zreward_core.training.updates import History, Part, Reference, own_parts
 
 OUTPUT = Path("data/train_gdso")
 
 
-class Config(train_grpo.Config):
+class Config(shared.PairPolicyConfig):
     """Group-wise Direct Score Optimization of the teacher."""
 
     lambda_pointwise: float = 0.5
@@ -55,9 +53,6 @@ class Config(train_grpo.Config):
     """Weight of the policy gradient term (1 in equation 14)."""
     mass_weight: float = 0.1
     """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
-    alpha_coupling: float = 0.0
-    """Weight of the loss that ties the score to the trace: the other side's trace must lead to the
-    other side's score (not in the paper, which asks for such a contrast)."""
 
 
 def run(config: Config) -> None:
@@ -66,80 +61,84 @@ def run(config: Config) -> None:
     Raises:
         UserError: no training pair, or an input is missing.
     """
-    train_on_pairs(OUTPUT, config, reward, loss_of)
+    all_pairs, items = shared.training_pairs(), shared.training_items()
+    base, inputs = shared.BASES / config.base, (shared.ITEMS_FILE, shared.PAIRS_FILE)
+    backbone = load_backbone(base, config.dtype)
+    checkpoint = Checkpoint("train_gdso", config, [base, *inputs, *shared.IMAGES])
+    history: History = []
+    if config.steps:
+        require_divisible(config.pairs_per_step, "train_gdso.pairs_per_step")
+        sampler = PairSampler(backbone, items, all_pairs, ImageStore(*shared.IMAGES))
+        backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
+        place(backbone.network)
+        # N iterations of M steps; at the start of each iteration step.reference (pi_ref) <- pi.
+        for step in on_policy_steps(backbone, "train_gdso", checkpoint, history, **config.loop):
+            pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
+            rollouts = roll_out(  # G outputs of each side from pi_old <- pi, and q after each (2)
+                backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
+            )
+            batch, step.metrics = reward(backbone, config, pairs, rollouts)
+            for _ in range(config.updates_per_batch):  # K_gdso updates of pi
+                step.update(
+                    objective(backbone, config, batch, chosen, step.reference)
+                    for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
+                )
+        backbone = unsharded(backbone, lambda: open_backbone(base, config))
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
+            backbone.save(folder / "teacher", shared.lineage("train_gdso", **sources))
+            write_history(history, folder / "history.jsonl")
+    checkpoint.clear()
 
 
-def reward(backbone: Backbone, config: Config, batch: PairBatch, rollouts: Rollouts) -> Rewarding:
-    """Equations 7, 10 and 13 for each output."""
-    scores_P2G = group_scores(backbone, config, batch, rollouts)
-    span = backbone.rubric.maximum - backbone.rubric.minimum
-    pointwise = pointwise_reward(scores_P2G, batch.scores_P2, span)
-    pairwise = pairwise_reward(scores_P2G, batch.scores_P2, span)
-    rewards = combined_reward(pointwise, pairwise, config.lambda_pointwise, config.lambda_pairwise)
-    rewarded, metrics = advantages_of(backbone, config, batch, rollouts, rewards)
-    parts = {"reward/pointwise": pointwise, "reward/pairwise": pairwise}
-    known = ~rewards.isnan()
-    return rewarded, metrics | {
-        name: part[known].mean().item() for name, part in parts.items() if known.any()
-    }
+def reward(
+    backbone: Backbone, config: Config, pairs: PairBatch, rollouts: Rollouts
+) -> tuple[RewardedPairs, dict[str, float]]:
+    """Decode the scores, and compute rewards and advantages; with the metrics of the batch."""
+    means_P2G = group_scores(backbone, pairs, rollouts, config.from_text)  # mu (6)
+    span = backbone.rubric.maximum - backbone.rubric.minimum  # S_max - S_min
+    pointwise_P2G = pointwise_reward(means_P2G, pairs.scores_P2, span)  # r_pt (7)
+    pairwise_P2G = pairwise_reward(means_P2G, pairs.scores_P2, span)  # r_pw (10), of gaps D (9)
+    rewards_P2G = combined_reward(  # r (13)
+        pointwise_P2G, pairwise_P2G, config.lambda_pointwise, config.lambda_pairwise
+    )
+    advantages_P2G = group_advantages(rewards_P2G.flatten(0, 1)).unflatten(0, (-1, 2))  # A (3)
+    batch = RewardedPairs(pairs, rollouts, rewards_P2G, advantages_P2G)
+    parts = {"pointwise": pointwise_P2G, "pairwise": pairwise_P2G}
+    return batch, sampling_metrics(backbone, batch, parts, config.thorough, config.from_text)
 
 
-def loss_of(
-    backbone: Backbone,
-    config: Config,
-    rewarded: Rewarded,
-    chosen: range,
-    reference: list[torch.Tensor],
+def objective(
+    backbone: Backbone, config: Config, batch: RewardedPairs, chosen: range, reference: Reference
 ) -> Part:
-    """Equation 14 for some pairs of a batch, divided by the counts of the whole batch."""
-    batch, group = rewarded.batch, config.group_size
-    num_pairs = len(batch.scores_P2)
-    policy, found, drift = policy_loss(backbone, config, rewarded, chosen, reference)
-    scores_P2GS = found.scores_NS.unflatten(0, (len(chosen), 2, group))
-    means_P2G = expected_score(scores_P2GS.exp(), backbone.levels)
-    target = batch.target_P2S[chosen.start : chosen.stop].to(backbone.device)
-    annotated = batch.scores_P2[chosen.start : chosen.stop].to(backbone.device)
+    """L_GDSO (14) of some pairs of a batch, divided by the counts of the whole batch."""
+    num_pairs, group = batch.rewards_P2G.shape[0], batch.rewards_P2G.shape[2]
+    annotated_P2 = batch.pairs.scores_P2[chosen.start : chosen.stop].to(backbone.device)
+    target_P2S = batch.pairs.target_P2S[chosen.start : chosen.stop].to(backbone.device)
     span = backbone.rubric.maximum - backbone.rubric.minimum
-    pointwise = pointwise_loss(scores_P2GS, target, num_pairs)
+    with_score = config.count_score_token or config.from_text
+    grpo, found, drift = policy_loss(  # L_GRPO (4)
+        backbone, batch, chosen, reference, config.beta, config.temperature, with_score
+    )
+    scores_P2GS = found.scores_NS.unflatten(0, (len(chosen), 2, group))  # log q
+    means_P2G = expected_score(scores_P2GS.exp(), backbone.levels)  # mu (6)
+    pointwise = pointwise_loss(scores_P2GS, target_P2S, num_pairs)  # L_pt (8)
     if config.pairwise == "gap":
-        pairwise = pairwise_loss(means_P2G, annotated, span, num_pairs)
+        pairwise = pairwise_loss(means_P2G, annotated_P2, span, num_pairs)  # L_pw (11)
     else:
-        pairwise = bradley_terry_loss(means_P2G, num_pairs)
-    loss = gdso_objective(
-        config.policy_weight * policy,
+        pairwise = bradley_terry_loss(means_P2G, num_pairs)  # (12)
+    loss = gdso_objective(  # L_GDSO (14)
+        config.policy_weight * grpo,
         pointwise,
         pairwise,
         config.alpha_pointwise,
         config.alpha_pairwise,
     )
     loss = loss + config.mass_weight * mass_loss(found.mass_N, num_pairs * 2 * group)
-    metrics = {
+    return loss, {
+        "loss/total": loss.item(),
         "loss/pointwise": pointwise.item(),
         "loss/pairwise": pairwise.item(),
         "policy/drift": drift,
     }
-    if config.alpha_coupling:
-        exchanged = exchanged_scores(backbone, config, rewarded, chosen)
-        coupling = coupling_loss(exchanged, target, num_pairs)
-        loss = loss + config.alpha_coupling * coupling
-        metrics["loss/coupling"] = coupling.item()
-    return loss, {"loss/total": loss.item()} | metrics
-
-
-def exchanged_scores(
-    backbone: Backbone, config: Config, rewarded: Rewarded, chosen: range
-) -> torch.Tensor:
-    """log q(s | p, I_j, d, rho_jbar,i) [P, 2, G, S]: each side under the other side's traces."""
-    batch, group = rewarded.batch, config.group_size
-    sides = range(2 * chosen.start, 2 * chosen.stop)
-    traces = [
-        trace
-        for side in sides
-        for trace in rewarded.rollouts.tokens[(side ^ 1) * group : ((side ^ 1) + 1) * group]
-    ]
-    own = slice(sides.start, sides.stop)
-    with precision():
-        found = trace_log_probs(
-            backbone, batch.prompts[own], batch.images[own], batch.dimensions[own], traces
-        )
-    return found.scores_NS.unflatten(0, (len(chosen), 2, group))

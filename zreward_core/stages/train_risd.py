@@ -1,6 +1,7 @@
 """train_risd: labels, student base -> student (method, section 5).
 
-Shapes: B images of a batch's part, N images, D dimensions, S levels.
+Reasoning-Internalized Score Distillation: the one-token student learns the distributions that the
+teacher predicts after reasoning. Shapes: N images, D dimensions, S levels.
 """
 
 from dataclasses import replace
@@ -13,11 +14,19 @@ import torch.nn.functional as F
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.risd import risd_loss
-from zreward_core.models.backbone import Backbone
+from zreward_core.models.backbone import load_backbone, open_backbone
 from zreward_core.models.score_decoder import expected_score
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import write_history
+from zreward_core.runtime.sharding import place, unsharded
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import LABELS, read_table
-from zreward_core.stages.train_sft import OneTokenConfig, teach
-from zreward_core.training.samplers import Labelled, load_labelled
+from zreward_core.stages import _training as shared
+from zreward_core.training.one_token import one_token_loss
+from zreward_core.training.samplers import load_labelled
+from zreward_core.training.supervised import supervised_steps
+from zreward_core.training.updates import History
 
 OUTPUT = Path("data/train_risd")
 BASE = Path("data/base_vlm/student")
@@ -25,11 +34,13 @@ LABELS_FILE = Path("data/label/labels.parquet")
 IMAGES = Path("data/candidates/images")
 
 
-class Config(OneTokenConfig):
+class Config(shared.SupervisedConfig):
     """Reasoning-Internalized Score Distillation of the student."""
 
+    mass_weight: float = 0.1
+    """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
     targets: Literal["distribution", "score"] = "distribution"
-    """What is distilled: the teacher's distribution, or only the level next to its mean."""
+    """Whether targets are the teacher's distributions or only the levels nearest to their means."""
 
 
 def run(config: Config) -> None:
@@ -40,27 +51,34 @@ def run(config: Config) -> None:
     """
     labels = read_table(LABELS_FILE, LABELS)
     if labels.empty:
-        raise UserError(f"{LABELS_FILE} is empty: nothing to distil")
-
-    def load(backbone: Backbone) -> Labelled:
+        raise UserError(f"{LABELS_FILE} has no labels: run label on a pool that is not empty")
+    backbone = load_backbone(BASE, config.dtype)
+    checkpoint = Checkpoint("train_risd", config, [BASE, LABELS_FILE, IMAGES])
+    history: History = []
+    if config.steps:
         data = load_labelled(backbone, labels, "probs", ImageStore(IMAGES))
-        if config.targets == "distribution":
-            return data
-        return replace(data, probs_NDS=hard_scores(data.probs_NDS, backbone.levels))
-
-    sources = {"base": BASE, "labels": LABELS_FILE}
-    teach(OUTPUT / "student", config, sources, [IMAGES], load, divergence)
+        if config.targets == "score":
+            data = replace(data, probs_NDS=hard_scores(data.probs_NDS, backbone.levels))
+        backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
+        place(backbone.network)
+        for step in supervised_steps(
+            backbone, "train_risd", len(data.prompts), checkpoint, history, **config.loop
+        ):
+            step.update(  # L_RISD (15)
+                one_token_loss(backbone, data, risd_loss, config.mass_weight, part, step.batch)
+                for part in step.parts()
+            )
+        backbone = unsharded(backbone, lambda: open_backbone(BASE, config))
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            sources = {"base": BASE, "labels": LABELS_FILE}
+            backbone.save(folder / "student", shared.lineage("train_risd", **sources))
+            write_history(history, folder / "history.jsonl")
+    checkpoint.clear()
 
 
 def hard_scores(probs_NDS: torch.Tensor, levels_S: torch.Tensor) -> torch.Tensor:
-    """All probability on the level next to the distribution's mean (of two, the lower)."""
+    """One-hot distributions on the level nearest to the mean (the lower of two)."""
     means_ND = expected_score(probs_NDS, levels_S)
     nearest_ND = (means_ND[..., None] - levels_S).abs().argmin(-1)
     return F.one_hot(nearest_ND, len(levels_S)).to(probs_NDS)
-
-
-def divergence(
-    log_probs_BDS: torch.Tensor, target_BDS: torch.Tensor, mask_BD: torch.Tensor, num_items: float
-) -> torch.Tensor:
-    """Equation 15 over the labelled dimensions of part of a batch."""
-    return risd_loss(target_BDS, log_probs_BDS, mask_BD, num_items)

@@ -29,38 +29,38 @@ class Config(StageConfig):
     """Size of the miniature world."""
 
     size: int = Field(14000, ge=0)
-    """Pretraining images; 0 makes empty tables (a team with its own bases and images)."""
+    """Pretraining images; 0 writes empty tables, for projects with their own models and images."""
     held_out: int = Field(1000, ge=0)
-    """Further pretraining images, of other prompts, to measure the bases on."""
+    """Additional images of other prompts, on which the base models are evaluated."""
     pretraining_prompts: int = Field(6000, ge=1)
     """Prompts of the pretraining images."""
     held_out_prompts: int = Field(500, ge=1)
     """Prompts of the held-out pretraining images."""
     annotation_prompts: int = Field(400, ge=0)
-    """Prompts whose images people rate."""
+    """Prompts whose images are annotated."""
     unlabelled_prompts: int = Field(1500, ge=0)
     """Prompts whose images the teacher labels."""
     generator_train_prompts: int = Field(600, ge=0)
-    """Prompts the generator is tuned on."""
+    """Prompts on which the generator is tuned."""
     generator_eval_prompts: int = Field(200, ge=0)
-    """Prompts the generators are compared on."""
+    """Prompts on which the generators are compared."""
     annotation_images: int = Field(3, ge=0)
     """Rendered images for each annotation prompt."""
     unlabelled_images: int = Field(3, ge=0)
     """Rendered images for each unlabelled prompt."""
     clean_share: float = Field(0.4, ge=0, le=1)
-    """Share of pretraining images without a defect, for each aspect by itself."""
+    """Share of pretraining images without a defect, independently for each aspect."""
     rated_clean_share: float = Field(0.25, ge=0, le=1)
-    """The same for annotation and unlabelled images, whose scores shall fill the scale."""
+    """The same for annotation and unlabelled images, whose scores should cover the scale."""
     spotless_share: float = Field(0.1, ge=0, le=1)
-    """Share of pretraining images without any defect, before ``clean_share`` is applied."""
+    """Share of pretraining images without any defect, applied before ``clean_share``."""
 
 
 def run(config: Config) -> None:
-    """Write prompts.parquet, images.parquet, inspections.parquet, images/ and contact_sheet.png.
+    """Write prompts.parquet, rendered.parquet, inspections.parquet, images/, contact_sheet.png.
 
     Raises:
-        UserError: more prompts are asked for than the world has.
+        UserError: more prompts are requested than the world has.
     """
     prompts = deal_prompts(config)
     with whole_output(OUTPUT, config) as folder:
@@ -92,10 +92,10 @@ def run(config: Config) -> None:
 
 
 def deal_prompts(config: Config) -> dict[str, list[str]]:
-    """Prompts of each purpose, and of ``held_out``; none is dealt twice.
+    """Disjoint prompts of each purpose, and of ``held_out``.
 
     Raises:
-        UserError: more prompts are asked for than the world has.
+        UserError: more prompts are requested than the world has.
     """
     counts = {
         "generator_eval": config.generator_eval_prompts,
@@ -120,7 +120,7 @@ def deal_prompts(config: Config) -> dict[str, list[str]]:
 def scenes(
     config: Config, prompts: dict[str, list[str]]
 ) -> Iterator[tuple[str, bool, Scene, tuple[int, int]]]:
-    """Purpose, held out or not, scene and size of every image; pretraining comes first."""
+    """Purpose, whether held out, scene and size of every image; pretraining images first."""
     for group, count in _images_by_group(config).items():
         for index in range(count):
             rng = np.random.default_rng([config.seed, _GROUPS.index(group), index])

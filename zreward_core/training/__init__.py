@@ -1,1 +1,1 @@
-"""Training loops, samplers and the steps they share."""
+"""Training loops and the steps that methods share. Plain arguments, no stage configuration."""

@@ -1,21 +1,19 @@
-"""Optimizer, learning rate and precision of pretraining, and of tiny models' distillation."""
+"""Muon with AdamW, and the learning-rate schedule of pretraining."""
 
 import torch
 from torch import nn
 
 WARMUP_STEPS = 50
 HOLD_SHARE = 0.3
-"""Share of the steps at the full rate before it falls in a line to zero."""
-
-
+"""Share of the steps at the full learning rate, before its linear decay to zero."""
 ADAMW_SHARE = 0.5
 """Learning rate of AdamW as a share of Muon's."""
 
 
 def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of transformer layers, AdamW at half the rate for everything else.
+    """Muon for the weight matrices of transformer layers, AdamW at half the rate for the rest.
 
-    Muon (Jordan et al., 2024) makes better use of each of the few steps a small budget has.
+    Muon (Jordan et al., 2024) converges in fewer steps, which matters for tiny budgets.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -36,7 +34,7 @@ def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
-    """Set the learning rates of what ``make_optimizers`` made."""
+    """Set the learning rates of the two optimizers of ``make_optimizers``."""
     for optimizer in optimizers:
         factor = 1.0 if isinstance(optimizer, torch.optim.Muon) else ADAMW_SHARE
         for group in optimizer.param_groups:
@@ -44,14 +42,7 @@ def set_rates(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> 
 
 
 def trapezoid(step: int, num_steps: int) -> float:
-    """Factor on the learning rate: a short rise, a plateau, a linear fall to zero."""
+    """Learning-rate factor of a step: linear warm-up, plateau, linear decay to zero."""
     rise = min(1.0, (step + 1) / WARMUP_STEPS)
     left = (num_steps - step) / num_steps
     return rise * min(1.0, left / (1 - HOLD_SHARE))
-
-
-def fast_precision() -> torch.autocast:
-    """Matrix products in bfloat16 where this processor multiplies them, else float32."""
-    found = torch.cpu.get_capabilities()
-    enabled = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)

@@ -1,4 +1,4 @@
-"""What training reads of the annotations and the labels, as tensors.
+"""Training data as tensors: annotated pairs, and images with score distributions.
 
 Shapes: P pairs, 2 sides (winner, loser), N images, D dimensions, S levels.
 """
@@ -15,10 +15,10 @@ from zreward_core.models.backbone import Backbone
 
 @dataclass
 class PairBatch:
-    """P same-prompt pairs; what is listed by side stands winner, loser, winner, loser."""
+    """P same-prompt pairs; lists of 2P entries are ordered winner, loser, winner, loser."""
 
     prompts: list[str]
-    """2P prompts, side by side for each pair."""
+    """2P prompts."""
     images: list[torch.Tensor]
     """2P resized images."""
     dimensions: list[int]
@@ -28,9 +28,14 @@ class PairBatch:
     target_P2S: torch.Tensor
     """Histograms of the annotated scores."""
 
+    @property
+    def inputs(self) -> tuple[list[str], list[torch.Tensor], list[int]]:
+        """Prompts, images and dimensions."""
+        return self.prompts, self.images, self.dimensions
+
 
 class PairSampler:
-    """Draws training pairs, every dimension as often as any other."""
+    """Draws pairs with replacement; every dimension is drawn equally often."""
 
     def __init__(
         self, backbone: Backbone, items: pd.DataFrame, pairs: pd.DataFrame, store: ImageStore
@@ -43,7 +48,7 @@ class PairSampler:
         self.images = {i: backbone.pixels.prepare(store.pixels(i)) for i in used.unique()}
 
     def draw(self, num_pairs: int, rng: np.random.Generator) -> PairBatch:
-        """Draw a batch."""
+        """Draw a batch; the dimensions take turns, from a random one on."""
         prompts, images, dimensions, scores, targets = [], [], [], [], []
         first = rng.integers(len(self.groups))
         for index in range(num_pairs):
@@ -69,19 +74,19 @@ class Labelled:
     images: list[torch.Tensor]
     """N resized images."""
     probs_NDS: torch.Tensor
-    """Distributions: a teacher's, or histograms of annotated scores."""
+    """Target distributions: the teacher's, or histograms of annotated scores."""
     mask_ND: torch.Tensor
-    """Which dimensions have one."""
+    """Which dimensions have a target."""
 
 
 def load_labelled(
     backbone: Backbone, rows: pd.DataFrame, column: str, store: ImageStore
 ) -> Labelled:
-    """Images with their distributions, in the order of the rubric's dimensions.
+    """Prepare images and their distributions, dimensions in the order of the rubric.
 
     Args:
-        rows: item_id, prompt, image_id, dimension, and the distributions.
-        column: that holds the distributions.
+        rows: a row per item and dimension, with item_id, prompt, image_id and dimension.
+        column: name of the column with the distributions.
     """
     names = backbone.rubric.names
     first = rows.drop_duplicates("item_id").set_index("item_id")

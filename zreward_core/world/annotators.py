@@ -1,7 +1,7 @@
-"""Simulated annotators: the pixel oracle's scores plus a bias, noise and habits.
+"""Simulated annotators: the pixel oracle's scores plus bias, noise and rating behaviour.
 
-Everything random is keyed by the seed, the annotator, the image's sha256 and the dimension,
-never by ids or order: the same image is always rated in the same way by the same person.
+All randomness is keyed by the seed, the annotator, the image's sha256 and the dimension, never by
+identifiers or order: an annotator always gives the same image the same rating.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from zreward_core.schemas import normalise_prompt
 BIAS = 0.3
 """Standard deviation of an annotator's bias on a dimension, in rubric units."""
 NOISE = 0.7
-"""Standard deviation of a single rating around the annotator's opinion, in rubric units."""
+"""Standard deviation of a single rating around the annotator's mean rating, in rubric units."""
 SKIP_SHARE = 0.03
-"""Share of tasks that an annotator leaves out."""
+"""Share of tasks that an annotator skips."""
 CARELESS_SHARE = 0.8
 """Share of a careless annotator's ratings that ignore the image."""
 MINIMUM, MAXIMUM = 1.0, 5.0
@@ -25,17 +25,17 @@ MINIMUM, MAXIMUM = 1.0, 5.0
 
 @dataclass(frozen=True)
 class Annotator:
-    """One simulated person."""
+    """One simulated annotator."""
 
     annotator_id: str
     seed: int
     step: float
-    """Ratings are multiples of this: 0.5, or 1.0 for those who give whole points only."""
+    """Ratings are multiples of this: 0.5, or 1.0 for annotators who use whole points only."""
     noise: float
     """Standard deviation of a rating, in rubric units."""
     careless: bool
     pace: float
-    """Typical seconds for a task."""
+    """Typical time for a task, in seconds."""
 
     def rate(
         self, scores: Mapping[str, float], image_id: str, prompt: str
@@ -45,10 +45,10 @@ class Annotator:
         Args:
             scores: the oracle's score of each dimension, 1 to 5.
             image_id: sha256 of the image's bytes.
-            prompt: what the image was made for.
+            prompt: the image's prompt.
 
         Returns:
-            A rating of each dimension, or None where the annotator skips the task.
+            A rating of each dimension, or None if the annotator skips the task.
         """
         key = (image_id, normalise_prompt(prompt))
         if self._rng("skip", *key).random() < SKIP_SHARE:
@@ -63,7 +63,7 @@ class Annotator:
         return round(float(self.pace * factor), 1)
 
     def bias(self, dimension: str) -> float:
-        """Constant shift of this person's ratings on a dimension, in rubric units."""
+        """Constant offset of this annotator's ratings on a dimension, in rubric units."""
         return float(BIAS * self._rng("bias", dimension).standard_normal())
 
     def _rating(self, dimension: str, score: float, key: tuple[str, str]) -> float:
@@ -80,9 +80,9 @@ class Annotator:
 
 
 def make_annotators(num: int, seed: int) -> list[Annotator]:
-    """A team of ``num`` people; with five or more, the last one is careless.
+    """Create ``num`` annotators; with five or more, the last one is careless.
 
-    Every fourth gives whole points only.
+    Every fourth annotator uses whole points only.
     """
     team = []
     for index in range(num):

@@ -1,4 +1,4 @@
-"""Images of the miniature with what is to be seen in them, for people to calibrate against."""
+"""Images of the miniature with descriptions of their faults, for calibrating annotators."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from zreward_core.world.rendering import render
 from zreward_core.world.scenes import ASPECTS, sample_scene, sample_size
 
 SINGLE_SHARE = 0.65
-"""Share of images with faults of one aspect only, which teach best; the others have two."""
+"""Share of images with faults of one aspect only, the clearest examples; the others have two."""
 SURE = 4.75
-"""A lower score without a fault means that something is hard to see."""
+"""A lower score without a fault means that an object is hard to see."""
 WORDS = {"noise": "grain", "blur": "blur", "washed": "washed out", "cast": "colour cast"}
 
 
@@ -30,15 +30,15 @@ class Sample:
     scores: dict[str, float]
     """The pixel oracle's score of each aspect."""
     remarks: dict[str, str]
-    """What is to be seen, by aspect."""
+    """Description of the faults, by aspect."""
 
 
 def sample_exemplars(seed: int, avoid: set[str]) -> Iterator[Sample]:
-    """Random images without end.
+    """Endless random images.
 
     Args:
         seed: of everything random.
-        avoid: prompts, normalised, of which no image is made: those that people will rate.
+        avoid: normalised prompts to exclude: those that annotators rate.
     """
     prompts = [prompt for prompt in all_prompts() if normalise_prompt(prompt) not in avoid]
     rng = np.random.default_rng([seed, 11])

@@ -1,4 +1,4 @@
-"""What is truly to be seen in a scene: captions, and an inspection of each aspect."""
+"""Ground truth of a scene: its caption and an inspection of each aspect."""
 
 import json
 from dataclasses import asdict
@@ -21,12 +21,12 @@ INSPECTIONS = pa.schema(
         ("defects", pa.string()),
     ]
 )
-"""inspections.parquet; ``inspection`` and ``defects`` are the JSON of ``inspect`` and of
+"""Schema of inspections.parquet; ``inspection`` and ``defects`` hold the JSON of ``inspect`` and
 ``Scene.defects``."""
 
 
 def caption(scene: Scene) -> str:
-    """What each cell shows: ``top left red circle, top right nothing, ...``."""
+    """Content of each cell: ``top left red circle, top right nothing, ...``."""
     return ", ".join(
         f"{place} {thing or 'nothing'}" for place, thing in zip(PLACES, scene.seen, strict=True)
     )
@@ -35,7 +35,7 @@ def caption(scene: Scene) -> str:
 def verdicts(expected: Cells, seen: Cells) -> list[str]:
     """For each cell: fine, recolored, swapped, missing or extra.
 
-    A wrong shape counts as swapped whatever its colour.
+    A wrong shape is "swapped" regardless of its colour.
     """
     words = []
     for wanted, shown in zip(expected, seen, strict=True):
@@ -51,13 +51,13 @@ def verdicts(expected: Cells, seen: Cells) -> list[str]:
 
 
 def inspect(scene: Scene) -> dict[str, Any]:
-    """The truth about a scene, aspect by aspect.
+    """The ground truth of a scene by aspect.
 
     Returns:
         alignment: one {place, expected, seen, verdict} for each of the four cells;
         realism: {noise, blur} and aesthetics: {washed, cast}, words of ``SEVERITIES``;
-        plausibility: {place, object, verdict, severity} for each object to be seen, the verdict
-        being whole, broken or melted.
+        plausibility: {place, object, verdict, severity} for each visible object; the verdict is
+        whole, broken or melted.
     """
     levels = {defect.kind: defect.level for defect in scene.defects if not defect.cells}
     integrity = {
@@ -96,7 +96,7 @@ def inspect(scene: Scene) -> dict[str, Any]:
 
 
 def inspection_row(scene: Scene, held_out: bool) -> dict[str, Any]:
-    """Row of inspections.parquet without its image id."""
+    """Row of inspections.parquet without the image id."""
     return {
         "prompt": scene.prompt,
         "held_out": held_out,

@@ -1,4 +1,4 @@
-"""What goes wrong in real exports, put into a simulated one so that the reader has to cope."""
+"""Malformed records as in real exports, inserted into a simulated one."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ Record = dict[str, Any]
 
 
 def _out_of_range(task: Record, result: Record) -> None:
-    """The scale of another project."""
+    """A score on the scale of another project."""
     result["value"] = {"choices": ["55"]}
 
 
 def _missing_value(task: Record, result: Record) -> None:
-    """A choice that was cleared again."""
+    """A choice that was cleared."""
     result["value"] = {"choices": []}
 
 
@@ -23,12 +23,12 @@ def _unknown_dimension(task: Record, result: Record) -> None:
 
 
 def _dangling_image(task: Record, result: Record) -> None:
-    """An image that was removed from the storage."""
+    """An image that was removed from storage."""
     task["data"]["image"] = "/data/upload/1/removed.png"
 
 
 def _truncated_record(task: Record, result: Record) -> None:
-    """A record that a script cut."""
+    """A record truncated by a script."""
     for key in ("from_name", "to_name", "type"):
         del result[key]
 
@@ -36,10 +36,10 @@ def _truncated_record(task: Record, result: Record) -> None:
 KINDS = (_out_of_range, _missing_value, _unknown_dimension, _dangling_image, _truncated_record)
 
 
-def spoil(tasks: list[Record], num: int, seed: int) -> None:
-    """Spoil one result item in each of ``num`` tasks, in place; the kinds take turns.
+def corrupt(tasks: list[Record], num: int, seed: int) -> None:
+    """Corrupt one result item in each of ``num`` tasks, in place; the kinds alternate.
 
-    Which tasks are hit depends on their data alone. A dangling image concerns the whole task.
+    The choice of tasks depends on their data alone. A dangling image affects the whole task.
     """
     filled = [task for task in tasks if any(one["result"] for one in task["annotations"])]
     ranked = sorted(

@@ -1,9 +1,9 @@
-"""The pixel oracle: judges an image from its pixels and its prompt alone.
+"""The pixel oracle: scores an image from its pixels and its prompt alone.
 
-It stands where a real project has human eyes. Nothing in it is learned and it sees no scene: a
-image of any size is brought to a canonical grid, explained as background plus one object a cell
-(``perception``), and what was measured is priced by the rubric below (``data/rubric.yaml`` says the
-same in words). Scores are continuous: a slightly better image gets a slightly better score.
+It replaces human perception in the miniature. No part of it is learned and it has no access to the
+scene: an image of any size is resized to a canonical grid and decomposed into a background and one
+object per cell (``perception``), and the measured defects are converted to points by the penalties
+below, which follow ``data/rubric.yaml``. Scores are continuous in the quality of the image.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from zreward_core.world.prompts import COLOURS, SHAPES, Cells, Thing, parse_prom
 from zreward_core.world.scenes import ASPECTS
 
 FLAG = 0.5
-"""A defect counts as seen from this severity on."""
+"""Severity from which a defect is reported."""
 MISSING, SWAPPED, RECOLORED, EXTRA = 1.75, 1.25, 1.0, 0.75
-"""Points off alignment for each cell; one cell never costs more than a missing object."""
+"""Alignment points deducted per cell; a cell never costs more than a missing object."""
 PENALTIES = {
     "noise": (0.0, 0.75, 1.75, 3.0),
     "blur": (0.0, 1.0, 2.0, 3.5),
@@ -28,27 +28,27 @@ PENALTIES = {
     "broken": (0.0, 0.75, 1.25, 2.0),
     "melted": (0.0, 0.5, 1.0, 1.5),
 }
-"""Points off for severities 0 to 3; for broken and melted, of each object."""
+"""Points deducted at severities 0 to 3; for broken and melted, per object."""
 MISFIT = 1.5
-"""Points off plausibility for each object that has no known form at all."""
+"""Plausibility points deducted per object without a recognisable form."""
 MINIMUM, MAXIMUM = 1.0, 5.0
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the oracle makes of an image."""
+    """The oracle's judgement of an image."""
 
     scores: dict[str, float]
     """Score of each aspect, 1 to 5."""
     cells: Cells
-    """The object seen in each cell."""
+    """The object recognised in each cell."""
     verdicts: tuple[str, ...]
     """For each cell: fine, recolored, swapped, missing or extra."""
     integrity: tuple[str, ...]
     """For each cell: nothing, whole, broken or melted."""
     severities: dict[str, float]
-    """By kind. Alignment kinds count cells, fractions meaning doubt; the others run from 0 to 3,
-    broken and melted being those of the worst object."""
+    """By kind. Alignment kinds are (expected) numbers of cells; the others run from 0 to 3, for
+    broken and melted those of the worst object."""
 
 
 def judge(pixels: np.ndarray, prompt: str) -> Judgement:
@@ -56,16 +56,16 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
 
     Args:
         pixels: [H, W, 3] uint8, any size from 8 x 8.
-        prompt: what the image was made for.
+        prompt: the image's prompt.
 
     Raises:
-        ValueError: the prompt is none of the miniature world, or pixels have another form.
+        ValueError: not a prompt of the miniature world, or a wrong shape of the pixels.
     """
     expected = parse_prompt(prompt)
     if expected is None:
         raise ValueError(
-            f"the pixel oracle judges prompts of the miniature world only, not {prompt!r};"
-            " have images of other prompts judged by people"
+            f"{prompt!r}: the pixel oracle supports prompts of the miniature world only;"
+            " have images of other prompts rated by annotators"
         )
     seen = perceive(pixels, expected)
     counts, alignment = _alignment(seen, expected)
@@ -83,7 +83,7 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
         "aesthetics": _price("washed", seen.washed) + _price("cast", seen.cast),
         "plausibility": _plausibility(seen, expected),
     }
-    # An image with nothing to recognise is no good image of anything.
+    # An image without a recognisable object gets the lowest score in every aspect.
     recognised = float(np.clip(2 * max(seen.presence * (1 - seen.misfit)), 0, 1))
     scores = {}
     for aspect in ASPECTS:
@@ -94,7 +94,7 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
 
 
 def judge_many(images: Iterable[np.ndarray], prompts: Iterable[str]) -> list[Judgement]:
-    """Judge images one after the other; the two iterables have the same length."""
+    """Judge images in sequence; the two iterables have the same length."""
     return [judge(pixels, prompt) for pixels, prompt in zip(images, prompts, strict=True)]
 
 
@@ -103,7 +103,7 @@ def _price(kind: str, severity: float) -> float:
 
 
 def _alignment(seen: Perception, expected: Cells) -> tuple[dict[str, float], float]:
-    """Expected number of cells by alignment kind, and the points they cost."""
+    """Expected number of cells by alignment kind, and the points deducted."""
     counts = dict.fromkeys(("recolored", "swapped", "missing", "extra"), 0.0)
     points = 0.0
     for cell, wanted in enumerate(expected):
@@ -126,7 +126,7 @@ def _plausibility(seen: Perception, expected: Cells) -> float:
     points = 0.0
     for cell, wanted in enumerate(expected):
         damage = _price("broken", seen.broken[cell]) + _price("melted", seen.melted[cell])
-        # A stain is a failed object where one was asked for, and nothing elsewhere.
+        # A stain is a malformed object if the prompt has one in this cell; otherwise it is ignored.
         weight = seen.presence[cell] if wanted is None else seen.body[cell]
         points += weight * max(damage, MISFIT * seen.misfit[cell])
     return float(points)

@@ -1,8 +1,8 @@
-"""Prompts of the miniature world: what each of the four cells of an image must show.
+"""Prompts of the miniature world: the required content of the four cells of an image.
 
 Cells are numbered in reading order: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
-Prompts are of the categories of GenEval (arXiv:2310.11513): a single object in its place, two
-objects whose colours must not be mixed up, counts, and relations of one object to another.
+Prompts follow the categories of GenEval (arXiv:2310.11513): a single object at a position, two
+objects with their colours (binding), counting, and spatial relations between two objects.
 """
 
 import re
@@ -22,9 +22,9 @@ SIDES = {
 }
 COUNTS = ("a", "two", "three", "four")
 CATEGORIES = ("single", "two objects", "counting", "relation")
-"""Of prompts: one object, two, several of a kind, one whose place is told from another's."""
+"""Categories of prompts: one object, two, several of a kind, one placed relative to another."""
 RELATIONS = {"to the right of": (0, 1), "below": (0, 2), "above": (3, 1), "to the left of": (3, 2)}
-"""Words to the cell of an object and the cell that is there, seen from it."""
+"""Relation to the cell of the reference object and the cell of the related object."""
 
 _RELATED = re.compile(rf"(?P<first>.+) with (?P<second>a .+) (?P<words>{'|'.join(RELATIONS)}) it")
 _GROUP = re.compile(
@@ -45,13 +45,13 @@ class Thing:
 
 
 Cells = tuple[Thing | None, Thing | None, Thing | None, Thing | None]
-"""What stands in each of the four cells; None is nothing."""
+"""Content of each of the four cells; None is an empty cell."""
 
 THINGS = tuple(Thing(colour, shape) for colour, shape in product(COLOURS, SHAPES))
 
 
 def all_prompts() -> list[str]:
-    """Every prompt of the world, in a fixed order; no two ask for the same image."""
+    """Every prompt of the world, in a fixed order; no two describe the same image."""
     singles = [_single(thing, cell) for cell in range(4) for thing in THINGS]
     pairs = [_pair(thing, side) for side in SIDES for thing in THINGS]
     prompts = [*singles, *pairs, *(f"four {thing}s" for thing in THINGS)]
@@ -83,21 +83,21 @@ def sample_prompts(count: int, rng: np.random.Generator) -> list[str]:
     """Distinct prompts in random order.
 
     Raises:
-        ValueError: the world has fewer prompts.
+        ValueError: the world has fewer than ``count`` prompts.
     """
     prompts = all_prompts()
     if count > len(prompts):
         raise ValueError(
-            f"world: {count} prompts are asked for, but only {len(prompts)} distinct ones exist;"
+            f"world: {count} prompts requested, but only {len(prompts)} distinct ones exist;"
             " lower the numbers of prompts in params.yaml"
         )
     return [prompts[index] for index in rng.permutation(len(prompts))[:count]]
 
 
 def parse_prompt(text: str) -> Cells | None:
-    """What a prompt asks for, cell by cell; None where the text is no prompt of this world.
+    """The required content of each cell; None if the text is not a prompt of this world.
 
-    Case and spacing do not matter.
+    Case and spacing are ignored.
     """
     cells: list[Thing | None] = [None] * 4
     remainder: Thing | None = None
@@ -123,7 +123,7 @@ def parse_prompt(text: str) -> Cells | None:
 
 
 def category(prompt: str) -> str:
-    """One of ``CATEGORIES``, of a prompt of this world."""
+    """The category (one of ``CATEGORIES``) of a prompt of this world."""
     if _RELATED.fullmatch(" ".join(prompt.casefold().split())):
         return "relation"
     counts = [match["count"] for match in _GROUP.finditer(prompt.casefold())]
@@ -133,7 +133,7 @@ def category(prompt: str) -> str:
 
 
 def _with_places(text: str) -> str:
-    """A relation said by the places of both objects; any other text, and nonsense, as it is."""
+    """Rewrite a relation with the places of both objects; any other text is returned unchanged."""
     match = _RELATED.fullmatch(text)
     if match is None:
         return text
@@ -152,7 +152,7 @@ def _pair(thing: Thing, side: str) -> str:
 
 
 def _places(count: str, place: str | None) -> tuple[int, ...] | None:
-    """Cells that a group names: none for three (they fill what is left), None if malformed."""
+    """Cells of a group: () for three objects (they fill the rest), None if malformed."""
     if count == "three" and place is None:
         return ()
     if count == "four" and place is None:

@@ -1,4 +1,4 @@
-"""Scenes to pixels: soft background, shaded objects with drop shadows, then the graded defects."""
+"""Rendering of scenes: smooth background, shaded objects with shadows, then graded defects."""
 
 import colorsys
 from math import ceil
@@ -19,17 +19,17 @@ PALETTE = {
     "blue": (0.18, 0.34, 0.86),
     "purple": (0.60, 0.22, 0.74),
 }
-"""Colour of an object before shading, RGB 0 to 1."""
+"""Colours of objects before shading, RGB from 0 to 1."""
 NOISE = (0.0, 0.08, 0.15, 0.27)
-"""Standard deviation of the grain's brightness at each level, pixel values 0 to 1."""
+"""Standard deviation of the grain's brightness at each level, for pixel values in [0, 1]."""
 BLUR = (0.0, 1.0, 1.7, 2.7)
-"""Gaussian sigma at each level, in pixels where the short side has 32."""
+"""Gaussian sigma at each level, in pixels of an image with a short side of 32."""
 WASHED = (0.0, 0.34, 0.54, 0.74)
 """Share of grey in every pixel at each level."""
 CAST = (0.0, 0.14, 0.27, 0.44)
-"""Strength of the colour filter laid over the image at each level."""
+"""Strength of the colour filter applied to the image at each level."""
 GREY = 0.80
-"""Brightness that washed images fade to."""
+"""Brightness towards which washed-out images fade."""
 GRAIN_COLOUR = 0.35
 """Standard deviation of the grain's colour relative to that of its brightness."""
 
@@ -37,16 +37,16 @@ SHADING = 0.16
 _SHADOW_STRENGTH = 0.28
 _SHADOW_SHIFT = 0.075
 _RESIZED_GRAIN = 1.65
-"""Makes up for what resizing takes from the grain."""
+"""Compensates for the loss of grain by resizing."""
 _REACH = 0.84
-"""Half side of the square around an object that its pixels lie in, in units of a cell."""
+"""Half side of the square that contains an object, in units of a cell."""
 
 
 def render(scene: Scene, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     """Pixels [H, W, 3] uint8 of a scene.
 
     Args:
-        scene: what to show.
+        scene: content and defects.
         size: (width, height) in pixels, from 32 x 32 upwards.
     """
     width, height = size
@@ -78,7 +78,7 @@ def render(scene: Scene, size: tuple[int, int] = (32, 32)) -> np.ndarray:
 
 
 def cast_gains(level: int, variant: int) -> np.ndarray:
-    """Factors [3] by which a cast multiplies red, green and blue."""
+    """Factors [3] of a colour cast on red, green and blue."""
     tint = np.array(colorsys.hsv_to_rgb(CAST_HUES[variant] / 360, 1.0, 1.0))
     return (1 + CAST[level] * (tint - 0.85)).astype(np.float32)
 
@@ -90,7 +90,7 @@ def _draw(
     placement: Placement,
     state: tuple[str, int, int],
 ) -> None:
-    """Lay one object and its shadow on the canvas, in place."""
+    """Draw one object and its shadow on the canvas, in place."""
     height, width = canvas.shape[:2]
     unit = min(width, height) / 2
     x = width * (0.25 + 0.5 * (cell % 2)) + placement.x * unit
@@ -114,7 +114,7 @@ def _draw(
 
 
 def _grain(seed: int, width: int, height: int) -> np.ndarray:
-    """Unit grain [H, W, 3], made on a short side of 32 pixels so that it survives resizing."""
+    """Unit grain [H, W, 3], generated at a short side of 32 pixels so that resizing keeps it."""
     rng = np.random.default_rng(seed)
     scale = 32 / min(width, height)
     shape = (round(height * scale), round(width * scale))

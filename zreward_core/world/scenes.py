@@ -1,4 +1,4 @@
-"""Scenes: everything that decides how an image looks, drawn at random for a prompt."""
+"""Scenes: the complete description of an image, sampled for a prompt."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,54 +14,55 @@ KINDS = {
     "aesthetics": ("washed", "cast"),
     "plausibility": ("broken", "melted"),
 }
-"""The defects of each aspect. Two objects that exchanged their colours, or places where they have
-one colour, are faults of binding, an object that moved to an empty cell one of place; an inspection
-finds the four others only."""
+"""The defects of each aspect. "exchanged" swaps the colours of two objects, or their places if the
+colours are equal (a binding error); "moved" puts an object into an empty cell. An inspection
+reports these two by the other four alignment kinds."""
 ASPECTS = tuple(KINDS)
 NUM_LEVELS = 3
 CAST_HUES = (15, 60, 125, 190, 240, 310)
 """Hues of colour casts, in degrees."""
 SIZES = {(32, 32): 0.5, (48, 48): 0.1, (64, 64): 0.1}
 SIZES |= {(50, 40): 0.1, (60, 48): 0.05, (40, 50): 0.1, (48, 60): 0.05}
-"""Native sizes (width, height) and their shares."""
+"""Native image sizes (width, height) and their shares."""
 
 _BOTH_KINDS = 0.15
-"""Share of defective realism and aesthetics with both kinds."""
+"""Share of realism and aesthetics defects with both kinds."""
 _MIXED_UP = 0.3
-"""Share of defective alignment in which objects are exchanged or moved, where that is possible."""
+"""Share of alignment defects in which objects are exchanged or moved, if possible."""
 
 
 @dataclass(frozen=True)
 class Defect:
-    """One fault of an image.
+    """One defect of an image.
 
-    For alignment each cell has a record of its own, unless objects are exchanged or moved, and
-    ``level`` is the number of cells affected in all; else ``level`` is the severity, 1 to 3.
+    An alignment defect has one record per cell (one per two cells if objects are exchanged or
+    moved) and ``level`` is the total number of affected cells. For other aspects ``level`` is the
+    severity, 1 to 3.
     """
 
     aspect: str
     kind: str
     level: int
     cells: tuple[int, ...] = ()
-    """Cells affected; empty where the whole image is."""
+    """Affected cells; empty if the defect concerns the whole image."""
     variant: int = 0
-    """Which of several looks: hue of the cast, direction of the cut, pattern of the drips."""
+    """Appearance: hue of the cast, direction of the cut, pattern of the drips."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how large an object is, in units of a cell's smaller side."""
+    """Position and size of an object, in units of a cell's shorter side."""
 
     x: float
     y: float
     scale: float
     tone: float
-    """Factor on the object's brightness."""
+    """Factor of the object's brightness."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image to be rendered."""
+    """An image to render."""
 
     prompt: str
     expected: Cells
@@ -69,7 +70,7 @@ class Scene:
     placements: tuple[Placement, ...]
     """One for each cell."""
     brightness: tuple[float, float]
-    """Of the background at the top and at the bottom, 0 to 1."""
+    """Brightness of the background at the top and at the bottom, 0 to 1."""
     defects: tuple[Defect, ...]
     grain_seed: int
 
@@ -80,20 +81,20 @@ def sample_scene(
     clean_share: float = 0.4,
     defects: tuple[Defect, ...] | None = None,
 ) -> Scene:
-    """A random scene for a prompt.
+    """Sample a scene for a prompt.
 
     Args:
-        prompt: of this world.
-        rng: source of everything random.
-        clean_share: probability that an aspect has no defect, for each aspect by itself.
-        defects: exactly these defects instead of random ones.
+        prompt: a prompt of this world.
+        rng: source of randomness.
+        clean_share: probability that an aspect has no defect, independently for each aspect.
+        defects: use these defects instead of random ones.
 
     Raises:
-        ValueError: the prompt is none of this world.
+        ValueError: not a prompt of this world.
     """
     expected = parse_prompt(prompt)
     if expected is None:
-        raise ValueError(f"not a prompt of the miniature world: {prompt!r}")
+        raise ValueError(f"{prompt!r} is not a prompt of the miniature world")
     if defects is None:
         defects = _sample_defects(expected, rng, clean_share)
     seen = _apply_alignment(expected, defects, rng)
@@ -119,13 +120,13 @@ def sample_scene(
 
 
 def sample_size(rng: np.random.Generator) -> tuple[int, int]:
-    """A native size (width, height)."""
+    """Sample a native size (width, height)."""
     sizes = list(SIZES)
     return sizes[rng.choice(len(sizes), p=list(SIZES.values()))]
 
 
 def alignment_defects(expected: Cells, count: int, rng: np.random.Generator) -> tuple[Defect, ...]:
-    """Alignment defects in at most ``count`` cells; at least one object stays to be seen."""
+    """Sample alignment defects in at most ``count`` cells; at least one object remains visible."""
     cells = rng.permutation(4)[:count]
     objects = sum(thing is not None for thing in expected)
     defects = []
@@ -141,7 +142,7 @@ def alignment_defects(expected: Cells, count: int, rng: np.random.Generator) -> 
 
 
 def mixed_up(expected: Cells, kind: str, rng: np.random.Generator) -> tuple[Defect, ...]:
-    """Objects ``exchanged`` or ``moved``: one defect of two cells; none where nothing can be."""
+    """Exchange or move objects: one defect of two cells, or none if it is not possible."""
     objects = [cell for cell in range(4) if expected[cell] is not None]
     if kind == "moved":
         chances = [(one, two) for one in objects for two in range(4) if two not in objects]
@@ -189,7 +190,7 @@ def _whole_image_defects(aspect: str, rng: np.random.Generator) -> list[Defect]:
 def _plausibility_defects(
     expected: Cells, defects: list[Defect], rng: np.random.Generator
 ) -> list[Defect]:
-    """One to all visible objects are broken or melted, each in its own degree."""
+    """One or more of the visible objects are broken or melted, each with its own level."""
     missing = {d.cells[0] for d in defects if d.kind in ("missing", "moved")}
     extra = {d.cells[-1] for d in defects if d.kind in ("extra", "moved")}
     visible = [
@@ -226,7 +227,7 @@ def _apply_alignment(
             if defect.kind == "extra":
                 seen[cell] = THINGS[rng.integers(len(THINGS))]
             elif thing is None:
-                raise ValueError(f"cell {cell} is empty: nothing in it can be {defect.kind}")
+                raise ValueError(f"cell {cell} is empty, so its object cannot be {defect.kind}")
             elif defect.kind == "missing":
                 seen[cell] = None
             elif defect.kind == "recolored":
@@ -239,7 +240,7 @@ def _apply_alignment(
 
 
 def _exchanged(first: Thing | None, second: Thing | None) -> tuple[Thing | None, Thing | None]:
-    """Two cells after their objects exchanged colours, or places where colours don't differ."""
+    """Two cells after exchanging the objects' colours, or places if the colours are equal."""
     if first is None or second is None or first.colour == second.colour:
         return second, first
     return Thing(second.colour, first.shape), Thing(first.colour, second.shape)

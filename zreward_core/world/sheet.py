@@ -1,4 +1,4 @@
-"""The contact sheet: every defect at every level, large enough for a person's eye."""
+"""Contact sheet of the miniature world: every kind of defect at every level, enlarged."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -24,7 +24,7 @@ _TILE, _GAP, _LABEL, _HEADER = 128, 10, 120, 34
 
 
 def contact_sheet(seed: int) -> Image.Image:
-    """One row for each kind of defect, two examples for each level; clean ones on top."""
+    """One row per kind of defect with two examples per level; the first row has no defects."""
     rows: list[tuple[str, str | None, str | None]] = [("clean", None, None)]
     rows += [("alignment", "alignment", None)]
     rows += [(kind, "alignment", kind) for kind in ("exchanged", "moved")]

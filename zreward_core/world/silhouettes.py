@@ -1,4 +1,4 @@
-"""Outlines of the objects, whole, broken or melted, drawn large once and sampled at any size.
+"""Outlines of the objects (whole, broken, melted), drawn once at high resolution and resampled.
 
 Lengths are in units of a cell's side (16 pixels of a 32 x 32 image); x points right, y down.
 """
@@ -12,9 +12,9 @@ from scipy.ndimage import gaussian_filter
 DIAMETER = 0.75
 """Nominal diameter of an object."""
 RESOLUTION = 96
-"""Pixels of a large drawing along one unit; a drawing spans two units."""
+"""Pixels per unit of a high-resolution drawing, which spans two units."""
 NUM_VARIANTS = {"whole": 1, "broken": 4, "melted": 3}
-"""Ways in which an object can be of one integrity: directions of the cut, patterns of dripping."""
+"""Number of variants of each integrity: directions of the cut, patterns of the drips."""
 
 _GAP = (0.0, 0.14, 0.18, 0.23)
 _SLIDE = (0.0, 0.0, 0.13, 0.24)
@@ -23,7 +23,7 @@ _ANGLES = (0.35, 1.15, 1.95, 2.75)
 _SAG = (0.0, 0.5, 0.95, 1.45)
 _WAVE = (0.0, 0.04, 0.065, 0.09)
 _STAR_MELTS = 1.6
-"""A star has a lively outline already: it melts more before that shows."""
+"""Additional melting of a star, whose outline is irregular already."""
 _SHADOW_BLUR = 0.05
 
 
@@ -43,7 +43,7 @@ def drawing(shape: str, integrity: str, level: int, variant: int) -> Image.Image
 
 @lru_cache(maxsize=512)
 def shadow(shape: str, integrity: str, level: int, variant: int) -> Image.Image:
-    """The drawing, softened: what the object's shadow covers."""
+    """Coverage of the object's shadow: the blurred drawing."""
     coverage = np.asarray(drawing(shape, integrity, level, variant))
     return Image.fromarray(gaussian_filter(coverage, _SHADOW_BLUR * RESOLUTION))
 
@@ -51,13 +51,13 @@ def shadow(shape: str, integrity: str, level: int, variant: int) -> Image.Image:
 def sample(
     image: Image.Image, centre: tuple[float, float], unit: float, width: int, height: int
 ) -> np.ndarray:
-    """Antialiased coverage [height, width] of a drawing laid on a grid.
+    """Antialiased coverage [height, width] of a drawing resampled on a grid.
 
     Args:
         image: from ``drawing`` or ``shadow``.
-        centre: (x, y) of the object in pixels; at most one unit may be cut off on each side.
-        unit: pixels of the grid that one unit spans.
-        width, height: of the grid in pixels; it must lie within the drawing.
+        centre: (x, y) of the object in pixels; at most one unit is cropped on each side.
+        unit: grid pixels per unit.
+        width, height: of the grid in pixels, which must lie within the drawing.
     """
     scale = RESOLUTION / unit
     left, top = RESOLUTION - centre[0] * scale, RESOLUTION - centre[1] * scale
@@ -75,7 +75,7 @@ def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (y <= 0.78 * radius) & (abs(x) * 1.75 <= y + 1.05 * radius)
     angle = np.mod(np.arctan2(x, -y), 2 * np.pi / 5)
     angle = np.minimum(angle, 2 * np.pi / 5 - angle)
-    # In the wedge from a tip (angle 0) to a notch (angle pi / 5) the edge is a straight line.
+    # Between a tip (angle 0) and the next notch (angle pi / 5) the edge is a straight line.
     outer, inner = 1.16 * radius, 0.50 * radius
     notch = inner * np.array([np.sin(np.pi / 5), np.cos(np.pi / 5)])
     across, along = np.hypot(x, y) * np.sin(angle), np.hypot(x, y) * np.cos(angle)
@@ -83,7 +83,7 @@ def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _broken(shape: str, x: np.ndarray, y: np.ndarray, level: int, angle: float) -> np.ndarray:
-    """Cut through the centre; the halves drift apart and slide along the cut."""
+    """An object cut through its centre, with its halves moved apart and along the cut."""
     normal, along = (np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))
     pieces = np.zeros(x.shape, dtype=bool)
     for side in (-1, 1):
@@ -97,7 +97,7 @@ def _broken(shape: str, x: np.ndarray, y: np.ndarray, level: int, angle: float) 
 
 
 def _melted(shape: str, x: np.ndarray, y: np.ndarray, level: int, phase: float) -> np.ndarray:
-    """The outline ripples, the top sinks and the bottom runs down in drips."""
+    """An object with a rippled outline, a lowered top and drips at the bottom."""
     radius = DIAMETER / 2
     strength = _STAR_MELTS if shape == "star" else 1.0
     sag, wave = strength * _SAG[level], strength * _WAVE[level]

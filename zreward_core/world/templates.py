@@ -1,4 +1,4 @@
-"""What the pixel oracle compares a cell with: every object in every state, place, size and blur.
+"""Templates of the pixel oracle: every object in every state, position, size and blur.
 
 T templates of N = 16 x 16 pixels; each is the coverage of an object times its shading.
 """
@@ -38,7 +38,7 @@ _REACH = 0.84
 
 @dataclass(frozen=True)
 class Template:
-    """One object in one state, place and size."""
+    """One object in one state, position and size."""
 
     shape: int
     """Index in ``SHAPES``."""
@@ -52,7 +52,7 @@ class Template:
 
 @lru_cache(maxsize=1)
 def templates() -> tuple[Template, ...]:
-    """The T templates in the order of every bank."""
+    """The T templates, in the order of the banks."""
     return tuple(
         Template(shape, state, x, y, scale)
         for shape, state, scale, y, x in product(
@@ -63,13 +63,13 @@ def templates() -> tuple[Template, ...]:
 
 @lru_cache(maxsize=1)
 def groups() -> np.ndarray:
-    """[len(SHAPES) * len(STATES)] index of each group's first template; groups are contiguous."""
+    """Index of the first template of each (shape, state) group; groups are contiguous."""
     return np.arange(len(SHAPES) * len(STATES)) * len(_SCALES) * len(_OFFSETS) ** 2
 
 
 @lru_cache(maxsize=len(SIGMAS))
 def bank(sigma_index: int) -> np.ndarray:
-    """[T, N] templates of unit norm at one blur."""
+    """Templates [T, N] of unit norm at one blur."""
     padded = gaussian_filter(
         _sharp(), (0, SIGMAS[sigma_index], SIGMAS[sigma_index]), mode="constant"
     )
@@ -79,7 +79,7 @@ def bank(sigma_index: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def coarse() -> tuple[np.ndarray, np.ndarray]:
-    """A sparse subset of all banks: their indices [K], and templates [len(SIGMAS), K, N]."""
+    """A sparse subset of the templates: their indices [K] and all banks [len(SIGMAS), K, N]."""
     far = (_OFFSETS[0], 0.0, _OFFSETS[-1])
     index = np.array(
         [
@@ -102,7 +102,8 @@ def coverage(
     """Sharp coverage [height, width] of one object on the canonical grid.
 
     Args:
-        shape, state: what to draw.
+        shape: of the object.
+        state: integrity, level and variant.
         centre: (x, y) in pixels.
         scale: size relative to the nominal one.
         width, height: of the grid.
@@ -122,7 +123,7 @@ def coverage(
 
 
 def shading(centre: tuple[float, float], width: int, height: int) -> np.ndarray:
-    """Light [height, width] on an object: brighter towards the upper left, 1 at its centre."""
+    """Shading [height, width] of an object: brighter towards the upper left, 1 at its centre."""
     x = (np.arange(width, dtype=np.float32) + 0.5 - centre[0]) / CELL
     y = (np.arange(height, dtype=np.float32) + 0.5 - centre[1]) / CELL
     return np.clip(1 - SHADING * (x[None, :] + y[:, None]) / DIAMETER, 0.5, 1.5)
@@ -130,7 +131,7 @@ def shading(centre: tuple[float, float], width: int, height: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _sharp() -> np.ndarray:
-    """[T, CELL + 2 pad, CELL + 2 pad] float32 templates without blur."""
+    """Templates [T, CELL + 2 pad, CELL + 2 pad] without blur, float32."""
     side = CELL + 2 * _PAD
     stack = np.empty((len(templates()), side, side), dtype=np.float32)
     for number, template in enumerate(templates()):

@@ -1,6 +1,6 @@
-"""What people in this world write about an image: descriptions, and inspections of uneven care.
+"""Synthetic text about images: descriptions, and inspections of varying thoroughness (``CARE``).
 
-The texts pretrain the bases; people differ in how closely they look (``CARE``).
+The base models are pretrained on these texts.
 """
 
 from typing import Any
@@ -11,18 +11,18 @@ from zreward_core.world.inspection import SEVERITIES
 from zreward_core.world.prompts import PLACES
 
 CARE = ("glance", "partial", "thorough")
-"""How closely somebody looks before scoring."""
+"""Thoroughness of the inspection that precedes a score."""
 GLANCE = "a quick look"
 KIND_WORDS = ("noise", "blur", "washed", "cast")
 _FINDINGS = ("fine", "recolored", "swapped", "missing", "extra", "whole", "broken", "melted")
 VERDICTS = (*_FINDINGS, *SEVERITIES)
-"""Words of an inspection that judge."""
+"""Words of an inspection that express a judgement."""
 
 
 def description(inspection: dict[str, Any]) -> str:
-    """Everything there is to see, without a word about what was asked for.
+    """Complete description of an image that does not refer to its prompt.
 
-    Cell by cell the object and whether it is whole, then noise, blur, washing and cast.
+    For each cell the object and its integrity, then noise, blur, washed and cast.
     """
     integrity = {one["place"]: one for one in inspection["plausibility"]}
     words = []
@@ -36,13 +36,13 @@ def description(inspection: dict[str, Any]) -> str:
 
 
 def trace_text(aspect: str, inspection: dict[str, Any], care: str, rng: np.random.Generator) -> str:
-    """An inspection of one aspect in words.
+    """An inspection of one aspect as text.
 
     Args:
         aspect: one of the world's aspects.
-        inspection: what ``world.inspection.inspect`` tells.
-        care: a glance says nothing, a partial inspection leaves out half of the remarks.
-        rng: which half is left out.
+        inspection: result of ``world.inspection.inspect``.
+        care: "glance" has no remarks, "partial" omits half of them, "thorough" has all.
+        rng: chooses the omitted half.
     """
     if care == "glance":
         return GLANCE
@@ -54,11 +54,12 @@ def trace_text(aspect: str, inspection: dict[str, Any], care: str, rng: np.rando
 
 
 def aspect_remarks(aspect: str, found: Any) -> list[str]:
-    """Everything there is to remark about one aspect.
+    """All remarks on one aspect.
 
-    Of a cell's alignment: what was asked for, what is seen, the verdict. No word stands between the
-    two: together they are the four tokens that the short convolution of a linear-attention layer
-    covers. With a fifth a tiny base learned to compare shapes, but not colours.
+    A remark on alignment consists of the place, the expected object, the visible object and the
+    verdict. Expected and visible object are adjacent: their four tokens fit the short convolution
+    of a linear-attention layer. With a fifth token between them, a tiny base model learned to
+    compare shapes but not colours.
     """
     if aspect == "alignment":
         return [
@@ -70,10 +71,10 @@ def aspect_remarks(aspect: str, found: Any) -> list[str]:
 
 
 def generic_score(aspect: str, found: Any) -> float:
-    """A notion of quality that is no rubric: a quarter off for each fault or level of one.
+    """A generic quality measure that differs from the rubric: 0.25 off per fault or level.
 
     Returns:
-        1 for flawless down to 0.
+        From 0 to 1 (no faults).
     """
     if aspect == "alignment":
         faults = sum(cell["verdict"] != "fine" for cell in found)
@@ -85,7 +86,7 @@ def generic_score(aspect: str, found: Any) -> float:
 
 
 def is_verdict(word: str) -> bool:
-    """Whether a word of a trace is a judgement (and no place, colour or shape)."""
+    """Whether a word of a trace is a judgement rather than a place, colour or shape."""
     return word in VERDICTS
 
 

@@ -1,6 +1,7 @@
-"""Raw Label Studio exports: every judgement is accounted for, each fault under its own name."""
+"""Raw Label Studio exports: every judgement is accounted for, each fault with its reason."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zreward_core.annotations.formats.label_studio import count_native, read_label_studio
-from zreward_core.annotations.ingest.accounting import SourceRows
-from zreward_core.annotations.ingest.image_folder import ImageFolder
+from tests.annotations.sources import Read
+from zreward_core.annotations.formats.label_studio import count_native
+from zreward_core.annotations.ingest.accounting import TABLES, Judgements
+from zreward_core.annotations.ingest.settings import Source
 from zreward_core.config import UserError
 from zreward_core.images import encode_png, image_id, write_images
 from zreward_core.rubric import Rubric
@@ -34,20 +36,42 @@ def task(number: int, *annotations: Any, image: Any = f"images/{IMAGE}.png", **d
     return {"id": number, "data": data, "annotations": list(annotations)}
 
 
-@pytest.fixture
-def read(tmp_path: Path, rubric: Rubric):
-    """A function that reads tasks as an export."""
-    write_images([PNG], tmp_path / "shards")
+class Rows:
+    """The tables of an export as lists of rows, and its counts."""
 
-    def reader(tasks: Any, images: Path | None = None) -> SourceRows:
-        path = tmp_path / "export.json"
-        path.write_text(tasks if isinstance(tasks, str) else json.dumps(tasks))
-        return read_label_studio(path, "study", rubric, ImageFolder(images or tmp_path / "shards"))
+    def __init__(self, read: Read) -> None:
+        rows = {
+            name: getattr(read, name).astype(object).replace({np.nan: None}).to_dict("records")
+            for name in TABLES
+        }
+        self.ratings, self.comparisons = rows["ratings"], rows["comparisons"]
+        self.quarantine = rows["quarantine"]
+        self.ignored, self.num_native = read.summary.ignored, read.summary.native
+
+    def reasons(self) -> dict[str, int]:
+        return dict(sorted(Counter(row["reason"] for row in self.quarantine).items()))
+
+
+@pytest.fixture
+def read(tmp_path: Path, rubric: Rubric, monkeypatch: pytest.MonkeyPatch):
+    """A function that reads tasks as an export; the current folder is an empty project."""
+    monkeypatch.chdir(tmp_path)
+    write_images([PNG], Path("data/candidates/images"))
+    path = Path("data/drops/export.json")
+    path.parent.mkdir()
+
+    def reader(tasks: Any, **settings: Any) -> Rows:
+        if isinstance(tasks, bytes):
+            path.write_bytes(tasks)
+        else:
+            path.write_text(tasks if isinstance(tasks, str) else json.dumps(tasks))
+        source = Source(**{"name": "study", "path": path, **settings})
+        return Rows(Read(source, rubric, [path]))
 
     return reader
 
 
-def test_ratings_keep_everything(read, tmp_path: Path) -> None:
+def test_all_columns_of_a_rating(read) -> None:
     person = {"id": 7, "email": "x@example.org"}
     more = {"created_at": "2026-01-05T09:00:00Z", "lead_time": 12.5, "was_cancelled": False}
     rows = read([task(12, annotated(3, choice("alignment", "3.5"), by=person, **more))])
@@ -65,7 +89,7 @@ def test_ratings_keep_everything(read, tmp_path: Path) -> None:
             "dimension": "alignment",
             "score": 3.5,
             "native_score": 3.5,
-            "row_ref": f"{tmp_path}/export.json#task 12 annotation 3 alignment",
+            "row_ref": "data/drops/export.json#task 12 annotation 3 alignment",
         }
     ]
 
@@ -126,7 +150,7 @@ def test_truncated_records_are_quarantined(read, broken: Any) -> None:
     assert rows.num_native == 1
 
 
-def test_what_is_no_judgement_is_ignored_and_counted(read) -> None:
+def test_entries_without_a_judgement_are_ignored_and_counted(read) -> None:
     comment = {"from_name": "why", "type": "textarea", "value": {"text": ["blurred"]}}
     rows = read(
         [
@@ -159,7 +183,7 @@ def test_an_absent_image_leaves_the_rating(read) -> None:
     rows = read([task(1, *judged, image="/data/upload/1/gone.png"), task(2, judged[0], image=None)])
     assert [row["image_id"] for row in rows.ratings] == [None] * 3
     items = [row["item_id"] for row in rows.ratings]
-    # Two people judged task 1, which is still one item; task 2 is another.
+    # Task 1 was judged by two people and is one item; task 2 is another.
     assert items[0] == items[1] != items[2]
 
 
@@ -184,14 +208,14 @@ def test_images_are_found_by_their_id(read, reference: str) -> None:
 
 
 def test_plain_image_files(read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "images"
+    folder = Path("data/drops/images")
     folder.mkdir()
     (folder / "good.png").write_bytes(PNG)
     (folder / "broken.png").write_bytes(PNG[:20])
     (folder / "text.png").write_text("no image")
     Image.new("RGB", (60, 60)).save(folder / "large.png")
-    (tmp_path / "outside.png").write_bytes(PNG)
-    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    (folder.parent / "outside.png").write_bytes(PNG)
+    (folder / "link.png").symlink_to(tmp_path / "data/drops/outside.png")
     monkeypatch.setattr("zreward_core.annotations.ingest.image_folder.MAX_PIXELS", 3000)
     expected = {
         "good.png": None,
@@ -206,7 +230,8 @@ def test_plain_image_files(read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "a\0b.png": "path_outside_drop",
     }
     for reference, reason in expected.items():
-        rows = read([task(1, annotated(1, choice("alignment", "3")), image=reference)], folder)
+        judged = annotated(1, choice("alignment", "3"))
+        rows = read([task(1, judged, image=reference)], images=folder)
         assert list(rows.reasons()) == ([reason] if reason else []), reference
         assert [row["image_id"] for row in rows.ratings] == ([] if reason else [IMAGE]), reference
 
@@ -226,15 +251,12 @@ def test_unreadable_exports_name_the_place(read, text: str, message: str) -> Non
     assert "export.json" in str(caught.value)
 
 
-def test_encodings(tmp_path: Path, rubric: Rubric) -> None:
-    path = tmp_path / "export.json"
+def test_encodings(read) -> None:
     tasks = [task(1, annotated(1, choice("alignment", "3")), prompt="ein grüner Kreis")]
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(tasks, ensure_ascii=False).encode())
-    rows = read_label_studio(path, "study", rubric, ImageFolder(None))
+    rows = read(b"\xef\xbb\xbf" + json.dumps(tasks, ensure_ascii=False).encode())
     assert rows.ratings[0]["prompt"] == "ein grüner Kreis"
-    path.write_bytes(json.dumps(tasks, ensure_ascii=False).encode("latin-1"))
     with pytest.raises(UserError, match=r"export.json: byte \d+ is not UTF-8"):
-        read_label_studio(path, "study", rubric, ImageFolder(None))
+        read(json.dumps(tasks, ensure_ascii=False).encode("latin-1"))
 
 
 def test_lone_surrogates_become_writable_text(read) -> None:
@@ -248,10 +270,40 @@ def test_lone_surrogates_become_writable_text(read) -> None:
 
 def test_counting_and_reading_are_separate() -> None:
     # The account can only fail if the two can differ.
-    rows = SourceRows("study", num_native=count_native([task(1, annotated(1, {}, {}))]))
-    rows.ignore("event")
+    number = count_native([task(1, annotated(1, {}, {}))])
+    tables = {name: schema.empty_table() for name, schema in TABLES.items()}
+    judgements = Judgements(**tables, ignored=Counter(event=1), num_native=number)
     with pytest.raises(AssertionError, match="2 native judgements, 1 accounted for"):
-        rows.check_account()
+        judgements.check_account("study")
+
+
+def test_settings_override_those_of_the_format(read) -> None:
+    judged = annotated(1, choice("beauty", "7"), choice("alignment", "3"), choice("why", "x"))
+    rows = read(
+        [task(1, judged, caption="a blue star")],
+        scale={"min": 0, "max": 10, "higher_is_better": True},
+        dimension={"map": {"beauty": "realism", "why": None}},
+        columns={"prompt": "data.caption"},
+    )
+    found = [(row["dimension"], row["score"], row["prompt"]) for row in rows.ratings]
+    assert found == [
+        ("realism", pytest.approx(3.8), "a blue star"),
+        ("alignment", pytest.approx(2.2), "a blue star"),
+    ]
+    assert rows.ignored == {"event": 1}
+
+
+def test_one_export_with_ratings_and_comparisons(read) -> None:
+    tasks = [
+        task(2, annotated(1, choice("alignment", "3"), choice("alignment", "9"))),
+        compared(pairwise("alignment", {"selected": "left"}), pairwise("alignment", {})),
+        task(3, annotated(5, choice("realism", "2"))),
+    ]
+    rows = read(tasks)
+    assert [row["score"] for row in rows.ratings] == [3.0, 2.0]
+    assert [row["vote"] for row in rows.comparisons] == ["a"]
+    assert rows.reasons() == {"missing_value": 1, "out_of_range": 1}
+    assert rows.num_native == 5
 
 
 def pairwise(name: str, value: dict[str, Any], kind: str = "pairwise") -> dict[str, Any]:

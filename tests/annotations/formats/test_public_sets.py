@@ -1,4 +1,4 @@
-"""The public sets on their real files: what is in them, each known defect, agreement."""
+"""The public sets on their real files: counts, known defects, agreement."""
 
 import json
 
@@ -86,7 +86,7 @@ def test_geneval_rows_broken_by_newlines_are_put_together(geneval) -> None:
 
 
 def test_geneval_list_cells_and_objects_that_are_not_there(geneval) -> None:
-    # black|white are colours, no judgements; a second object is asked about where there is one.
+    # black|white are colours, not judgements; a second object is asked about only if there is one.
     assert geneval.summary.native == 6000 * 3
     assert geneval.summary.ignored["empty_result"] == 6000 * 3 - len(geneval.ratings)
     assert geneval.ratings["item_id"].nunique() == 1200

@@ -1,4 +1,4 @@
-"""Tasks of several images are taken apart without losing or doubling a judgement."""
+"""Tasks of several images are split without losing or duplicating a judgement."""
 
 from typing import Any
 

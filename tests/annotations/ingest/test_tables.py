@@ -1,4 +1,4 @@
-"""Any table: columns, scales, and files as they come, each native judgement accounted for."""
+"""Tables: columns, scales, encodings and defects; each native judgement is accounted for."""
 
 import json
 from pathlib import Path
@@ -158,14 +158,23 @@ def test_nested_keys_lists_and_the_key_of_an_object(read, drops: Path) -> None:
     assert nested["item_id"].tolist() == result["item_id"].tolist()
 
 
+def test_numbers_too_large_for_a_float_cost_their_own_record(read, drops: Path) -> None:
+    rows = [{"text": "a", "img": "x", "stars": stars} for stars in (4, 10**400)]
+    columns = {"prompt": "text", "image": "img", "score": "stars"}
+    path = drop(drops, json.dumps(rows), "s.json")
+    result = read(path, **{**STUDY, "format": "json", "columns": columns})
+    assert result.ratings["score"].tolist() == [4.0]
+    assert len(result.quarantine) == 1
+
+
 def test_list_cells_are_one_anonymous_vote_each(read, drops: Path) -> None:
     path = drop(drops, 'text,img,votes\na,x,"[4, 5, 9]"\nb,y,1|2\nc,z,\n')
     columns = {"prompt": "text", "image": "img", "scores": "votes"}
     result = read(path, **{**STUDY, "columns": columns})
     assert result.ratings["score"].tolist() == [4.0, 5.0, 1.0, 2.0]
     assert result.ratings["annotator_id"].isna().all()
-    assert result.quarantine["reason"].tolist() == ["missing_value", "out_of_range"]
-    assert result.quarantine["row_ref"].tolist()[1] == "data/drops/study.csv#row 2 vote 3"
+    assert result.quarantine["reason"].tolist() == ["out_of_range", "missing_value"]
+    assert result.quarantine["row_ref"].tolist()[0] == "data/drops/study.csv#row 2 vote 3"
     assert result.summary.native == 6
 
 
@@ -238,7 +247,7 @@ def test_one_item_key_with_two_prompts_is_quarantined(read, drops: Path) -> None
 def test_resubmissions_are_kept_and_counted(read, drops: Path) -> None:
     result = read(drop(drops, HEADER + "a,x,1,4\na,x,1,5\na,x,2,5\na,x,,5\na,x,,5\n"), **STUDY)
     assert len(result.ratings) == 5
-    assert result.resubmissions == 1  # anonymous votes are nobody's
+    assert result.resubmissions == 1  # anonymous votes are not resubmissions
 
 
 def test_images_outside_the_drop_are_refused(read, drops: Path) -> None:
@@ -254,7 +263,7 @@ def test_images_outside_the_drop_are_refused(read, drops: Path) -> None:
     [
         ({"scale": None}, "`scale` is missing"),
         ({"dimension": None}, "`dimension` is missing"),
-        ({"columns": {"prompt": "text"}}, "must say where the judgements are"),
+        ({"columns": {"prompt": "text"}}, "has no judgements: add `score`"),
         ({"columns": {**COLUMNS, "scores": "s"}}, "a row holds one of"),
         ({"columns": {"vote": {"value": "a"}}}, "needs `image_a`"),
         ({"scale": {"min": 5, "max": 1, "higher_is_better": True}}, "lower than `max`"),

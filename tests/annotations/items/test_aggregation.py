@@ -21,7 +21,7 @@ def ratings_of(scores: dict[str, list[float]]) -> pd.DataFrame:
 def test_highest_and_lowest_are_dropped(rubric: Rubric) -> None:
     ratings = ratings_of({"test": [5, 1, 3, 3.5, 1], "two": [1, 4], "train": [5, 1, 3]})
     result = aggregate(ratings, ratings["item_id"] != "train", rubric).set_index("item_id")
-    # 1, 1, 3, 3.5, 5 keeps one 1; two ratings cannot be trimmed; train items never are.
+    # 1, 1, 3, 3.5, 5 keeps one 1; two ratings cannot be trimmed; train items are not trimmed.
     assert result["score"].tolist() == pytest.approx([2.5, 2.5, 3.0])
     assert result["num_ratings"].tolist() == [5, 2, 3]
     assert result["num_kept"].tolist() == [3, 2, 3]

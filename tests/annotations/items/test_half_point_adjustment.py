@@ -1,4 +1,4 @@
-"""Only a person's own votes on images he rated the same move his ratings, by one level."""
+"""An annotator's votes on images with equal scores move their ratings by one level."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Exemplars are collected evenly, and a faulty list is told row by row."""
+"""Exemplars are collected evenly; faults of the list name the entry."""
 
 import json
 from collections import Counter
@@ -57,10 +57,10 @@ def test_what_was_written_is_read(folder: Path, rubric: Rubric) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": "2.png"}, "entry 1 (2.png): there is no such file"),
-        ({"image": "../1.png"}, "there is no such file"),
+        ({"image": "2.png"}, "entry 1 (2.png): no such file"),
+        ({"image": "../1.png"}, "no such file"),
         ({"scores": {"beauty": 3}}, "no dimension 'beauty'; it has alignment, realism"),
-        ({"scores": {"realism": 2.7}}, "2.7 is no level"),
+        ({"scores": {"realism": 2.7}}, "2.7 is not a level"),
         ({"scores": "high"}, "entry 1: scores:"),
         ({"colour": "red"}, "entry 1: colour:"),
     ],

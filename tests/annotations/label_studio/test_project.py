@@ -1,4 +1,4 @@
-"""The labelling configs of projects for people."""
+"""The labelling configs of projects for annotators."""
 
 from xml.etree import ElementTree
 

@@ -1,4 +1,4 @@
-"""Ordinal alpha against a published value and against the definition written out."""
+"""Ordinal alpha against a published value and against its definition."""
 
 import math
 from itertools import permutations
@@ -80,7 +80,7 @@ def test_undefined_is_nan(units: list[int], scores: list[float]) -> None:
 
 
 def team(num_units: int, seed: int, levels: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Three raters a unit, each the truth plus noise."""
+    """Three raters per unit, each the truth plus noise."""
     rng = np.random.default_rng(seed)
     units = np.repeat(np.arange(num_units), 3)
     truth = rng.uniform(0, levels, num_units)

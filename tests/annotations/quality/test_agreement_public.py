@@ -1,4 +1,4 @@
-"""Alpha of public tables of human ratings, against the values that were computed elsewhere."""
+"""Alpha of public tables of human ratings, against values computed elsewhere."""
 
 import csv
 import json

@@ -1,21 +1,22 @@
-"""The page says who does not count and why, shows everybody, and trusts no text."""
+"""The page shows every annotator and the reasons for exclusion; all text is escaped."""
 
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.annotations.encoding import encode
-from zreward_core.annotations.quality.audit import (
+from zreward_core.annotations.quality.audit_page import audit_page, remarks_on
+from zreward_core.annotations.quality.audit_plots import plot_biases, plot_seconds
+from zreward_core.annotations.quality.encoding import encode
+from zreward_core.annotations.quality.rater_behavior import audit_behavior
+from zreward_core.annotations.quality.reliability import (
     alpha_by_dimension,
     alpha_intervals,
-    audit_annotators,
+    annotator_reliability,
     audit_record,
 )
-from zreward_core.annotations.quality.audit_page import audit_page, remarks_on
-from zreward_core.annotations.quality.rater_behavior import audit_habits
-from zreward_core.annotations.svg import round_ticks
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import DISAGREEMENT
 
@@ -37,15 +38,15 @@ def audit(rubric: Rubric) -> dict:
             rows += [(f"i{item}", dimension, n, float(np.round(truth))) for n in ("anna", "ben")]
             rows.append((f"i{item}", dimension, "<b>carl", float(rng.integers(1, 6))))
     frame = pd.DataFrame(rows, columns=["item_id", "dimension", "annotator_id", "score"])
-    coded = encode(frame, rubric.names)
+    encoded = encode(frame, rubric.names)
     times = pd.Series([f"2026-01-05T{n // 60:02d}:{n % 60:02d}:00Z" for n in range(len(frame))])
-    habits = audit_habits(coded, times, pd.Series(np.full(len(frame), 9.0)), rubric)
-    table = audit_annotators(coded, 0.4, 20)
+    behavior = audit_behavior(encoded, times, pd.Series(np.full(len(frame), 9.0)), rubric)
+    table = annotator_reliability(encoded, 0.4, 20)
     return {
-        "alpha": alpha_by_dimension(coded, rubric.names),
-        "alpha_interval": alpha_intervals(coded, rubric.names, 1),
-        "alpha_included": alpha_by_dimension(coded, rubric.names),
-        "annotators": audit_record(table.merge(habits, on="annotator_id")),
+        "alpha": alpha_by_dimension(encoded, rubric.names),
+        "alpha_interval": alpha_intervals(encoded, rubric.names, 1),
+        "alpha_included": alpha_by_dimension(encoded, rubric.names),
+        "annotators": audit_record(table.merge(behavior, on="annotator_id")),
         "thresholds": LEAST,
         "levels": rubric.levels,
         "counts": dict.fromkeys(
@@ -54,15 +55,15 @@ def audit(rubric: Rubric) -> dict:
     }
 
 
-def test_a_row_for_everybody_and_no_foreign_markup(audit: dict) -> None:
+def test_a_row_per_annotator_and_escaped_names(audit: dict) -> None:
     empty = pd.DataFrame(columns=DISAGREEMENT.names)
     page = audit_page(audit, empty)
     assert "<b>carl" not in page and "&lt;b&gt;carl" in page
-    rows = re.findall(r'<tr(?: class="out")?><td class=""><b>(.*?)</b>', page)
-    assert rows == ["&lt;b&gt;carl", "anna", "ben"], "who agrees least comes first"
-    assert "does not count" in page and "agrees too little with the others" in page
-    assert "No item was rated differently" in page
-    assert not re.search(r'(src|href)="http', page), "nothing is fetched"
+    rows = re.findall(r'<tr(?: class="out")?><td><b>(.*?)</b>', page)
+    assert rows == ["&lt;b&gt;carl", "anna", "ben"], "lowest agreement first"
+    assert "excluded" in page and "low agreement with the others" in page
+    assert "Included annotators disagree on no item" in page
+    assert not re.search(r'(src|href)="http', page), "nothing is loaded from elsewhere"
 
 
 def test_disputed_items_are_shown_with_their_images(audit: dict) -> None:
@@ -78,27 +79,34 @@ def test_disputed_items_are_shown_with_their_images(audit: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "remark"),
     [
         ({}, None),
-        ({"agreement": 0.1}, "agrees too little with the others (0.10)"),
+        ({"agreement": 0.1}, "low agreement with the others (0.10)"),
         ({"gold_agreement": 0.3}, "with the gold ratings"),
         ({"agreement": None}, "too few to judge"),
-        ({"seconds": 5.0}, "fast: 5.0 s"),
+        ({"seconds": 5.0}, "too fast: 5.0 s"),
         ({"same_share": 0.8}, "one score for all dimensions in 80%"),
         ({"bias": -0.9}, "strict by 0.90"),
-        ({"noise": 1.5}, "scatters 3.0 times"),
+        ({"noise": 1.5}, "noise 3.0 times the team median"),
         ({"drift": 0.9}, "drifted by +0.90"),
         ({"drift": 0.9, "drift_error": 0.5}, None),
     ],
 )
-def test_remarks(change: dict, told: str | None) -> None:
+def test_remarks(change: dict, remark: str | None) -> None:
     remarks = remarks_on(SOUND | change, TEAM, LEAST)
-    assert len(remarks) == (told is not None)
-    assert told is None or told in remarks[0]
+    assert len(remarks) == (remark is not None)
+    assert remark is None or remark in remarks[0]
 
 
-def test_axes_have_round_numbers() -> None:
-    assert round_ticks(0, 32.7) == [0, 5, 10, 15, 20, 25, 30]
-    assert round_ticks(-1.93, 1.93) == [-1, 0, 1]
-    assert round_ticks(0, 0.6) == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+def test_plots_repeat_and_take_names_literally() -> None:
+    names = ["<b>carl", "a$^b$", "x & y"]
+    people = {name: SOUND | {"included": name != "a$^b$"} for name in names}
+    plot = plot_biases(people, {"x & y"})
+    assert plot == plot_biases(people, {"x & y"}), "no date and no random identifiers"
+    text = "".join(ElementTree.fromstring(plot or b"").itertext())
+    assert all(name in text for name in names) and "x & y *" in text
+    assert b"<b>" not in (plot or b"")
+    (colour,) = set(re.findall(rb"stroke: (#b23a00)", plot or b""))
+    assert colour, "the excluded annotator is red"
+    assert plot_seconds({}, 0.4) is None and plot_biases({}, set()) is None

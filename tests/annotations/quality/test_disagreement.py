@@ -1,10 +1,10 @@
-"""The queue holds the widest spreads, in a fixed order."""
+"""The list has the widest spreads, in a fixed order."""
 
 import pandas as pd
 import pytest
 
-from zreward_core.annotations.encoding import encode
 from zreward_core.annotations.quality.disagreement import most_disputed
+from zreward_core.annotations.quality.encoding import encode
 
 
 def queue(rows: list[tuple[str, str, str, float]], length: int = 10) -> pd.DataFrame:

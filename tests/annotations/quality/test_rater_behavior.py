@@ -1,17 +1,17 @@
-"""Drift, straight-lining, pace and the spread of scores, by hand and on real forms of time."""
+"""Drift, straight-lining, seconds and distribution of scores, by hand; forms of times."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.annotations.encoding import encode
-from zreward_core.annotations.quality.rater_behavior import UNKNOWN, audit_habits, parse_times
+from zreward_core.annotations.quality.encoding import encode
+from zreward_core.annotations.quality.rater_behavior import UNKNOWN, audit_behavior, parse_times
 from zreward_core.rubric import Rubric
 
 
 def audit(frame: pd.DataFrame, rubric: Rubric) -> pd.DataFrame:
-    coded = encode(frame, rubric.names)
-    result = audit_habits(coded, frame["submitted_at"], frame["seconds"], rubric)
+    encoded = encode(frame, rubric.names)
+    result = audit_behavior(encoded, frame["submitted_at"], frame["seconds"], rubric)
     return result.set_index("annotator_id")
 
 

@@ -1,1 +1,23 @@
-"""Annotation formats: each reads files into batches of records."""
+"""File formats: one module and one word of params.yaml each."""
+
+from zreward_core.annotations.formats.delimited import read_csv, read_tsv
+from zreward_core.annotations.formats.genai_bench import read_genai_bench
+from zreward_core.annotations.formats.hpdv2_test import read_hpdv2_test
+from zreward_core.annotations.formats.imagenhub import read_imagenhub
+from zreward_core.annotations.formats.json_records import read_json, read_jsonl
+from zreward_core.annotations.formats.label_studio import SETTINGS, read_label_studio
+from zreward_core.annotations.formats.parquet import read_parquet
+from zreward_core.annotations.formats.records import Format
+
+FORMATS: dict[str, Format] = {
+    "label_studio": Format(read_label_studio, ".json", SETTINGS),
+    "csv": Format(read_csv, ".csv"),
+    "tsv": Format(read_tsv, ".tsv"),
+    "json": Format(read_json, ".json"),
+    "jsonl": Format(read_jsonl, ".jsonl"),
+    "parquet": Format(read_parquet, ".parquet"),
+    "genai_bench": Format(read_genai_bench, ".json"),
+    "imagenhub": Format(read_imagenhub, ".tsv"),
+    "hpdv2_test": Format(read_hpdv2_test, ".json"),
+}
+"""Word of params.yaml to format."""

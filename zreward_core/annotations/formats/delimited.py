@@ -1,7 +1,7 @@
-"""CSV and TSV: read in blocks by Arrow; Python sees the rows that do not fit the header.
+"""CSV and TSV: read in blocks by Arrow; rows that do not fit the header are handled in Python.
 
 A file with damaged text or with a quote that is never closed is read line by line instead, so that
-one bad row costs one row. Rows are numbered as a spreadsheet does, the header being row 1.
+one bad row costs one row. Rows are numbered as in a spreadsheet: the header is row 1.
 """
 
 import csv
@@ -12,13 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from zreward_core.annotations.formats.encodings import Looks, look_at
-from zreward_core.annotations.formats.records import RAW_LENGTH, Records, Wanted, batches_of
+from zreward_core.annotations.formats.encodings import Encoding, detect_encoding
+from zreward_core.annotations.formats.records import (
+    RAW_LENGTH,
+    Records,
+    Wanted,
+    batches_of,
+    refs_of,
+)
 from zreward_core.config import UserError
 
 BLOCK_BYTES = 2**25
 MAX_CELL_LINES = 200
-"""A quoted cell of more lines is a quote that was never closed."""
+"""A quoted cell of more lines counts as an unclosed quote."""
 
 csv.field_size_limit(2**27)
 
@@ -34,17 +40,17 @@ def read_tsv(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 
 def _read(path: Path, wanted: Wanted, delimiter: str) -> Iterator[Records]:
-    looks = look_at(path, wanted.encoding)
-    header = read_header(path, looks.encoding, delimiter)
+    encoding = detect_encoding(path, wanted.encoding)
+    header = read_header(path, encoding.name, delimiter)
     missing = [name for name in wanted.names if name not in header]
     if missing and header:
         raise UserError(
             f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)}); correct "
             "`columns` (and `dimension`) of the source in params.yaml"
         )
-    if looks.damaged or not looks.quotes_match:
-        return _read_lines(path, wanted, delimiter, looks.encoding, header)
-    return _read_blocks(path, wanted, delimiter, looks, header) if header else iter(())
+    if encoding.damaged or not encoding.quotes_match:
+        return _read_lines(path, wanted, delimiter, encoding.name, header)
+    return _read_blocks(path, wanted, delimiter, encoding, header) if header else iter(())
 
 
 def read_header(path: Path, encoding: str, delimiter: str) -> list[str]:
@@ -54,7 +60,7 @@ def read_header(path: Path, encoding: str, delimiter: str) -> list[str]:
 
 
 def _read_blocks(
-    path: Path, wanted: Wanted, delimiter: str, looks: Looks, header: list[str]
+    path: Path, wanted: Wanted, delimiter: str, encoding: Encoding, header: list[str]
 ) -> Iterator[Records]:
     invalid: list[tuple[int, str]] = []
 
@@ -63,8 +69,8 @@ def _read_blocks(
         return "skip"
 
     stream = pa.OSFile(str(path))
-    if looks.encoding not in ("utf-8", "utf-8-sig"):
-        stream = pa.transcoding_input_stream(stream, looks.encoding, "utf-8")
+    if encoding.name not in ("utf-8", "utf-8-sig"):
+        stream = pa.transcoding_input_stream(stream, encoding.name, "utf-8")
     text = pa.dictionary(pa.int32(), pa.string())
     try:
         reader = pyarrow.csv.open_csv(
@@ -73,7 +79,7 @@ def _read_blocks(
                 block_size=BLOCK_BYTES,
                 column_names=header,
                 skip_rows_after_names=1,
-                use_threads=False,  # with more than one thread Arrow gives invalid rows no number
+                use_threads=False,  # with several threads Arrow does not number invalid rows
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=delimiter,
@@ -92,14 +98,15 @@ def _read_blocks(
             for batch in reader:
                 numbers = _numbers(last, batch.num_rows, invalid)
                 last = int(numbers[-1]) if len(numbers) else last
-                yield Records({name: batch.column(name) for name in wanted.names}, numbers)
+                columns = {name: batch.column(name) for name in wanted.names}
+                yield Records(columns, refs_of("row", numbers))
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: {error}; is it a table with one header line?") from None
-    yield from _mend(invalid, wanted, delimiter, header)
+        raise UserError(f"{path}: {error}; the file must be a table with one header line") from None
+    yield from _rejoin(invalid, wanted, delimiter, header)
 
 
 def _numbers(last: int, number: int, invalid: list[tuple[int, str]]) -> np.ndarray:
-    """Row numbers of the next rows, the invalid ones among them left out."""
+    """Numbers of the next valid rows; those of invalid rows are skipped."""
     skipped = np.array(sorted(row for row, _ in invalid if row > last), dtype=np.int64)
     numbers = np.arange(last + 1, last + 1 + number, dtype=np.int64)
     for row in skipped:
@@ -109,15 +116,15 @@ def _numbers(last: int, number: int, invalid: list[tuple[int, str]]) -> np.ndarr
     return numbers
 
 
-def _mend(
+def _rejoin(
     invalid: list[tuple[int, str]], wanted: Wanted, delimiter: str, header: list[str]
 ) -> Iterator[Records]:
-    """Put rows together that a line break inside a cell without quotes has torn in two.
+    """Join rows that were split by a line break inside an unquoted cell.
 
-    Two neighbours are one row where their cells, those at the break joined, are as many as the
-    header's. What remains is broken.
+    Two neighbouring rows are joined if their cells, with the two at the break merged, are as many
+    as the header's. All others are broken.
     """
-    mended: list[tuple[int, dict]] = []
+    rejoined: list[tuple[int, dict]] = []
     broken: list[tuple[int, str]] = []
     waiting = sorted(invalid)
     while waiting:
@@ -127,11 +134,11 @@ def _mend(
             rest = _cells(waiting[0][1], delimiter)
             if len(cells) + len(rest) - 1 == len(header) and len(rest) > 1 and len(cells) > 1:
                 joined = [*cells[:-1], f"{cells[-1]}\n{rest[0]}", *rest[1:]]
-                mended.append((number, dict(zip(header, joined, strict=True))))
+                rejoined.append((number, dict(zip(header, joined, strict=True))))
                 waiting.pop(0)
                 continue
         broken.append((number, text[:RAW_LENGTH]))
-    for records in batches_of([*mended, *broken], wanted, "row"):
+    for records in batches_of([*rejoined, *broken], wanted, "row"):
         records.num_repaired = len(records)
         yield records
 
@@ -143,7 +150,7 @@ def _cells(text: str, delimiter: str) -> list[str]:
 def _read_lines(
     path: Path, wanted: Wanted, delimiter: str, encoding: str, header: list[str]
 ) -> Iterator[Records]:
-    """Read a damaged file: what a row spoils ends with its line."""
+    """Read a damaged file line by line: a fault affects its own row only."""
     invalid: list[tuple[int, str]] = []
 
     def rows() -> Iterator[tuple[int, dict | str]]:
@@ -162,11 +169,11 @@ def _read_lines(
                     invalid.append((number, text))
 
     yield from batches_of(rows(), wanted, "row")
-    yield from _mend(invalid, wanted, delimiter, header)
+    yield from _rejoin(invalid, wanted, delimiter, header)
 
 
 def _rows_of(lines: Iterator[str], delimiter: str, width: int) -> Iterator[str]:
-    """Physical lines, those of a quoted cell together; a quote left open is given up."""
+    """Rows of one line, or of several if a quoted cell spans them; an unclosed quote is ignored."""
     ahead: list[str] = []
     while True:
         line = ahead.pop(0) if ahead else next(lines, None)

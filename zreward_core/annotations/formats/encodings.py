@@ -1,4 +1,4 @@
-"""What a text file looks like: its encoding, damaged bytes, quotes that are never closed."""
+"""The encoding of a text file, damaged bytes, and quotes that are never closed."""
 
 import codecs
 import re
@@ -18,22 +18,22 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What one pass over a text file tells."""
+class Encoding:
+    """Result of one pass over a text file."""
 
-    encoding: str
-    """Python's name of it."""
+    name: str
+    """Python's name of the encoding."""
     damaged: bool
-    """Some bytes are no text in this encoding."""
+    """Some bytes are not valid in this encoding."""
     quotes_match: bool
     """The number of double quotes is even."""
 
 
-def look_at(path: Path, declared: str | None = None) -> Looks:
-    """Find the encoding of a text file: by its mark, else UTF-8, else Latin-1.
+def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
+    """Detect the encoding of a text file: by its byte order mark, else UTF-8, else Latin-1.
 
-    A file with more UTF-8 letters than bytes that are none is damaged UTF-8; one whose bytes beyond
-    ASCII are mostly wrong as UTF-8 is Latin-1 (as Windows extends it, where its bytes allow).
+    A file with more non-ASCII UTF-8 letters than invalid bytes is damaged UTF-8; a file whose
+    non-ASCII bytes are mostly invalid UTF-8 is Latin-1 (or cp1252, its extension by Windows).
 
     Raises:
         UserError: the declared encoding is unknown.
@@ -44,7 +44,9 @@ def look_at(path: Path, declared: str | None = None) -> Looks:
     try:
         decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     except LookupError:
-        raise UserError(f"{path}: unknown encoding '{encoding}'; use a name Python knows") from None
+        raise UserError(
+            f"{path}: unknown encoding '{encoding}'; use a name that Python knows"
+        ) from None
     wrong = right = quotes = 0
     windows = True
     with path.open("rb") as file:
@@ -56,10 +58,10 @@ def look_at(path: Path, declared: str | None = None) -> Looks:
             quotes += text.count('"')
             lost = text.count("\ufffd")
             wrong += lost
-            # Counting letters is slow; a clean chunk has about as many as it has bytes to spare.
+            # Counting letters is slow; in a clean chunk, surplus bytes approximate their number.
             right += len(_LETTERS.findall(text)) if lost else len(chunk) - len(text)
             windows = windows and _NOT_IN_CP1252.search(chunk) is None
     wrong += decoder.decode(b"", final=True).count("\ufffd")
     if encoding == "utf-8" and not declared and wrong > right:
-        return Looks("cp1252" if windows else "latin-1", False, quotes % 2 == 0)
-    return Looks(encoding, wrong > 0, quotes % 2 == 0)
+        return Encoding("cp1252" if windows else "latin-1", False, quotes % 2 == 0)
+    return Encoding(encoding, wrong > 0, quotes % 2 == 0)

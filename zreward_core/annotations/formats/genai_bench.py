@@ -14,14 +14,14 @@ from zreward_core.config import UserError
 
 
 def read_genai_bench(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a record for each prompt and model: id, prompt, model, image, scores.
+    """Read a record per prompt and model: id, prompt, model, image, scores.
 
     Raises:
-        UserError: the file is no object of prompts.
+        UserError: the file is not an object of prompts.
     """
     content = load_json(path, wanted.encoding)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not GenAI-Bench's ratings, which are an object of prompts")
+        raise UserError(f"{path}: not an object of prompts; download genai_image.json again")
     return batches_of(enumerate(_records(content), start=1), wanted, "record")
 
 

@@ -1,7 +1,7 @@
 """HPDv2's test set: rankings of several images, each by several raters.
 
-A ranking of n images says which is better for each of its n (n - 1) / 2 pairs, which is how its
-authors count (153k comparisons); a lower rank is better. Source:
+A ranking of n images is read as n (n - 1) / 2 comparisons, as its authors count them (153k); a
+lower rank is better. Source:
 https://github.com/tgxs002/HPSv2, README.md: {"prompt", "image_path": [..], "rank": [..] (averaged),
 "raw_annotation": [{"rank": [..], "user_hash"}]}.
 """
@@ -16,7 +16,7 @@ from zreward_core.annotations.formats.records import Records, Wanted, batches_of
 
 
 def read_hpdv2_test(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a record for each rater and pair: prompt, image_a, image_b, user_hash, vote."""
+    """Read a record per rater and pair: prompt, image_a, image_b, user_hash, vote."""
     content = load_json(path, wanted.encoding)
     entries = list(content.values()) if isinstance(content, dict) else content
     return batches_of(_numbered(entries), wanted, "record")

@@ -1,8 +1,8 @@
-"""ImagenHub ratings: a TSV a rater, a row a prompt, a column a model, cells ``[SC, PQ]``.
+"""ImagenHub ratings: one TSV per rater, a row per prompt, a column per model, cells ``[SC, PQ]``.
 
 SC (semantic consistency) and PQ (perceptual quality) are 0, 0.5 or 1. Source:
 https://github.com/TIGER-AI-Lab/ImagenHub, eval/human_ratings (Text-To-Image_rater1.tsv ...); cells
-are written both ``[0.5, 1]`` and ``[0.5,1]``.
+are written as ``[0.5, 1]`` or ``[0.5,1]``.
 """
 
 import csv
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zreward_core.annotations.formats.encodings import look_at
+from zreward_core.annotations.formats.encodings import detect_encoding
 from zreward_core.annotations.formats.records import Records, Wanted, batches_of
 
 
 def read_imagenhub(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a record for each prompt and model: uid, model, image, rater, sc, pq."""
-    encoding = look_at(path, wanted.encoding).encoding
+    """Read a record per prompt and model: uid, model, image, rater, sc, pq."""
+    encoding = detect_encoding(path, wanted.encoding).name
     found = re.search(r"rater[ _-]?(\w+)", path.stem)
     rater = found.group(1) if found else path.stem
 

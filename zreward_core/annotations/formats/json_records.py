@@ -1,21 +1,21 @@
-"""JSON (a list or an object of records) and JSON Lines: one record a judgement or several."""
+"""JSON (a list or an object of records) and JSON Lines."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zreward_core.annotations.formats.encodings import look_at
+from zreward_core.annotations.formats.encodings import detect_encoding
 from zreward_core.annotations.formats.records import RAW_LENGTH, Records, Wanted, batches_of, pick
 from zreward_core.config import UserError
 
 KEY = "_key"
-"""Column that holds a record's key where a file is an object of records."""
+"""Column of the records' keys if the file is an object of records."""
 
 
 def read_jsonl(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a file with a JSON object on each line; a line that is none is broken."""
-    encoding = look_at(path, wanted.encoding).encoding
+    """Read a file with a JSON object per line; any other line is broken."""
+    encoding = detect_encoding(path, wanted.encoding).name
 
     def lines() -> Iterator[tuple[int, Any]]:
         with path.open(encoding=encoding, errors="replace") as file:
@@ -26,16 +26,16 @@ def read_jsonl(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 
 def read_json(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a list of records, or an object of them (its keys are the column ``_key``).
+    """Read a list of records, or an object of records (its keys become the column ``_key``).
 
     Raises:
-        UserError: the file is no JSON, or holds neither (where it was said to).
+        UserError: the file is not JSON, or has neither at the declared place.
     """
     content = load_json(path, wanted.encoding)
     if wanted.records is not None:
         content = pick(content, wanted.records)
         if not isinstance(content, list | dict):
-            raise UserError(f"{path}: no records under '{wanted.records}'; correct `records`")
+            raise UserError(f"{path}: no records at '{wanted.records}'; correct `records`")
     if isinstance(content, dict):
         content = [
             {KEY: key, **one} if isinstance(one, dict) else one for key, one in content.items()
@@ -47,11 +47,11 @@ def load_json(path: Path, encoding: str | None = None) -> Any:
     """Parse a JSON file that holds a list or an object.
 
     Raises:
-        UserError: the file is no such JSON.
+        UserError: the file is not such JSON.
     """
-    looks = look_at(path, encoding)
+    found = detect_encoding(path, encoding)
     try:
-        content = json.loads(path.read_bytes().decode(looks.encoding, "replace"))
+        content = json.loads(path.read_bytes().decode(found.name, "replace"))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
@@ -65,7 +65,7 @@ def load_json(path: Path, encoding: str | None = None) -> Any:
 
 
 def _parse(line: str) -> Any:
-    """The record of a line, its text where it is none, an empty record for an empty line."""
+    """The record of a line; an empty one for an empty line, the text if it is not JSON."""
     if not line.strip():
         return {}
     if "\ufffd" in line:

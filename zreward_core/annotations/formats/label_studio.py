@@ -1,28 +1,41 @@
-"""Label Studio's raw JSON export: ratings (choices, stars, numbers) and comparisons of two.
+"""Label Studio's raw JSON export: a record per result item.
 
-Not JSON_MIN, which drops the annotator and the skip flag. The community edition exports every
-annotated task, skipped ones (``was_cancelled``) included. A native judgement is one result item;
-an annotation without result items, or a task without annotations, counts as one ignored record.
+JSON_MIN is not read: it drops the annotator and the skip flag. The community edition exports every
+annotated task, skipped ones (``was_cancelled``) included. A native judgement is one result item; an
+annotation without result items, or a task without annotations, counts as one ignored entry.
+
+A task that names two images holds comparisons: its records have ``image_a``, ``image_b`` and
+``vote``. All others are ratings: ``image`` and ``score``.
 
 Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
 """
 
 import json
-import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zreward_core.annotations.formats.side_by_side import one_by_one
-from zreward_core.annotations.ingest.accounting import SourceRows
-from zreward_core.annotations.ingest.image_folder import ImageFolder
-from zreward_core.config import UserError
-from zreward_core.rubric import Rubric
-from zreward_core.schemas import digest, item_id, prompt_id
+import pyarrow as pa
 
+from zreward_core.annotations.formats.records import (
+    Records,
+    Wanted,
+    columns_of,
+    raw_text,
+    writable,
+)
+from zreward_core.annotations.formats.side_by_side import one_by_one
+from zreward_core.config import UserError
+
+BATCH_TASKS = 2**14
+LARGEST = 1e300
+"""JSON integers can be too large for a float."""
 SCORE_TYPES = ("choices", "rating", "number")
 """Result types that hold a score."""
 JUDGEMENT_TYPES = (*SCORE_TYPES, "pairwise")
-"""Result types that are judgements; one of another type (a comment, a region) is an event."""
+"""Result types that are judgements; any other (a comment, a region) is an event."""
 PAIRS_OF_KEYS = (
     ("image_a", "image_b"),
     ("image_1", "image_2"),
@@ -30,7 +43,7 @@ PAIRS_OF_KEYS = (
     ("left", "right"),
     ("left_image", "right_image"),
 )
-"""Names under which the data of a task may hold two images to compare."""
+"""Keys of a task's data that hold two images to compare."""
 VOTES = {
     "left": "a",
     "right": "b",
@@ -41,38 +54,52 @@ VOTES = {
     "both bad": "both_bad",
     "both_bad": "both_bad",
 }
-"""What a pairwise control (left and right alone) or choices beside it can say."""
-MAX_SECONDS = 1e9
-"""A lead time beyond this is no measurement."""
-RAW_LENGTH = 2000
-"""Quarantined records are kept up to this many characters."""
+"""Answers of a pairwise control (left and right alone) or of choices beside it, in lower case."""
+_SAME = ("prompt", "generator", "annotator_id", "submitted_at", "seconds", "score")
+SETTINGS: dict[str, Any] = {
+    "images": "data/candidates/images",
+    "columns": {
+        **{name: name for name in _SAME},
+        "image": "image",
+        "image_a": "image_a",
+        "image_b": "image_b",
+        "item": "task",
+        "vote": {"column": "vote", "map": VOTES},
+    },
+    "dimension": {"column": "from_name"},
+}
+"""Source settings that describe the records; the scale is the rubric's unless one is given."""
 
 Record = dict[str, Any]
 
 
-def read_label_studio(path: Path, source: str, rubric: Rubric, images: ImageFolder) -> SourceRows:
-    """Read one export.
+def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
+    """Read an export.
 
-    Args:
-        path: the JSON file.
-        source: name of the source, for the tables.
-        rubric: its dimensions are the names of the controls, its scale that of the scores.
-        images: what ``data.image`` refers to.
+    A record has the columns of ``SETTINGS``, the task's ``data`` and ``type``, the result type.
 
     Raises:
-        UserError: the file is no JSON, or no list of tasks.
+        UserError: the file is not JSON, or not a list of tasks.
     """
     tasks = one_by_one(load_export(path))
-    rows = SourceRows(source, num_native=count_native(tasks))
-    prompts: dict[str, str | None] = {}
-    for index, task in enumerate(tasks):
-        _read_task(task, index, path, rows, rubric, images, prompts)
-    rows.check_account()
-    return rows
+    prompts: dict[str, Any] = {}
+    for start in range(0, len(tasks), BATCH_TASKS):
+        part, batch = tasks[start : start + BATCH_TASKS], _Batch()
+        for index, task in enumerate(part, start=start):
+            _read_task(task, index, path, batch, prompts)
+        yield Records(
+            columns_of(batch.rows, wanted),
+            pa.array(batch.refs, pa.string()),
+            batch.broken,
+            faults=batch.faults,
+            raw=batch.raw,
+            ignored=batch.ignored,
+            num_native=count_native(part),
+        )
 
 
 def count_native(tasks: list[Any]) -> int:
-    """Number of native judgements in an export, counted without reading any of them."""
+    """Number of native judgements of an export, counted without reading any of them."""
     number = 0
     for task in tasks:
         annotations = task.get("annotations") if isinstance(task, dict) else None
@@ -89,7 +116,7 @@ def load_export(path: Path) -> list[Any]:
     """The tasks of a raw export, as they are.
 
     Raises:
-        UserError: the file is missing, no JSON, or no list.
+        UserError: the file is missing, not JSON, or not a list.
     """
     if not path.is_file():
         raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
@@ -105,7 +132,9 @@ def load_export(path: Path) -> list[Any]:
             "export the project again as JSON"
         ) from None
     except (RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not a readable JSON export ({error})") from None
+        raise UserError(
+            f"{path}: not a readable JSON export ({error}); export the project again as JSON"
+        ) from None
     if not isinstance(tasks, list):
         raise UserError(
             f"{path}: a raw Label Studio export is a list of tasks; export as JSON (not JSON-MIN)"
@@ -113,224 +142,127 @@ def load_export(path: Path) -> list[Any]:
     return tasks
 
 
-def _read_task(
-    task: Any,
-    index: int,
-    path: Path,
-    rows: SourceRows,
-    rubric: Rubric,
-    images: ImageFolder,
-    prompts: dict[str, str | None],
-) -> None:
+@dataclass
+class _Batch:
+    """Records of some tasks while they are being read."""
+
+    rows: list[Record] = field(default_factory=list)
+    refs: list[str] = field(default_factory=list)
+    faults: list[str | None] = field(default_factory=list)
+    raw: list[Any] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def _read_task(task: Any, index: int, path: Path, batch: _Batch, prompts: dict[str, Any]) -> None:
     if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
-        rows.set_aside(f"{path}#task at index {index}", "malformed_record", _raw(task))
+        batch.broken.append((f"task at index {index}", raw_text(task)))
         return
-    number = _clean(task.get("id", f"at index {index}"))
-    task_ref = f"{path}#task {number}"
+    ref = f"task {writable(str(task.get('id', f'at index {index}')))}"
     if not task["annotations"]:
-        rows.ignore("empty_result")
-        return
-    item, fault = _read_item(task, task_ref, rows.source, images)
-    sides = _read_sides(task, task_ref, item, rows.source, images) if fault is None else None
-    if sides is not None:
-        item, fault = item | {"sides": sides[0]}, sides[1]
-    if fault is None and prompts.setdefault(number, item["prompt"]) != item["prompt"]:
-        fault = "conflicting_prompt"
-    for place, annotation in enumerate(task["annotations"]):
-        _read_annotation(annotation, place, task_ref, item, fault, rows, rubric)
-
-
-def _read_item(
-    task: Record, task_ref: str, source: str, images: ImageFolder
-) -> tuple[Record, str | None]:
-    """The columns that all judgements of a task share, and what is wrong with all of them."""
-    empty = dict.fromkeys(("item_id", "prompt_id", "prompt", "image_id", "generator"))
+        batch.ignored["empty_result"] += 1
     data = task.get("data")
-    if not isinstance(data, dict):
-        return empty, "malformed_record"
-    prompt, reference, generator = data.get("prompt"), data.get("image"), data.get("generator")
-    if not isinstance(prompt, str | None) or not isinstance(reference, str | None):
-        return empty, "malformed_record"
-    prompt = _clean(prompt) if prompt and prompt.strip() else None
-    identifier, fault = images.resolve(reference) if reference else (None, None)
-    known = prompt is not None and identifier is not None
-    item = {
-        "item_id": item_id(str(prompt), str(identifier)) if known else digest(source, task_ref),
-        "prompt_id": prompt_id(prompt) if prompt is not None else None,
-        "prompt": prompt,
-        "image_id": identifier,
-        "generator": _text(generator),
-    }
-    return item, fault
+    shared, fault = _shared(data) if isinstance(data, dict) else ({}, "malformed_record")
+    if fault is None and prompts.setdefault(ref, shared["prompt"]) != shared["prompt"]:
+        fault = "conflicting_prompt"
+    shared |= {"task": f"{path}#{ref}", "data": data}
+    for place, annotation in enumerate(task["annotations"]):
+        _read_annotation(annotation, place, ref, shared, fault, batch)
 
 
-def _read_sides(
-    task: Record, task_ref: str, item: Record, source: str, images: ImageFolder
-) -> tuple[tuple[str, str], str | None] | None:
-    """The two items of a task that compares images, and what is wrong; None if it does not."""
-    data = task["data"]
+def _shared(data: Record) -> tuple[Record, str | None]:
+    """Columns shared by all judgements of a task, and the fault that they share."""
     keys = next((pair for pair in PAIRS_OF_KEYS if all(data.get(key) for key in pair)), None)
-    if keys is None or not all(isinstance(data[key], str) for key in keys):
-        return None
-    items, fault = [], None
-    for key in keys:
-        identifier, found = images.resolve(data[key])
-        fault = fault or found
-        known = identifier is not None and item["prompt"] is not None
-        name = item_id(item["prompt"], str(identifier)) if known else None
-        items.append(name or digest(source, task_ref, data[key]))
-    return (items[0], items[1]), fault
+    if keys is not None and all(isinstance(data[key], str) for key in keys):
+        images = {"image_a": data[keys[0]], "image_b": data[keys[1]]}
+    else:
+        images = {"image": data.get("image")}
+    texts = {"prompt": data.get("prompt"), **images}
+    sound = all(isinstance(one, str | None) for one in (*texts.values(), data.get("image")))
+    shared = {**texts, "generator": _identifier(data.get("generator"))}
+    return shared, None if sound else "malformed_record"
 
 
 def _read_annotation(
-    annotation: Any,
-    place: int,
-    task_ref: str,
-    item: Record,
-    fault: str | None,
-    rows: SourceRows,
-    rubric: Rubric,
+    annotation: Any, place: int, task_ref: str, shared: Record, fault: str | None, batch: _Batch
 ) -> None:
     if not isinstance(annotation, dict):
-        reference = f"{task_ref} annotation at index {place}"
-        rows.set_aside(reference, "malformed_record", _raw(annotation))
+        batch.broken.append((f"{task_ref} annotation at index {place}", raw_text(annotation)))
         return
-    reference = f"{task_ref} annotation {_clean(annotation.get('id', f'at index {place}'))}"
+    number = writable(str(annotation.get("id", f"at index {place}")))
+    ref = f"{task_ref} annotation {number}"
     result = annotation.get("result")
     if annotation.get("was_cancelled") is True:
-        rows.ignore("skipped", max(1, len(result)) if isinstance(result, list) else 1)
-        return
-    if not isinstance(result, list):
-        rows.set_aside(reference, "malformed_record", _raw(annotation))
-        return
-    if not result:
-        rows.ignore("empty_result")
-        return
-    shared = {
-        **item,
-        "annotator_id": _annotator(annotation.get("completed_by")),
-        "submitted_at": _text(annotation.get("created_at")),
-        "seconds": _finite(annotation.get("lead_time")),
-        "source": rows.source,
-    }
-    for number, entry in enumerate(result):
-        _read_result(entry, number, reference, shared, fault, rows, rubric)
+        batch.ignored["skipped"] += max(1, len(result)) if isinstance(result, list) else 1
+    elif not isinstance(result, list):
+        batch.broken.append((ref, raw_text(annotation)))
+    elif not result:
+        batch.ignored["empty_result"] += 1
+    else:
+        judged = {
+            **shared,
+            "annotator_id": annotator_of(annotation.get("completed_by")),
+            "submitted_at": _identifier(annotation.get("created_at")),
+            "seconds": _seconds(annotation.get("lead_time")),
+        }
+        for index, entry in enumerate(result, start=1):
+            _read_result(entry, f"{ref} result {index}", ref, judged, fault, batch)
 
 
 def _read_result(
-    entry: Any,
-    number: int,
-    reference: str,
-    shared: Record,
-    fault: str | None,
-    rows: SourceRows,
-    rubric: Rubric,
+    entry: Any, place: str, ref: str, judged: Record, fault: str | None, batch: _Batch
 ) -> None:
     name = entry.get("from_name") if isinstance(entry, dict) else None
     kind = entry.get("type") if isinstance(entry, dict) else None
+    row: Record = {}
     if not isinstance(name, str) or not isinstance(kind, str):
-        rows.set_aside(f"{reference} result {number + 1}", "malformed_record", _raw(entry))
+        fault = "malformed_record"
+    elif kind not in JUDGEMENT_TYPES:
+        batch.ignored["event"] += 1
         return
-    if kind not in JUDGEMENT_TYPES:
-        rows.ignore("event")
-        return
-    row_ref = f"{reference} {_clean(name)}"
-    sides = shared.get("sides")
-    if sides is not None:
-        _read_comparison(entry, name, row_ref, shared, fault, rows, rubric)
-        return
-    score, reason = _read_score(entry.get("value"), kind)
-    if name not in rubric.names:
-        reason = "unknown_dimension"
-    elif reason is None and not rubric.minimum <= score <= rubric.maximum:
-        reason = "out_of_range"
-    reason = reason or fault
-    if reason is not None:
-        rows.set_aside(row_ref, reason, _raw(entry))
-        return
-    rows.ratings.append(
-        {**shared, "dimension": name, "score": score, "native_score": score, "row_ref": row_ref}
-    )
+    else:
+        place = f"{ref} {writable(name)}"
+        answer = _vote if "image_a" in judged else _score
+        row, fault_of_answer = answer(entry.get("value"), kind)
+        row |= {"from_name": name, "type": kind}
+        fault = fault or fault_of_answer
+    batch.rows.append(judged | row)
+    batch.refs.append(place)
+    batch.faults.append(fault)
+    batch.raw.append(entry)
 
 
-def _read_comparison(
-    entry: Record,
-    name: str,
-    row_ref: str,
-    shared: Record,
-    fault: str | None,
-    rows: SourceRows,
-    rubric: Rubric,
-) -> None:
-    value = entry.get("value")
-    said = value.get("selected", value.get("choices")) if isinstance(value, dict) else None
-    if isinstance(said, list) and len(said) <= 1:
-        said = said[0] if said else None
-    vote = VOTES.get(said.strip().casefold()) if isinstance(said, str) else None
-    reason = "missing_value" if said in (None, "") else "malformed_record" if vote is None else None
-    if name not in rubric.names:
-        reason = "unknown_dimension"
-    reason = reason or fault
-    if reason is not None:
-        rows.set_aside(row_ref, reason, _raw(entry))
-        return
-    rows.comparisons.append(
-        {
-            "item_a": shared["sides"][0],
-            "item_b": shared["sides"][1],
-            "dimension": name,
-            "vote": vote,
-            "annotator_id": shared["annotator_id"],
-            "source": rows.source,
-            "row_ref": row_ref,
-        }
-    )
-
-
-def _read_score(value: Any, kind: str) -> tuple[float, str | None]:
-    """The score of a result's value, or what is wrong with it."""
-    if kind not in SCORE_TYPES:
-        return math.nan, "malformed_record"
-    if not isinstance(value, dict):
-        return math.nan, "missing_value" if value is None else "malformed_record"
-    native = value.get(kind)
-    if kind == "choices" and isinstance(native, list):
-        if len(native) > 1:
-            return math.nan, "malformed_record"
+def _score(value: Any, kind: str) -> tuple[Record, str | None]:
+    """The native score of a result's value (None: missing), and its fault."""
+    if kind not in SCORE_TYPES or not isinstance(value, dict | None):
+        return {}, "malformed_record"
+    native = (value or {}).get(kind)
+    if kind == "choices" and isinstance(native, list) and len(native) <= 1:
         native = native[0] if native else None
-    if native is None or native == "":
-        return math.nan, "missing_value"
-    if isinstance(native, bool) or not isinstance(native, str | int | float):
-        return math.nan, "malformed_record"
-    try:
-        score = float(native)
-    except (ValueError, OverflowError):
-        return math.nan, "malformed_record"
-    return score, "missing_value" if math.isnan(score) else None
+    too_large = isinstance(native, int) and abs(native) > LARGEST
+    return ({}, "malformed_record") if too_large else ({"score": native}, None)
 
 
-def _annotator(completed_by: Any) -> str | None:
+def _vote(value: Any, kind: str) -> tuple[Record, str | None]:
+    """The answer of a comparison, in lower case (None: missing)."""
+    answer = value.get("selected", value.get("choices")) if isinstance(value, dict) else None
+    if isinstance(answer, list) and len(answer) <= 1:
+        answer = answer[0] if answer else None
+    return {"vote": answer.casefold() if isinstance(answer, str) else answer}, None
+
+
+def annotator_of(completed_by: Any) -> str | None:
     """Identifier of an annotator: exports hold an id or an object with one."""
     if isinstance(completed_by, dict):
         completed_by = completed_by.get("id", completed_by.get("email"))
-    return _text(completed_by)
+    return _identifier(completed_by)
 
 
-def _text(value: Any) -> str | None:
+def _seconds(value: Any) -> float | None:
+    timed = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if timed and abs(value) < LARGEST else None
+
+
+def _identifier(value: Any) -> str | None:
     usable = isinstance(value, str | int) and not isinstance(value, bool)
-    return _clean(value) if usable else None
-
-
-def _clean(value: Any) -> str:
-    """Text without lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return str(value).encode("utf-8", "replace").decode()
-
-
-def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < MAX_SECONDS else None
-
-
-def _raw(record: Any) -> str:
-    return _clean(json.dumps(record, ensure_ascii=False))[:RAW_LENGTH]
+    return str(value) if usable else None

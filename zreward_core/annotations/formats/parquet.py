@@ -1,4 +1,4 @@
-"""Parquet: read in batches, only the columns that are asked for."""
+"""Parquet: read in batches, only the wanted columns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zreward_core.annotations.formats.records import BATCH_ROWS, Records, Wanted
+from zreward_core.annotations.formats.records import BATCH_ROWS, Records, Wanted, refs_of
 from zreward_core.config import UserError
 
 
 def read_parquet(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a Parquet file; nested fields and elements of lists by dotted names.
+    """Read a Parquet file; dotted names select nested fields and list elements.
 
     Raises:
-        UserError: it is no Parquet file or lacks a column.
+        UserError: the file is not Parquet or lacks a column.
     """
     try:
         file = pq.ParquetFile(path)
@@ -30,7 +30,7 @@ def read_parquet(path: Path, wanted: Wanted) -> Iterator[Records]:
             f"{path}: no column {', '.join(missing)} (it has {', '.join(schema.names)}); correct "
             "`columns` of the source in params.yaml"
         )
-    # Texts come as codes into a dictionary, as they are stored.
+    # Text columns are read as dictionaries, as they are stored.
     plain = [name for name in set(tops.values()) if pa.types.is_string(schema.field(name).type)]
     file = pq.ParquetFile(path, read_dictionary=plain)
     return _batches(file, tops)
@@ -42,7 +42,7 @@ def _batches(file: pq.ParquetFile, tops: dict[str, str]) -> Iterator[Records]:
         columns = {
             name: _nested(batch.column(top), name[len(top) + 1 :]) for name, top in tops.items()
         }
-        yield Records(columns, np.arange(done + 1, done + 1 + batch.num_rows, dtype=np.int64))
+        yield Records(columns, refs_of("row", np.arange(done + 1, done + 1 + batch.num_rows)))
         done += batch.num_rows
 
 

@@ -1,37 +1,55 @@
-"""Batches of records: what every tabular format is read into before it is mapped."""
+"""Records: what every format is read into before it is mapped to judgements."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 BATCH_ROWS = 2**18
-"""Records in a batch where a reader can choose."""
+"""Records per batch, where the reader can choose."""
 RAW_LENGTH = 2000
-"""Quarantined records are kept up to this many characters."""
+"""Characters kept of a quarantined record."""
 
 
 @dataclass
 class Records:
-    """Some records of a file, as far as they could be read."""
+    """A batch of N records of a file."""
 
     columns: dict[str, pa.Array]
-    """A column for each name that was asked for; absent keys are null."""
-    numbers: np.ndarray
-    """Number of each record in its file."""
-    unit: str = "row"
-    """What is numbered: row (of a table, its header being row 1), line or record."""
-    broken: list[tuple[int, str]] = field(default_factory=list)
-    """Number and text of records that could not be read."""
+    """One [N] column per requested name; absent keys are null."""
+    refs: pa.Array
+    """[N] place of each record in its file, such as "row 3"."""
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    """Place and text of records that could not be read."""
     num_repaired: int = 0
-    """Records that a line break had torn and that were put together again."""
+    """Records that were split by a line break and have been joined again."""
+    faults: list[str | None] | None = None
+    """[N] quarantine reasons that the reader found; None: no faults."""
+    raw: list[Any] | None = None
+    """[N] what goes to quarantine for a faulty record; None: its columns."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Reason to the number of entries that hold no judgement and are not among the records."""
+    num_native: int | None = None
+    """Native judgements of the batch, if the reader counts them independently of reading."""
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.refs)
+
+    def select(self, rows: np.ndarray) -> "Records":
+        """The records at the given places; what belongs to the whole batch is left out."""
+        index = pa.array(rows)
+        return Records(
+            {name: column.take(index) for name, column in self.columns.items()},
+            self.refs.take(index),
+            faults=None if self.faults is None else [self.faults[row] for row in rows],
+            raw=None if self.raw is None else [self.raw[row] for row in rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -43,38 +61,60 @@ class Wanted:
     encoding: str | None = None
     """Declared encoding of text files."""
     records: str | None = None
-    """Where the records lie in a JSON file."""
+    """Dotted path of the records in a JSON file."""
 
 
 Reader = Callable[[Path, Wanted], Iterator[Records]]
 
 
+@dataclass(frozen=True)
+class Format:
+    """A file format."""
+
+    read: Reader
+    suffix: str
+    """Suffix of its files, for sources that are folders."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Source settings that follow from the format; those of params.yaml override them."""
+
+
 def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -> Iterator[Records]:
-    """Batches of Python records (mappings); anything else among them is broken."""
-    rows: list[tuple[int, dict]] = []
-    broken: list[tuple[int, str]] = []
+    """Batches of Python records.
+
+    Args:
+        numbered: number and record; a record that is not a mapping is broken.
+        wanted: the columns.
+        unit: row (the header is row 1), line or record.
+    """
+    rows: list[dict[str, Any]] = []
+    refs: list[str] = []
+    broken: list[tuple[str, str]] = []
     for number, record in numbered:
+        ref = f"{unit} {number}"
         if isinstance(record, dict):
-            rows.append((number, record))
+            rows.append(record)
+            refs.append(ref)
         else:
-            broken.append((number, record if isinstance(record, str) else raw_text(record)))
+            broken.append((ref, record if isinstance(record, str) else raw_text(record)))
         if len(rows) + len(broken) >= BATCH_ROWS:
-            yield _batch(rows, broken, wanted, unit)
-            rows, broken = [], []
+            yield Records(columns_of(rows, wanted), pa.array(refs, pa.string()), broken)
+            rows, refs, broken = [], [], []
     if rows or broken:
-        yield _batch(rows, broken, wanted, unit)
+        yield Records(columns_of(rows, wanted), pa.array(refs, pa.string()), broken)
 
 
-def _batch(
-    rows: list[tuple[int, dict]], broken: list[tuple[int, str]], wanted: Wanted, unit: str
-) -> Records:
-    numbers = np.array([number for number, _ in rows], dtype=np.int64)
-    columns = {name: _column([pick(row, name) for _, row in rows]) for name in wanted.names}
-    return Records(columns, numbers, unit, broken)
+def columns_of(rows: list[dict[str, Any]], wanted: Wanted) -> dict[str, pa.Array]:
+    """The wanted columns of Python records."""
+    return {name: _column([pick(row, name) for row in rows]) for name in wanted.names}
+
+
+def refs_of(unit: str, numbers: np.ndarray) -> pa.Array:
+    """Places of numbered records: "row 3"."""
+    return pc.binary_join_element_wise(f"{unit} ", pa.array(numbers).cast(pa.string()), "")
 
 
 def pick(record: Any, name: str) -> Any:
-    """The value under a dotted name; a key that itself has dots is found first; None if absent."""
+    """The value at a dotted name, None if absent; a key that itself has dots takes precedence."""
     if isinstance(record, dict) and name in record:
         return record[name]
     head, _, rest = name.partition(".")
@@ -88,25 +128,29 @@ def pick(record: Any, name: str) -> Any:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """An Arrow column; values of several types become text, each as JSON writes it."""
+    """An Arrow column; values of mixed types become text, written as JSON."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float} and bool not in kinds:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if kinds == {list}:
-        try:
+    try:
+        if kinds <= {int, float}:
+            numbers = [None if value is None else float(value) for value in values]
+            return pa.array(numbers, pa.float64())
+        if kinds in ({list}, {bool}):
             return pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            pass
-    if kinds == {bool}:
-        return pa.array(values)
-    return pa.array([None if value is None else _clean(value) for value in values], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # lists of mixed types, 10**400
+        pass
+    return pa.array([None if value is None else _text(value) for value in values], pa.string())
 
 
-def _clean(value: Any) -> str:
+def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return writable(text)
+
+
+def writable(text: str) -> str:
+    """Text without lone surrogates, which JSON can hold and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode()
 
 
 def raw_text(record: Any) -> str:
-    """A record as it goes to quarantine."""
-    return _clean(json.dumps(record, ensure_ascii=False, default=str))[:RAW_LENGTH]
+    """A record as it is written to quarantine."""
+    return writable(json.dumps(record, ensure_ascii=False, default=str))[:RAW_LENGTH]

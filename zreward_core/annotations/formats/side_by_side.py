@@ -1,7 +1,7 @@
-"""Label Studio tasks that show all images of a prompt at once, as tasks of one image each.
+"""Splits Label Studio tasks that show all images of a prompt into tasks of one image each.
 
-`zreward annotate export` writes such tasks: ``data.images`` is a list, and a repeated control
-carries the place of its image (from 0) behind its name, ``alignment_2`` judging ``image_2``.
+`zreward annotate export` writes such tasks: ``data.images`` is a list, and the name of a repeated
+control ends with the index of its image (from 0): ``alignment_2`` judges ``image_2``.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ Record = dict[str, Any]
 
 
 def one_by_one(tasks: list[Any]) -> list[Any]:
-    """Tasks of several images taken apart; all others are returned as they are.
+    """Split tasks of several images; all others are returned unchanged.
 
-    Every result item lands in exactly one task. What belongs to no image (a skipped or empty
-    annotation, a comment on the whole) stays with the first one. The time spent is shared evenly.
+    Every result item ends up in exactly one task. Entries without an image (a skipped or empty
+    annotation, a general comment) go to the first one. The time spent is divided evenly.
     """
     return [part for task in tasks for part in _parts(task)]
 
@@ -43,7 +43,7 @@ def _parts(task: Any) -> list[Any]:
 
 
 def _split(annotation: Any, num_images: int) -> dict[int, Any]:
-    """An annotation's parts by image."""
+    """The parts of an annotation by image."""
     result = annotation.get("result") if isinstance(annotation, dict) else None
     if not isinstance(result, list) or not result or annotation.get("was_cancelled") is True:
         return {0: annotation}
@@ -60,7 +60,7 @@ def _split(annotation: Any, num_images: int) -> dict[int, Any]:
 
 
 def _place(item: Any, num_images: int) -> tuple[int, Any]:
-    """Which image a result item judges, and the item under the control's plain name."""
+    """The image that a result item judges, and the item with the control's plain name."""
     name = item.get("from_name") if isinstance(item, dict) else None
     if not isinstance(name, str):
         return 0, item
@@ -71,5 +71,5 @@ def _place(item: Any, num_images: int) -> tuple[int, Any]:
 
 
 def _reference(image: Any) -> Any:
-    """The image's address: a text, or an object that holds it."""
+    """The image's address: a string, or an object with one."""
     return image.get("image", image.get("url")) if isinstance(image, dict) else image

@@ -1,19 +1,19 @@
-"""A batch of records on its way to judgements, and what all kinds of judgements share.
+"""A batch of records during mapping, and what all kinds of judgements share.
 
-Faults of a judgement are numbers until the few rows that have one are written out.
+Faults of judgements are numeric codes until the few faulty rows are written.
 
 Shapes: N records, M judgements of some of their columns.
 """
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zreward_core.annotations.formats.records import RAW_LENGTH, Records
+from zreward_core.annotations.formats.records import RAW_LENGTH, Records, raw_text
 from zreward_core.annotations.ingest.accounting import QUARANTINE_REASONS, TABLES
 from zreward_core.annotations.ingest.items import Items
 from zreward_core.annotations.ingest.settings import (
@@ -32,106 +32,118 @@ CODE = {reason: number for number, reason in enumerate(QUARANTINE_REASONS, start
 EVENT, EMPTY_RESULT, SKIPPED = 101, 102, 103
 _IGNORED = {EVENT: "event", EMPTY_RESULT: "empty_result", SKIPPED: "skipped"}
 OF_STATE = np.array([GOOD, CODE["missing_value"], CODE["malformed_record"]], dtype=np.uint8)
-"""Reason of a number's state (``values``)."""
+"""Fault code of a number's state (``values``)."""
+
+
+@dataclass
+class Results:
+    """Judgements mapped so far."""
+
+    parts: dict[str, list[pa.Table]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    """Table name to its pieces."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    num_native: int = 0
 
 
 @dataclass
 class Batch:
-    """Records and what their columns have in common for all judgements."""
+    """N records and the columns shared by all their judgements."""
 
     records: Records
     source: Source
     rubric: Rubric
-    path: str
     shared: dict[str, Texts]
-    items: Items
     refs: pa.Array
-    """[N] file and row."""
-    parts: dict[str, list[pa.Table]] = field(default_factory=lambda: {name: [] for name in TABLES})
-    ignored: Counter[str] = field(default_factory=Counter)
-    num_native: int = 0
+    """[N] file and place."""
+    faults: np.ndarray
+    """[N] codes of the faults that the reader found."""
+    results: Results
+
+    def select(self, rows: np.ndarray) -> "Batch":
+        """Some of the records; their judgements join the same results."""
+        return replace(
+            self,
+            records=self.records.select(rows),
+            shared={name: one.select(rows) for name, one in self.shared.items()},
+            refs=self.refs.take(pa.array(rows)),
+            faults=self.faults[rows],
+        )
 
     def column(self, cell: Cell | None) -> pa.Array:
-        """A column of the records."""
+        """A column of the records; null without a cell."""
         return pa.nulls(len(self.records)) if cell is None else self.records.columns[cell.column]
 
+    def scale(self, own: Scale | None = None) -> Scale:
+        """The scale of a column: its own, else the source's, else the rubric's."""
+        low, high = self.rubric.minimum, self.rubric.maximum
+        return own or self.source.scale or Scale(min=low, max=high, higher_is_better=True)
 
-def to_rubric(native: np.ndarray, scale: Scale, rubric: Rubric) -> np.ndarray:
-    """The linear map of a scale onto the rubric's; the same scale is left as it is."""
-    share = (native - scale.min) / (scale.max - scale.min)
-    if not scale.higher_is_better:
-        share = 1.0 - share
-    elif (scale.min, scale.max) == (rubric.minimum, rubric.maximum):
-        return native
-    mapped = rubric.minimum + share * (rubric.maximum - rubric.minimum)
-    return np.clip(mapped, rubric.minimum, rubric.maximum)  # rounding must not leave the scale
+    def scores_of(self, native: np.ndarray, scale: Scale) -> np.ndarray:
+        """Native scores mapped linearly onto the rubric's scale; unchanged on the same scale."""
+        low, high = self.rubric.minimum, self.rubric.maximum
+        share = (native - scale.min) / (scale.max - scale.min)
+        if not scale.higher_is_better:
+            share = 1.0 - share
+        elif (scale.min, scale.max) == (low, high):
+            return native
+        return np.clip(low + share * (high - low), low, high)  # rounding must not leave the scale
 
+    def dimensions(
+        self, asked: Dimension | None, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """[M] index of each judgement's dimension in the rubric, and [M] fault codes.
 
-def dimension_of(
-    batch: Batch, asked: Dimension | None, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Place of each judgement's dimension in the rubric, and its reason."""
-    names = batch.rubric.names
-    unknown = CODE["unknown_dimension"]
-    if not isinstance(asked, DimensionColumn):
-        place = names.index(asked) if asked in names else -1
-        fault = np.full(len(rows), GOOD if place >= 0 else unknown, dtype=np.uint8)
-        return np.full(len(rows), place, dtype=np.int8), fault
-    said = texts(batch.column(asked.column), asked.column)
-    targets = [asked.map.get(word, word) for word in said.listed()]
-    places = [names.index(one) if one in names else -1 for one in targets]
-    faults = [
-        EVENT if target is None else GOOD if place >= 0 else unknown
-        for target, place in zip(targets, places, strict=True)
-    ]
-    codes = said.codes[rows]
-    return (
-        np.array([*places, -1], dtype=np.int8)[codes],
-        np.array([*faults, unknown], dtype=np.uint8)[codes],
-    )
+        The faults of the reader come first.
+        """
+        names, unknown = self.rubric.names, CODE["unknown_dimension"]
+        asked = asked or self.source.dimension
+        if isinstance(asked, DimensionColumn):
+            words = texts(self.column(asked.column), asked.column)
+            targets = [asked.map.get(word, word) for word in words.listed()]
+            codes = words.codes[rows]
+        else:
+            targets, codes = [asked], np.zeros(len(rows), dtype=np.int64)
+        places = [names.index(one) if one in names else -1 for one in targets]
+        faults = [
+            EVENT if target is None else GOOD if place >= 0 else unknown
+            for target, place in zip(targets, places, strict=True)
+        ]
+        own = np.array([*faults, unknown], dtype=np.uint8)[codes]  # a code of -1 is the last
+        reasons = np.where(self.faults[rows] != GOOD, self.faults[rows], own)
+        return np.array([*places, -1], dtype=np.int8)[codes], reasons
 
-
-def set_aside(batch: Batch, reasons: np.ndarray, rows: np.ndarray, refs: pa.Array) -> None:
-    """Count M judgements as native, the ignored as such, and put the faulty into quarantine."""
-    batch.num_native += len(rows)
-    for code, reason in _IGNORED.items():
-        batch.ignored[reason] += int((reasons == code).sum())
-    for code, reason in enumerate(QUARANTINE_REASONS, start=1):
-        faulty = np.flatnonzero(reasons == code)
+    def set_aside(self, reasons: np.ndarray, rows: np.ndarray, refs: pa.Array) -> None:
+        """Count M judgements as native; count the ignored ones and quarantine the faulty ones."""
+        self.results.num_native += len(rows)
+        for code, reason in _IGNORED.items():
+            self.results.ignored[reason] += int((reasons == code).sum())
+        faulty = np.flatnonzero((reasons != GOOD) & (reasons <= len(QUARANTINE_REASONS)))
         if len(faulty):
-            raw = _raw(batch.records, rows[faulty])
-            told = refs.take(faulty)
-            batch.parts["quarantine"].append(quarantine_rows(batch.source.name, told, reason, raw))
+            names = pa.array(QUARANTINE_REASONS).take(pa.array(reasons[faulty] - 1))
+            self.quarantine(refs.take(pa.array(faulty)), names, self._raw(rows[faulty]))
 
+    def quarantine(self, refs: pa.Array, reasons: pa.Array, raw: list[str]) -> None:
+        """Add quarantine rows."""
+        columns = [constant(self.source.name, len(raw)), refs, reasons, pa.array(raw, pa.string())]
+        self.results.parts["quarantine"].append(pa.table(columns, schema=QUARANTINE))
 
-def _raw(records: Records, rows: np.ndarray) -> list[str]:
-    table = pa.table(records.columns).take(pa.array(rows)).to_pylist()
-    return [json.dumps(one, ensure_ascii=False, default=str)[:RAW_LENGTH] for one in table]
-
-
-def quarantine_rows(
-    source: str, refs: pa.Array | list[str], reason: str, raw: list[str]
-) -> pa.Table:
-    return pa.table(
-        {
-            "source": constant(source, len(raw)),
-            "row_ref": pa.array(refs, pa.string()),
-            "reason": constant(reason, len(raw)),
-            "raw": pa.array(raw, pa.string()),
-        },
-        schema=QUARANTINE,
-    )
+    def _raw(self, rows: np.ndarray) -> list[str]:
+        if self.records.raw is not None:
+            return [raw_text(self.records.raw[row]) for row in rows]
+        table = pa.table(self.records.columns).take(pa.array(rows)).to_pylist()
+        return [json.dumps(one, ensure_ascii=False, default=str)[:RAW_LENGTH] for one in table]
 
 
 def add_item_faults(reasons: np.ndarray, items: Items, rows: np.ndarray) -> None:
+    """Add the faults of the items to M judgements that have none of their own, in place."""
     if any(items.faults):
         faults = np.array([CODE[one] if one else GOOD for one in items.faults], dtype=np.uint8)
         found = faults[items.codes[rows]]
         reasons[reasons == GOOD] = found[reasons == GOOD]
 
 
-def item_columns(batch: Batch, rows: np.ndarray) -> dict[str, pa.Array]:
-    items = batch.items
+def item_columns(batch: Batch, items: Items, rows: np.ndarray) -> dict[str, pa.Array]:
+    """Columns of the items that M judgements are about."""
     codes = pa.array(items.codes[rows])
     return {
         "item_id": items.item_ids.take(codes),
@@ -143,21 +155,16 @@ def item_columns(batch: Batch, rows: np.ndarray) -> dict[str, pa.Array]:
 
 
 def names_of(rubric: Rubric, places: np.ndarray) -> pa.Array:
+    """Names of dimensions by their index in the rubric."""
     return pa.array(rubric.names, pa.string()).take(pa.array(places))
 
 
-def constant(text: str, number: int) -> pa.Array:
+def constant(text: str | None, number: int) -> pa.Array:
+    """A column of one text."""
     return pa.array([text], pa.string()).take(pa.array(np.zeros(number, dtype=np.int8)))
 
 
-def joined(prefix: str, numbers: np.ndarray) -> pa.Array:
-    return pc.binary_join_element_wise(prefix, pa.array(numbers).cast(pa.string()), "")
-
-
-def suffixed(refs: pa.Array, middle: str, numbers: np.ndarray) -> pa.Array:
-    return pc.binary_join_element_wise(refs, middle, pa.array(numbers).cast(pa.string()), "")
-
-
-def no_items() -> Items:
-    empty = pa.array([], pa.string())
-    return Items(np.array([], dtype=np.int64), empty, empty, empty, [])
+def joined(prefix: pa.Array | str, middle: str, suffix: pa.Array | np.ndarray) -> pa.Array:
+    """Texts joined by a middle part; numbers are written as text."""
+    text = suffix if isinstance(suffix, pa.Array) else pa.array(suffix).cast(pa.string())
+    return pc.binary_join_element_wise(prefix, text, middle)

@@ -1,4 +1,4 @@
-"""From the reference to an image in somebody's export to an image id."""
+"""Image references of exports to image ids."""
 
 import io
 import re
@@ -18,13 +18,13 @@ _QUERY_OR_QUOTED = re.compile(r"[?#%;\0]")
 class ImageFolder:
     """Images that a source may refer to: image shards or plain files below one folder.
 
-    A reference is resolved by image id where its file name holds one (``images/<sha256>.png``),
-    else as a file below the folder. What is below the folder is found wherever the labelling tool
-    put its own prefix: a host, ``/data/upload/3/``, ``/data/local-files/?d=``.
+    A reference is resolved by image id if its file name contains one (``images/<sha256>.png``),
+    else as a file below the folder. Prefixes of labelling tools are ignored: a host,
+    ``/data/upload/3/``, ``/data/local-files/?d=``.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        """Look at the folder.
+        """Index the folder.
 
         Raises:
             UserError: the folder does not exist.
@@ -33,7 +33,7 @@ class ImageFolder:
         self._folder: Path | None = None
         self._resolved: dict[str, tuple[str | None, str | None]] = {}
         self.files: dict[str, Path] = {}
-        """Image id to file, of the images met so far that lie in no shard."""
+        """Image id to file, of the images resolved so far that are in no shard."""
         if folder is None:
             return
         if not folder.is_dir():
@@ -51,7 +51,7 @@ class ImageFolder:
         return self._resolved[reference]
 
     def _resolve(self, reference: str) -> tuple[str | None, str | None]:
-        if not _QUERY_OR_QUOTED.search(reference):  # what most references are, and fast
+        if not _QUERY_OR_QUOTED.search(reference):  # the common case, without URL parsing
             for name in _SHA256.findall(reference.rsplit("/", 1)[-1]):
                 if name in self._known:
                     return name, None

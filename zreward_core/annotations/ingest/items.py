@@ -1,24 +1,26 @@
-"""Which item a record is about: prompt, image and identifiers, each worked out once."""
+"""The item of a record: prompt, image and identifiers, each computed once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.values import Texts, combine
 from zreward_core.schemas import digest, item_id, prompt_id
 
+Resolve = Callable[[str], tuple[str | None, str | None]]
+"""Image reference to image id (None: absent) and quarantine reason (None: no fault)."""
 Fact = tuple[str, str | None, str | None, str | None]
 """item_id, prompt_id, image_id, quarantine reason."""
 
 
 @dataclass
 class Items:
-    """The items of N records, U of them distinct."""
+    """The items of N records, U distinct ones."""
 
     codes: np.ndarray
-    """[N] which item."""
+    """[N] index of the item."""
     item_ids: pa.Array
     """[U]"""
     prompt_ids: pa.Array
@@ -32,14 +34,14 @@ class Items:
 class ItemIndex:
     """Items of one source.
 
-    An item is a prompt and an image. Where either is unknown it is what the source itself tells
-    apart: its `item` column, else the name of the image (with prompt and generator), else prompt
-    and generator, else the row.
+    An item is an image of a prompt. If either is unknown, items are distinguished by the source's
+    `item` column, else by the image's name (with prompt and generator), else by prompt and
+    generator, else by row.
     """
 
-    def __init__(self, source: str, images: ImageFolder) -> None:
+    def __init__(self, source: str, resolve: Resolve) -> None:
         self._source = source
-        self._images = images
+        self._resolve = resolve
         self._facts: dict[tuple, Fact] = {}
         self._prompts: dict[str, tuple[str, str]] = {}
         self._prompt_of_key: dict[str, str | None] = {}
@@ -51,7 +53,7 @@ class ItemIndex:
 
         Args:
             prompt, image, generator, key: columns of N records.
-            rows: [N] references, for records that nothing else identifies.
+            rows: [N] references, for records without any other identification.
         """
         used = [prompt.codes, image.codes, generator.codes, key.codes]
         nameless = (image.codes < 0) & (key.codes < 0)
@@ -99,7 +101,7 @@ class ItemIndex:
         key: str | None,
         row: str | None,
     ) -> Fact:
-        image_id, fault = self._images.resolve(image) if image is not None else (None, None)
+        image_id, fault = self._resolve(image) if image is not None else (None, None)
         if key is not None and self._prompt_of_key.setdefault(key, prompt) != prompt:
             fault = fault or "conflicting_prompt"
         if prompt is not None and image_id is not None:
@@ -107,7 +109,7 @@ class ItemIndex:
         elif row is not None:
             item = digest(self._source, "row", row)
         elif key is not None:
-            item = digest(self._source, "item", key)
+            item = digest(self._source, key)
         elif image is not None:
             item = digest(self._source, "picture", image, prompt or "", generator or "")
         else:

@@ -1,7 +1,7 @@
 """From records to ratings, comparisons and opinions, a column at a time.
 
-Pure: records and settings in, tables out; what the images and prompts are is asked of an
-``ItemIndex``.
+Pure: records and settings in, tables out. Items are numbered by an ``ItemIndex``, which resolves
+images with the function that it was given.
 
 Shapes: N records.
 """
@@ -10,29 +10,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zreward_core.annotations.formats.records import Records
 from zreward_core.annotations.ingest import values
 from zreward_core.annotations.ingest.accounting import TABLES, Judgements
-from zreward_core.annotations.ingest.batch import (
-    Batch,
-    joined,
-    no_items,
-    quarantine_rows,
-    suffixed,
-)
+from zreward_core.annotations.ingest.batch import CODE, GOOD, Batch, Results, constant, joined
 from zreward_core.annotations.ingest.comparison_rows import comparison_rows
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.opinion_rows import opinion_rows
 from zreward_core.annotations.ingest.rating_rows import rating_rows
-from zreward_core.annotations.ingest.settings import Cell, Slot, Source, as_word
+from zreward_core.annotations.ingest.settings import Cell, Columns, RowFilter, Slot, Source, as_word
 from zreward_core.annotations.ingest.values import Texts, no_texts, texts
 from zreward_core.rubric import Rubric
 
 
 def wanted_columns(source: Source) -> tuple[str, ...]:
-    """Names of all columns that the settings speak of."""
+    """Names of all columns that the settings name."""
     found: dict[str, None] = {}
 
     def collect(value: Any) -> None:
@@ -61,117 +54,123 @@ def map_records(
     """Map the records of one batch.
 
     Args:
-        records: columns as the source has them.
-        source: says which column holds what.
+        records: columns as named in the file.
+        source: the meaning of the columns.
         path: the file, for references.
         rubric: dimensions and scale.
-        index: finds items.
-        prompt_of: prompts by key, for sources whose prompts lie in a second file.
+        index: items of the source.
+        prompt_of: prompts by key, for sources whose prompts are in a second file.
     """
-    records, num_empty = _without_empty(records)
-    records, num_skipped = _only(records, source)
-    columns = source.columns
+    used = _filled(records)
+    kept = np.flatnonzero(used & _selected(records, source.only))
+    num_empty, num_filtered = int((~used).sum()), int(used.sum()) - len(kept)
+    batch = _batch(records, source, path, rubric, prompt_of)
+    if len(kept) < len(records):
+        batch = batch.select(kept)
+    compared = _compared(batch)
+    for rows, map_part in ((~compared, _judgements), (compared, comparison_rows)):
+        if rows.any():
+            map_part(batch if rows.all() else batch.select(np.flatnonzero(rows)), index)
+    results = batch.results
+    results.ignored.update(records.ignored)
+    results.ignored.update(empty_line=num_empty, skipped=num_filtered)
+    if records.broken:
+        refs = pa.array([f"{path}#{ref}" for ref, _ in records.broken], pa.string())
+        reasons = constant("malformed_record", len(refs))
+        batch.quarantine(refs, reasons, [text for _, text in records.broken])
+    num_native = results.num_native + len(records.broken) + num_empty + num_filtered
+    tables = {
+        name: pa.concat_tables(results.parts[name] or [schema.empty_table()])
+        for name, schema in TABLES.items()
+    }
+    return Judgements(
+        **tables,
+        ignored=+results.ignored,
+        num_native=num_native if records.num_native is None else records.num_native,
+        num_repaired=records.num_repaired,
+    )
+
+
+def _batch(
+    records: Records, source: Source, path: str, rubric: Rubric, prompt_of: dict[str, str]
+) -> Batch:
+    number = len(records)
     shared = {
         name: texts(records.columns[cell.column], cell, trim=name != "prompt")
-        if (cell := getattr(columns, name)) is not None
-        else no_texts(len(records))
+        if (cell := getattr(source.columns, name)) is not None
+        else no_texts(number)
         for name in ("prompt", "generator", "item", "annotator_id", "submitted_at")
     }
     if source.prompts is not None:
         cell = source.prompts.column
         shared["prompt"] = _looked_up(texts(records.columns[cell.column], cell), prompt_of)
-    refs = joined(f"{path}#{records.unit} ", records.numbers)
-    batch = Batch(records, source, rubric, path, shared, no_items(), refs)
-    batch.ignored.update(empty_line=num_empty, skipped=num_skipped)
-    if columns.vote is not None:
-        comparison_rows(batch, index)
-    else:
+    faults = np.zeros(number, dtype=np.uint8)
+    if records.faults is not None:
+        faults = np.array([CODE[one] if one else GOOD for one in records.faults], dtype=np.uint8)
+    refs = joined(path, "#", records.refs)
+    return Batch(records, source, rubric, shared, refs, faults, Results())
+
+
+def _compared(batch: Batch) -> np.ndarray:
+    """[N] whether a record is a comparison; where both kinds occur, those with two images are."""
+    columns: Columns = batch.source.columns
+    if columns.vote is None or columns.score is None:
+        return np.full(len(batch.records), columns.vote is not None)
+    return texts(batch.column(columns.image_a), columns.image_a).codes >= 0
+
+
+def _judgements(batch: Batch, index: ItemIndex) -> None:
+    """Map ratings and opinions."""
+    columns, number, shared = batch.source.columns, len(batch.records), batch.shared
+    image = no_texts(number)
+    if columns.image is not None:
         image = texts(batch.column(columns.image), columns.image)
-        if columns.image is None:
-            image = no_texts(len(records))
-        batch.items = index.look_up(
-            shared["prompt"], image, shared["generator"], shared["item"], refs
-        )
-        _judgements(batch)
-    for number, text in records.broken:
-        place = f"{path}#{records.unit} {number}"
-        batch.parts["quarantine"].append(
-            quarantine_rows(source.name, [place], "malformed_record", [text])
-        )
-    tables = {
-        name: pa.concat_tables(batch.parts[name] or [schema.empty_table()])
-        for name, schema in TABLES.items()
-    }
-    return Judgements(
-        **tables,
-        ignored=+batch.ignored,
-        num_native=batch.num_native + len(records.broken) + num_empty + num_skipped,
-        num_repaired=records.num_repaired,
-    )
-
-
-def _judgements(batch: Batch) -> None:
-    columns, number = batch.source.columns, len(batch.records)
+    items = index.look_up(shared["prompt"], image, shared["generator"], shared["item"], batch.refs)
+    rows = np.arange(number)
     if columns.score is not None:
         score, state = values.numbers(batch.column(columns.score))
-        rating_rows(batch, Slot(column=columns.score), np.arange(number), score, state, batch.refs)
+        rating_rows(batch, items, Slot(column=columns.score), rows, score, state, batch.refs)
     elif columns.scores is not None:
         score, state, lengths = values.number_lists(batch.column(columns.scores))
-        rows = np.repeat(np.arange(number), lengths)
+        rows = np.repeat(rows, lengths)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-        refs = suffixed(batch.refs.take(rows), " vote ", place)
-        rating_rows(batch, Slot(column=columns.scores), rows, score, state, refs)
+        refs = joined(batch.refs.take(pa.array(rows)), " vote ", place)
+        rating_rows(batch, items, Slot(column=columns.scores), rows, score, state, refs)
     elif columns.wide:
         for slot in columns.wide:
             cell = slot.column or slot.mean
             assert cell is not None
-            refs = pc.binary_join_element_wise(batch.refs, f" {cell.column}", "")
+            refs = joined(batch.refs, " ", constant(cell.column, number))
             if slot.column is None:
-                opinion_rows(batch, slot, refs)
+                opinion_rows(batch, items, slot, refs)
             else:
                 score, state = values.numbers(batch.column(slot.column))
-                rating_rows(batch, slot, np.arange(number), score, state, refs)
+                rating_rows(batch, items, slot, rows, score, state, refs)
     else:
         mean = columns.mean or Cell(column="")
-        opinion_rows(batch, Slot(mean=mean, std=columns.std), batch.refs)
+        opinion_rows(batch, items, Slot(mean=mean, std=columns.std), batch.refs)
 
 
-def _without_empty(records: Records) -> tuple[Records, int]:
-    """Leave out records of which every wanted column is empty."""
+def _filled(records: Records) -> np.ndarray:
+    """[N] whether any wanted column of a record has a value."""
     used = np.zeros(len(records), dtype=bool)
     for column in records.columns.values():
         if used.all():
             break
+        nested = pa.types.is_nested(column.type) or pa.types.is_null(column.type)
         used |= (
-            texts(column).codes >= 0
-            if _flat(column.type)
-            else column.is_valid().to_numpy(zero_copy_only=False)
+            column.is_valid().to_numpy(zero_copy_only=False) if nested else texts(column).codes >= 0
         )
-    if used.all():
-        return records, 0
-    return _part(records, used), int((~used).sum())
+    return used
 
 
-def _only(records: Records, source: Source) -> tuple[Records, int]:
-    """Leave out records that by the set's own account do not count."""
-    if source.only is None:
-        return records, 0
-    said = texts(records.columns[source.only.column.column], source.only.column)
-    counts = np.array([*(as_word(word) in source.only.words for word in said.listed()), False])
-    used = counts[said.codes]
-    return _part(records, used), int((~used).sum())
-
-
-def _part(records: Records, used: np.ndarray) -> Records:
-    kept = np.flatnonzero(used)
-    columns = {name: column.take(pa.array(kept)) for name, column in records.columns.items()}
-    return Records(
-        columns, records.numbers[kept], records.unit, records.broken, records.num_repaired
-    )
-
-
-def _flat(kind: pa.DataType) -> bool:
-    return not (pa.types.is_nested(kind) or pa.types.is_null(kind))
+def _selected(records: Records, only: RowFilter | None) -> np.ndarray:
+    """[N] whether a record passes the source's filter."""
+    if only is None:
+        return np.ones(len(records), dtype=bool)
+    cells = texts(records.columns[only.column.column], only.column)
+    counts = np.array([*(as_word(word) in only.words for word in cells.listed()), False])
+    return counts[cells.codes]
 
 
 def _looked_up(keys: Texts, prompt_of: dict[str, str]) -> Texts:

@@ -1,4 +1,4 @@
-"""Mean opinions of a batch: means with deviations, and histograms.
+"""Mean opinions of a batch: means with standard deviations, and histograms.
 
 Shapes: N records, S levels of the rubric.
 """
@@ -15,23 +15,27 @@ from zreward_core.annotations.ingest.batch import (
     Batch,
     add_item_faults,
     constant,
-    dimension_of,
     item_columns,
     names_of,
-    set_aside,
-    to_rubric,
 )
+from zreward_core.annotations.ingest.items import Items
 from zreward_core.annotations.ingest.settings import Cell, Scale, Slot
 from zreward_core.schemas import OPINIONS
 
 
-def opinion_rows(batch: Batch, slot: Slot, refs: pa.Array) -> None:
-    columns, source, rubric = batch.source.columns, batch.source, batch.rubric
-    scale = slot.scale or source.scale
-    assert scale is not None
+def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
+    """Map the opinion of each record.
+
+    Args:
+        batch: the records.
+        items: of the records.
+        slot: the columns' settings.
+        refs: [N] file and place of each opinion.
+    """
+    columns, rubric, scale = batch.source.columns, batch.rubric, batch.scale(slot.scale)
     number = len(batch.records)
     rows = np.arange(number)
-    dimension, faults = dimension_of(batch, slot.dimension or source.dimension, rows)
+    dimension, faults = batch.dimensions(slot.dimension, rows)
     shares, votes, state = _histograms(batch, scale)
     mean, mean_state = np.full(number, np.nan), np.full(number, values.MISSING, dtype=np.uint8)
     if slot.mean is not None and slot.mean.column:
@@ -46,11 +50,11 @@ def opinion_rows(batch: Batch, slot: Slot, refs: pa.Array) -> None:
         std, std_state = values.numbers(batch.column(slot.std))
         reasons[(reasons == GOOD) & (std_state == values.MALFORMED)] = CODE["malformed_record"]
         reasons[(reasons == GOOD) & (std < 0)] = CODE["out_of_range"]
-    add_item_faults(reasons, batch.items, rows)
+    add_item_faults(reasons, items, rows)
     if slot.optional:
         reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT
     good = np.flatnonzero(reasons == GOOD)
-    mapped = to_rubric(mean, scale, rubric)
+    mapped = batch.scores_of(mean, scale)
     if shares is not None:
         mapped = np.where(np.isnan(mean), shares @ np.asarray(rubric.levels), mapped)
     if isinstance(columns.num_ratings, Cell):
@@ -59,31 +63,23 @@ def opinion_rows(batch: Batch, slot: Slot, refs: pa.Array) -> None:
         votes = np.full(number, float(columns.num_ratings))
     factor = (rubric.maximum - rubric.minimum) / (scale.max - scale.min)
     counted = np.isfinite(votes[good])
-    batch.parts["opinions"].append(
-        pa.table(
-            {
-                **item_columns(batch, good),
-                "dimension": names_of(rubric, dimension[good]),
-                "mean": pa.array(mapped[good]),
-                "std": pa.array(std[good] * factor, from_pandas=True),
-                "histogram": pa.array(
-                    [None] * len(good) if shares is None else shares[good].tolist(),
-                    OPINIONS.field("histogram").type,
-                ),
-                "num_ratings": pa.array(
-                    np.where(counted, votes[good], 0).astype(np.int64), mask=~counted
-                ),
-                "source": constant(source.name, len(good)),
-                "row_ref": refs.take(good),
-            },
-            schema=OPINIONS,
-        )
-    )
-    set_aside(batch, reasons, rows, refs)
+    histograms = [None] * len(good) if shares is None else shares[good].tolist()
+    table = {
+        **item_columns(batch, items, good),
+        "dimension": names_of(rubric, dimension[good]),
+        "mean": pa.array(mapped[good]),
+        "std": pa.array(std[good] * factor, from_pandas=True),
+        "histogram": pa.array(histograms, OPINIONS.field("histogram").type),
+        "num_ratings": pa.array(np.where(counted, votes[good], 0).astype(np.int64), mask=~counted),
+        "source": constant(batch.source.name, len(good)),
+        "row_ref": refs.take(good),
+    }
+    batch.results.parts["opinions"].append(pa.table(table, schema=OPINIONS))
+    batch.set_aside(reasons, rows, refs)
 
 
 def _histograms(batch: Batch, scale: Scale) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Shares over the rubric's levels [N, S], votes [N] (NaN: shares, not counts), states [N]."""
+    """Shares of the rubric's levels [N, S], votes [N] (NaN: shares, not counts), states [N]."""
     asked, number = batch.source.columns.histogram, len(batch.records)
     unknown = np.full(number, np.nan)
     if asked is None:
@@ -104,8 +100,7 @@ def _histograms(batch: Batch, scale: Scale) -> tuple[np.ndarray | None, np.ndarr
     state = np.where((counts < 0).any(axis=1) | ~np.isfinite(totals), values.MALFORMED, state)
     state = np.where((state == values.OK) & (totals <= 0), values.MISSING, state)
     native = np.linspace(scale.min, scale.max, max(counts.shape[1], 2))[: counts.shape[1]]
-    mapped = to_rubric(native, scale, batch.rubric)
-    spread = np.stack([batch.rubric.histogram([level]) for level in mapped])
-    shares = np.nan_to_num(counts / np.where(totals > 0, totals, 1.0)[:, None]) @ spread
+    levels = np.stack([batch.rubric.histogram([one]) for one in batch.scores_of(native, scale)])
+    shares = np.nan_to_num(counts / np.where(totals > 0, totals, 1.0)[:, None]) @ levels
     whole = (counts == np.round(counts)).all(axis=1) & (totals > 1)
     return shares, np.where(whole, totals, np.nan), state.astype(np.uint8)

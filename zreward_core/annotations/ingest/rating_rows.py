@@ -15,64 +15,66 @@ from zreward_core.annotations.ingest.batch import (
     Batch,
     add_item_faults,
     constant,
-    dimension_of,
     item_columns,
     names_of,
-    set_aside,
-    to_rubric,
 )
+from zreward_core.annotations.ingest.items import Items
 from zreward_core.annotations.ingest.settings import Slot
 from zreward_core.schemas import RATINGS
 
 MAX_SECONDS = 1e9
-"""A longer time is no measurement."""
+"""A longer time is not a measurement."""
 
 
 def rating_rows(
     batch: Batch,
+    items: Items,
     slot: Slot,
     rows: np.ndarray,
     native_M: np.ndarray,
     state_M: np.ndarray,
     refs: pa.Array,
 ) -> None:
-    """Write M judgements: ``rows`` says which record each belongs to."""
-    scale = slot.scale or batch.source.scale
-    assert scale is not None
-    dimension, faults = dimension_of(batch, slot.dimension or batch.source.dimension, rows)
+    """Map M scores.
+
+    Args:
+        batch: the records.
+        items: of the records.
+        slot: the column's settings.
+        rows: [M] record of each score.
+        native_M, state_M: scores and states (``values``).
+        refs: [M] file and place of each score.
+    """
+    scale, columns = batch.scale(slot.scale), batch.source.columns
+    dimension, faults = batch.dimensions(slot.dimension, rows)
     reasons = np.where(faults != GOOD, faults, OF_STATE[state_M])
     outside = (native_M < scale.min) | (native_M > scale.max)
     reasons[(reasons == GOOD) & outside] = CODE["out_of_range"]
-    add_item_faults(reasons, batch.items, rows)
+    add_item_faults(reasons, items, rows)
     if slot.optional:
         reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT
     good = np.flatnonzero(reasons == GOOD)
-    whole = len(good) == len(batch.records) and batch.source.columns.scores is None
+    whole = len(good) == len(batch.records) and columns.scores is None  # saves copies
     kept = rows if whole else rows[good]
     native = native_M if whole else native_M[good]
-    shared = batch.shared
     if slot.annotator_id is not None:
-        annotators = pa.array(np.full(len(kept), slot.annotator_id, dtype=object), pa.string())
+        annotators = constant(slot.annotator_id, len(kept))
     else:
-        annotators = shared["annotator_id"].take(kept)
+        annotators = batch.shared["annotator_id"].take(kept)
     seconds = pa.nulls(len(kept), pa.float64())
-    if batch.source.columns.seconds is not None:
-        read = values.numbers(batch.column(batch.source.columns.seconds))[0][kept]
+    if columns.seconds is not None:
+        read = values.numbers(batch.column(columns.seconds))[0][kept]
         seconds = pa.array(read, mask=~(np.abs(read) < MAX_SECONDS))
-    batch.parts["ratings"].append(
-        pa.table(
-            {
-                **item_columns(batch, kept),
-                "dimension": names_of(batch.rubric, dimension if whole else dimension[good]),
-                "annotator_id": annotators,
-                "score": pa.array(to_rubric(native, scale, batch.rubric)),
-                "native_score": pa.array(native),
-                "submitted_at": shared["submitted_at"].take(kept),
-                "seconds": seconds,
-                "source": constant(batch.source.name, len(kept)),
-                "row_ref": refs if whole else refs.take(good),
-            },
-            schema=RATINGS,
-        )
-    )
-    set_aside(batch, reasons, rows, refs)
+    table = {
+        **item_columns(batch, items, kept),
+        "dimension": names_of(batch.rubric, dimension if whole else dimension[good]),
+        "annotator_id": annotators,
+        "score": pa.array(batch.scores_of(native, scale)),
+        "native_score": pa.array(native),
+        "submitted_at": batch.shared["submitted_at"].take(kept),
+        "seconds": seconds,
+        "source": constant(batch.source.name, len(kept)),
+        "row_ref": refs if whole else refs.take(pa.array(good)),
+    }
+    batch.results.parts["ratings"].append(pa.table(table, schema=RATINGS))
+    batch.set_aside(reasons, rows, refs)

@@ -1,6 +1,6 @@
-"""What params.yaml says of a source: where it lies and which column holds what.
+"""Settings of a source in params.yaml: its files and the meaning of their columns.
 
-A named public set is the same settings, filled in (``presets``); what the user writes lies over it.
+A named public set is a set of such settings (``public_sets``); those of params.yaml override them.
 """
 
 import re
@@ -9,28 +9,28 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from zreward_core.annotations.formats.presets import PRESETS
+from zreward_core.annotations.formats import FORMATS
+from zreward_core.annotations.ingest.public_sets import load_public_set, public_set_names
 from zreward_core.config import Settings, merge
 
 DROPS = Path("data/drops")
 ANNOTATE = Path("data/annotate")
 CANDIDATE_IMAGES = Path("data/candidates/images")
 INPUTS = (DROPS, ANNOTATE, CANDIDATE_IMAGES)
-"""Folders that DVC watches for the stage; sources lie in them."""
-BASE_FORMATS = ("label_studio", "csv", "tsv", "json", "jsonl", "parquet")
+"""Dependencies of the stage in dvc.yaml; sources must be in them."""
 
 Vote = Literal["a", "b", "tie", "both_bad"]
 
 
 class Cell(Settings):
-    """A column and, where a cell holds more than what is wanted, how to cut it out."""
+    """A column and, optionally, which part of its cells is used."""
 
     column: str
-    """Name; keys inside nested records are joined by dots, a number picks from a list."""
+    """Name; keys of nested records are joined by dots, a number selects from a list."""
     pattern: str | None = None
-    """Regular expression (RE2) replaced wherever it matches."""
+    """Regular expression (RE2); every match is replaced."""
     to: str = ""
-    """What replaces it; \\1 is the first group."""
+    """Replacement; \\1 is the first group."""
 
     @model_validator(mode="before")
     @classmethod
@@ -39,14 +39,14 @@ class Cell(Settings):
 
 
 class Scale(Settings):
-    """The scale on which raters answered."""
+    """The scale of the raters' answers."""
 
     min: float
-    """Lowest score there is."""
+    """Lowest possible score."""
     max: float
-    """Highest score there is."""
+    """Highest possible score."""
     higher_is_better: bool
-    """False for scales on which 1 is the best, as ranks."""
+    """False for scales whose lowest value is the best, such as ranks."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -56,26 +56,26 @@ class Scale(Settings):
 
 
 class DimensionColumn(Settings):
-    """Each row says what it is about."""
+    """The dimension is named in each row."""
 
     column: Cell
     """Column with the name of the dimension."""
     map: dict[str, str | None] = {}
-    """The source's word to the rubric's; null: no judgement, counted as an event."""
+    """The source's word to the rubric's; null: not a judgement, counted as an event."""
 
 
 Dimension = str | DimensionColumn
 
 
 class VoteColumn(Settings):
-    """Which of two images was preferred."""
+    """Which of two images is preferred."""
 
     column: Cell | None = None
     """Column with the answer."""
     map: dict[str, Vote | None] = {}
     """The source's word to a, b, tie or both_bad; null: the rater skipped."""
     value: Vote | None = None
-    """The answer of every row, where a set always names the preferred image first."""
+    """The answer of every row, for sets that always name the preferred image first."""
 
     @field_validator("map", mode="before")
     @classmethod
@@ -90,7 +90,7 @@ class VoteColumn(Settings):
 
 
 class Slot(Settings):
-    """One judgement among those of a row: a rating, or an opinion of many."""
+    """One of several judgements in a row: a rating or a mean opinion."""
 
     column: Cell | None = None
     """Column with the score."""
@@ -99,13 +99,13 @@ class Slot(Settings):
     std: Cell | None = None
     """Column with its standard deviation."""
     annotator_id: str | None = None
-    """Who gave it, where a column belongs to a rater."""
+    """The rater, if the column belongs to one."""
     dimension: Dimension | None = None
-    """What it is about; else the source's `dimension`."""
+    """Its dimension; else the source's `dimension`."""
     scale: Scale | None = None
     """Its scale; else the source's `scale`."""
     optional: bool = False
-    """An empty cell means that nobody was asked (ignored, empty_result): nothing is missing."""
+    """An empty cell means that the question was not asked: ignored as empty_result."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -115,38 +115,38 @@ class Slot(Settings):
 
 
 class Columns(Settings):
-    """Which column holds what."""
+    """The meaning of the columns."""
 
     prompt: Cell | None = None
-    """The prompt; a study may have none."""
+    """The prompt; optional."""
     image: Cell | None = None
-    """Name of the image's file, or its image id."""
+    """File name of the image, or its image id."""
     generator: Cell | None = None
-    """What made the image."""
+    """The model that generated the image."""
     item: Cell | None = None
-    """The source's own name of what is rated, where prompt, image and generator don't give one."""
+    """The source's name of the rated item, if prompt, image and generator do not identify it."""
     annotator_id: Cell | None = None
-    """Who judged."""
+    """The rater."""
     submitted_at: Cell | None = None
-    """When; text that sorts by time."""
+    """Time of submission, as text that sorts by time."""
     seconds: Cell | None = None
-    """How long it took."""
+    """Time spent."""
     score: Cell | None = None
     """The score of one rater."""
     scores: Cell | None = None
-    """A list of scores, one anonymous vote each."""
+    """A list of scores of anonymous raters."""
     wide: list[Slot] = []
-    """A column per rater and dimension."""
+    """One column per rater and dimension."""
     mean: Cell | None = None
     """A mean opinion."""
     std: Cell | None = None
     """Its standard deviation."""
     histogram: list[Cell] | Cell | None = None
-    """Votes (or shares) by level, lowest value first: a column each, or one list column."""
+    """Votes (or shares) per level, lowest first: one column each, or a list column."""
     num_ratings: Cell | int | None = None
-    """Ratings behind an opinion: a column, or a number that holds for all."""
+    """Number of ratings behind an opinion: a column, or a constant."""
     vote: VoteColumn | None = None
-    """A comparison of two images."""
+    """A comparison of two images; beside `score`, the rows with two images are comparisons."""
     image_a: Cell | None = None
     image_b: Cell | None = None
     generator_a: Cell | None = None
@@ -155,12 +155,14 @@ class Columns(Settings):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         opinion = self.mean is not None or self.histogram is not None
-        kinds = [self.score, self.scores, self.wide or None, opinion or None, self.vote]
+        kinds = [self.score or self.vote, self.scores, self.wide or None, opinion or None]
         if sum(kind is not None for kind in kinds) > 1:
             raise ValueError(
                 "a row holds one of `score`, `scores`, `wide`, an opinion (`mean`, `histogram`) or "
-                "a `vote`; several of a row are entries of `wide`"
+                "a `vote`; for several judgements per row use entries of `wide`"
             )
+        if self.vote and self.score and not (self.image_a and self.image_b):
+            raise ValueError("`vote` beside `score` needs `image_a` and `image_b`")
         if self.vote and not all(
             getattr(self, f"image_{side}") or getattr(self, f"generator_{side}") for side in "ab"
         ):
@@ -169,12 +171,12 @@ class Columns(Settings):
 
 
 class RowFilter(Settings):
-    """Rows that count; the others are ignored as skipped."""
+    """Selects rows; the others are ignored as skipped."""
 
     column: Cell
-    """Column that decides."""
+    """Column to test."""
     words: list[str]
-    """What stands in it where a row counts."""
+    """Values of the rows to keep."""
 
     @field_validator("words", mode="before")
     @classmethod
@@ -188,11 +190,11 @@ class Prompts(Settings):
     path: str
     """CSV or TSV; beside the source's file, or below data/drops."""
     key: str
-    """Its column that tells prompts apart."""
+    """Its key column."""
     prompt: str
-    """Its column with the text."""
+    """Its column with the prompt."""
     column: Cell
-    """The source's column that holds the key."""
+    """The source's key column."""
 
     @field_validator("path")
     @classmethod
@@ -203,48 +205,47 @@ class Prompts(Settings):
 
 
 class Source(Settings):
-    """Where annotations come from."""
+    """A source of annotations."""
 
     name: str
     """Name in tables and summaries."""
     format: str = "label_studio"
-    """How the files are written, or the name of a public set."""
+    """Format of the files, or the name of a public set."""
     path: Path
-    """A file, a folder or a glob below data/drops (or annotate's drop)."""
+    """A file, a folder or a glob below data/drops (or data/annotate)."""
     files: str | None = None
-    """Which files of a folder are read (a glob)."""
+    """Glob of the files to read in a folder."""
     columns: Columns = Columns()
-    """Which column holds what; Label Studio exports need none."""
+    """The meaning of the columns; Label Studio exports need none."""
     dimension: Dimension | None = None
-    """What the judgements are about: a name of the rubric, or a column that says it."""
+    """A dimension of the rubric, or the column that names it."""
     scale: Scale | None = None
     """The scale of the scores; votes and Label Studio exports of this project need none."""
     only: RowFilter | None = None
-    """Which rows count, where a set says so in a column."""
+    """Selects rows by a column of the file."""
     records: str | None = None
-    """Where the records lie in a JSON file, where not at its top (dotted)."""
+    """Dotted path of the records in a JSON file, if not at its top."""
     images: Path | None = None
-    """Images that the annotations refer to: image shards or plain files."""
+    """Folder of the images that the annotations refer to: image shards or plain files."""
     prompts: Prompts | None = None
     """A second file with the prompts."""
     encoding: str | None = None
-    """Of text files; found out where it is not given."""
+    """Encoding of text files; detected if not given."""
 
     @model_validator(mode="before")
     @classmethod
-    def _preset(cls, value: Any) -> Any:
+    def _with_defaults(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        known = value.get("format", "label_studio")
-        if known == "label_studio":
-            value = {"images": CANDIDATE_IMAGES, **value}
-        preset = PRESETS.get(known) if isinstance(known, str) else None
-        return merge(preset.settings, value) if preset else value
+        word = value.get("format", "label_studio")
+        if word in public_set_names():
+            value = merge(load_public_set(word).settings, value)
+        return merge(dict(FORMATS[word].settings), value) if word in FORMATS else value
 
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str) -> str:
-        known = {*BASE_FORMATS, *PRESETS}
+        known = {*FORMATS, *public_set_names()}
         if value not in known:
             raise ValueError(f"unknown format '{value}'; known: {', '.join(sorted(known))}")
         return value
@@ -259,20 +260,19 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.base_format == "label_studio":
-            return self
         columns = self.columns
         slots = list(columns.wide)
         if not (slots or columns.score or columns.scores or columns.vote or self._opinion):
             raise ValueError(
-                "`columns` must say where the judgements are: `score`, `scores`, `wide`, `mean`, "
-                "`histogram` or `vote`"
+                "`columns` has no judgements: add `score`, `scores`, `wide`, `mean`, `histogram` "
+                "or `vote`"
             )
         own = all(slot.dimension for slot in slots) if slots else False
         if self.dimension is None and not own:
             raise ValueError("`dimension` is missing: which dimension of the rubric is judged?")
-        own = all(slot.scale for slot in slots) if slots else columns.vote is not None
-        if self.scale is None and not own:
+        votes_alone = columns.vote is not None and columns.score is None
+        own = all(slot.scale for slot in slots) if slots else votes_alone
+        if self.scale is None and not own and self.base_format != "label_studio":
             raise ValueError("`scale` is missing: {min: .., max: .., higher_is_better: ..}")
         return self
 
@@ -282,12 +282,13 @@ class Source(Settings):
 
     @property
     def base_format(self) -> str:
-        """The reader of the files: of a public set, the one that its preset names."""
-        return PRESETS[self.format].reader if self.format in PRESETS else self.format
+        """The format of the files, also of a public set."""
+        known = self.format in public_set_names()
+        return load_public_set(self.format).format if known else self.format
 
 
 def as_word(value: object) -> str:
-    """The form in which cells and keys of a map are compared: 1, 1.0 and "1.0" are one word."""
+    """The form in which cells and keys of a map are compared: 1, 1.0 and "1.0" are equal."""
     text = str(value).strip()
     if isinstance(value, bool):
         return text.lower()

@@ -1,4 +1,4 @@
-"""What became of the judgements of a source, counted while they stream by."""
+"""Counts of the judgements of a source by outcome."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,10 +26,10 @@ class SourceSummary:
     without_image: int = 0
     repaired: int = 0
     first_faults: dict[str, str] = field(default_factory=dict)
-    """Reason to the first row that has it."""
+    """Reason to the first row quarantined for it."""
 
     def add(self, judgements: Judgements) -> None:
-        """Count some judgements."""
+        """Count a batch."""
         self.native += judgements.num_native
         self.repaired += judgements.num_repaired
         for name in USABLE:
@@ -51,14 +51,9 @@ class SourceSummary:
 
     @property
     def quarantine_share(self) -> float:
-        """Part of the judgements (ignored records are none) that went to quarantine."""
+        """Share of the judgements (without ignored records) that was quarantined."""
         faulty = sum(self.quarantine.values())
         return faulty / max(1, faulty + self.num_usable)
-
-    def check_account(self, name: str) -> None:
-        """Every native judgement is accounted for exactly once."""
-        accounted = self.num_usable + sum(self.quarantine.values()) + sum(self.ignored.values())
-        assert accounted == self.native, f"{name}: {self.native} native, {accounted} accounted for"
 
     def record(self, resubmissions: int) -> dict[str, Any]:
         """The counts for the summary file."""
@@ -99,27 +94,27 @@ def count_resubmissions(ratings: pa.Table) -> dict[str, int]:
 
 
 def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:
-    """Source, fate, number of judgements and reason, for tables."""
+    """Source, outcome, number of judgements and reason, for tables."""
     rows = []
     for name, counts in summary.items():
-        for fate in ("ratings", "comparisons", "opinions"):
-            if counts[fate]:
-                rows.append((name, fate, counts[fate], ""))
-        for fate in ("quarantine", "ignored"):
-            for reason, number in sorted(counts[fate].items()):
-                rows.append((name, fate, number, reason))
+        for outcome in USABLE:
+            if counts[outcome]:
+                rows.append((name, outcome, counts[outcome], ""))
+        for outcome in ("quarantine", "ignored"):
+            for reason, number in sorted(counts[outcome].items()):
+                rows.append((name, outcome, number, reason))
         rows.append((name, "all", counts["native"], ""))
     return rows
 
 
 def summary_notes(summary: dict[str, dict[str, Any]]) -> list[str]:
-    """A line of Markdown a source, for pages."""
+    """A line of Markdown per source, for pages."""
     lines = []
     for name in summary:
         rows = [row for row in summary_rows(summary) if row[0] == name and row[1] != "all"]
-        told = [
-            f"{number:,} {' '.join(part for part in (fate, reason) if part)}"
-            for _, fate, number, reason in rows
+        counts = [
+            f"{number:,} {' '.join(part for part in (outcome, reason) if part)}"
+            for _, outcome, number, reason in rows
         ]
-        lines.append(f"**{name}**: {summary[name]['native']:,} judgements: {', '.join(told)}")
+        lines.append(f"**{name}**: {summary[name]['native']:,} judgements: {', '.join(counts)}")
     return lines

@@ -1,4 +1,4 @@
-"""From cells to texts and numbers, a column at a time: Python touches distinct values only.
+"""From cells to texts and numbers, a column at a time; Python handles distinct values only.
 
 Shapes: N records, U distinct values.
 """
@@ -16,17 +16,23 @@ import pyarrow.compute as pc
 from zreward_core.annotations.ingest.settings import Cell
 
 OK, MISSING, MALFORMED = 0, 1, 2
-"""State of a number."""
+"""States of a number."""
 NO_VALUE = {"", "nan", "na", "n/a", "null", "none"}
-"""What stands in a cell without a number."""
+"""Cells that mean a missing number."""
 
 
 @dataclass
 class Texts:
-    """A text column: code of each record (-1: none) and the distinct texts."""
+    """A text column."""
 
     codes: np.ndarray
+    """[N] index of each record's text among the distinct ones; -1: none."""
     values: pa.Array
+    """[U]"""
+
+    def select(self, rows: np.ndarray) -> "Texts":
+        """The column of some records."""
+        return Texts(self.codes[rows], self.values)
 
     def take(self, index: np.ndarray | None = None) -> pa.Array:
         """The texts of some records, null where there is none."""
@@ -39,7 +45,7 @@ class Texts:
 
 
 def no_texts(number: int) -> Texts:
-    """A column without any text."""
+    """A column without texts."""
     return Texts(np.full(number, -1, dtype=np.int32), pa.array([], pa.string()))
 
 
@@ -47,9 +53,9 @@ def texts(column: pa.Array, cell: Cell | None = None, trim: bool = True) -> Text
     """Read a column as text.
 
     Args:
-        column: of any type; whole numbers have no decimal point, however they are stored.
-        cell: what to cut out.
-        trim: without leading and trailing space; blank cells are none either way.
+        column: of any type; whole numbers are written without a decimal point.
+        cell: the pattern to cut out.
+        trim: remove leading and trailing space; blank cells are null in either case.
     """
     codes, distinct = _encode(column)
     values = _as_text(distinct)
@@ -87,7 +93,7 @@ def number_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a column of lists of numbers, or of texts that hold such lists.
 
     Returns:
-        Numbers of all lists one after the other, their states, and [N] lengths; a cell that is no
+        Numbers of all lists, concatenated, their states, and [N] lengths; a cell that is not a
         list counts as one malformed (or missing) number.
     """
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
@@ -144,7 +150,7 @@ def _encode(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
     if pa.types.is_list(column.type) or pa.types.is_struct(column.type):
         column = pa.array([None if one is None else str(one) for one in column.to_pylist()])
         codes, distinct = _encode(column)
-        return codes, distinct.cast(pa.large_binary())  # no text and no number
+        return codes, distinct.cast(pa.large_binary())  # neither text nor number
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""From single ratings to one score and one histogram an item and dimension.
+"""From single ratings to one score and one histogram per item and dimension.
 
 Shapes: N ratings, K items (of one dimension each), S levels, U distinct scores.
 """
@@ -14,20 +14,20 @@ from zreward_core.rubric import Rubric
 
 Resubmissions = Literal["average", "last", "keep"]
 SUBMISSION = ["item_id", "dimension", "annotator_id"]
-"""What two submissions have in common that speak of the same."""
+"""Key of a submission; several rows with one key are resubmissions."""
 MIN_TO_TRIM = 3
-"""From so many ratings on, the highest and the lowest can be dropped."""
+"""Ratings that an item needs for dropping the highest and the lowest."""
 
 
 def merge_resubmissions(ratings: pd.DataFrame, how: Resubmissions) -> pd.DataFrame:
-    """Leave one rating an annotator, item and dimension.
+    """Merge ratings to one per annotator, item and dimension.
 
     Args:
-        ratings: rows of ``schemas.RATINGS``; anonymous votes (no annotator) are left as they are.
-        how: "average" their scores, take the "last" by submission time, or "keep" them all.
+        ratings: rows of ``schemas.RATINGS``; anonymous votes (no annotator) are unchanged.
+        how: "average" the scores, take the "last" by submission time, or "keep" all.
 
     Returns:
-        item_id, dimension, annotator_id, score, in the order in which they first appear.
+        item_id, dimension, annotator_id, score, in order of first appearance.
     """
     columns = [*SUBMISSION, "score"]
     if how == "keep" or not (again := resubmitted(ratings)).any():
@@ -55,13 +55,13 @@ def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.Data
     """Aggregate the ratings of each item and dimension.
 
     Args:
-        ratings: item_id, dimension, score of everyone who is included.
-        trim: for each rating whether its item loses its highest and its lowest score (the paper's
-            test items), where it has at least three.
+        ratings: item_id, dimension, score of included annotators.
+        trim: for each rating, whether the highest and the lowest score of its item are dropped (as
+            for the paper's test items), if it has at least ``MIN_TO_TRIM``.
         rubric: gives the levels of the histogram.
 
     Returns:
-        A row an item and dimension: item_id, dimension, score (mean of the kept scores), histogram
+        A row per item and dimension: item_id, dimension, score (mean of the kept scores), histogram
         (of the kept scores, [S]), num_ratings (before trimming), num_kept.
     """
     codes, keys = _group(ratings)
@@ -92,7 +92,7 @@ def histograms(
     """``Rubric.histogram`` of many items at once.
 
     Args:
-        codes_N: the item of each score, from 0.
+        codes_N: item of each score, from 0.
         scores_N: scores within the scale.
         num_items: number of items, K.
         rubric: gives the levels.
@@ -125,7 +125,7 @@ def _group(ratings: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def list_column(values_KS: np.ndarray) -> pd.Series:
-    """A column of lists from [K, S] values, made without a Python object a row."""
+    """A column of lists from [K, S] values, without a Python object per row."""
     num_rows, length = values_KS.shape
     offsets = pa.array(np.arange(num_rows + 1) * length, type=pa.int32())
     lists = pa.ListArray.from_arrays(offsets, pa.array(values_KS.ravel()))

@@ -1,16 +1,17 @@
-"""Mean opinions become items with a histogram, never invented votes.
+"""Items with histograms from mean opinions, without inventing votes.
 
-A histogram of votes is used as it is. Where only mean and deviation are known, the shares of the
-levels are a Gaussian taken at the levels and tilted until their mean is exactly the opinion's: of
-all tilts p(s) exp(lambda s) one has it. (DeQA-Score, arXiv:2501.11561, discretises a Gaussian too
-and corrects the mean linearly, which can give negative shares.) Without a deviation the two levels
-beside the mean share it.
+A histogram of votes is used unchanged. With mean and standard deviation only, the shares of the
+levels are a Gaussian evaluated at the levels and tilted so that its mean is exactly the opinion's:
+a unique tilt p(s) exp(lambda s) has this mean. (DeQA-Score, arXiv:2501.11561, also discretises a
+Gaussian, but corrects the mean linearly, which can give negative shares.) Without a standard
+deviation, the two levels next to the mean share it.
 
 Shapes: K opinions, S levels.
 """
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from zreward_core.annotations.items.aggregation import list_column
 from zreward_core.rubric import Rubric
@@ -18,11 +19,11 @@ from zreward_core.rubric import Rubric
 NEWTON_STEPS = 60
 TOLERANCE = 1e-9
 UNKNOWN_NUMBER = 1
-"""Ratings that an opinion counts for where it does not say: it is one judgement."""
+"""Number of ratings of an opinion that gives none: it is one judgement."""
 
 
 def opinion_items(opinions: pd.DataFrame, rubric: Rubric) -> pd.DataFrame:
-    """One item for each item and dimension that opinions speak of; several are weighted by number.
+    """One item per item and dimension of the opinions; several are weighted by their ratings.
 
     Args:
         opinions: rows of ``schemas.OPINIONS``.
@@ -31,10 +32,12 @@ def opinion_items(opinions: pd.DataFrame, rubric: Rubric) -> pd.DataFrame:
     Returns:
         item_id, dimension, score, histogram, num_ratings.
     """
-    shares_KS = spread(opinions["mean"].to_numpy(float), opinions["std"].to_numpy(float), rubric)
-    told = opinions["histogram"].notna().to_numpy()
-    if told.any():
-        shares_KS[told] = np.stack(opinions["histogram"][told].to_list())
+    shares_KS = shares_of_levels(
+        opinions["mean"].to_numpy(float), opinions["std"].to_numpy(float), rubric
+    )
+    given = opinions["histogram"].notna().to_numpy()
+    if given.any():
+        shares_KS[given] = np.stack(opinions["histogram"][given].to_list())
     numbers_K = opinions["num_ratings"].fillna(UNKNOWN_NUMBER).to_numpy(dtype=np.int64)
     numbers_K = np.maximum(numbers_K, UNKNOWN_NUMBER)
     keys = opinions[["item_id", "dimension"]]
@@ -56,16 +59,16 @@ def opinion_items(opinions: pd.DataFrame, rubric: Rubric) -> pd.DataFrame:
     )
 
 
-def spread(means_K: np.ndarray, stds_K: np.ndarray, rubric: Rubric) -> np.ndarray:
-    """Shares of the levels with given means and about the given deviations.
+def shares_of_levels(means_K: np.ndarray, stds_K: np.ndarray, rubric: Rubric) -> np.ndarray:
+    """Shares of the levels with the given means and approximately the given deviations.
 
     Args:
         means_K: within the scale.
-        stds_K: NaN or 0 where there is none.
+        stds_K: standard deviations; NaN or 0 if unknown.
         rubric: gives the levels.
 
     Returns:
-        [K, S]; rows sum to one, none is negative, their means are the given ones.
+        [K, S] non-negative shares; rows sum to one and have the given means.
     """
     levels_S = np.asarray(rubric.levels)
     result_KS = _neighbours(means_K, levels_S)
@@ -76,7 +79,7 @@ def spread(means_K: np.ndarray, stds_K: np.ndarray, rubric: Rubric) -> np.ndarra
         start_KS = -((levels_S - means) ** 2) / (2 * stds**2)
         tilts = np.zeros_like(means)
         for _ in range(NEWTON_STEPS):
-            shares = _softmax(start_KS + tilts * (levels_S - means))
+            shares = softmax(start_KS + tilts * (levels_S - means), axis=1)
             gap = (shares * (levels_S - means)).sum(1, keepdims=True)
             variance = (shares * (levels_S - means) ** 2).sum(1, keepdims=True) - gap**2
             tilts = tilts - np.clip(gap / np.maximum(variance, 1e-12), -2.0, 2.0)
@@ -92,8 +95,3 @@ def _neighbours(means_K: np.ndarray, levels_S: np.ndarray) -> np.ndarray:
     result[np.arange(len(means_K)), upper] = share
     result[np.arange(len(means_K)), upper - 1] = 1.0 - share
     return result
-
-
-def _softmax(logits_KS: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits_KS - logits_KS.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True)

@@ -1,15 +1,15 @@
-"""Pairs of images of the same prompt of which one was judged better."""
+"""Pairs of images of the same prompt with different scores."""
 
 import pandas as pd
 
 TOLERANCE = 1e-9
-"""Means that differ by rounding alone are equal."""
+"""Rounding error within which means are equal."""
 
 
 def make_pairs(items: pd.DataFrame) -> pd.DataFrame:
     """All pairs of items of one prompt and dimension whose scores differ.
 
-    Items whose prompt or image is unknown make no pairs: nothing could be learned from them.
+    Items without prompt or image are left out: models cannot be trained on them.
 
     Args:
         items: rows of ``schemas.ITEMS``.

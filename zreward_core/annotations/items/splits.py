@@ -1,4 +1,4 @@
-"""Train, validation or test: by the prompt alone, so that everyone agrees without a file."""
+"""Train, validation or test, by the prompt alone: no file of splits is needed."""
 
 import hashlib
 
@@ -11,12 +11,12 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_of(prompt: str | None, splits: Splits, image_id: str | None = None) -> str:
-    """Split of an item, by a hash of its normalised prompt.
+    """Split of an item by a hash of its normalised prompt.
 
     Args:
-        prompt: the prompt; None or blank where a study has none.
+        prompt: the prompt; None or blank in studies without prompts.
         splits: shares of the prompts.
-        image_id: stands in for the prompt where there is none.
+        image_id: used instead of a missing prompt.
 
     Returns:
         "train", "validation" or "test"; independent of seeds, order and other prompts.
@@ -30,7 +30,7 @@ def split_of(prompt: str | None, splits: Splits, image_id: str | None = None) ->
 
 
 def splits_of(prompts: pd.Series, image_ids: pd.Series, splits: Splits) -> pd.Series:
-    """Split of each item of a table; ``split_of`` is called once for each distinct prompt."""
+    """Split of each item of a table; each distinct prompt is hashed once."""
     prompts = prompts.astype(object).where(prompts.notna(), None)
     distinct = {prompt: split_of(prompt, splits) for prompt in prompts.unique() if prompt}
     result = prompts.map(distinct).astype(object)

@@ -1,4 +1,4 @@
-"""Who judges what: each prompt's images go to the same few annotators, evenly."""
+"""Assignment of prompts to annotators: a prompt's images all go to the same few, evenly."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ def assign(
 ) -> dict[str, list[int]]:
     """Assign annotators to prompts.
 
-    Prompts are visited in the order of their hashes; each goes to the annotators of its split with
-    the fewest images so far, ties decided by hash. So the order of the items does not matter,
-    and all candidates of a prompt are seen by the same people.
+    Prompts are visited in the order of their hashes; each goes to the annotators with the fewest
+    images of its split so far, ties broken by hash. The order of the items does not matter, and all
+    images of a prompt are seen by the same people.
 
     Args:
-        prompts: the prompt of each item; repeated once for each of its images.
-        overlap: number of annotators an item, by split.
-        splits: the split of each item.
+        prompts: the prompt of each image.
+        overlap: number of annotators per item, by split.
+        splits: the split of each image.
         num_annotators: number of annotators.
-        seed: another seed gives another assignment.
+        seed: seed of the assignment.
 
     Returns:
         Normalised prompt to the indices of its annotators, ascending.

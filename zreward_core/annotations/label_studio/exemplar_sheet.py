@@ -1,4 +1,4 @@
-"""A sheet of the exemplars of one dimension, for tools that show an image but no page."""
+"""A sheet of the exemplars of one dimension, for tools that show images but no pages."""
 
 import io
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ PER_LEVEL = 8
 def exemplar_sheet(
     rubric: Rubric, dimension: str, exemplars: list[Exemplar], contents: Mapping[str, bytes]
 ) -> bytes:
-    """PNG with a row a level, the best on top, and up to ``PER_LEVEL`` exemplars in it.
+    """PNG with a row of up to ``PER_LEVEL`` exemplars per level, the best level on top.
 
     Args:
         rubric: gives the levels.
         dimension: name of the dimension.
         exemplars: of any dimension.
-        contents: bytes of the images, by file name.
+        contents: bytes of the images by file name.
     """
     size = LABEL + PER_LEVEL * (TILE + GAP) + GAP, GAP + len(rubric.levels) * (TILE + GAP)
     sheet = Image.new("RGB", size, "white")

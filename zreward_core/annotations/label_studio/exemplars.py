@@ -1,8 +1,8 @@
-"""Exemplars: images with agreed scores that annotators calibrate against.
+"""Exemplars: images with agreed scores for calibrating annotators.
 
-A folder holds the images and exemplars.json, a list of {"image": file name, "prompt": text,
+A folder contains the images and exemplars.json, a list of {"image": file name, "prompt": text,
 "scores": {dimension: level}, "why": {dimension: text}}; an image may be an exemplar of some
-dimensions only, and "why" may be left out. data/rubric.yaml names the folder.
+dimensions only, and "why" is optional. data/rubric.yaml names the folder.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from zreward_core.schemas import read_json, write_json
 
 FILE = "exemplars.json"
 CLEAR = 0.3
-"""A score farther from its level than this share of the gap between levels is no clear example."""
+"""Largest distance of a score from its level, as a share of the gap between levels."""
 
 
 class Exemplar(Settings):
@@ -28,17 +28,17 @@ class Exemplar(Settings):
     image: str
     """File name in the folder."""
     prompt: str = ""
-    """What the image was made for."""
+    """The image's prompt."""
     scores: dict[str, float]
-    """Dimension to the level that the image stands for."""
+    """Dimension to the level that the image exemplifies."""
     why: dict[str, str] = Field(default_factory=dict)
-    """Dimension to what is to be seen."""
+    """Dimension to an explanation of the score."""
 
 
 def pick_levels(
     scores: dict[str, float], counts: Counter[tuple[str, float]], rubric: Rubric, per_level: int
 ) -> dict[str, float]:
-    """The levels that an image can stand for and that still lack exemplars.
+    """The levels that an image exemplifies and that still need exemplars.
 
     Args:
         scores: a score of each dimension, on the rubric's scale.
@@ -61,25 +61,25 @@ def collect(
     scores_of: Callable[[Any], dict[str, float]],
     rubric: Rubric,
     per_level: int,
-    max_looked_at: int,
+    max_samples: int,
 ) -> list[tuple[Any, dict[str, float]]]:
-    """Take samples until every level of every dimension has its exemplars.
+    """Collect samples until every level of every dimension has enough exemplars.
 
     Args:
         samples: images of any kind, in a fixed order.
         scores_of: a sample's score of each dimension, on the rubric's scale.
         rubric: gives dimensions and levels.
         per_level: exemplars that a level needs.
-        max_looked_at: stop after so many samples, with what was found.
+        max_samples: stop after this many samples, even if levels still lack exemplars.
 
     Returns:
-        Samples with the levels that they stand for.
+        Samples with the levels that they exemplify.
     """
     counts: Counter[tuple[str, float]] = Counter()
     wanted = per_level * len(rubric.levels) * len(rubric.dimensions)
     kept = []
     for number, sample in enumerate(samples):
-        if counts.total() >= wanted or number >= max_looked_at:
+        if counts.total() >= wanted or number >= max_samples:
             break
         chosen = pick_levels(scores_of(sample), counts, rubric, per_level)
         counts.update(chosen.items())
@@ -89,7 +89,7 @@ def collect(
 
 
 def write_exemplars(exemplars: list[tuple[Exemplar, bytes]], folder: Path) -> None:
-    """Write images and list."""
+    """Write the images and the list."""
     folder.mkdir(parents=True, exist_ok=True)
     for exemplar, content in exemplars:
         (folder / exemplar.image).write_bytes(content)
@@ -100,7 +100,7 @@ def load_exemplars(folder: Path, rubric: Rubric) -> list[Exemplar]:
     """Read the list of a folder.
 
     Raises:
-        UserError: the list or an image is missing, or a score is none of the rubric's.
+        UserError: the list or an image is missing, or a score is not a level of the rubric.
     """
     file = folder / FILE
     rows = read_json(file)
@@ -121,12 +121,12 @@ def load_exemplars(folder: Path, rubric: Rubric) -> list[Exemplar]:
 
 def _fault(exemplar: Exemplar, folder: Path, rubric: Rubric) -> str | None:
     if Path(exemplar.image).name != exemplar.image or not (folder / exemplar.image).is_file():
-        return f"there is no such file in {folder}; add it or remove the entry"
+        return f"no such file in {folder}; add it or remove the entry"
     unknown = sorted({*exemplar.scores, *exemplar.why} - set(rubric.names))
     if unknown:
         return f"the rubric has no dimension {unknown[0]!r}; it has {', '.join(rubric.names)}"
     off = [score for score in exemplar.scores.values() if score not in rubric.levels]
-    return f"{off[0]:g} is no level of the rubric; correct the score" if off else None
+    return f"{off[0]:g} is not a level of the rubric; correct the score" if off else None
 
 
 def _first_line(error: Exception) -> str:

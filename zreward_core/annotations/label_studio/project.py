@@ -1,7 +1,7 @@
 """Labelling configs of Label Studio projects for people: side-by-side ratings, blind pairs.
 
-``Repeater`` shows a block for each image of a task, however many there are; its controls carry
-the image's place behind their names (``sources.side_by_side`` reads them back).
+``Repeater`` shows a block per image of a task; the names of its controls end with the image's index
+(``formats.side_by_side`` reads them).
 Reference: https://labelstud.io/tags/repeater
 """
 
@@ -12,7 +12,7 @@ from zreward_core.annotations.label_studio.labeling import choice_of
 from zreward_core.rubric import Dimension, Rubric
 
 LOCAL_FILES = "/data/local-files/?d="
-"""Where Label Studio serves files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."""
+"""Address of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT in Label Studio."""
 SIDES = ("left", "right")
 CHOICES = ("left", "same", "right")
 OVERALL = "overall"
@@ -29,10 +29,10 @@ _sub = ElementTree.SubElement
 
 
 def rating_config(rubric: Rubric, sheets: Mapping[str, str]) -> str:
-    """All images of a prompt side by side, each with one choice a dimension.
+    """All images of a prompt side by side, each with one choice per dimension.
 
     Args:
-        rubric: its level texts stand in a panel for each dimension and as hints of the choices.
+        rubric: its level texts are shown in a panel per dimension and as hints of the choices.
         sheets: dimension to the address of its sheet of exemplars, shown in the panel.
     """
     view = Element("View")

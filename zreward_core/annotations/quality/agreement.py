@@ -3,8 +3,8 @@
 Source: K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011),
 https://repository.upenn.edu/handle/20.500.14332/2089, sections C (many observers, missing values)
 and E (ordinal difference). The ordinal difference of two scores is the squared difference of their
-mid-ranks, so alpha is one minus a ratio of two variances of mid-ranks: nothing here is quadratic
-in the number of ratings or of distinct scores.
+mid-ranks, so alpha is one minus a ratio of two variances of mid-ranks: the cost is linear in the
+number of ratings and of distinct scores.
 
 Shapes: N ratings, U units, V distinct scores, B blocks of units, R resamples.
 """
@@ -15,18 +15,18 @@ from scipy import sparse
 
 NUM_RESAMPLES = 1000
 MAX_BLOCKS = 1000
-"""More units than this are drawn in random blocks of equal size."""
+"""With more units, random blocks of equal size are drawn."""
 MAX_VALUES = 64
-"""For the interval alone, more distinct scores than this are merged into classes of equal size."""
+"""For the interval, more distinct scores are merged into classes of equal size."""
 CONFIDENCE = 0.95
 
 
 def ordinal_alpha(units_N: np.ndarray, scores_N: np.ndarray) -> float:
-    """Agreement among raters: 1 is perfect, 0 what chance gives.
+    """Agreement among raters: 1 is perfect, 0 is chance.
 
     Args:
-        units_N: what each rating is about, as whole numbers from 0; any number of ratings a unit.
-        scores_N: ordered scores; only their order and frequency count.
+        units_N: unit of each rating, as integers from 0; units have any number of ratings.
+        scores_N: ordinal scores; only their order and frequency matter.
 
     Returns:
         alpha; NaN where no unit has two ratings or all their scores are the same.
@@ -53,8 +53,8 @@ def alpha_interval(
 ) -> tuple[float, float]:
     """Percentile interval (95 %) of alpha, by drawing units with replacement.
 
-    Up to ``MAX_BLOCKS`` units are drawn one by one; more of them in that many random blocks, which
-    has the same spread and a cost that doesn't grow with the number of units.
+    Up to ``MAX_BLOCKS`` units are drawn one by one; more units in that many random blocks, which
+    gives the same spread at a cost independent of the number of units.
 
     Returns:
         (low, high); NaN where alpha is undefined.
@@ -89,7 +89,7 @@ def _pairable(units_N: np.ndarray, scores_N: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _merged(scores_N: np.ndarray) -> np.ndarray:
-    """The scores, or, where there are too many distinct ones, their classes of equal size."""
+    """The scores, or classes of equal size if too many are distinct."""
     codes_N, values_V = pd.factorize(scores_N, sort=True)
     if len(values_V) <= MAX_VALUES:
         return scores_N
@@ -120,7 +120,7 @@ def _block_coincidences(units_N: np.ndarray, codes_N: np.ndarray, seed: int) -> 
         weights = weighted_UV.data[weighted_UV.indptr[value] : weighted_UV.indptr[value + 1]]
         pairs = sparse.diags_array(weights) @ counts_UV[chosen]
         result_BVV[:, value, :] = (blocks_BU[:, chosen] @ pairs).toarray()
-    diagonal_BV = (blocks_BU @ weighted_UV).toarray()  # a rating makes no pair with itself
+    diagonal_BV = (blocks_BU @ weighted_UV).toarray()  # a rating is not paired with itself
     result_BVV[:, range(num_values), range(num_values)] -= diagonal_BV
     return result_BVV
 

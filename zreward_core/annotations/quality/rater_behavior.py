@@ -1,7 +1,7 @@
-"""How annotators work: drift over time, straight-lining, seconds, the spread of their scores.
+"""Rater behavior: drift over time, straight-lining, seconds per submission, distribution of scores.
 
-Works on what was submitted, before submissions of one person for one item are merged. A submission
-is all ratings of one person for one item at one time.
+Expects ratings as submitted, before resubmissions are merged. A submission is all ratings of one
+annotator for one item at one time.
 
 Shapes: N ratings, P annotators, D dimensions, S levels, G submissions.
 """
@@ -13,15 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zreward_core.annotations.encoding import ANONYMOUS, Coded
-from zreward_core.annotations.quality.audit import rest_mean
+from zreward_core.annotations.quality.encoding import ANONYMOUS, EncodedRatings
+from zreward_core.annotations.quality.reliability import rest_mean
 from zreward_core.rubric import Rubric
 
 UNKNOWN = np.iinfo(np.int64).min
 MIN_FOR_DRIFT = 20
-"""Ratings with a time and others to compare with that a drift needs."""
+"""Ratings with a time and a reference that a drift needs."""
 NUM_PARTS = 10
-"""Parts of a person's work, in the order of time, for the image of the drift."""
+"""Parts of an annotator's work, in order of time, for the plot of the drift."""
 
 
 def _stamps(texts: pa.Array) -> pa.Array:
@@ -47,42 +47,42 @@ TIMES = {
     r"^[0-9]{12,13}(\.[0-9]+)?$": _unix(1_000),
     r"^[0-9]{15,16}$": _unix(1),
 }
-"""Forms of a time to what reads them; Unix times from 1973 to 2286 have so many digits."""
+"""Pattern of a time to its parser; Unix times from 1973 to 2286 have these numbers of digits."""
 
 
-def audit_habits(
-    coded: Coded, submitted_at: pd.Series, seconds: pd.Series, rubric: Rubric
+def audit_behavior(
+    encoded: EncodedRatings, submitted_at: pd.Series, seconds: pd.Series, rubric: Rubric
 ) -> pd.DataFrame:
-    """Habits of each annotator.
+    """Behavior of each annotator.
 
     Args:
-        coded: N ratings.
-        submitted_at: [N] times as text; those that are no time are unknown.
-        seconds: [N] time spent on the submission that a rating belongs to.
+        encoded: N ratings.
+        submitted_at: [N] times as text; unparsable ones are unknown.
+        seconds: [N] time spent on the submission of a rating.
         rubric: gives the levels.
 
     Returns:
-        A row an annotator, sorted: annotator_id, drift (rubric points by which the difference from
-        the others moves from the first to the last rating, a straight line), drift_error (its
-        standard error), drift_parts (mean difference in ``NUM_PARTS`` parts of the work),
-        same_share (share of submissions, of two dimensions or more, with one score for all),
-        longest_run (ratings of a dimension in succession with the same score), seconds (median of
-        a submission), scores ([S] ratings by nearest level). NaN or None where not known.
+        A row per annotator, sorted: annotator_id, drift (linear change of the difference from the
+        others from the first to the last rating, in rubric points), drift_error (its standard
+        error), drift_parts (mean difference in ``NUM_PARTS`` parts of the work), same_share (share
+        of submissions, of two dimensions or more, with one score for all), longest_run
+        (consecutive ratings of a dimension with the same score), seconds (median of a submission),
+        scores ([S] ratings by nearest level). NaN or None where unknown.
     """
     times_N = parse_times(submitted_at)
-    keys = [times_N, coded.annotators_N]
-    if (times_N == UNKNOWN).any():  # else the time tells submissions apart
-        keys.insert(0, coded.items_N)
+    keys = [times_N, encoded.annotators_N]
+    if (times_N == UNKNOWN).any():  # otherwise the time identifies submissions
+        keys.insert(0, encoded.items_N)
     order = np.lexsort(keys)
-    order = order[coded.annotators_N[order] != ANONYMOUS]
-    ordered = coded.select(order)
+    order = order[encoded.annotators_N[order] != ANONYMOUS]
+    ordered = encoded.select(order)
     times_N = times_N[order]
-    differences_N = (coded.scores_N - rest_mean(coded))[order]
+    differences_N = (encoded.scores_N - rest_mean(encoded))[order]
     drift_P, error_P, parts = _drift(ordered, times_N, differences_N)
     starts_G = _starts(ordered.annotators_N, times_N, ordered.items_N)
     return pd.DataFrame(
         {
-            "annotator_id": coded.annotators,
+            "annotator_id": encoded.annotators,
             "drift": drift_P,
             "drift_error": error_P,
             "drift_parts": parts,
@@ -95,10 +95,10 @@ def audit_habits(
 
 
 def parse_times(texts: pd.Series) -> np.ndarray:
-    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or no time.
+    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or not a time.
 
-    Common forms are read as whole columns: ISO 8601, and Unix seconds, milliseconds and
-    microseconds. Only what is in none of them is looked at one by one.
+    Common forms are parsed as whole columns: ISO 8601, and Unix seconds, milliseconds and
+    microseconds. pandas parses all others.
     """
     column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
     times_N = np.full(len(column), UNKNOWN)
@@ -111,7 +111,7 @@ def parse_times(texts: pd.Series) -> np.ndarray:
         fits = pc.match_substring_regex(rest, pattern)
         try:
             read_M = read(rest.filter(fits)).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid:  # one is no date at all, as the 31st of June: pandas tells which
+        except pa.ArrowInvalid:  # an invalid date such as 31 June: pandas parses these rows
             continue
         rows = rows[fits.to_numpy(zero_copy_only=False)]
         times_N[rows] = read_M
@@ -125,12 +125,12 @@ def parse_times(texts: pd.Series) -> np.ndarray:
 
 
 def _drift(
-    coded: Coded, times_N: np.ndarray, differences_N: np.ndarray
+    encoded: EncodedRatings, times_N: np.ndarray, differences_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[list[float] | None]]:
-    """Slope, its standard error, and means by part, of the difference over a person's work."""
+    """Slope, its standard error, and means by part, of the difference over an annotator's work."""
     used_N = (times_N != UNKNOWN) & ~np.isnan(differences_N)
-    people_N, values_N = coded.annotators_N[used_N], differences_N[used_N]
-    num_people = len(coded.annotators)
+    people_N, values_N = encoded.annotators_N[used_N], differences_N[used_N]
+    num_people = len(encoded.annotators)
     number_P = np.bincount(people_N, minlength=num_people)
     first_P = np.cumsum(number_P) - number_P
     place_N = (np.arange(len(people_N)) - first_P[people_N]) / np.maximum(number_P - 1, 1)[people_N]
@@ -157,7 +157,7 @@ def _drift(
 
 
 def _starts(*columns_N: np.ndarray) -> np.ndarray:
-    """Where a new combination of the columns begins; the first row always."""
+    """Rows that begin a new combination of the columns; the first row always."""
     new_N = np.zeros(len(columns_N[0]), dtype=bool)
     new_N[:1] = True
     for column_N in columns_N:
@@ -165,44 +165,46 @@ def _starts(*columns_N: np.ndarray) -> np.ndarray:
     return np.flatnonzero(new_N)
 
 
-def _same_share(coded: Coded, starts_G: np.ndarray) -> np.ndarray:
+def _same_share(encoded: EncodedRatings, starts_G: np.ndarray) -> np.ndarray:
     """[P] share of submissions of two dimensions or more in which every score is the same."""
-    num_people = len(coded.annotators)
+    num_people = len(encoded.annotators)
     if len(starts_G) == 0:
         return np.full(num_people, np.nan)
-    same_G = np.maximum.reduceat(coded.scores_N, starts_G) == np.minimum.reduceat(
-        coded.scores_N, starts_G
+    same_G = np.maximum.reduceat(encoded.scores_N, starts_G) == np.minimum.reduceat(
+        encoded.scores_N, starts_G
     )
-    several_G = np.maximum.reduceat(coded.dimensions_N, starts_G) > np.minimum.reduceat(
-        coded.dimensions_N, starts_G
+    several_G = np.maximum.reduceat(encoded.dimensions_N, starts_G) > np.minimum.reduceat(
+        encoded.dimensions_N, starts_G
     )
-    people_G = coded.annotators_N[starts_G]
+    people_G = encoded.annotators_N[starts_G]
     number_P = np.bincount(people_G[several_G], minlength=num_people)
     same_P = np.bincount(people_G[several_G & same_G], minlength=num_people)
     return np.divide(same_P, number_P, out=np.full(num_people, np.nan), where=number_P > 0)
 
 
-def _longest_run(coded: Coded, times_N: np.ndarray) -> np.ndarray:
-    """[P] most ratings of a dimension in succession with one score; NaN where no time is known."""
-    result_P = np.full(len(coded.annotators), np.nan)
+def _longest_run(encoded: EncodedRatings, times_N: np.ndarray) -> np.ndarray:
+    """[P] most consecutive ratings of a dimension with one score; NaN without times."""
+    result_P = np.full(len(encoded.annotators), np.nan)
     known_N = times_N != UNKNOWN
-    keys_N = (coded.annotators_N * len(coded.dimensions) + coded.dimensions_N)[known_N]
+    keys_N = (encoded.annotators_N * len(encoded.dimensions) + encoded.dimensions_N)[known_N]
     order = np.argsort(keys_N, kind="stable")
-    keys_N, scores_N = keys_N[order], coded.scores_N[known_N][order]
+    keys_N, scores_N = keys_N[order], encoded.scores_N[known_N][order]
     if len(keys_N):
         starts = _starts(keys_N, scores_N)
         lengths = np.diff(np.append(starts, len(keys_N)))
-        people = keys_N[starts] // len(coded.dimensions)
+        people = keys_N[starts] // len(encoded.dimensions)
         firsts = _starts(people)
         result_P[people[firsts]] = np.maximum.reduceat(lengths, firsts)
     return result_P
 
 
-def _median_seconds(coded: Coded, seconds_N: np.ndarray, starts_G: np.ndarray) -> np.ndarray:
+def _median_seconds(
+    encoded: EncodedRatings, seconds_N: np.ndarray, starts_G: np.ndarray
+) -> np.ndarray:
     """[P] median seconds of a submission."""
-    result_P = np.full(len(coded.annotators), np.nan)
+    result_P = np.full(len(encoded.annotators), np.nan)
     known_G = starts_G[~np.isnan(seconds_N[starts_G])]
-    people, seconds = coded.annotators_N[known_G], seconds_N[known_G]
+    people, seconds = encoded.annotators_N[known_G], seconds_N[known_G]
     order = np.lexsort((seconds, people))
     people, seconds = people[order], seconds[order]
     firsts = _starts(people)
@@ -212,11 +214,11 @@ def _median_seconds(coded: Coded, seconds_N: np.ndarray, starts_G: np.ndarray) -
     return result_P
 
 
-def _score_counts(coded: Coded, rubric: Rubric) -> list[list[int]]:
+def _score_counts(encoded: EncodedRatings, rubric: Rubric) -> list[list[int]]:
     """[P, S] ratings by nearest level."""
     levels = np.asarray(rubric.levels)
-    places_N = np.searchsorted((levels[1:] + levels[:-1]) / 2, coded.scores_N)
-    cells = coded.annotators_N * len(levels) + places_N
-    counts = np.bincount(cells, minlength=len(coded.annotators) * len(levels))
+    places_N = np.searchsorted((levels[1:] + levels[:-1]) / 2, encoded.scores_N)
+    cells = encoded.annotators_N * len(levels) + places_N
+    counts = np.bincount(cells, minlength=len(encoded.annotators) * len(levels))
     rows: list[list[int]] = counts.reshape(-1, len(levels)).tolist()
     return rows

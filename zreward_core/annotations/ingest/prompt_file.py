@@ -1,9 +1,9 @@
-"""Prompts that a study keeps in a second file."""
+"""Prompts in a second file of a study."""
 
 import csv
 from pathlib import Path
 
-from zreward_core.annotations.formats.encodings import look_at
+from zreward_core.annotations.formats.encodings import detect_encoding
 from zreward_core.annotations.ingest.settings import DROPS, Prompts
 from zreward_core.config import UserError
 
@@ -12,8 +12,8 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
     """Read the prompts by key.
 
     Args:
-        source_file: a file of the source; the prompts may lie beside it.
-        settings: where they are.
+        source_file: a file of the source; relative paths start at its folder.
+        settings: the file and its columns.
 
     Raises:
         UserError: the file or a column is missing, or a key has two prompts.
@@ -23,11 +23,11 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
         path = Path(settings.path)
     if not path.is_file():
         raise UserError(
-            f"{settings.path}: no such file beside {source_file}, and prompts must lie below "
-            f"{DROPS}; correct `prompts.path` of the source"
+            f"{settings.path}: not found beside {source_file} or below {DROPS}; correct "
+            "`prompts.path` of the source"
         )
     delimiter = "\t" if path.suffix == ".tsv" else ","
-    with path.open(encoding=look_at(path).encoding, newline="") as file:
+    with path.open(encoding=detect_encoding(path).name, newline="") as file:
         rows = csv.DictReader(file, delimiter=delimiter)
         missing = {settings.key, settings.prompt} - set(rows.fieldnames or [])
         if missing:

@@ -1,7 +1,7 @@
-"""Who may teach: each annotator's bias, noise and agreement with the others and with gold ratings.
+"""Annotator reliability: bias, noise and agreement with the others and with gold ratings.
 
-Works on one rating an annotator, item and dimension (``aggregation.merge_resubmissions``). Habits
-over time are in ``habits``.
+Expects one rating per annotator, item and dimension (``aggregation.merge_resubmissions``).
+Behavior over time is in ``rater_behavior``.
 
 Shapes: N ratings, P annotators, D dimensions.
 """
@@ -12,47 +12,44 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zreward_core.annotations.encoding import ANONYMOUS, Coded, encode
 from zreward_core.annotations.quality.agreement import alpha_interval, ordinal_alpha
-
-FIGURES = ("bias", "noise", "agreement", "gold_bias", "gold_agreement")
-"""Figures that are null where an annotator cannot be judged."""
+from zreward_core.annotations.quality.encoding import ANONYMOUS, EncodedRatings, encode
 
 
-def audit_annotators(
-    ratings: pd.DataFrame | Coded,
+def annotator_reliability(
+    ratings: pd.DataFrame | EncodedRatings,
     min_agreement: float,
     min_overlap: int,
     gold_annotators: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Compare each annotator with the mean of the others, and with that of the gold ratings.
+    """Compare each annotator with the mean of the others and with the mean of the gold ratings.
 
     Args:
         ratings: item_id, dimension, annotator_id, score; anonymous votes (no id) count among the
             others and are not audited.
-        min_agreement: annotators whose agreement is lower are not included; that with gold
-            decides where it can be judged, else that with the others.
-        min_overlap: with fewer ratings in common, an annotator cannot be judged.
-        gold_annotators: people whose ratings are the measure; they are always included.
+        min_agreement: annotators with a lower agreement are excluded; agreement with gold ratings
+            takes precedence over agreement with the others.
+        min_overlap: shared ratings that an agreement needs.
+        gold_annotators: reference annotators; they are always included.
 
     Returns:
-        A row an annotator, sorted: annotator_id, num_ratings, num_shared, bias (mean difference
+        A row per annotator, sorted: annotator_id, num_ratings, num_shared, bias (mean difference
         from the others, in rubric units), noise (its standard deviation), agreement (correlation
-        with the others' mean, within dimensions; NaN where it cannot be judged), num_gold,
+        with the others' mean, within dimensions; NaN with too few shared ratings), num_gold,
         gold_bias, gold_agreement (the same against gold), included.
     """
-    coded = encode(ratings)
-    named_N = coded.annotators_N != ANONYMOUS
-    gold_P = np.isin(coded.annotators.astype(str), list(gold_annotators))
-    gold_N = named_N & np.append(gold_P, False)[coded.annotators_N]
-    others = _compare(coded, rest_mean(coded), named_N, min_overlap)
-    golden = _compare(coded, _mean_of(coded, gold_N), named_N & ~gold_N, min_overlap)
-    numbers = np.bincount(coded.annotators_N[named_N], minlength=len(coded.annotators))
+    encoded = encode(ratings)
+    named_N = encoded.annotators_N != ANONYMOUS
+    gold_P = np.isin(encoded.annotators.astype(str), list(gold_annotators))
+    gold_N = named_N & np.append(gold_P, False)[encoded.annotators_N]
+    others = _compare(encoded, rest_mean(encoded), named_N, min_overlap)
+    golden = _compare(encoded, _mean_of(encoded, gold_N), named_N & ~gold_N, min_overlap)
+    numbers = np.bincount(encoded.annotators_N[named_N], minlength=len(encoded.annotators))
     judged_by_gold = ~np.isnan(golden["agreement"])
     deciding = np.where(judged_by_gold, golden["agreement"], others["agreement"])
     return pd.DataFrame(
         {
-            "annotator_id": coded.annotators,
+            "annotator_id": encoded.annotators,
             "num_ratings": numbers,
             "num_shared": others["number"],
             "bias": others["bias"],
@@ -66,33 +63,43 @@ def audit_annotators(
     )
 
 
-def rest_mean(coded: Coded) -> np.ndarray:
-    """[N] mean of the other ratings of the same item and dimension; NaN where there is none."""
-    units_N = coded.units_N
-    sums = np.bincount(units_N, weights=coded.scores_N)
+def enough_items(encoded: EncodedRatings, min_items: int) -> np.ndarray:
+    """[P] whether an annotator has rated at least this many items."""
+    if min_items <= 1:
+        return np.ones(len(encoded.annotators), dtype=bool)
+    named_N = encoded.annotators_N != ANONYMOUS
+    rated = pd.DataFrame({"who": encoded.annotators_N[named_N], "item": encoded.items_N[named_N]})
+    numbers_P = np.bincount(rated.drop_duplicates()["who"], minlength=len(encoded.annotators))
+    return numbers_P >= min_items
+
+
+def rest_mean(encoded: EncodedRatings) -> np.ndarray:
+    """[N] mean of the other ratings of the same item and dimension; NaN without any."""
+    units_N = encoded.units_N
+    sums = np.bincount(units_N, weights=encoded.scores_N)
     numbers = np.bincount(units_N)
     others_N = numbers[units_N] - 1
-    totals_N = sums[units_N] - coded.scores_N
+    totals_N = sums[units_N] - encoded.scores_N
     return np.divide(totals_N, others_N, out=np.full(len(units_N), np.nan), where=others_N > 0)
 
 
-def _mean_of(coded: Coded, chosen_N: np.ndarray) -> np.ndarray:
-    """[N] mean of the chosen ratings of the same item and dimension; NaN where there is none."""
-    units_N = coded.units_N
+def _mean_of(encoded: EncodedRatings, chosen_N: np.ndarray) -> np.ndarray:
+    """[N] mean of the chosen ratings of the same item and dimension; NaN without any."""
+    units_N = encoded.units_N
     size = int(units_N.max(initial=-1)) + 1
-    sums = np.bincount(units_N[chosen_N], weights=coded.scores_N[chosen_N], minlength=size)
+    sums = np.bincount(units_N[chosen_N], weights=encoded.scores_N[chosen_N], minlength=size)
     numbers = np.bincount(units_N[chosen_N], minlength=size)
     means = np.divide(sums, numbers, out=np.full(size, np.nan), where=numbers > 0)
     return means[units_N]
 
 
 def _compare(
-    coded: Coded, reference_N: np.ndarray, of_N: np.ndarray, min_overlap: int
+    encoded: EncodedRatings, reference_N: np.ndarray, of_N: np.ndarray, min_overlap: int
 ) -> dict[str, np.ndarray]:
     """[P] number of ratings with a reference, mean and spread of the difference, agreement."""
     used_N = of_N & ~np.isnan(reference_N)
-    people_N, num_people = coded.annotators_N[used_N], len(coded.annotators)
-    own_N, rest_N = coded.scores_N[used_N], reference_N[used_N]
+    people_N, num_people = encoded.annotators_N[used_N], len(encoded.annotators)
+    own_N, rest_N = encoded.scores_N[used_N], reference_N[used_N]
     number_P = np.bincount(people_N, minlength=num_people)
 
     def mean(values_N: np.ndarray) -> np.ndarray:
@@ -101,10 +108,10 @@ def _compare(
 
     bias_P = mean(own_N - rest_N)
     noise_P = np.sqrt(mean((own_N - rest_N - bias_P[people_N]) ** 2))
-    groups_N = people_N * len(coded.dimensions) + coded.dimensions_N[used_N]
+    groups_N = people_N * len(encoded.dimensions) + encoded.dimensions_N[used_N]
     own_N, rest_N = _centred(own_N, groups_N), _centred(rest_N, groups_N)
     spread_P = np.sqrt(mean(own_N**2) * mean(rest_N**2))
-    # Someone who gives every item the same score agrees with nobody.
+    # Constant scores have an agreement of 0.
     agreement_P = np.divide(
         mean(own_N * rest_N), spread_P, out=np.zeros(num_people), where=spread_P > 1e-12
     )
@@ -113,40 +120,40 @@ def _compare(
 
 
 def _centred(values_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
-    """Values less the mean of their group."""
+    """Values minus the mean of their group."""
     numbers = np.maximum(np.bincount(groups_N), 1)
     return values_N - (np.bincount(groups_N, weights=values_N) / numbers)[groups_N]
 
 
 def alpha_by_dimension(
-    ratings: pd.DataFrame | Coded, dimensions: list[str]
+    ratings: pd.DataFrame | EncodedRatings, dimensions: list[str]
 ) -> dict[str, float | None]:
-    """Ordinal alpha of each dimension; None where it is not defined."""
-    coded = encode(ratings, dimensions)
+    """Ordinal alpha of each dimension; None where undefined."""
+    encoded = encode(ratings, dimensions)
     return {
-        name: _rounded(ordinal_alpha(*_units_and_scores(coded, place)))
+        name: _rounded(ordinal_alpha(*_units_and_scores(encoded, place)))
         for place, name in enumerate(dimensions)
     }
 
 
 def alpha_intervals(
-    ratings: pd.DataFrame | Coded, dimensions: list[str], seed: int
+    ratings: pd.DataFrame | EncodedRatings, dimensions: list[str], seed: int
 ) -> dict[str, list[float | None]]:
     """[low, high] of each dimension's alpha (95 %, bootstrap over items)."""
-    coded = encode(ratings, dimensions)
+    encoded = encode(ratings, dimensions)
     return {
-        name: [_rounded(end) for end in alpha_interval(*_units_and_scores(coded, place), seed)]
+        name: [_rounded(end) for end in alpha_interval(*_units_and_scores(encoded, place), seed)]
         for place, name in enumerate(dimensions)
     }
 
 
-def _units_and_scores(coded: Coded, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-    chosen_N = coded.dimensions_N == dimension
-    return coded.items_N[chosen_N], coded.scores_N[chosen_N]
+def _units_and_scores(encoded: EncodedRatings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    chosen_N = encoded.dimensions_N == dimension
+    return encoded.items_N[chosen_N], encoded.scores_N[chosen_N]
 
 
 def audit_record(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A table with a row an annotator for JSON: annotator to figures, None where undefined."""
+    """The rows of a table for JSON: annotator to figures, None where undefined."""
     record = {}
     for row in table.to_dict("records"):
         name = str(row.pop("annotator_id"))

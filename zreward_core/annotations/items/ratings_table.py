@@ -1,4 +1,4 @@
-"""Ratings as columns of codes: ten million rows are a few hundred megabytes."""
+"""Reading of ratings with repeated texts as categories: ten million rows take a few 100 MB."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from zreward_core.config import UserError
 from zreward_core.schemas import RATINGS
 
-CODED = (
+CATEGORICAL = (
     "item_id",
     "prompt_id",
     "prompt",
@@ -24,26 +24,28 @@ CODED = (
     "annotator_id",
     "source",
 )
-"""Columns whose values repeat."""
+"""Columns with repeated values."""
 NUM_READERS = 2
-"""Columns that are read at a time; more would only take more memory."""
+"""Columns read at a time; more would only take more memory."""
 
 
 def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> pd.DataFrame:
-    """Read columns of a table of ``schemas.RATINGS``; texts that repeat are categories, sorted.
+    """Read columns of a table of ``schemas.RATINGS``; repeated texts become sorted categories.
 
     Raises:
-        UserError: the file is missing or is no such table.
+        UserError: the file is missing or not such a table.
     """
     if not path.is_file():
         raise UserError(
-            f"{path} not found: run the stage that makes it (`zreward {path.parent.name}`)"
+            f"{path} not found: run the stage that writes it (`zreward {path.parent.name}`)"
         )
     try:
         found = pq.read_schema(path).names
         missing = sorted(set(RATINGS.names) - set(found))
         if missing:
-            raise UserError(f"{path} lacks the columns {missing}: make it again")
+            raise UserError(
+                f"{path} lacks the columns {missing}: run `zreward {path.parent.name}` again"
+            )
         with ThreadPoolExecutor(NUM_READERS) as pool:
             read = pool.map(partial(_read, path), columns)
             return pd.DataFrame(dict(zip(columns, read, strict=True)), copy=False)
@@ -52,10 +54,10 @@ def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> p
 
 
 def _read(path: Path, name: str) -> pd.Categorical | pd.Series:
-    """One column; read alone, so that no other one is in memory twice."""
-    coded = [name] if name in CODED else None
-    column = pq.read_table(path, columns=[name], read_dictionary=coded)[name]
-    return _categories(column) if coded else column.to_pandas()
+    """One column, read alone to bound the memory."""
+    repeated = [name] if name in CATEGORICAL else None
+    column = pq.read_table(path, columns=[name], read_dictionary=repeated)[name]
+    return _categories(column) if repeated else column.to_pandas()
 
 
 def _categories(column: pa.ChunkedArray) -> pd.Categorical:
@@ -69,14 +71,14 @@ def _categories(column: pa.ChunkedArray) -> pd.Categorical:
 
 
 def codes_among(values: pd.Series, categories: pd.Index) -> np.ndarray:
-    """Place of each value among the categories, -1 where it is none of them."""
+    """Index of each value among the categories, -1 if it is not one of them."""
     if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.categories.equals(categories):
         return values.cat.codes.to_numpy()
     return categories.get_indexer(values)
 
 
 def facts_of(keys: pd.Series, facts: pd.DataFrame) -> pd.DataFrame:
-    """The row of ``facts`` for each key, under the keys' index; every key must be known."""
+    """The row of ``facts`` for each key, with the keys' index; every key must be known."""
     if isinstance(keys.dtype, pd.CategoricalDtype):
         places = facts.index.get_indexer(keys.cat.categories)[keys.cat.codes]
     else:

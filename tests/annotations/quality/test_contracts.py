@@ -1,4 +1,4 @@
-"""Each rule of the contracts stops what breaks it, and names file and row."""
+"""Each broken rule of a contract stops the run and names file and row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 
 from zreward_core.annotations.items.aggregation import aggregate
 from zreward_core.annotations.items.pairs import make_pairs
-from zreward_core.annotations.quality.expectations import (
-    Gate,
+from zreward_core.annotations.quality.contracts import (
     items_contract,
     pairs_contract,
     ratings_contract,
 )
+from zreward_core.annotations.quality.data_docs import Gate
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 
@@ -76,7 +76,7 @@ def test_ratings(rubric: Rubric, tmp_path: Path, column: str, value: object, rul
     contract = ratings_contract(change(RATINGS, column, value), rubric, FILE)
     with pytest.raises(UserError, match=rule) as caught:
         Gate(tmp_path / "docs").check(contract)
-    # An item with two prompts breaks the rule from its first row on.
+    # All rows of an item with two prompts break the rule.
     row = "task 0 annotation 0" if column == "prompt_id" else "task 0 annotation 1 realism"
     assert str(FILE) in str(caught.value)
     assert row in str(caught.value)

@@ -1,4 +1,4 @@
-"""Ratings as whole numbers: texts are looked at once, what is counted afterwards is columnar."""
+"""Ratings as integer codes, so that statistics work on arrays."""
 
 from dataclasses import dataclass, replace
 
@@ -9,12 +9,12 @@ ANONYMOUS = -1
 
 
 @dataclass(frozen=True)
-class Coded:
+class EncodedRatings:
     """N ratings of I items, D dimensions and P people; all arrays are [N]."""
 
     items_N: np.ndarray
     dimensions_N: np.ndarray
-    """-1 where it is none of the dimensions."""
+    """-1 for unknown dimensions."""
     annotators_N: np.ndarray
     """-1 for anonymous votes."""
     scores_N: np.ndarray
@@ -25,11 +25,11 @@ class Coded:
 
     @property
     def units_N(self) -> np.ndarray:
-        """Item and dimension together."""
+        """[N] code of item and dimension together."""
         return self.items_N.astype(np.int64) * len(self.dimensions) + self.dimensions_N
 
-    def select(self, mask_N: np.ndarray) -> "Coded":
-        """Some of the ratings, under the same numbers."""
+    def select(self, mask_N: np.ndarray) -> "EncodedRatings":
+        """Some of the ratings, with the same codes."""
         return replace(
             self,
             items_N=self.items_N[mask_N],
@@ -39,14 +39,17 @@ class Coded:
         )
 
 
-def encode(ratings: pd.DataFrame | Coded, dimensions: list[str] | None = None) -> Coded:
-    """Number the items, dimensions and annotators of ratings; what is coded already is returned.
+def encode(
+    ratings: pd.DataFrame | EncodedRatings, dimensions: list[str] | None = None
+) -> EncodedRatings:
+    """Encode the items, dimensions and annotators of ratings.
 
     Args:
-        ratings: item_id, dimension, annotator_id (null: anonymous), score.
-        dimensions: names in the order of their numbers; by default those met, sorted.
+        ratings: item_id, dimension, annotator_id (null: anonymous), score; returned unchanged if
+            encoded already.
+        dimensions: names in the order of their codes; by default those of the ratings, sorted.
     """
-    if isinstance(ratings, Coded):
+    if isinstance(ratings, EncodedRatings):
         return ratings
     found, names = pd.factorize(ratings["dimension"])
     wanted = sorted(names) if dimensions is None else dimensions
@@ -54,7 +57,7 @@ def encode(ratings: pd.DataFrame | Coded, dimensions: list[str] | None = None) -
     renumbered = np.array([*(places.get(name, -1) for name in names), -1], dtype=np.int16)
     items_N, items = pd.factorize(ratings["item_id"])
     annotators_N, annotators = pd.factorize(ratings["annotator_id"], sort=True)
-    return Coded(
+    return EncodedRatings(
         items_N=items_N.astype(np.int32),
         dimensions_N=renumbered[found],
         annotators_N=annotators_N.astype(np.int32),

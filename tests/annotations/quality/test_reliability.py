@@ -1,13 +1,13 @@
-"""The audit finds biases and the careless annotator."""
+"""Biases and careless annotators are detected."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from zreward_core.annotations.quality.audit import (
+from zreward_core.annotations.quality.reliability import (
     alpha_by_dimension,
     alpha_intervals,
-    audit_annotators,
+    annotator_reliability,
     audit_record,
 )
 
@@ -39,8 +39,8 @@ def test_hand_worked_bias_and_noise() -> None:
         ("i2", "alignment", "b", 2.0),
         ("i3", "alignment", "a", 1.0),
     ]
-    result = audit_annotators(table(rows), -1.0, 2).set_index("annotator_id")
-    # a: 4 against (3 + 2) / 2 and 5 against 2; i3 is shared with nobody.
+    result = annotator_reliability(table(rows), -1.0, 2).set_index("annotator_id")
+    # a: 4 against (3 + 2) / 2 and 5 against 2; i3 is not shared.
     assert result.loc["a", "bias"] == pytest.approx((1.5 + 3.0) / 2)
     assert result.loc["a", "noise"] == pytest.approx(0.75)
     assert result.loc["a", "num_ratings"] == 3
@@ -50,7 +50,7 @@ def test_hand_worked_bias_and_noise() -> None:
 
 
 def test_careless_falls_and_strict_stays() -> None:
-    result = audit_annotators(team(), 0.4, 20).set_index("annotator_id")
+    result = annotator_reliability(team(), 0.4, 20).set_index("annotator_id")
     assert result.index[~result["included"]].tolist() == ["careless"]
     # The careless one pulls the others' mean towards 3, the same for both.
     assert result.loc["strict", "bias"] - result.loc["anna", "bias"] == pytest.approx(
@@ -60,7 +60,7 @@ def test_careless_falls_and_strict_stays() -> None:
 
 
 def test_agreement_is_within_dimensions() -> None:
-    # Two dimensions of different height must not make noise look like agreement.
+    # Different means of two dimensions must not look like agreement.
     rng = np.random.default_rng(1)
     rows = [
         (f"i{item}", dimension, name, base + 0.1 * rng.normal())
@@ -68,14 +68,14 @@ def test_agreement_is_within_dimensions() -> None:
         for dimension, base in (("alignment", 1.5), ("realism", 4.5))
         for name in ("a", "b", "c")
     ]
-    result = audit_annotators(table(rows), 0.4, 20)
+    result = annotator_reliability(table(rows), 0.4, 20)
     assert result["agreement"].abs().max() < 0.2
 
 
 def test_one_score_for_everything_agrees_with_nobody() -> None:
     ratings = team()
     ratings.loc[ratings["annotator_id"] == "careless", "score"] = 3.0
-    result = audit_annotators(ratings, 0.4, 20).set_index("annotator_id")
+    result = annotator_reliability(ratings, 0.4, 20).set_index("annotator_id")
     assert result.loc["careless", "agreement"] == 0.0
     assert not result.loc["careless", "included"]
 
@@ -84,10 +84,10 @@ def test_without_overlap_nobody_is_judged() -> None:
     rows = [(f"i{n}", "alignment", name, float(n % 5)) for n in range(30) for name in "ab"]
     single = table(rows).drop_duplicates("item_id")
     for ratings, least in ((single, 2), (table(rows), 31)):
-        result = audit_annotators(ratings, 0.9, least)
+        result = annotator_reliability(ratings, 0.9, least)
         assert result["included"].all()
         assert result["agreement"].isna().all()
-    record = audit_record(audit_annotators(single, 0.9, 2))
+    record = audit_record(annotator_reliability(single, 0.9, 2))
     assert record["a"] == {
         "num_ratings": 30,
         "num_shared": 0,
@@ -103,7 +103,7 @@ def test_without_overlap_nobody_is_judged() -> None:
 
 def test_anonymous_votes_count_among_the_others() -> None:
     rows = [("i1", "alignment", "a", 4.0), ("i1", "alignment", None, 2.0)]
-    result = audit_annotators(table(rows), -1.0, 2)
+    result = annotator_reliability(table(rows), -1.0, 2)
     assert result["annotator_id"].tolist() == ["a"]
     assert result["bias"].tolist() == [2.0]
 
@@ -115,7 +115,7 @@ def test_alpha_of_each_dimension() -> None:
 
 
 def test_gold_ratings_decide_where_the_team_is_wrong() -> None:
-    # Two people agree with each other on the wrong order; the expert and a third know better.
+    # Two annotators agree on the wrong order; the expert and a third annotator on the right one.
     rng = np.random.default_rng(2)
     rows = []
     for item in range(60):
@@ -123,7 +123,7 @@ def test_gold_ratings_decide_where_the_team_is_wrong() -> None:
         rows += [(f"i{item}", "realism", name, truth) for name in ("expert", "right")]
         wrong = 6 - truth
         rows += [(f"i{item}", "realism", name, wrong) for name in ("wrong1", "wrong2", "wrong3")]
-    result = audit_annotators(table(rows), 0.4, 20, ["expert"]).set_index("annotator_id")
+    result = annotator_reliability(table(rows), 0.4, 20, ["expert"]).set_index("annotator_id")
     assert result["included"].to_dict() == {
         "expert": True,
         "right": True,

@@ -1,4 +1,4 @@
-"""Public sets that are not here, on a few rows of the shape that their own pages describe."""
+"""Public sets whose files are not available, on rows of the shape that their pages describe."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from zreward_core.annotations.formats.presets import PRESETS
+from zreward_core.annotations.formats import FORMATS
+from zreward_core.annotations.ingest.public_sets import load_public_set, public_set_names
 from zreward_core.annotations.ingest.settings import Source
 
 
@@ -135,18 +136,24 @@ def test_mmrb2_pairs(read, drops: Path) -> None:
     assert votes["item_a"].nunique() == 1 and votes["item_a"][0] != votes["item_b"][0]
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_is_a_valid_source(name: str) -> None:
+@pytest.mark.parametrize("name", public_set_names())
+def test_every_public_set_is_a_valid_source(name: str) -> None:
+    known = load_public_set(name)
     settings = {"name": "x", "format": name, "path": "data/drops/x"}
-    if "vote" in PRESETS[name].settings["columns"]:
+    if "vote" in known.settings["columns"]:
         with pytest.raises(ValidationError, match="which dimension of the rubric is judged"):
             Source(**settings)
         settings["dimension"] = "aesthetics"
-    assert Source(**settings).base_format == PRESETS[name].reader
-    assert PRESETS[name].title and PRESETS[name].shape_from
+    assert Source(**settings).base_format == known.format
+    assert known.format in FORMATS
+    assert known.title and known.origin
 
 
-def test_what_the_user_writes_lies_over_the_preset() -> None:
+def test_15_public_sets_are_shipped() -> None:
+    assert len(public_set_names()) == 15
+
+
+def test_settings_override_those_of_the_public_set() -> None:
     source = Source(
         name="x",
         format="avt_ai_images",

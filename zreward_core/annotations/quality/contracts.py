@@ -1,0 +1,234 @@
+"""Contracts of ratings, items and pairs.
+
+The rules are checked by operations on whole columns. Expectations of Great Expectations would take
+minutes and gigabytes on ten million ratings (`make bench-ingest`), so it only presents the results
+(``data_docs``).
+
+Shapes: N ratings, K items (of one dimension each), S levels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zreward_core.annotations.items.splits import SPLITS
+from zreward_core.rubric import Rubric
+
+TOLERANCE = 1e-9
+"""Rounding error allowed in sums and means."""
+SHOWN_ROWS = 3
+"""Rows listed in a message."""
+KEYS = ["item_id", "dimension"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Result of one rule."""
+
+    rule: str
+    num_broken: int
+    examples: list[str]
+    """The first rows that break the rule, with their values."""
+
+
+@dataclass
+class Contract:
+    """A table, its rules and their results."""
+
+    name: str
+    table: pd.DataFrame
+    file: Path
+    """File of the table, for messages."""
+    row_of: Callable[[pd.Series], str]
+    """The name of a row, for messages."""
+    remedy: str
+    """How to correct rows that break a rule."""
+    notes: Sequence[str] = ()
+    """Markdown shown beside the results."""
+    checks: list[Check] = field(default_factory=list)
+
+    def require(self, rule: str, sound: np.ndarray | pd.Series, column: str | None = None) -> None:
+        """Add a rule.
+
+        Args:
+            rule: what must hold, in words.
+            sound: whether it holds for each row.
+            column: column whose value is shown with a row that breaks the rule.
+        """
+        broken = np.flatnonzero(~np.asarray(sound, dtype=bool))
+        rows = [self.table.iloc[row] for row in broken[:SHOWN_ROWS]]
+        shown = [
+            f"{self.row_of(row)}: {row[column]}" if column else self.row_of(row) for row in rows
+        ]
+        self.checks.append(Check(rule, len(broken), shown))
+
+    def require_given(self, column: str) -> None:
+        """No value is missing."""
+        self.require(f"{column} is always given", self.table[column].notna(), column)
+
+    def require_in(self, rule: str, column: str, allowed: Sequence[str]) -> None:
+        """Values that are given are among some."""
+        values = self.table[column]
+        self.require(rule, values.isna() | values.isin(list(allowed)), column)
+
+    def require_on_scale(self, column: str, rubric: Rubric) -> None:
+        """Values that are given lie on the rubric's scale."""
+        rule = f"{column} lies within the rubric's scale {rubric.minimum:g} to {rubric.maximum:g}"
+        values = self.table[column].to_numpy(dtype=float)
+        off = (values < rubric.minimum) | (values > rubric.maximum)  # false where missing
+        self.require(rule, ~off, column)
+
+    def faults(self) -> list[str]:
+        """A line for each broken rule, with the first rows."""
+        return [
+            f"{self.file}: {one.num_broken} rows break '{one.rule}', "
+            f"first {'; '.join(one.examples)}"
+            for one in self.checks
+            if one.num_broken
+        ]
+
+
+def ratings_contract(
+    ratings: pd.DataFrame, rubric: Rubric, file: Path, notes: Sequence[str] = ()
+) -> Contract:
+    """Single ratings: complete, within the rubric, one prompt per item."""
+    remedy = "Correct or remove these rows in their source and run `zreward ingest` again"
+    contract = Contract("ratings", ratings, file, lambda row: row["row_ref"], remedy, notes)
+    contract.require_given("item_id")
+    contract.require_given("dimension")
+    contract.require_in("a dimension is one of the rubric's", "dimension", rubric.names)
+    contract.require_given("score")
+    contract.require_on_scale("score", rubric)
+    contract.require_given("source")
+    contract.require_given("row_ref")
+    named = _match(ratings["image_id"], r"^[0-9a-f]{64}$")
+    contract.require("an image is named by the sha256 of its bytes", named, "image_id")
+    contract.require("an item belongs to one prompt", _has_one_prompt(ratings), "item_id")
+    return contract
+
+
+def _match(values: pd.Series, pattern: str) -> np.ndarray:
+    """[N] whether a text matches or is missing; each distinct text is tested once."""
+    codes, distinct = pd.factorize(values)
+    texts = pa.array(pd.Series(distinct, dtype=object), pa.string())
+    matched = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return np.append(matched.astype(bool), True)[codes]  # a code of -1 is the last
+
+
+def _has_one_prompt(ratings: pd.DataFrame) -> np.ndarray:
+    """[N] whether a rating's item has at most one prompt in all ratings."""
+    items_N = pd.factorize(ratings["item_id"])[0]
+    prompts_N = pd.factorize(ratings["prompt_id"])[0]
+    known_N = (items_N >= 0) & (prompts_N >= 0)
+    prompt_I = np.full(int(items_N.max(initial=-1)) + 1, -1)
+    prompt_I[items_N[known_N]] = prompts_N[known_N]
+    odd_N = known_N & (prompts_N != np.append(prompt_I, -1)[items_N])
+    one_I = np.ones(len(prompt_I) + 1, dtype=bool)
+    one_I[items_N[odd_N]] = False
+    return one_I[items_N]
+
+
+def items_contract(
+    items: pd.DataFrame, ratings: pd.DataFrame, rubric: Rubric, min_test_ratings: int, file: Path
+) -> Contract:
+    """Aggregated items: scores follow from the ratings, histograms and splits are consistent.
+
+    Args:
+        items: rows of ``schemas.ITEMS``.
+        ratings: item_id, dimension, score of the aggregated ratings.
+        rubric: gives scale and levels.
+        min_test_ratings: ratings that a test item needs.
+        file: the file of the items.
+    """
+    contract = Contract(
+        "items",
+        items,
+        file,
+        lambda row: f"{row['item_id']} {row['dimension']}",
+        "Items follow from the ratings: run `zreward ingest` and `zreward validate` again; if the "
+        "error persists, report it as a bug",
+    )
+    contract.require_given("item_id")
+    contract.require_given("dimension")
+    contract.require_in("a dimension is one of the rubric's", "dimension", rubric.names)
+    contract.require_given("score")
+    contract.require_on_scale("score", rubric)
+    contract.require_given("split")
+    contract.require_in("a split is a known one", "split", SPLITS)
+    contract.require_given("num_ratings")
+    contract.require("an item has one score a dimension", ~items.duplicated(KEYS, keep=False))
+    ranges = ratings.groupby(KEYS)["score"].agg(lowest="min", highest="max").reset_index()
+    ranges = items[KEYS].merge(ranges, on=KEYS, how="left", validate="m:1")
+    scores = items["score"].to_numpy(dtype=float)
+    within = "a score lies between the lowest and the highest of its ratings"
+    contract.require(within, scores >= ranges["lowest"].to_numpy() - TOLERANCE, "score")
+    contract.require(within, scores <= ranges["highest"].to_numpy() + TOLERANCE, "score")
+    shares_KS = pa.array(items["histogram"]).flatten().to_numpy().reshape(-1, len(rubric.levels))
+    total_K, mean_K = shares_KS.sum(axis=1), shares_KS @ np.asarray(rubric.levels)
+    contract.require("a histogram sums to one", np.abs(total_K - 1) <= TOLERANCE, "histogram")
+    contract.require("no share is negative", shares_KS.min(axis=1, initial=1.0) >= 0, "histogram")
+    is_mean = ~(np.abs(mean_K - scores) > 1e-6)
+    contract.require("the mean of the histogram is the score", is_mean, "score")
+    enough = "a test item has enough ratings, any other at least one"
+    needed = np.where(items["split"] == "test", min_test_ratings, 1)
+    contract.require(enough, items["num_ratings"].to_numpy() >= needed, "num_ratings")
+    contract.require("splits never share a prompt", _splits_of_prompt(items) <= 1, "split")
+    return contract
+
+
+def _splits_of_prompt(items: pd.DataFrame) -> np.ndarray:
+    """[K] number of splits that contain each item's prompt (or, without one, its image)."""
+    prompts = items["prompt_id"]
+    if prompts.isna().any():
+        columns = (items[name].astype("str") for name in ("prompt_id", "image_id", "item_id"))
+        prompts, images, names = columns
+        prompts = prompts.fillna(images).fillna(names)
+    prompts_K, splits_K = pd.factorize(prompts)[0], pd.factorize(items["split"])[0]
+    found = pd.DataFrame({"prompt": prompts_K, "split": splits_K}).drop_duplicates()
+    known = found["prompt"][(found["prompt"] >= 0) & (found["split"] >= 0)]
+    return np.bincount(known, minlength=int(prompts_K.max(initial=0)) + 1)[prompts_K]
+
+
+def pairs_contract(
+    pairs: pd.DataFrame, items: pd.DataFrame, rubric: Rubric, file: Path
+) -> Contract:
+    """Pairs: same prompt, same split, and the winner has the higher score."""
+    contract = Contract(
+        "pairs",
+        pairs,
+        file,
+        lambda row: f"{row['winner']} > {row['loser']}",
+        "Pairs follow from the items: run `zreward validate` again; if the error persists, report "
+        "it as a bug",
+    )
+    contract.require_given("prompt_id")
+    contract.require_given("dimension")
+    contract.require_in("a dimension is one of the rubric's", "dimension", rubric.names)
+    contract.require_given("winner")
+    contract.require_given("loser")
+    contract.require_on_scale("score_w", rubric)
+    contract.require_on_scale("score_l", rubric)
+    distinct = pairs["winner"].astype(object) != pairs["loser"].astype(object)
+    contract.require("nothing wins against itself", distinct)
+    higher = pairs["score_w"].to_numpy(dtype=float) > pairs["score_l"].to_numpy(dtype=float)
+    contract.require("the winner scored higher", higher, "score_w")
+    known = items.set_index(KEYS)[["prompt_id", "split", "score"]]
+    for side, score in (("winner", "score_w"), ("loser", "score_l")):
+        facts = pairs[[side, "dimension"]].join(known, on=[side, "dimension"])
+        for ours, theirs in (("prompt_id", "prompt_id"), ("split", "split"), (score, "score")):
+            equal = _equal(pairs[ours], facts[theirs])
+            contract.require(f"{ours} is {theirs}_of_{side}", equal, ours)
+    return contract
+
+
+def _equal(ours: pd.Series, theirs: pd.Series) -> np.ndarray:
+    """Whether values are equal or both missing."""
+    if isinstance(ours.dtype, pd.CategoricalDtype) and ours.dtype != theirs.dtype:
+        ours, theirs = ours.astype(object), theirs.astype(object)
+    both_missing = ours.isna() & theirs.isna()
+    return ((ours == theirs).fillna(False) | both_missing).to_numpy(dtype=bool)

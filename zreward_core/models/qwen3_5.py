@@ -1,0 +1,72 @@
+"""The Qwen3.5 family, dense and mixture of experts.
+
+Qwen3.5 is hybrid: three linear-attention layers to one with full attention, so a cache holds
+recurrent states as well as keys and values. Its interface is that of the other Qwen families,
+which import from here what they share.
+
+Shapes: I images, P patches of all images, N sequences, L tokens, H hidden size.
+"""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+TRACE_CLOSE = "</think>"
+"""Token that ends the thinking block which the chat template opens."""
+VISION_TOWER = "model.visual"
+"""Name of the vision tower with its patch merger inside the model."""
+
+
+def encode_images(model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Any:
+    """Features of I images from pixel values [P, ...] and patch grids [I, 3]."""
+    return model.model.get_image_features(pixel_values, grid, return_dict=True)
+
+
+def select_images(features: Any, index: Sequence[int]) -> Any:
+    """The features of the images at ``index``, in that order; an image may occur repeatedly."""
+    return SimpleNamespace(pooler_output=[features.pooler_output[i] for i in index])
+
+
+def positions(
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, grid: torch.Tensor
+) -> torch.Tensor:
+    """Multimodal rotary positions [3, N, L] (time, height, width); padding takes none.
+
+    Args:
+        grid: [N, 3] patch grid of the image in each sequence.
+    """
+    kinds = (input_ids == model.config.image_token_id).int()
+    found, _ = model.model.get_rope_index(
+        input_ids, mm_token_type_ids=kinds, image_grid_thw=grid, attention_mask=attention_mask
+    )
+    return found
+
+
+def hidden_states(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    position_ids: torch.Tensor,
+    images: Any = None,
+    cache: Any = None,
+    use_cache: bool = False,
+) -> tuple[torch.Tensor, Any]:
+    """Last hidden states [N, L, H] and the cache (None without ``use_cache``).
+
+    Args:
+        attention_mask: [N, cached tokens + L].
+        position_ids: [3, N, L].
+        images: features of the image in each sequence; None where a cache holds them.
+        cache: of the tokens before ``input_ids``.
+    """
+    output = model.model(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        past_key_values=cache,
+        mm_encoder_outputs=None if images is None else {"image": images},
+        use_cache=use_cache,
+    )
+    return output.last_hidden_state, output.past_key_values

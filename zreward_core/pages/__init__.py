@@ -1,0 +1,1 @@
+"""Templates of self-contained HTML pages."""

@@ -1,0 +1,135 @@
+"""What the training stages share: settings of the two loops, their inputs, and lineage. No stage.
+
+A module of this package whose name starts with an underscore is not a word of the command line.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from zreward_core.config import StageConfig, UserError
+from zreward_core.models.backbone import TrainedWeights
+from zreward_core.schemas import ITEMS, PAIRS, read_table, tree_hash
+
+BASES = Path("data/base_vlm")
+ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
+IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
+"""Image folders of annotated items."""
+
+
+class SupervisedConfig(StageConfig, TrainedWeights):
+    """Settings of a stage that trains with the supervised loop."""
+
+    steps: int = Field(1000, ge=0)
+    """Optimizer steps; 0 leaves the base unchanged."""
+    batch_size: int = Field(64, ge=1)
+    """Items per step."""
+    micro_batch_size: int = Field(64, ge=1)
+    """Items per forward pass; gradients accumulate to those of the whole batch."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of a one-cycle schedule."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Muon converges in fewer steps on tiny models; it needs whole weight matrices."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints."""
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """Keyword arguments of ``supervised_steps``."""
+        return loop_arguments(self, SupervisedConfig)
+
+
+class OnPolicyConfig(StageConfig, TrainedWeights):
+    """Settings of a stage that trains with the on-policy loop."""
+
+    steps: int = Field(200, ge=0)
+    """Sampled batches in all (N x M of algorithm 1); 0 leaves the base unchanged."""
+    iterations: int = Field(1, ge=1)
+    """Outer iterations N; at the start of each, the reference policy becomes the policy."""
+    learning_rate: float = 1e-4
+    """AdamW learning rate, constant after warm-up."""
+    warmup_steps: int = 5
+    """Steps of linear warm-up."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    checkpoint_every: int = 25
+    """Steps between checkpoints."""
+    updates_per_batch: int = Field(1, ge=1)
+    """K_gdso; beyond 1 the later updates are off-policy and are not corrected."""
+    temperature: float = 1.0
+    """Sampling temperature of the traces; log-probabilities are taken at the same temperature."""
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """Keyword arguments of ``on_policy_steps``."""
+        return loop_arguments(self, OnPolicyConfig, "updates_per_batch", "temperature")
+
+
+class PairPolicyConfig(OnPolicyConfig):
+    """Settings of policy optimization on annotated pairs."""
+
+    base: Literal["teacher", "student"] = "teacher"
+    """Which base is trained."""
+    pairs_per_step: int = Field(8, ge=1)
+    """Same-prompt pairs per batch."""
+    group_size: int = Field(6, ge=1)
+    """G, rollouts of each side of a pair."""
+    micro_batch_pairs: int = Field(8, ge=1)
+    """Pairs per forward pass; gradients accumulate to those of the whole batch."""
+    beta: float = 0.01
+    """Weight of the KL divergence to the reference policy (equation 4)."""
+    reward_from: Literal["distribution", "text"] = "distribution"
+    """Whether rewards use the mean of the score distribution or the sampled score token."""
+    count_score_token: bool = False
+    """Include the sampled score token in equation 4; rewards from the text always include it."""
+    thorough: dict[str, int] = {}
+    """Dimension to the number of tokens from which its traces count as thorough inspections; the
+    history then records the share of thorough traces."""
+
+    @property
+    def from_text(self) -> bool:
+        """Whether rewards use the sampled score token."""
+        return self.reward_from == "text"
+
+
+def loop_arguments(config: StageConfig, base: type[StageConfig], *other: str) -> dict[str, Any]:
+    """Fields of a base config that a loop takes: neither the weights' nor the named ones."""
+    names = set(base.model_fields) - set(TrainedWeights.model_fields) - set(other)
+    return {name: getattr(config, name) for name in names}
+
+
+def training_items() -> pd.DataFrame:
+    """Items of the train split that have an image.
+
+    Raises:
+        UserError: there is none, or the file is missing.
+    """
+    items = read_table(ITEMS_FILE, ITEMS)
+    items = items[(items["split"] == "train") & items["image_id"].notna()]
+    if items.empty:
+        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate some")
+    return items
+
+
+def training_pairs() -> pd.DataFrame:
+    """Pairs of the train split.
+
+    Raises:
+        UserError: there is none, or the file is missing.
+    """
+    pairs = read_table(PAIRS_FILE, PAIRS)
+    pairs = pairs[pairs["split"] == "train"]
+    if pairs.empty:
+        raise UserError(f"{PAIRS_FILE} has no training pair: annotate several images per prompt")
+    return pairs
+
+
+def lineage(stage: str, **sources: Path) -> dict[str, str]:
+    """The stage and the content hashes of its inputs, for a model's card."""
+    return {"stage": stage} | {name: tree_hash(path) for name, path in sources.items()}

@@ -1,0 +1,95 @@
+"""The on-policy loop: algorithm 1 of Z-Reward (arXiv:2606.09076) without the method's own steps.
+
+The stage samples, computes rewards and updates within each step. A step's randomness is derived
+from (seed, step), so a resumed run equals an uninterrupted one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.progress import track
+from zreward_core.runtime.sharding import full_tensors, shard_like
+from zreward_core.training.updates import (
+    History,
+    Reference,
+    Step,
+    load_training_state,
+    training_state,
+)
+
+
+@dataclass(kw_only=True)
+class PolicyStep(Step):
+    """One batch sampled from the current policy, and the updates on it."""
+
+    rng: np.random.Generator
+    reference: Reference
+    """pi_ref, for the KL divergence of equation 4."""
+
+
+def on_policy_steps(
+    backbone: Any,
+    name: str,
+    checkpoint: Checkpoint,
+    history: History,
+    *,
+    seed: int,
+    steps: int,
+    iterations: int,
+    learning_rate: float,
+    warmup_steps: int,
+    max_grad_norm: float,
+    checkpoint_every: int,
+) -> Iterator[PolicyStep]:
+    """Yield the steps of algorithm 1; log and checkpoint each after the stage has used it.
+
+    Args:
+        backbone: open for training and placed; its trainable weights are changed.
+        name: label of the progress bar.
+        history: rows are appended; after resumption it starts with the rows of the checkpoint.
+        steps: batches in all (N x M).
+        iterations: N; at the start of each, pi_ref becomes a copy of the policy.
+        learning_rate: of AdamW, constant after warm-up.
+        warmup_steps: steps of linear warm-up.
+        max_grad_norm: gradients are clipped to this norm.
+        checkpoint_every: steps between checkpoints.
+    """
+    optimizer = torch.optim.AdamW(
+        backbone.trainable(), lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.95)
+    )
+    reference = backbone.snapshot()
+    start = 0
+    if state := checkpoint.load("state"):
+        load_training_state(backbone, [optimizer], state)
+        kept = zip(state["reference"], reference, strict=True)
+        reference = [shard_like(value, like) for value, like in kept]
+        history[:], start = state["history"], state["step"]
+    steps_per_iteration = -(-steps // iterations)
+    for index in track(range(start, steps), name, steps, start):
+        if index % steps_per_iteration == 0:
+            reference = backbone.snapshot()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
+        step = PolicyStep(
+            backbone=backbone,
+            optimizers=[optimizer],
+            max_grad_norm=max_grad_norm,
+            rng=np.random.default_rng([seed, index]),
+            reference=reference,
+        )
+        yield step
+        history.append(step.row(index))
+        if (index + 1) % checkpoint_every == 0:
+            state = {
+                "step": index + 1,
+                **training_state(backbone, [optimizer]),
+                "reference": full_tensors(reference),
+                "history": history,
+            }
+            checkpoint.save("state", state)
+    backbone.network.eval()

@@ -1,8 +1,8 @@
-"""Limits that a person feels, measured and printed: `make limits`.
+"""Measure latencies against their limits, and kill processes at random: `make limits`.
 
-Run in a workspace whose chain is done (`make run PROFILE=smoke`). Kills are bounded by --kills;
-with 0 nothing is killed. Each kill draws from its own number, so a long trial can be split:
-`--first 10 --kills 10` is the second ten.
+Run it in a workspace with a finished chain (`make run PROFILE=smoke`). --kills is the number of
+kills, 0 by default. Each kill is seeded by its number, so a long trial can be split:
+`--first 10 --kills 10` runs the second ten.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import yaml
 
 from pipelines.orphaned_runs import end_orphaned_runs
 from pipelines.ui import prepare_home
-from zreward_core.dvc import environment, program, read_graph, read_lock
+from zreward_core.dvc import LOCK, environment, program, read_graph, read_lock
 
 HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "datasets")
 LOAD = f"""
@@ -34,13 +34,13 @@ print(time.perf_counter() - begun, [name for name in {HEAVY} if name in sys.modu
 
 
 VICTIMS = ("stage", "dvc", "zreward repro", "run worker", "daemon")
-"""Whom kill -9 meets: what runs a stage, or what had Dagster run it."""
-LONGEST = 12.0
-"""Seconds after the start within which a kill comes; halved while the stage ends before it."""
+"""Processes to kill: those that run a stage, and Dagster's that started them."""
+MAX_DELAY = 12.0
+"""Upper bound of the delay of a kill in seconds; halved until the stage runs long enough."""
 
 
 def main() -> int:
-    """Measure, print a line each, and exit with 1 where a limit is broken."""
+    """Print one line per measurement; returns 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first kill")
@@ -57,63 +57,62 @@ def main() -> int:
 
 
 def definitions_load() -> bool:
-    """Definitions load within 2 s in a fresh process, without anything heavy."""
+    """Definitions load within 2 s in a fresh process, without heavy modules."""
     done = run(sys.executable, "-c", LOAD)
     seconds, heavy = done.stdout.strip().split(" ", 1)
-    quick = told("definitions load", float(seconds), 2.0, f"heavy modules: {heavy}")
+    quick = report("definitions load", float(seconds), 2.0, f"heavy modules: {heavy}")
     return quick and heavy == "[]"
 
 
 def no_op() -> bool:
-    """`zreward repro` with nothing to do, and DVC's own share of it."""
+    """`zreward repro` with nothing to do, and `dvc repro` alone."""
     bare = timed(program("dvc"), "repro")
     ours = timed(program("zreward"), "repro")
-    return told("no-op dvc repro", bare, 3.0, "") & told("no-op zreward repro", ours, 4.0, "")
+    return report("no-op dvc repro", bare, 3.0, "") & report("no-op zreward repro", ours, 4.0, "")
 
 
 def overhead(stage: str) -> bool:
-    """What a materialization costs beyond the stage itself."""
+    """Overhead of a materialization over the stage itself."""
     alone = timed(program("zreward"), stage)
     forget(stage)
     begun = time.perf_counter()
     run(*materialize_command(stage), DAGSTER_HOME=str(prepare_home(Path.cwd())))
     whole = time.perf_counter() - begun
     note = f"{stage}: {alone:.1f} s alone, {whole:.1f} s by Dagster"
-    return told("Dagster's overhead", whole - alone, 10.0, note)
+    return report("Dagster's overhead", whole - alone, 10.0, note)
 
 
 def forget(stage: str) -> None:
-    """Make DVC run a stage again: without its lock entry and its run cache."""
-    lock = Path("dvc.lock")
-    content = yaml.safe_load(lock.read_text())
-    content["stages"].pop(stage, None)
-    lock.write_text(yaml.safe_dump(content, sort_keys=False))
+    """Remove a stage's lock entry and the run cache, so that DVC runs it again."""
+    stages = read_lock()
+    stages.pop(stage, None)
+    LOCK.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
     runs = Path(".dvc/cache/runs")
     if runs.exists():
         runs.rename(Path(".dvc/cache") / f"runs_{time.time_ns()}")
 
 
 def materialize_command(stage: str) -> list[str]:
-    """Materialize a stage in a process of its own, without a daemon."""
+    """Command that materializes a stage in a separate process, without a daemon."""
     return [program("dagster"), "asset", "materialize", "--select", stage,
             "-m", "pipelines.definitions"]  # fmt: skip
 
 
 def kill_trial(numbers: range, seed: int) -> bool:
-    """kill -9 at random moments, over stages and victims; the next run ends with the same md5s."""
-    stages = list(read_graph(Path.cwd()))
-    expected = {name: entry["outs"] for name, entry in read_lock(Path.cwd()).items()}
+    """kill -9 at random times, over stages and victims; the next run must give the same md5s."""
+    stages = list(read_graph())
+    expected = {name: entry["outs"] for name, entry in read_lock().items()}
     harmed = []
     for number in numbers:
         draw = random.Random(f"{seed} {number}")
         stage, who = stages[number % len(stages)], VICTIMS[number % len(VICTIMS)]
-        span, delay = LONGEST, None
+        span, delay = MAX_DELAY, None
         while delay is None:
             forget(stage)
             delay = kill_once(stage, who, draw.uniform(0, span))
             span /= 2
         done = run(program("zreward"), "repro", "--single-item", stage, check=False)
-        same = done.returncode == 0 and read_lock(Path.cwd())[stage]["outs"] == expected[stage]
+        same = done.returncode == 0 and read_lock()[stage]["outs"] == expected[stage]
         result = "same md5s" if same else f"DIFFERENT {done.stderr[-300:]}"
         print(f"  kill {number + 1}: {who} of {stage} after {delay:.1f} s: {result}", flush=True)
         if not same:
@@ -131,7 +130,7 @@ def kill_once(stage: str, who: str, delay: float) -> float | None:
         delay: seconds from the start of the stage's command to the kill.
 
     Returns:
-        The seconds from the start to the kill, or None where the stage had ended before.
+        Seconds from the start to the kill, or None if the stage ended before it.
     """
     begin = {"daemon": start_by_daemon, "run worker": start_by_worker}.get(who, start_by_hand)
     process = begin(stage)
@@ -142,7 +141,7 @@ def kill_once(stage: str, who: str, delay: float) -> float | None:
         if victim and time.monotonic() - begun >= delay:
             killed = time.monotonic() - begun
             victim.kill()
-            process.wait()  # the servers' end is that of their daemon
+            process.wait()  # the servers stop when their daemon does
             return killed
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -151,7 +150,7 @@ def kill_once(stage: str, who: str, delay: float) -> float | None:
 
 
 def find(process: "subprocess.Popen[str]", who: str, stage: str) -> psutil.Process | None:
-    """A victim among a process and its descendants."""
+    """The victim among a process and its descendants, if it runs."""
     if who == "run worker":
         return psutil.Process(process.pid) if process.poll() is None else None
     with suppress(psutil.NoSuchProcess):
@@ -159,7 +158,7 @@ def find(process: "subprocess.Popen[str]", who: str, stage: str) -> psutil.Proce
         for member in [family, *family.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 words = [Path(word).name for word in member.cmdline()[1:]]
-                mine = words[-1:] == [stage]  # Dagster may start a run that was killed once more
+                mine = words[-1:] == [stage]  # Dagster may be retrying an earlier killed run
                 marks = {
                     "stage": words == ["zreward", stage],
                     "dvc": mine and words[:1] == ["dvc"] and "repro" in words,
@@ -172,19 +171,19 @@ def find(process: "subprocess.Popen[str]", who: str, stage: str) -> psutil.Proce
 
 
 def start_by_hand(stage: str) -> "subprocess.Popen[str]":
-    """As in a shell."""
+    """Start a stage as in a shell."""
     return start(program("zreward"), "repro", "--single-item", stage)
 
 
 def start_by_worker(stage: str) -> "subprocess.Popen[str]":
-    """By a Dagster run in a process of its own."""
+    """Start a stage by a Dagster run in a separate process."""
     home = prepare_home(Path.cwd())
-    end_orphaned_runs(home)  # as at the start of `make ui`, else the pool waits for who was killed
+    end_orphaned_runs(home)  # as `make ui` does; otherwise killed runs keep their pool slots
     return start(*materialize_command(stage), DAGSTER_HOME=str(home))
 
 
 def start_by_daemon(stage: str) -> "subprocess.Popen[str]":
-    """As in `make ui`: Dagster's daemon takes the run from its queue; returns the servers."""
+    """Start a stage by Dagster's daemon, as in `make ui`; returns the process of the servers."""
     from dagster_graphql import DagsterGraphQLClient
 
     servers = start(
@@ -203,23 +202,23 @@ def start_by_daemon(stage: str) -> "subprocess.Popen[str]":
 def start(
     *command: str, stdout: int = subprocess.DEVNULL, **variables: str
 ) -> "subprocess.Popen[str]":
-    """Start a command in a session of its own."""
+    """Start a command in a new session."""
     return subprocess.Popen(
         command, env={**environment(), **variables}, start_new_session=True, text=True,
         stdout=stdout, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def wait_for(is_so: Callable[[], object]) -> None:
-    """Wait until something is so, for ten minutes at most."""
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, for at most ten minutes."""
     deadline = time.monotonic() + 600
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def timed(*command: str) -> float:
-    """Wall seconds of a command, the better of two."""
+    """Wall-clock seconds of a command, the better of two runs."""
     spent = []
     for _ in range(2):
         begun = time.perf_counter()
@@ -238,10 +237,10 @@ def run(*command: str, check: bool = True, **variables: str) -> subprocess.Compl
     return done
 
 
-def told(what: str, seconds: float, limit: float, note: str) -> bool:
-    """Print one measurement."""
+def report(name: str, seconds: float, limit: float, note: str) -> bool:
+    """Print one measurement; returns whether it is within the limit."""
     verdict = "ok" if seconds <= limit else "TOO SLOW"
-    print(f"{what:<22} {seconds:6.2f} s (limit {limit:.0f} s) {verdict}  {note}", flush=True)
+    print(f"{name:<22} {seconds:6.2f} s (limit {limit:.0f} s) {verdict}  {note}", flush=True)
     return seconds <= limit
 
 

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from zreward_core.cli import STAGES as WORDS
+from zreward_core.dvc import read_stages
 
 ROOT = Path(__file__).parents[1]
-GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-BENCH = yaml.safe_load((ROOT / "benchmarks/dvc.yaml").read_text())["stages"]
+GRAPH = read_stages(ROOT / "dvc.yaml")
+BENCH = read_stages(ROOT / "benchmarks/dvc.yaml")
 DESCRIBED = yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text())
 CELLS = {kind: entry["cells"] for kind, entry in DESCRIBED["kinds"].items()}
 STAGES = tuple(GRAPH)

@@ -1,4 +1,4 @@
-"""Params: overlays, shared keys, and messages that name file, key and remedy."""
+"""params.yaml: overlays, shared keys, and error messages with file, key and fix."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_overlay_merges_mappings_and_replaces_lists() -> None:
         ("stage: {steps: 5}\n", "'stage.seed'"),
     ],
 )
-def test_faults_name_file_and_key(text: str, message: str) -> None:
+def test_errors_name_file_and_key(text: str, message: str) -> None:
     Path("params.yaml").write_text(text)
     with pytest.raises(UserError, match=message) as caught:
         Config.load("stage")

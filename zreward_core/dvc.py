@@ -113,12 +113,8 @@ def overlap(one: str, other: str) -> bool:
 def read_lock(root: Path = Path(".")) -> Lock:
     """Stages of the dvc.lock in a folder; empty if there is none."""
     path = root / LOCK
-    return parse_lock(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def parse_lock(text: str) -> Lock:
-    """Stages in the text of a dvc.lock."""
-    return (parse_yaml(text) or {}).get("stages") or {}
+    content = parse_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return (content or {}).get("stages") or {}
 
 
 def md5s(entry: Mapping[str, Any], kind: str) -> Md5s:

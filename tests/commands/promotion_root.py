@@ -1,4 +1,4 @@
-"""A small project root with two students, and test pairs ordered as the base orders them."""
+"""A small project root with two students, and test pairs ordered by the base's scores."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ BASE, TRAINED = Path("data/base_vlm/student"), Path("data/train_risd/student")
 
 
 def make_student(folder: Path, seed: int) -> None:
-    """Write a student with random weights, large enough for its scores to differ."""
+    """Write a student with random weights, scaled so that its scores differ."""
     shutil.rmtree(folder, ignore_errors=True)
     backbone = build_backbone(SIZES, ["a red circle"], load_rubric(), PROMPT, seed)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def make_student(folder: Path, seed: int) -> None:
 
 
 def make_pairs(model: RewardModel, num_prompts: int = 8) -> None:
-    """Write test items and pairs whose annotated order is the model's own."""
+    """Write test items and pairs whose annotated order is that of the model's scores."""
     rng = np.random.default_rng(3)
     prompts = [f"a red circle {index}" for index in range(num_prompts) for _ in range(3)]
     pixels = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in prompts]
@@ -69,14 +69,14 @@ def make_pairs(model: RewardModel, num_prompts: int = 8) -> None:
 
 
 def train_as_base() -> None:
-    """A trained student with the base's weights, so that the gate lets it pass."""
+    """Write a trained student with the base's weights, which passes the gate."""
     make_student(TRAINED, seed=0)
     card = TRAINED / "zreward.json"
     card.write_text(card.read_text().replace('"seed": 0', '"seed": "trained"'))
 
 
 def two_champions() -> tuple[str, str]:
-    """Versions 1 and 2 were promoted one after the other; returns the hash of each."""
+    """Promote versions 1 and 2 one after the other; returns their hashes."""
     train_as_base()
     promote()
     first = tree_hash(TRAINED)
@@ -87,7 +87,7 @@ def two_champions() -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def finished_root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """A base that orders every pair rightly, and a trained student that does not."""
+    """A base that orders every pair correctly, and a trained student that does not."""
     folder = tmp_path_factory.mktemp("promotion")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

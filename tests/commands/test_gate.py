@@ -1,4 +1,4 @@
-"""The gate's arithmetic on a few pairs."""
+"""The promotion gate on a few pairs."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def verdict(candidate: list[bool], champion: list[bool], margin: float):
     return judge(config, test, scores(candidate), scores(champion))
 
 
-def test_the_same_student_differs_by_nothing() -> None:
+def test_the_same_student_has_a_difference_of_zero() -> None:
     right = [True, False, True, True]
     found = verdict(right, right, 0.0)
     assert found.passed and (found.difference, found.low, found.high) == (0.0, 0.0, 0.0)
@@ -49,19 +49,19 @@ def test_the_margin_is_compared_with_the_lower_bound_not_the_difference() -> Non
     assert verdict(candidate, champion, -found.low).passed
 
 
-def test_equal_scores_count_for_nothing() -> None:
+def test_pairs_with_equal_scores_are_excluded() -> None:
     tied = pairs(3).assign(score_w=2.0)
     with pytest.raises(UserError, match="no test pair with different scores"):
         judge(Config(seed=1), FrozenTest(tied, pd.DataFrame(), "key"), *[scores([True] * 3)] * 2)
 
 
-def test_scores_that_are_no_numbers_are_wrong_answers() -> None:
+def test_nan_scores_count_as_wrong() -> None:
     test = FrozenTest(pairs(3), pd.DataFrame(), "key")
     broken = scores([True] * 3) * np.nan
     assert judge(Config(seed=1), test, broken, scores([True] * 3)).difference == -1.0
 
 
-def test_a_student_of_another_rubric_is_refused() -> None:
+def test_a_student_of_another_rubric_is_rejected() -> None:
     test = FrozenTest(pairs(1).assign(dimension="beauty"), pd.DataFrame(), "key")
     with pytest.raises(UserError, match="another rubric"):
         judge(Config(seed=1), test, scores([True]), scores([True]))

@@ -55,7 +55,7 @@ def test_a_candidate_that_is_not_worse_is_promoted_once(root: Path) -> None:
     assert version.tags["gate.passed"] == "true" and version.tags["gate.champion"] == str(BASE)
 
 
-def test_nothing_new_loads_no_torch(root: Path) -> None:
+def test_without_changes_torch_is_not_imported(root: Path) -> None:
     train_as_base()
     promote()
     code = (
@@ -93,7 +93,7 @@ def test_blocked_ends_with_exit_code_1_and_forced_with_0(root: Path) -> None:
     assert chosen() == {"source": "trained"}
 
 
-def test_rollback_stands_until_something_new_is_trained(root: Path) -> None:
+def test_a_rollback_is_not_undone_by_promote(root: Path) -> None:
     first, _ = two_champions()
     assert rollback() == {"changed": True, "version": 1, "source": f"models:/{MODEL}/1"}
     assert chosen() == {"source": f"models:/{MODEL}/1", "sha256": first}
@@ -108,7 +108,7 @@ def test_rollback_stands_until_something_new_is_trained(root: Path) -> None:
             rollback()
 
 
-def test_an_alias_moved_by_a_person_is_adopted_and_not_undone(root: Path) -> None:
+def test_an_alias_moved_by_hand_is_adopted_and_not_undone(root: Path) -> None:
     first, _ = two_champions()
     client = connect()
     assert adopt() == {"changed": False, "version": 2, "source": "trained"}
@@ -122,7 +122,7 @@ def test_an_alias_moved_by_a_person_is_adopted_and_not_undone(root: Path) -> Non
     assert promote()["champion_version"] == 2
 
 
-def test_training_another_student_moves_no_champion_that_is_in_use(root: Path) -> None:
+def test_training_another_student_keeps_the_champion_in_use(root: Path) -> None:
     train_as_base()
     promote()
     champion.run(champion.Config(seed=5))
@@ -135,7 +135,7 @@ def test_training_another_student_moves_no_champion_that_is_in_use(root: Path) -
     assert adopt() == {"changed": True, "version": 1, "source": f"models:/{MODEL}/1"}
 
 
-def test_a_version_scores_as_its_folder_does_to_the_bit(root: Path) -> None:
+def test_scores_of_a_version_are_bit_identical_to_its_folder(root: Path) -> None:
     train_as_base()
     promote()
     pixels = [np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)]
@@ -146,7 +146,7 @@ def test_a_version_scores_as_its_folder_does_to_the_bit(root: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["change", "add", "remove"])
-def test_files_that_were_not_registered_are_not_loaded(root: Path, harm: str) -> None:
+def test_files_that_differ_from_the_manifest_are_not_loaded(root: Path, harm: str) -> None:
     train_as_base()
     promote()
     client = connect()
@@ -162,7 +162,7 @@ def test_files_that_were_not_registered_are_not_loaded(root: Path, harm: str) ->
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(UserError, match=r"differ from manifest\.json"):
         fetch(URI)
-    make_student(TRAINED, seed=0)  # the gate can't load the champion: it fails
+    make_student(TRAINED, seed=0)  # the gate cannot load the champion and fails
     result = promote()
     assert not result["passed"] and "could not be loaded" in result["reason"]
     assert result["champion_version"] == 1
@@ -175,7 +175,7 @@ def test_a_candidate_that_cannot_be_loaded_fails_the_gate(root: Path) -> None:
     assert result["difference"] is None and not result["promoted"]
 
 
-def test_a_wrong_hash_in_the_champion_file_is_refused(root: Path) -> None:
+def test_a_wrong_hash_in_the_champion_file_is_rejected(root: Path) -> None:
     train_as_base()
     promote()
     Path("data/champion.yaml").write_text(f"source: models:/{MODEL}/1\nsha256: {'a' * 64}\n")
@@ -188,7 +188,7 @@ def test_a_wrong_hash_in_the_champion_file_is_refused(root: Path) -> None:
     "content",
     [{"source": "untrained"}, {"source": f"models:/{MODEL}/1"}, {"source": "trained", "x": 1}],
 )
-def test_malformed_champion_files_are_refused(root: Path, content: dict) -> None:
+def test_malformed_champion_files_are_rejected(root: Path, content: dict) -> None:
     with pytest.raises(UserError, match=r"champion\.yaml"):
         champion.chosen_folder(content)
 
@@ -202,12 +202,12 @@ def test_malformed_champion_files_are_refused(root: Path, content: dict) -> None
         ("models:/zreward-student@nobody", "not in the registry"),
     ],
 )
-def test_unknown_versions_are_a_fault_of_the_user(root: Path, uri: str, message: str) -> None:
+def test_unknown_versions_raise_a_user_error(root: Path, uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         fetch(uri)
 
 
-def test_without_a_registry_the_remedy_is_named(tmp_path: Path, monkeypatch) -> None:
+def test_without_a_registry_the_error_names_the_command(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(UserError, match="zreward promote"):
@@ -215,7 +215,7 @@ def test_without_a_registry_the_remedy_is_named(tmp_path: Path, monkeypatch) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_trained_student_the_remedy_is_named(root: Path) -> None:
+def test_without_a_trained_student_the_error_names_the_command(root: Path) -> None:
     shutil.rmtree(TRAINED)
     with pytest.raises(UserError, match="dvc repro evaluate"):
         promote()

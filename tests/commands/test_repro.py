@@ -1,4 +1,4 @@
-"""`zreward repro`: waits for its turn, ends its whole tree, mends what a killed run left."""
+"""`zreward repro`: queues, terminates its process tree, repairs what a killed run left."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def environment(bare: bool = False) -> dict[str, str]:
-    """Of a shell where the environment is activated, or (bare) where it isn't."""
+    """Of a shell in which the virtual environment is activated, or (bare) is not."""
     paths = os.environ["PATH"].split(os.pathsep)
     kept = os.pathsep.join(path for path in paths if Path(path) != BIN)
     return os.environ | {"PATH": kept if bare else f"{BIN}{os.pathsep}{kept}"}
@@ -102,10 +102,10 @@ def test_exit_code_of_a_failed_stage(root: Path) -> None:
 
 def test_no_workspace(tmp_path: Path) -> None:
     done = run(tmp_path, "zreward", "repro")
-    assert done.returncode == 2 and "no DVC workspace" in done.stderr
+    assert done.returncode == 2 and "not a DVC workspace" in done.stderr
 
 
-def test_waits_for_a_running_one_and_says_for_what(root: Path) -> None:
+def test_waits_for_a_running_one_and_names_it(root: Path) -> None:
     (root / "seconds").write_text("300")
     bare = start(root, "dvc", "repro", "slow")
     wait_for(lambda: sleepers(root))
@@ -146,7 +146,7 @@ def test_a_signal_ends_the_whole_tree(root: Path, number: int, code: int) -> Non
     assert run(root, "zreward", "repro").returncode == 0
 
 
-def test_killed_dvc_takes_its_stage_along_and_blocks_nothing(root: Path) -> None:
+def test_a_killed_dvc_leaves_no_stage_and_no_lock(root: Path) -> None:
     (root / "seconds").write_text("300")
     ours = start(root, "zreward", "repro")
     wait_for(lambda: sleepers(root))
@@ -159,7 +159,7 @@ def test_killed_dvc_takes_its_stage_along_and_blocks_nothing(root: Path) -> None
     assert done.returncode == 0 and "released" in done.stderr
 
 
-def test_killed_itself_its_stage_is_waited_for(root: Path) -> None:
+def test_the_stage_of_a_killed_zreward_is_waited_for(root: Path) -> None:
     (root / "seconds").write_text("300")
     ours = start(root, "zreward", "repro", "slow")
     wait_for(lambda: sleepers(root))
@@ -172,23 +172,23 @@ def test_killed_itself_its_stage_is_waited_for(root: Path) -> None:
     assert "Running stage" not in (root / "second.log").read_text()
 
 
-def test_torn_files_of_a_killed_run_are_mended(root: Path) -> None:
+def test_corrupt_files_of_a_killed_run_are_repaired(root: Path) -> None:
     assert run(root, "zreward", "repro").returncode == 0
     lock = (root / "dvc.lock").read_text()
-    for torn in ("", lock[: len(lock) // 2] + "\n  : ["):
-        (root / "dvc.lock").write_text(torn)
+    for corrupt in ("", lock[: len(lock) // 2] + "\n  : ["):
+        (root / "dvc.lock").write_text(corrupt)
         (root / ".dvc/tmp/rwlock").write_text('{"write": {"/a": {"pi')
         done = run(root, "zreward", "repro")
         assert done.returncode == 0, done.stderr
-        assert "dvc.lock was torn" in done.stderr and "rwlock was torn" in done.stderr
+        assert "restored dvc.lock" in done.stderr and "removed .dvc/tmp/rwlock" in done.stderr
         assert (root / "dvc.lock").read_text() == lock
 
 
-def test_a_process_number_given_out_again_blocks_nothing(root: Path) -> None:
-    gone = {"pid": os.getpid(), "cmd": "/somewhere/dvc repro slow --force"}
+def test_a_reused_pid_blocks_nothing(root: Path) -> None:
+    dead = {"pid": os.getpid(), "cmd": "/somewhere/dvc repro slow --force"}
     (root / ".dvc/tmp").mkdir(exist_ok=True)
     (root / ".dvc/tmp/rwlock").write_text(
-        json.dumps({"write": {str(root / "slow"): gone}, "read": {str(root / "seconds"): [gone]}})
+        json.dumps({"write": {str(root / "slow"): dead}, "read": {str(root / "seconds"): [dead]}})
     )
     assert run(root, "dvc", "repro", "slow").returncode != 0
     done = run(root, "zreward", "repro", "slow")

@@ -82,7 +82,7 @@ def ask(address: str, content: object) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def test_it_answers_with_the_distributions_of_the_folder(address: str, finished_root: Path) -> None:
+def test_predictions_equal_the_scores_of_the_folder(address: str, finished_root: Path) -> None:
     row = {"prompt": "a red circle", "image": IMAGE}
     status, answer = ask(address, {"dataframe_records": [row, row]})
     assert status == 200, answer
@@ -112,7 +112,7 @@ def test_bad_input_is_answered_with_400_and_the_reason(address: str, case: str) 
     assert "Traceback" not in answer
 
 
-def test_a_image_that_is_too_large_is_refused_before_it_is_decoded(address: str) -> None:
+def test_a_too_large_image_is_rejected_before_decoding(address: str) -> None:
     bomb = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (60000).to_bytes(4, "big") * 2
     bomb += b"\x08\x02\x00\x00\x00" + b"\x00" * 4
     image = base64.b64encode(bomb).decode()
@@ -121,5 +121,5 @@ def test_a_image_that_is_too_large_is_refused_before_it_is_decoded(address: str)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": "a"}'])
-def test_what_is_no_request_is_answered_with_400(address: str, body: bytes) -> None:
+def test_malformed_requests_are_answered_with_400(address: str, body: bytes) -> None:
     assert ask(address, body)[0] == 400

@@ -1,4 +1,4 @@
-"""DVC and Dagster never disagree, whoever ran what: real processes on a tiny graph."""
+"""DVC and Dagster agree on what is stale, whichever ran the stages, on a tiny graph."""
 
 import random
 import shutil
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    """Dagster in this process makes SIGTERM what SIGINT is; ignored, children would inherit it."""
+    """Dagster replaces SIGTERM's handler by SIGINT's; if that is ignored, children inherit it."""
     (tmp_path / "dagster").mkdir()
     before = signal.getsignal(signal.SIGTERM)
     with DagsterInstance.local_temp(
@@ -44,7 +44,7 @@ def test_materialize_all_then_dvc_has_nothing_to_do(root: Path, instance: Dagste
     assert {how(instance, stage) for stage in tiny.STAGES} == {"run"}
     assert assert_agreement(instance, root) == set()
     assert "Running stage" not in dvc(root, "repro")
-    assert sync(instance, root) == []  # nothing to add to what the run itself told
+    assert sync(instance, root) == []  # the run itself has reported everything
 
 
 def test_repro_in_a_shell_is_shown(root: Path, instance: DagsterInstance) -> None:

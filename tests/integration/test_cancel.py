@@ -1,4 +1,4 @@
-"""A Dagster run that is cancelled, or whose process is killed, leaves no stage behind."""
+"""A cancelled or killed Dagster run leaves no process of its stage."""
 
 import signal
 import sys

@@ -30,7 +30,7 @@ def test_second_run_does_nothing(chain: Path) -> None:
     assert "up to date" in repro(chain)
 
 
-def test_metrics_have_the_promised_fields(chain: Path) -> None:
+def test_metrics_have_the_documented_fields(chain: Path) -> None:
     metrics = read(chain / "data/evaluate/metrics.json")
     models = {"zero_shot", "zero_shot_reasoning", "teacher", "student"}
     assert set(metrics["models"]) == models
@@ -99,9 +99,7 @@ def test_score_command(chain: Path) -> None:
         (["--root", "nowhere", "label"], "not a folder"),
     ],
 )
-def test_faults_of_users_end_with_exit_code_2(
-    chain: Path, command: list[str], message: str
-) -> None:
+def test_user_errors_end_with_exit_code_2(chain: Path, command: list[str], message: str) -> None:
     done = execute("zreward", *command, cwd=chain)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
@@ -156,7 +154,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_no_steps_change_nothing_and_claim_nothing(chain: Path) -> None:
+def test_zero_steps_change_no_weights_and_fail_the_claims(chain: Path) -> None:
     params = chain / "params.yaml"
     kept = params.read_text()
     changed = yaml.safe_load(kept)

@@ -26,10 +26,10 @@ BENCH = {
         "tune": ["through_1"],
     },
 }
-"""A comparison of few methods, those that go on from others among them."""
+"""A comparison of a few methods, among them some that use results of others."""
 
 
-def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Path) -> None:
+def test_the_comparison_writes_its_tables_and_leaves_the_main_chain_alone(chain: Path) -> None:
     methods = chain / "benchmarks/methods.yaml"
     described = yaml.safe_load(methods.read_text())
     for kind, entry in described["kinds"].items():
@@ -71,7 +71,7 @@ def test_the_comparison_makes_its_tables_and_leaves_the_main_job_alone(chain: Pa
     assert "up to date" in repro(chain)
 
 
-def test_settings_are_judged_on_the_validation_prompts_and_once(chain: Path) -> None:
+def test_settings_are_evaluated_once_on_the_validation_prompts(chain: Path) -> None:
     candidates = {"train_sft": [{"base": "student", "steps": 2}, {"base": "student", "steps": 0}]}
     (chain / "benchmarks/settings.yaml").write_text(yaml.safe_dump(candidates))
     said = []

@@ -1,4 +1,4 @@
-"""Dagster's and MLflow's pages as a person sees and clicks them, in headless Chromium.
+"""Dagster's and MLflow's pages, operated in headless Chromium.
 
 Images of every page are left in `build/pages` to be looked at. The tests of the chain run in
 order: each goes on where the one before left the workspace.
@@ -37,11 +37,11 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
-"""The browser calls nobody but the pages."""
+"""No requests other than those of the pages."""
 WAIT = 300.0
 """Seconds; the machine may be busy."""
 TRAINING = "?workflowType=machine_learning"
-"""MLflow's pages for training; it opens those for chats otherwise."""
+"""MLflow's view for training; its default is the view for LLM traces."""
 GROUPS = ("models", "annotations", "reward", "generator")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -85,7 +85,7 @@ class Pages:
         self.dagster, self.mlflow = re.findall(r"(http://\S+)", self.log.read_text())[:2]
 
     def end(self) -> float:
-        """Press Ctrl-C; returns the seconds until everything has ended."""
+        """Press Ctrl-C; returns the seconds until all processes have ended."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(timeout=60) == 0
@@ -104,7 +104,7 @@ class Pages:
         return self._launched(page)
 
     def _launched(self, page: Page) -> str:
-        """The run that the page says it launched."""
+        """The run whose launch the page reports."""
         told = page.get_by_text("Launched run").first
         expect(told).to_be_visible()
         short = told.inner_text().split()[2]
@@ -119,7 +119,7 @@ class Pages:
         page.get_by_role("dialog").get_by_role("button", name="Terminate").last.click()
 
     def expect_end(self, page: Page, run: str, status: str) -> None:
-        """Wait for a run's end, and read on its page how it ended."""
+        """Wait for a run's end, and check the status on its page."""
         page.goto("about:blank")  # the page of a running run takes half a core
         wait_for(lambda: next(r for r in self.runs() if r.run_id == run).is_finished, 3 * WAIT)
         page.goto(f"{self.dagster}/runs/{run}")
@@ -127,31 +127,31 @@ class Pages:
         expect(page.get_by_text(ended).first).to_have_text(status)
 
     def output(self, run: str) -> str:
-        """What a run's steps printed, as Dagster captured it."""
+        """Output of a run's steps, captured by Dagster."""
         files = (self.root / ".zreward/dagster/storage" / run).rglob("*.out")
         return "".join(file.read_text() for file in files)
 
     def runs(self) -> list[DagsterRun]:
-        """All runs, the newest first."""
+        """All runs, newest first."""
         with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
             return list(instance.get_runs())
 
     def how(self, stage: str) -> str:
-        """What Dagster says of how a stage came about."""
+        """``how`` of a stage's latest materialization."""
         with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
             return tiny.how(instance, stage)
 
     def is_told(self, stage: str) -> bool:
-        """Whether Dagster knows that a stage was made."""
+        """Whether Dagster has a materialization of a stage."""
         with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
             return instance.get_latest_materialization_event(AssetKey(stage)) is not None
 
     def promoted(self) -> int:
-        """The version that was promoted last."""
+        """The last promoted version."""
         return json.loads((self.root / "reports/promotion.json").read_text())["version"]
 
     def move_alias(self, page: Page, version: int) -> None:
-        """Give a version the alias champion by clicking in MLflow."""
+        """Move the alias champion to a version in MLflow's UI."""
         page.goto(f"{self.mlflow}/#/models/zreward-student{TRAINING}")
         row = page.get_by_role("row").filter(has=page.get_by_text(f"Version {version}", exact=True))
         row.get_by_role("button").last.click()
@@ -188,7 +188,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
 
 def test_materialize_by_clicking(page: Page, small: Pages) -> None:
     page.goto(f"{small.dagster}/assets/first")
-    expect(page.get_by_text("Two files; each of the next two reads one.").first).to_be_visible()
+    expect(page.get_by_text("Two files, read by one stage each.").first).to_be_visible()
     small.expect_end(page, small.materialize(page, "first"), "Success")
     assert (small.root / "data/first/left.txt").read_text() == "left 1"
     page.goto(f"{small.dagster}/assets/first?view=events")
@@ -201,7 +201,7 @@ def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) 
     running = small.materialize(page, "first")
     wait_for(lambda: tiny.first_processes(small.root))
     waiting = small.materialize(page, "left")
-    expect(page.get_by_text(re.compile("waiting for what writes data/first")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("waiting for stage first, run by")).first).to_be_visible()
     shot(page, "small_waiting")
     begun = time.monotonic()
     small.terminate(page, running)
@@ -222,7 +222,7 @@ def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    """A workspace of the smoke profile whose chain is done, or the one that is named."""
+    """A workspace of the smoke profile with a finished chain, or the given one."""
     named = os.environ.get("ZREWARD_PAGES_WORKSPACE")
     pages = Pages(Path(named) if named else finished_chain(tmp_path_factory.mktemp("project")))
     wait_for(lambda: pages.is_told("evaluate_gsb"))

@@ -11,7 +11,7 @@ def write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_the_gate_says_what_the_promotion_found(tmp_path: Path) -> None:
+def test_the_gate_shows_the_verdict_of_the_promotion(tmp_path: Path) -> None:
     assert gate(tmp_path) == (False, {"reason": "`zreward promote` has not run"})
     write(tmp_path / "reports/promotion.json", {"passed": False, "reason": "worse by 3 points"})
     assert gate(tmp_path) == (False, {"reason": "worse by 3 points"})
@@ -19,7 +19,7 @@ def test_the_gate_says_what_the_promotion_found(tmp_path: Path) -> None:
     assert gate(tmp_path)[0]
 
 
-def test_a_broken_contract_fails_and_so_do_unknown_ones(tmp_path: Path) -> None:
+def test_broken_and_missing_contracts_fail(tmp_path: Path) -> None:
     assert not contracts(tmp_path)[0]
     rules = [
         {"table": "ratings", "rule": "score within 1 and 5", "success": True},
@@ -33,8 +33,8 @@ def test_a_broken_contract_fails_and_so_do_unknown_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("claims", [True, False])
-def test_claims_only_where_the_profile_makes_them(tmp_path: Path, claims: bool) -> None:
+def test_claims_are_checked_only_if_the_profile_has_them(tmp_path: Path, claims: bool) -> None:
     (tmp_path / "params.yaml").write_text(f"claims: {str(claims).lower()}\n")
     passed, shown = claims_of("evaluate")(tmp_path)
-    assert passed is not claims  # nothing was measured, so nothing holds
+    assert passed is not claims  # nothing was measured, so no claim holds
     assert (shown["claims"] == "this profile has no claims") is not claims

@@ -22,7 +22,7 @@ def test_a_large_image_is_scaled_down_below_the_limit(tmp_path: Path) -> None:
     assert abs(width / height - 16 / 9) < 0.02
 
 
-def test_tables_have_few_digits_and_no_broken_cells() -> None:
+def test_tables_have_three_decimals_and_escape_bars() -> None:
     table = markdown_table(["a", "b"], [["x|y", 0.123456], [True, None]])
     assert table.splitlines() == ["| a | b |", "| --- | --- |", "| x/y | 0.123 |", "| yes |  |"]
 
@@ -43,6 +43,6 @@ def test_an_evaluation_is_read_from_its_files(tmp_path: Path) -> None:
     assert shown["hpa"].value.startswith("![hpa]")
 
 
-def test_a_stage_without_files_is_described_all_the_same(tmp_path: Path) -> None:
+def test_a_stage_without_files_has_metadata(tmp_path: Path) -> None:
     for stage in read_graph(ROOT).values():
         assert describe(tmp_path, stage, {}, "run")["how"] == "run"

@@ -1,4 +1,4 @@
-"""A run whose process was killed is no longer shown as running."""
+"""A run whose process was killed is marked as failed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pipelines.orphaned_runs import end_orphaned_runs
 from tests.pipelines import tiny
 
 
-def test_a_killed_run_is_ended_and_a_living_one_left(root: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_failed_and_a_running_one_kept(root: Path, tmp_path: Path) -> None:
     home = tmp_path / "dagster"
     worker = tiny.start_first(root, home)
 

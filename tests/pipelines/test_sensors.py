@@ -19,7 +19,7 @@ CHAMPION_FILE = Path("data/champion.yaml")
 ROOT = Path(__file__).parents[2]
 
 
-def test_sync_tells_once_and_sleeps_until_something_changes(
+def test_sync_reports_once_and_skips_until_something_changes(
     root: Path, instance: DagsterInstance
 ) -> None:
     tiny.dvc(root, "repro")
@@ -33,13 +33,13 @@ def test_sync_tells_once_and_sleeps_until_something_changes(
     assert signature(graph, root) != first.cursor
 
 
-def test_sync_awaits_the_end_of_a_running_stage(root: Path, instance: DagsterInstance) -> None:
+def test_sync_skips_while_a_stage_runs(root: Path, instance: DagsterInstance) -> None:
     (root / ".dvc/tmp").mkdir(exist_ok=True)
     rwlock = root / ".dvc/tmp/rwlock"
     rwlock.write_text(
         f'{{"write": {{"{root}/data/first": {{"pid": {os.getpid()}, "cmd": "dvc"}}}}}}'
     )
-    assert "data/first" in busy_with(root)
+    assert busy_with(root) == f"stage first, run by `dvc` (pid {os.getpid()})"
     skipped = dvc_sync(read_graph(root), root)(build_sensor_context(instance=instance))
     assert isinstance(skipped, SkipReason)
     rwlock.write_text('{"write": {"data/first": {"pid": 99999999, "cmd": "dvc"}}}')
@@ -49,7 +49,7 @@ def test_sync_awaits_the_end_of_a_running_stage(root: Path, instance: DagsterIns
 def test_a_moved_alias_starts_the_generator_once(
     registered: Path, instance: DagsterInstance
 ) -> None:
-    """The real `zreward adopt` on a registry with two versions, whose alias a person moves."""
+    """`zreward adopt` on a registry with two versions, after the alias was moved by hand."""
     sensor = champion_moved(read_graph(ROOT), registered)
 
     def tick(cursor: str | None) -> SensorResult | SkipReason:
@@ -57,7 +57,7 @@ def test_a_moved_alias_starts_the_generator_once(
 
     first, _ = two_champions()
     seen = tick(None)
-    assert not seen.run_requests  # `zreward promote` moved the alias, not a person
+    assert not seen.run_requests  # moved by `zreward promote`, not by hand
     assert isinstance(tick(seen.cursor), SkipReason)
     client = connect()
     client.set_registered_model_alias(MODEL, ALIAS, "1")

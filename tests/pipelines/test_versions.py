@@ -34,7 +34,7 @@ LOCK = {
 }
 
 
-def told(root: Path, recorded: Mapping[AssetKey, Recorded], changes: dict[str, list[str]]):
+def differences(root: Path, recorded: Mapping[AssetKey, Recorded], changes: dict[str, list[str]]):
     graph = read_graph(root)
     everything = {key: recorded.get(key, Recorded(None, {})) for key in all_keys(graph)}
     inputs, remade = missing_events(graph, LOCK, changes, everything)
@@ -53,21 +53,21 @@ def recorded_as_in_lock(root: Path) -> dict[AssetKey, Recorded]:
     return known
 
 
-def test_an_empty_instance_is_told_all_that_is_in_the_lock(root: Path) -> None:
-    inputs, remade = told(root, {}, {"right": ["changed outs"], "last": ["changed outs"]})
+def test_an_empty_instance_gets_all_of_the_lock(root: Path) -> None:
+    inputs, remade = differences(root, {}, {"right": ["changed outs"], "last": ["changed outs"]})
     assert set(inputs) == {"first", "left", "right", "last"}
     assert remade == ["first", "left"]
 
 
-def test_nothing_is_told_twice(root: Path) -> None:
+def test_nothing_is_reported_twice(root: Path) -> None:
     changes = {"right": ["changed outs"], "last": ["changed outs"]}
-    assert told(root, recorded_as_in_lock(root), changes) == ({}, [])
+    assert differences(root, recorded_as_in_lock(root), changes) == ({}, [])
 
 
-def test_a_change_is_told_to_the_whole_closure(root: Path) -> None:
+def test_a_change_is_reported_for_the_whole_closure(root: Path) -> None:
     known = recorded_as_in_lock(root)
     changes = {"first": ["params"], "right": ["changed outs"], "last": ["changed outs"]}
-    inputs, remade = told(root, known, changes)
+    inputs, remade = differences(root, known, changes)
     assert remade == []
     assert {"first", "left"} <= set(inputs)
     before = known[inputs_key("left")].version
@@ -75,8 +75,8 @@ def test_a_change_is_told_to_the_whole_closure(root: Path) -> None:
     assert "first" in str(inputs["left"].metadata["state"].value)
 
 
-def test_an_unchanged_stage_below_a_changed_version_is_told_again(root: Path) -> None:
-    """What it reads of the stage above is the same, though that stage as a whole is another."""
+def test_an_unchanged_stage_downstream_of_a_new_version_is_reported_again(root: Path) -> None:
+    """The file it reads is the same, but the upstream stage as a whole has another version."""
     known = recorded_as_in_lock(root)
     newer = {**LOCK, "first": entry("data/first", ("code/first.py", "1"))}
     newer["first"]["outs"][0]["md5"] = "another"
@@ -86,8 +86,8 @@ def test_an_unchanged_stage_below_a_changed_version_is_told_again(root: Path) ->
     assert missing_events(graph, newer, changes, everything)[1] == ["first", "left"]
 
 
-def test_a_champion_made_before_dagster_heard_of_its_promotion_is_not_told_again() -> None:
-    """Else the page would say "outside Dagster" of what a run has restored."""
+def test_a_champion_made_before_its_promotion_was_recorded_is_not_reported_again() -> None:
+    """Otherwise its page would show "outside Dagster" for a stage that a run has restored."""
     graph = read_graph(Path(__file__).parents[2])
     lock = {"champion": entry("data/champion", (CHAMPION, "moved"), ("data/train_risd", "1"))}
     tags = made_tags(graph, "champion", lock, promoted=True)
@@ -99,7 +99,7 @@ def test_a_champion_made_before_dagster_heard_of_its_promotion_is_not_told_again
     assert tags[f"{INPUT_VERSION}/promotion"] == "moved"
 
 
-def test_a_promotion_in_a_shell_read_what_the_lock_names_unless_that_is_newer(
+def test_a_promotion_in_a_shell_has_the_inputs_of_the_lock_unless_they_are_newer(
     tmp_path: Path,
 ) -> None:
     for name in JUDGED:

@@ -1,4 +1,4 @@
-"""A project of four quick stages, run by the real DVC, and Dagster's view of it."""
+"""A project of four short stages for the real DVC, and its assets in Dagster."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ STAGES = ("first", "left", "right", "last")
 GRAPH = """
 stages:
   first:
-    desc: Two files; each of the next two reads one.
+    desc: Two files, read by one stage each.
     cmd: python code/first.py
     deps: [code/first.py, raw.txt]
     params: [first]
@@ -86,7 +86,7 @@ def make(root: Path) -> Path:
 
 
 def execute(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment, as in a shell where it is activated."""
+    """Run a command as in a shell with this environment activated."""
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
@@ -122,10 +122,10 @@ def materialize(
 
 
 def start_first(root: Path, home: Path) -> subprocess.Popen[bytes]:
-    """A Dagster run, in a process of its own, whose stage `first` goes on for ten minutes.
+    """Start a Dagster run, in a separate process, whose stage `first` takes ten minutes.
 
     Args:
-        home: folder of its Dagster instance, made here.
+        home: folder of its Dagster instance, created here.
     """
     set_param(root, "first", "seconds", 600)
     home.mkdir()
@@ -144,7 +144,7 @@ def start_first(root: Path, home: Path) -> subprocess.Popen[bytes]:
 
 
 def first_processes(root: Path) -> list[psutil.Process]:
-    """What runs the stage `first` of a project, from the shell to the code."""
+    """Processes that run the stage `first` of a project, from the shell to the code."""
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         line = " ".join(process.info["cmdline"] or [])
@@ -154,7 +154,7 @@ def first_processes(root: Path) -> list[psutil.Process]:
 
 
 def sync(instance: DagsterInstance, root: Path) -> list[str]:
-    """Tell Dagster what the sensor would; returns the assets it was told of."""
+    """Report the sensor's events to Dagster; returns their assets."""
     found = events(instance, read_graph(root), root)
     for event in found:
         instance.report_runless_asset_event(event)
@@ -162,7 +162,7 @@ def sync(instance: DagsterInstance, root: Path) -> list[str]:
 
 
 def stale(instance: DagsterInstance, root: Path) -> set[str]:
-    """Stages that Dagster shows as stale or missing."""
+    """Stages that are stale or missing in Dagster."""
     graph = build_definitions(root).get_repository_def().asset_graph
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     fresh = StaleStatus.FRESH
@@ -170,7 +170,7 @@ def stale(instance: DagsterInstance, root: Path) -> set[str]:
 
 
 def assert_agreement(instance: DagsterInstance, root: Path) -> set[str]:
-    """Dagster calls stale what DVC does with all below it, and shows the md5s of dvc.lock.
+    """Dagster's stale assets are DVC's downstream closure, the others have dvc.lock's md5s.
 
     Returns:
         The stale stages.
@@ -184,7 +184,7 @@ def assert_agreement(instance: DagsterInstance, root: Path) -> set[str]:
 
 
 def how(instance: DagsterInstance, stage: str) -> str:
-    """What a stage's newest materialization says about how it came about."""
+    """``how`` of a stage's latest materialization."""
     event = instance.get_latest_materialization_event(AssetKey(stage))
     assert event is not None and event.asset_materialization is not None
     return str(event.asset_materialization.metadata["how"].value)

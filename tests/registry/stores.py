@@ -1,4 +1,4 @@
-"""An MLflow store to test on: its tables are made once a session, and copied."""
+"""An MLflow store for tests: its tables are created once per session, then copied."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from zreward_core.store import DATABASE, SETTINGS, connect
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing in them."""
+    """A database with MLflow's tables, all empty."""
     root = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -25,6 +25,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def place_store(database: Path, root: Path) -> None:
-    """Give a root a store of its own."""
+    """Copy the store into a project root."""
     (root / DATABASE).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(database, root / DATABASE)

@@ -89,12 +89,12 @@ def last_run() -> dict:
     return json.loads(Path(".zreward/runs/toy.json").read_text())
 
 
-def test_a_stage_that_is_in_no_graph_has_no_recipe(root: Path) -> None:
+def test_a_stage_outside_dvc_yaml_has_no_fingerprint(root: Path) -> None:
     assert inputs("another", None) == ({}, {})
     assert set(inputs("toy", None)[1]) == {"seed", "toy"}
 
 
-def test_a_run_has_what_the_stage_was_made_with_and_sync_finds_it_again(root: Path) -> None:
+def test_a_run_logs_the_inputs_and_sync_finds_it(root: Path) -> None:
     dvc("repro", "--quiet")
     (run,) = runs()
     assert (run.info.run_name, run.info.status) == ("toy", "FINISHED")
@@ -122,13 +122,13 @@ def test_a_run_has_what_the_stage_was_made_with_and_sync_finds_it_again(root: Pa
     (other,) = sync()
     assert other.outcome == "tagged" and other.run_id != run.info.run_id
     Path("inputs/a.txt").write_text("first")
-    dvc("repro", "--quiet")  # restored from DVC's cache: no run is made, the first is found
+    dvc("repro", "--quiet")  # restored from DVC's cache: no new run, the first is found
     assert len(runs()) == 2
     (restored,) = sync()
     assert restored == ("toy", run.info.run_id, "known")
 
 
-def test_a_stage_that_raises_is_failed_and_one_that_is_killed_is_killed(root: Path) -> None:
+def test_status_of_a_stage_that_raises_and_of_a_killed_one(root: Path) -> None:
     Path("mode").write_text("fail")
     failed = subprocess.run([sys.executable, "toy.py"], capture_output=True, text=True)
     assert failed.returncode == 1 and "RuntimeError: out of luck" in failed.stderr
@@ -144,7 +144,7 @@ def test_a_stage_that_raises_is_failed_and_one_that_is_killed_is_killed(root: Pa
     wait_for(lambda: runs()[1].info.status == "KILLED")
 
 
-def test_a_run_whose_tracker_died_too_is_closed_by_the_next(root: Path) -> None:
+def test_a_run_whose_tracker_was_killed_is_closed_by_the_next(root: Path) -> None:
     Path("mode").write_text("hang")
     hanging = subprocess.Popen([sys.executable, "toy.py"], start_new_session=True)
     wait_for(lambda: [run.info.status for run in runs()] == ["RUNNING"])
@@ -156,7 +156,7 @@ def test_a_run_whose_tracker_died_too_is_closed_by_the_next(root: Path) -> None:
     assert [run.info.status for run in runs()] == ["KILLED", "FINISHED"]
 
 
-def test_trouble_with_mlflow_does_not_cost_the_outputs(root: Path, monkeypatch) -> None:
+def test_an_error_in_mlflow_does_not_affect_the_outputs(root: Path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     done = subprocess.run([sys.executable, "toy.py"], capture_output=True, text=True)
     assert done.returncode == 0
@@ -164,14 +164,14 @@ def test_trouble_with_mlflow_does_not_cost_the_outputs(root: Path, monkeypatch) 
     assert Path("data/toy/text.txt").read_text() == "first"
 
 
-def test_a_stage_without_a_valid_config_is_no_run(root: Path) -> None:
+def test_a_stage_without_a_valid_config_makes_no_run(root: Path) -> None:
     Path("toy.py").write_text(TOY.replace("run.start(Config())", "raise ValueError('params')"))
     done = subprocess.run([sys.executable, "toy.py"], capture_output=True, text=True)
     assert "ValueError: params" in done.stderr and "MLflow" not in done.stderr
     assert runs() == []
 
 
-def test_off_means_off(root: Path, monkeypatch) -> None:
+def test_tracking_can_be_disabled(root: Path, monkeypatch) -> None:
     monkeypatch.setenv("ZREWARD_TRACKING", "off")
     subprocess.run([sys.executable, "toy.py"], check=True)
     assert runs() == [] and not Path(".zreward/runs").exists()

@@ -1,4 +1,4 @@
-"""Checkpoints: keyed by params, inputs and code; whole or not there."""
+"""Checkpoints, keyed by params, inputs and code; atomic outputs; history."""
 
 from pathlib import Path
 
@@ -33,27 +33,27 @@ def test_state_survives_and_is_found_by_the_same_key() -> None:
     assert torch.equal(found["weights"][0], torch.arange(4.0))
 
 
-def test_another_param_or_input_starts_anew() -> None:
+def test_another_param_or_input_starts_a_new_run() -> None:
     Checkpoint("stage", Params(steps=5), [Path("input")]).save("state", {"step": 3})
     assert Checkpoint("stage", Params(steps=6), [Path("input")]).load("state") is None
     Path("input/a.txt").write_text("two")
     assert Checkpoint("stage", Params(steps=5), [Path("input")]).load("state") is None
 
 
-def test_clear_forgets() -> None:
+def test_clear_removes_the_state() -> None:
     checkpoint = Checkpoint("stage", Params(steps=5), [])
     checkpoint.save("state", {"step": 3})
     checkpoint.clear()
     assert checkpoint.load("state") is None
 
 
-def test_tree_hash_sees_names_and_contents() -> None:
+def test_tree_hash_depends_on_names() -> None:
     before = tree_hash(Path("input"))
     Path("input/a.txt").rename("input/b.txt")
     assert tree_hash(Path("input")) != before
 
 
-def test_output_appears_whole_or_not_at_all() -> None:
+def test_output_is_atomic() -> None:
     output = Path("data/stage")
     with whole_output(output, Params(steps=1)) as folder:
         (folder / "result.txt").write_text("first")

@@ -1,4 +1,4 @@
-"""What processes do together, where one process can show it; two are in test_two_processes."""
+"""Data parallelism in one process; two processes are in test_two_processes."""
 
 import pytest
 import torch
@@ -15,14 +15,14 @@ from zreward_core.runtime.distributed import (
 
 
 @pytest.mark.parametrize(("count", "number"), [(0, 2), (1, 4), (7, 3), (16, 8), (5, 1)])
-def test_parts_are_even_and_make_up_the_whole(count: int, number: int) -> None:
+def test_parts_are_balanced_and_cover_the_batch(count: int, number: int) -> None:
     parts = [part_of(count, rank, number) for rank in range(number)]
     assert [i for part in parts for i in part] == list(range(count))
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_one_process_computes_everything_and_changes_nothing() -> None:
+def test_with_one_process_everything_is_an_identity() -> None:
     assert own_part(5) == range(5)
     sums = {"loss": 0.1 + 0.2}
     assert add_up(sums) is sums
@@ -34,7 +34,7 @@ def test_one_process_computes_everything_and_changes_nothing() -> None:
     assert unused.grad is None
 
 
-def test_matrix_products_are_cast_where_the_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrix_products_follow_mixed_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     def product() -> torch.dtype:
         with precision():
             return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype

@@ -1,4 +1,4 @@
-"""launch.yaml, and what starting processes promises: exit codes, signals, one message."""
+"""launch.yaml, and started processes: exit codes, signals, a UserError shown once."""
 
 import os
 import signal
@@ -18,15 +18,15 @@ from zreward_core.runtime.launch_accelerate import fsdp_environment, run_process
 from zreward_core.runtime.launch_settings import (
     Accelerate,
     Fsdp,
-    Kubernetes,
     LaunchFile,
+    Ray,
     read_launcher,
 )
 
 ROOT = Path(__file__).parents[2]
 TWO = Accelerate(kind="accelerate", processes=2, cpu=True)
 CPUS = {"kind": "accelerate", "processes": 2}
-POD = {"kind": "kubernetes", "image": "i", "volumes": [{"claim": "c", "path": "/project"}]}
+RAY = {"kind": "ray"}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def write(**content: object) -> None:
     Path("launch.yaml").write_text(yaml.safe_dump(content))
 
 
-def test_a_stage_runs_here_where_nothing_else_is_said() -> None:
+def test_an_unlisted_stage_runs_in_this_process() -> None:
     assert read_launcher("label", STAGES) is None
     write(launchers={"two": CPUS}, stages={"train_risd": "two"})
     assert read_launcher("label", STAGES) is None
@@ -50,11 +50,11 @@ def test_a_stage_runs_here_where_nothing_else_is_said() -> None:
     assert ran == [True]
 
 
-def test_the_shipped_file_is_valid_and_starts_everything_here() -> None:
+def test_the_shipped_file_is_valid_and_assigns_no_launcher() -> None:
     content = LaunchFile(**yaml.safe_load((ROOT / "launch.yaml").read_text()))
     assert not content.stages
     kinds = {launcher.kind for launcher in content.launchers.values()}
-    assert kinds == {"accelerate", "ray", "kubernetes"}
+    assert kinds == {"accelerate", "ray"}
 
 
 @pytest.mark.parametrize(
@@ -64,25 +64,25 @@ def test_the_shipped_file_is_valid_and_starts_everything_here() -> None:
         ({"launchers": {"a": {**CPUS, "gpus": 3}}}, "launchers.a.accelerate.gpus"),
         ({"launchers": {"a": {**CPUS, "processes": 0}}}, "processes"),
         ({"launchers": {"a": {**CPUS, "machines": 2}}}, "main_ip"),
-        ({"launchers": {"a": {**POD, "root": "/elsewhere"}}}, "no volume is mounted"),
-        ({"stages": {"train": "local"}}, "'stages.train' is no stage"),
+        ({"launchers": {"a": {**RAY, "gpus": -1}}}, "launchers.a.ray.gpus"),
+        ({"stages": {"train": "local"}}, "'stages.train' is not a stage"),
         ({"stages": {"label": "big"}}, "names the launcher 'big'"),
         ({"stages": {"validate": "a"}, "launchers": {"a": CPUS}}, "runs in one process"),
         (
             {"stages": {"label": "a"}, "launchers": {"a": {**CPUS, "fsdp": {}}}},
             "does not shard",
         ),
-        ({"stages": {"label": "a"}, "launchers": {"a": {**POD, "inside": "b"}}}, "'inside'"),
+        ({"stages": {"label": "a"}, "launchers": {"a": {**RAY, "inside": "b"}}}, "'inside'"),
         (
             {
                 "stages": {"label": "a"},
-                "launchers": {"a": {**POD, "inside": "b"}, "b": {"kind": "ray"}},
+                "launchers": {"a": {**RAY, "inside": "b"}, "b": RAY},
             },
             "must name a launcher of kind accelerate",
         ),
     ],
 )
-def test_faults_in_the_file_name_it_and_the_place(content: dict, message: str) -> None:
+def test_errors_name_the_file_and_the_key(content: dict, message: str) -> None:
     write(**content)
     stage = next(iter(content.get("stages", {"label": ""})))
     with pytest.raises(UserError, match=r"launch\.yaml") as error:
@@ -90,13 +90,13 @@ def test_faults_in_the_file_name_it_and_the_place(content: dict, message: str) -
     assert message in str(error.value)
 
 
-def test_a_job_uses_the_launcher_it_was_told_to() -> None:
-    write(launchers={"two": CPUS, "pod": {**POD, "inside": "two"}}, stages={"label": "pod"})
-    assert isinstance(read_launcher("label", STAGES), Kubernetes)
+def test_a_job_uses_the_launcher_inside() -> None:
+    write(launchers={"two": CPUS, "job": {**RAY, "inside": "two"}}, stages={"label": "job"})
+    assert isinstance(read_launcher("label", STAGES), Ray)
     assert isinstance(read_launcher("label", STAGES, "two"), Accelerate)
 
 
-def test_fsdp_settings_are_what_accelerate_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerate_reads_the_fsdp_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import FullyShardedDataParallelPlugin
     from torch.distributed.fsdp import CPUOffloadPolicy
 
@@ -161,7 +161,7 @@ sys.exit(run_processes(settings, [sys.executable, "-c", worker], {}))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_what_ends_the_launcher_ends_its_processes(number: signal.Signals) -> None:
+def test_a_signal_to_the_launcher_ends_its_processes(number: signal.Signals) -> None:
     launcher = subprocess.Popen(python(LAUNCHING))
     files = [Path("pid0"), Path("pid1")]
     deadline = time.monotonic() + 60
@@ -176,7 +176,7 @@ def test_what_ends_the_launcher_ends_its_processes(number: signal.Signals) -> No
     assert not alive
 
 
-def test_a_users_fault_in_workers_is_told_once() -> None:
+def test_a_user_error_in_workers_is_shown_once() -> None:
     write(launchers={"two": {**CPUS, "cpu": True}}, stages={"label": "two"})
     Path("params.yaml").write_text("seed: 1\nlabel: {}\n")
     done = subprocess.run(

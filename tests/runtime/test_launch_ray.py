@@ -1,4 +1,4 @@
-"""Stages as jobs of a local Ray that is started for the test."""
+"""Stages as jobs on a local Ray cluster that the test starts."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_job_makes_what_a_local_run_makes(root: Path) -> None:
+def test_a_job_writes_the_same_files_as_a_local_run(root: Path) -> None:
     done = execute(root, "world")
     assert done.returncode == 0, done.stderr
     made = contents(root / "data/world")
@@ -102,7 +102,7 @@ def test_a_job_makes_what_a_local_run_makes(root: Path) -> None:
     assert contents(root / "data/world") == made
 
 
-def test_a_users_fault_in_processes_of_a_job_is_told_once(root: Path) -> None:
+def test_a_user_error_in_processes_of_a_job_is_shown_once(root: Path) -> None:
     done = execute(root, "label")
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("data/candidates/pool.parquet not found") == 1

@@ -1,7 +1,7 @@
-"""Two processes, each with the whole model or with a shard of it, compute what one does.
+"""Two processes, with full or sharded models, give the results of one process.
 
-Float sums are taken in another order, so figures agree to about 1e-6 relative and not to the bit;
-the tolerances below leave an order of magnitude.
+Sums are accumulated in another order, so results agree to about 1e-6 relative; the tolerances below
+are an order of magnitude larger.
 """
 
 import sys
@@ -89,7 +89,7 @@ def test_risd_losses_are_those_of_one(alone: dict, together: dict) -> None:
             alone["risd"]["whole"]["weights"], together["risd"]["whole"]["weights"], strict=True
         )
     ]
-    # AdamW divides by the size of a gradient, so where one is almost zero rounding sets its sign.
+    # AdamW normalizes gradients: where one is near zero, rounding sets the sign of the update.
     assert np.quantile(differences, 0.9) < 1e-4 and max(differences) < 5e-3
 
 

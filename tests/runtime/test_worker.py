@@ -1,4 +1,4 @@
-"""What a worker knows of its launcher."""
+"""Environment variables between launcher and workers."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.worker import ERROR_FILE, WORKER, is_main, report_user_error
 
 
-def test_a_message_is_left_for_the_launcher(
+def test_a_message_is_passed_to_the_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "launch/stage.error"

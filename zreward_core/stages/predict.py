@@ -41,7 +41,7 @@ class Config(Judging):
     model: Path = Path("data/train_risd/student")
     """Model folder."""
     reasoning: bool = False
-    """Generate reasoning, one dimension at a time; otherwise score all dimensions in one forward."""
+    """Reason, one dimension at a time; otherwise score all dimensions in one forward pass."""
     judged_splits: list[Literal["test", "validation"]] = ["test"]
     """Splits to predict; settings are chosen on validation, results are reported on test."""
 

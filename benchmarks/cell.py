@@ -3,9 +3,9 @@
     python benchmarks/cell.py train_gdso gdso 17
 
 A cell is a project root of its own, benchmarks/cells/CELL/SEED. It links the data that all cells
-share (bases, candidates, annotations) and what it takes from other cells of the same seed, and runs
-the ordinary commands. What the tables read is copied to benchmarks/predictions/CELL/SEED.
-methods.yaml describes the kinds and their cells.
+share (bases, candidates, annotations) and its inputs from other cells of the same seed, and runs
+the ordinary commands. The files that the tables read are copied to
+benchmarks/predictions/CELL/SEED. methods.yaml describes the kinds and their cells.
 """
 
 import json
@@ -66,7 +66,7 @@ def described_kind(described: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def stages(described: dict[str, Any], kind: str, name: str) -> list[str]:
-    """The stages of a cell; trace_faithfulness too where the cell's table asks for it."""
+    """The stages of a cell, with trace_faithfulness if it reasons and its table includes it."""
     found = described_kind(described, kind)
     table = described["tables"].get(found["cells"][name].get("table"), {})
     reasons = overlay(described, kind, name, 0).get("predict", {}).get("reasoning")
@@ -130,7 +130,7 @@ def run(root: Path, stage: str) -> None:
 
 
 def keep(root: Path, stage: str, folder: Path) -> None:
-    """Copy what the tables read of a stage's output."""
+    """Copy the files of a stage's output that the tables read."""
     for file, name in KEPT.get(stage, HISTORY if stage.startswith("train_") else {}).items():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / "data" / stage / file, folder / name)

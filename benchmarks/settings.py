@@ -34,7 +34,7 @@ def main(kinds: list[str]) -> None:
                 row = {"kind": kind, "params": params, **try_out(kind, params)}
                 tried = read_json(RESULTS) if RESULTS.is_file() else []
                 write_json([*tried, row], RESULTS)
-    print("\n".join(table(read_json(RESULTS))))
+    print(table(read_json(RESULTS)))
 
 
 def try_out(kind: str, params: dict[str, Any]) -> dict[str, float]:
@@ -64,17 +64,13 @@ def judged(root: Path) -> dict[str, float]:
     return {name: measured["overall"][name] for name in FIGURES} | parts
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """All results as a Markdown table."""
-    dimensions = [name for name in rows[0] if name.startswith("hpa_")]
-    names = [*FIGURES, *dimensions]
-    head = [name.removeprefix("hpa_").replace("_", " ") for name in names]
-    lines = [f"| stage | settings | {' | '.join(head)} |", "| --- " * (len(names) + 2) + "|"]
-    for row in sorted(rows, key=lambda row: row["kind"]):
-        said = ", ".join(f"{key} {value}" for key, value in row["params"].items()) or "params.yaml"
-        figures = [f"{row[name]:.3f}" for name in names]
-        lines.append(f"| {row['kind']} | {said} | {' | '.join(figures)} |")
-    return lines
+def table(rows: list[dict[str, Any]]) -> str:
+    """All results, as text."""
+    frame = pd.DataFrame(rows).sort_values("kind", kind="stable")
+    given = [", ".join(f"{key} {value}" for key, value in row.items()) for row in frame["params"]]
+    frame["settings"] = [text or "params.yaml" for text in given]
+    names = ["kind", "settings", *FIGURES, *(name for name in frame if name.startswith("hpa_"))]
+    return frame[names].to_string(index=False, float_format="%.3f")
 
 
 if __name__ == "__main__":

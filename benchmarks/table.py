@@ -146,7 +146,7 @@ def main() -> None:
 def measured_cells(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Cells with a table, and tuned generators (those without): name to entry and its stage.
 
-    The stage is the one that trains, where a kind has one.
+    The stage is the training stage of the cell's kind; the kind itself if it has none.
     """
     cells: dict[str, dict[str, Any]] = {}
     for kind in described["kinds"]:

@@ -159,15 +159,15 @@ def test_halves_add_up_to_the_whole():
     torch.testing.assert_close(loss(slice(0, 2)) + loss(slice(2, 6)), loss(slice(None)))
 
 
-def test_an_output_without_a_score_has_no_reward_and_judges_none():
+def test_an_output_without_a_score_has_no_reward_and_is_ignored_by_others():
     means = torch.tensor([[[3.0, torch.nan], [1.0, 2.0]]])
     scores = torch.tensor([[3.0, 1.0]])
     assert pointwise_reward(means, scores, 4.0)[0, 0].isnan().tolist() == [False, True]
     rewards = pairwise_reward(means, scores, 4.0)
     assert rewards[0, 0, 1].isnan() and not rewards[0, 1].isnan().any()
-    # gaps 2 and 1 for an annotated 2; the loser's outputs see the one winner that has a score
+    # gaps 2 and 1 for an annotated 2; the loser's outputs are compared with the one scored winner
     torch.testing.assert_close(rewards[0, 0, 0], torch.tensor(1 - 0.5 / 4))
     torch.testing.assert_close(rewards[0, 1], torch.tensor([1.0, 1 - 1 / 4]))
-    nobody = torch.full((1, 2, 2), torch.nan)
-    nobody[0, 0] = 3.0
-    assert pairwise_reward(nobody, scores, 4.0).isnan().all()
+    unscored = torch.full((1, 2, 2), torch.nan)
+    unscored[0, 0] = 3.0
+    assert pairwise_reward(unscored, scores, 4.0).isnan().all()

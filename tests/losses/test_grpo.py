@@ -58,7 +58,7 @@ def test_policy_gradient_by_hand():
     assert loss.item() == pytest.approx(5.625)
 
 
-def test_policy_gradient_raises_what_was_better():
+def test_policy_gradient_raises_outputs_with_positive_advantage():
     values = log_probs()
     policy_gradient_loss(values, torch.tensor([2.0, -1.0]), MASK, 2).backward()
     expected = torch.tensor([[-1.0, -1.0, -1.0], [0.5, 0.5, 0.0]])
@@ -183,8 +183,8 @@ def trl_loss(values, reference, advantages, mask, beta, loss_type):
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize(("loss_type", "scale"), [("luspo", 1), ("dr_grpo", 5), ("bnpo", None)])
 def test_gradients_are_those_of_trl(loss_type, scale, beta):
-    # TRL's loss types differ in what the sum over tokens is divided by: the outputs (luspo), these
-    # times the longest length (dr_grpo), the tokens (bnpo). Its ratio is 1 at the first update.
+    # TRL's loss types differ in the divisor of the sum over tokens: the outputs (luspo), that times
+    # the longest length (dr_grpo), the tokens (bnpo). The ratio is 1 at the first update.
     generator = torch.Generator().manual_seed(0)
     values, reference = -torch.rand(2, 6, 5, generator=generator)
     advantages = torch.randn(6, generator=generator)

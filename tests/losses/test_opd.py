@@ -16,7 +16,7 @@ def test_opd_by_hand():
     loss = opd_loss(log_probs, advantages, mask, 2)
     assert loss.item() == pytest.approx(2.0)
     loss.backward()
-    # down the gradient: up where the teacher thinks more of the token, down where less
+    # a descent step raises tokens that are likelier under the teacher and lowers the others
     expected = torch.tensor([[-0.25, 0.5], [-0.5, 0.0]])
     torch.testing.assert_close(log_probs.grad, expected)
 
@@ -47,10 +47,10 @@ def test_empty_mask_is_zero_and_runs_backward():
     assert values.grad.tolist() == [[0.0] * 3] * 2
 
 
-def test_what_is_masked_may_be_infinite():
-    nowhere = torch.tensor([[-1.0, -torch.inf]])
-    values = nowhere.clone().requires_grad_()
-    advantages = distillation_advantages(nowhere + torch.tensor([[0.5, 0.0]]), nowhere)
+def test_masked_values_may_be_infinite():
+    impossible = torch.tensor([[-1.0, -torch.inf]])
+    values = impossible.clone().requires_grad_()
+    advantages = distillation_advantages(impossible + torch.tensor([[0.5, 0.0]]), impossible)
     assert advantages[0, 1].isnan()
     opd_loss(values, advantages, torch.tensor([[True, False]]), 1).backward()
     assert values.grad.tolist() == [[-0.5, 0.0]]

@@ -1,4 +1,4 @@
-"""Predictions of any model folder, at once and after reasoning."""
+"""Predictions with and without reasoning."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from zreward_core.stages.predict import OUTPUT, Config
 
 
 @pytest.mark.parametrize(("reasoning", "model"), [(True, "teacher"), (False, "student")])
-def test_every_item_of_the_split_is_judged(training_root, reasoning: bool, model: str) -> None:
+def test_every_item_of_the_split_is_predicted(training_root, reasoning: bool, model: str) -> None:
     predict.run(Config(seed=1, model=Path("data/base_vlm") / model, reasoning=reasoning))
     found = pd.read_parquet(OUTPUT / "predictions.parquet")
     keys = set(zip(found["item_id"], found["dimension"], strict=True))

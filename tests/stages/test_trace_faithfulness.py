@@ -1,4 +1,4 @@
-"""Scores under traces that were meddled with."""
+"""Scores under perturbed traces."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
 from zreward_core.models.teacher import judge_queries, query_seed
-from zreward_core.stages import trace_faithfulness as trace_faithfulness
+from zreward_core.stages import trace_faithfulness
 from zreward_core.stages.trace_faithfulness import IMAGES, OUTPUT, READINGS, Config
 
 MODEL = Path("data/base_vlm/teacher")
@@ -49,8 +49,8 @@ def test_own_and_exchanged_traces_are_those_of_the_two_images(training_root) -> 
     assert found["overall"]["num_pairs"] == 2
 
 
-def test_a_verdict_is_turned_where_the_trace_has_one(training_root) -> None:
-    # An untrained model writes nonsense: every word it writes counts as a verdict here.
+def test_a_verdict_is_inverted_if_the_trace_has_one(training_root) -> None:
+    # The untrained model generates random words, so every word counts as a verdict here.
     backbone = load_backbone(MODEL, "float32")
     words = sorted({backbone.tokenizer.decode([i]).strip() for i in range(len(backbone.tokenizer))})
     worse = {word: "circle" for word in words if word.isalnum() and word != "circle"}

@@ -162,7 +162,7 @@ def test_gradients_of_micro_batches_add_up_to_the_whole(
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_reference_weights_are_used_and_put_back(
+def test_reference_weights_are_used_and_restored(
     backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
     before = backbone.snapshot()
@@ -176,9 +176,7 @@ def test_reference_weights_are_used_and_put_back(
     assert all(torch.equal(a, b) for a, b in zip(before, backbone.snapshot(), strict=True))
 
 
-def test_bradley_terry_stands_in_for_the_gap(
-    backbone: Backbone, batch: PairBatch, rollouts
-) -> None:
+def test_bradley_terry_replaces_the_gap(backbone: Backbone, batch: PairBatch, rollouts) -> None:
     changed = CONFIG.model_copy(update={"pairwise": "bradley_terry"})
     rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
     reference = backbone.snapshot()
@@ -199,8 +197,8 @@ def test_thorough_traces_are_counted_in_the_dimensions_that_have_a_limit(
     config = CONFIG.model_copy(update={"thorough": {"realism": limit}})
     _, metrics = reward(backbone, config, batch, rollouts)
     assert metrics["trace/thorough"] == np.mean([length >= limit for length in lengths[6:]])
-    elsewhere = CONFIG.model_copy(update={"thorough": {"aesthetics": 1}})
-    assert "trace/thorough" not in reward(backbone, elsewhere, batch, rollouts)[1]
+    unused = CONFIG.model_copy(update={"thorough": {"aesthetics": 1}})
+    assert "trace/thorough" not in reward(backbone, unused, batch, rollouts)[1]
     assert "trace/thorough" not in reward(backbone, CONFIG, batch, rollouts)[1]
 
 
@@ -214,7 +212,7 @@ def test_thorough_traces_are_counted_in_the_dimensions_that_have_a_limit(
         {"policy_weight": 0.0},
     ],
 )
-def test_each_part_of_the_objective_counts(
+def test_each_term_of_the_objective_changes_the_gradients(
     backbone: Backbone, batch: PairBatch, rollouts, weights: dict
 ) -> None:
     everything = gradients(backbone, CONFIG, batch, rollouts, [range(2)])

@@ -1,4 +1,4 @@
-"""GRPO: rewards from the distribution or from the text, the score token in the sum, resumption."""
+"""GRPO: rewards from the distribution or the text, the score token in the sum, resumption."""
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ def rollouts(backbone: Backbone, batch: PairBatch) -> Rollouts:
     return roll_out(backbone, *batch.inputs, 3, 1.0, np.random.default_rng(3))
 
 
-def said(backbone: Backbone, rollouts: Rollouts, levels: list[int | None]) -> Rollouts:
-    """The same traces, answered by the labels of some levels, or by no label."""
+def answered(backbone: Backbone, rollouts: Rollouts, levels: list[int | None]) -> Rollouts:
+    """The same traces with given answers: labels of levels, or a token that is not a label."""
     labels = backbone.label_ids.tolist()
     rollouts.answers = torch.tensor(
         [backbone.chat.close_id if level is None else labels[level] for level in levels]
@@ -66,7 +66,7 @@ def gradients(backbone: Backbone, config: Config, rewarded, parts) -> list[torch
 def test_the_reward_is_read_from_the_distribution_or_from_the_text(
     backbone: Backbone, batch: PairBatch, rollouts: Rollouts
 ) -> None:
-    rollouts = said(backbone, rollouts, [0, 1, 2, None] * 3)
+    rollouts = answered(backbone, rollouts, [0, 1, 2, None] * 3)
     scores = read_scores(backbone, rollouts, from_text=True)
     expected = torch.tensor([1.0, 2.0, 3.0, torch.nan] * 3)
     assert torch.equal(scores.nan_to_num(-1), expected.nan_to_num(-1))
@@ -74,10 +74,10 @@ def test_the_reward_is_read_from_the_distribution_or_from_the_text(
     assert torch.equal(means, rollouts.log_probs.exp() @ backbone.levels)
 
 
-def test_an_answer_that_is_no_score_is_counted_and_left_out(
+def test_an_unreadable_answer_is_counted_and_excluded(
     backbone: Backbone, batch: PairBatch, rollouts: Rollouts
 ) -> None:
-    rollouts = said(backbone, rollouts, [0, 1, 2, 0, None, 2, 0, 0, 0, None, None, None])
+    rollouts = answered(backbone, rollouts, [0, 1, 2, 0, None, 2, 0, 0, 0, None, None, None])
     rewarded, metrics = reward(backbone, TEXT, batch, rollouts)
     assert metrics["score/readable"] == pytest.approx(8 / 12)
     rewards, advantages = rewarded.rewards_P2G, rewarded.advantages_P2G
@@ -87,21 +87,21 @@ def test_an_answer_that_is_no_score_is_counted_and_left_out(
     assert advantages[0, 1, 1] == 0 and advantages[0, 1].sum().abs() < 1e-6
     assert (advantages[1] == 0).all()
     whole = gradients(backbone, TEXT, rewarded, [range(2)])
-    rollouts.tokens[4] = rollouts.tokens[4][::-1]  # what is left out may say anything
+    rollouts.tokens[4] = rollouts.tokens[4][::-1]  # excluded outputs have no influence
     rollouts.tokens[10] = rollouts.tokens[11]
     changed = gradients(backbone, TEXT, rewarded, [range(2)])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, changed, strict=True))
 
 
-def test_nothing_readable_is_no_loss(
+def test_a_batch_without_readable_answers_has_no_gradient(
     backbone: Backbone, batch: PairBatch, rollouts: Rollouts
 ) -> None:
-    rewarded, metrics = reward(backbone, TEXT, batch, said(backbone, rollouts, [None] * 12))
+    rewarded, metrics = reward(backbone, TEXT, batch, answered(backbone, rollouts, [None] * 12))
     assert metrics["score/readable"] == 0 and "reward/mean" not in metrics
     assert not any(g.any() for g in gradients(backbone, TEXT, rewarded, [range(2)]))
 
 
-def test_the_score_token_is_counted_when_asked_for(
+def test_the_score_token_is_included_on_request(
     backbone: Backbone, batch: PairBatch, rollouts: Rollouts
 ) -> None:
     rewarded, _ = reward(backbone, CONFIG, batch, rollouts)
@@ -123,7 +123,7 @@ def test_the_score_token_is_counted_when_asked_for(
 def test_gradients_of_micro_batches_add_up_to_the_whole(
     backbone: Backbone, batch: PairBatch, rollouts: Rollouts
 ) -> None:
-    rewarded, _ = reward(backbone, TEXT, batch, said(backbone, rollouts, [0, 1, 2, None] * 3))
+    rewarded, _ = reward(backbone, TEXT, batch, answered(backbone, rollouts, [0, 1, 2, None] * 3))
     whole = gradients(backbone, TEXT, rewarded, [range(2)])
     parts = gradients(backbone, TEXT, rewarded, [range(1), range(1, 2)])
     assert len(whole) == len(parts) > 10

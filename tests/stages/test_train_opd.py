@@ -1,4 +1,4 @@
-"""On-policy distillation: advantages against the teacher, its own policy, resumption."""
+"""On-policy distillation: advantages, the sampling policy, resumption."""
 
 import numpy as np
 import pytest
@@ -43,14 +43,14 @@ def drawn(with_teacher):
     return student, batch, metrics
 
 
-def test_every_dimension_is_drawn_alike(drawn) -> None:
+def test_dimensions_are_drawn_equally_often(drawn) -> None:
     _, batch, metrics = drawn
     assert sorted(batch.dimensions) == [0, 0, 1, 1]
     assert len(batch.rollouts.tokens) == 8
     assert 0 <= metrics["score/readable"] <= 1
 
 
-def test_a_student_like_its_teacher_learns_nothing(drawn) -> None:
+def test_a_student_equal_to_its_teacher_has_no_gradient(drawn) -> None:
     student, batch, _ = drawn
     loss, sums = loss_of(student, tiny(), CONFIG, batch, range(4))
     loss.backward()
@@ -90,7 +90,7 @@ def test_a_killed_run_resumes_to_the_same_student(with_teacher, monkeypatch, cha
     assert len(read_history(OUTPUT / "history.jsonl")) == 4
 
 
-def test_a_step_makes_likelier_what_the_teacher_finds_likelier(drawn) -> None:
+def test_a_step_lowers_the_loss(drawn) -> None:
     student, batch, _ = drawn
     batch.advantages.clear()
     loss, _ = loss_of(student, tiny(7), CONFIG, batch, range(4))
@@ -103,9 +103,9 @@ def test_a_step_makes_likelier_what_the_teacher_finds_likelier(drawn) -> None:
     assert after.item() < loss.item()  # the loss is minus the advantages times log-probabilities
 
 
-def test_a_teacher_of_other_tokens_is_refused(with_teacher, monkeypatch) -> None:
+def test_a_teacher_with_another_vocabulary_is_rejected(with_teacher, monkeypatch) -> None:
     student = tiny()
-    stranger = build_backbone(SIZES, ["other words"], student.rubric, student.prompt, seed=1)
-    monkeypatch.setattr(train_opd, "load_backbone", lambda *_: stranger)
+    other = build_backbone(SIZES, ["other words"], student.rubric, student.prompt, seed=1)
+    monkeypatch.setattr(train_opd, "load_backbone", lambda *_: other)
     with pytest.raises(UserError, match="different tokens"):
         load_teacher(student, CONFIG)

@@ -1,4 +1,4 @@
-"""RewardDance: chains written for a shown score, the loss on chain and score, resumption."""
+"""RewardDance: rationales for a given score, the loss on rationale and score, resumption."""
 
 import pandas as pd
 import pytest
@@ -55,7 +55,7 @@ def test_the_chain_kept_is_the_one_after_which_the_score_is_likeliest(items) -> 
     with torch.no_grad():
         found = trace_log_probs(writer, [row["prompt"]], [image], [dimension], [trace])
     likelihood = (found.scores_NS.exp()[0] * torch.tensor(row["histogram"])).sum().item()
-    assert likelihood == pytest.approx(rows[1]["likelihood"], abs=2e-2)  # tokens spelt anew
+    assert likelihood == pytest.approx(rows[1]["likelihood"], abs=2e-2)  # text tokenized again
 
 
 def test_the_loss_is_that_of_the_tokens_and_of_the_score(items) -> None:

@@ -1,4 +1,4 @@
-"""Distillation: batches cover the data, gradients add up, the loss is the divergence."""
+"""Distillation: the loss is the divergence, gradients accumulate, resumption."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_gradients_of_micro_batches_add_up_to_the_whole(backbone: Backbone, data
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_hard_scores_are_the_level_next_to_the_mean() -> None:
+def test_hard_scores_are_the_level_nearest_to_the_mean() -> None:
     probs = torch.tensor([[0.5, 0.0, 0.5], [0.1, 0.2, 0.7], [0.25, 0.75, 0.0]])
     expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     assert torch.equal(hard_scores(probs, torch.tensor([1.0, 2.0, 3.0])), expected)
@@ -76,7 +76,7 @@ def test_a_killed_run_resumes_to_the_same_student(training_root, monkeypatch, ch
     run_whole_and_killed(train_risd, Config(seed=1, **SUPERVISED, **changes), monkeypatch)
 
 
-def test_muon_trains_whole_weights(training_root) -> None:
+def test_muon_rejects_lora(training_root) -> None:
     config = Config(seed=1, **SUPERVISED, optimizer="muon", lora={"rank": 2, "alpha": 2})
     with pytest.raises(UserError, match=r"train_risd\.optimizer"):
         train_risd.run(config)

@@ -33,7 +33,10 @@ def test_the_loss_is_the_log_probability_of_the_annotated_scores(training_root) 
     for b, i in enumerate(batch):
         for d in range(2):
             score = items[items["item_id"] == f"item{i}"]["score"].iloc[d]
-            low, high = int(score) - 1, int(score + 0.5) - 1  # a half is shared by neighbours
+            low, high = (
+                int(score) - 1,
+                int(score + 0.5) - 1,
+            )  # shared by the neighbours
             expected.append((log_probs[b, d, low] + log_probs[b, d, high]) / 2)
     assert loss.item() == pytest.approx(-torch.stack(expected).mean().item(), rel=1e-5)
     assert sums["loss/total"] == pytest.approx(loss.item())
@@ -55,7 +58,7 @@ def test_training_fits_the_annotations(training_root) -> None:
     assert history[-1]["loss/total"] < 0.9 * history[0]["loss/total"]
 
 
-def test_nothing_to_train_on(training_root, monkeypatch) -> None:
+def test_no_item_to_train_on(training_root, monkeypatch) -> None:
     read = shared.read_table
     monkeypatch.setattr(shared, "read_table", lambda *a: read(*a).iloc[:0])
     with pytest.raises(UserError, match=str(ITEMS_FILE)):

@@ -25,16 +25,16 @@ POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/image
 
 
 class Config(StageConfig):
-    """Labelling of the unlabelled pool."""
+    """Labelling of the unlabelled pool by the teacher."""
 
     num_traces: int = Field(2, ge=1)
     """Traces whose distributions are averaged."""
     max_items: int | None = None
     """Label only the first images of the pool."""
     batch_size: int = Field(16, ge=1)
-    """Images judged side by side, in all dimensions."""
+    """Images per batch, each scored in all dimensions."""
     shard_items: int = Field(512, ge=1)
-    """Images between checkpoints."""
+    """Images per shard, the unit of checkpointing."""
     temperature: float = 1.0
     """Sampling temperature of the traces."""
     dtype: str = "float32"
@@ -42,9 +42,9 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Write labels.parquet: every dimension of every image of the pool.
+    """Write labels.parquet, with every dimension of every image of the pool.
 
-    Shards are divided over the processes; what is in a shard does not depend on how many there are.
+    Processes share the work by shards; a shard's content is independent of their number.
 
     Raises:
         UserError: the pool is empty, or an input is missing.
@@ -76,7 +76,7 @@ def run(config: Config) -> None:
 def label_items(
     backbone: Backbone, config: Config, items: pd.DataFrame, images: ImageStore
 ) -> list[dict]:
-    """Rows of labels.parquet for some images."""
+    """Rows of labels.parquet for some images of the pool."""
     names = backbone.rubric.names
     rows: list[dict] = []
     for start in range(0, len(items), config.batch_size):

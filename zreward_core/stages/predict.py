@@ -1,4 +1,4 @@
-"""predict: one model, items of some splits -> its predictions, whatever it was trained by."""
+"""predict: a model of any method, items of some splits -> its predictions."""
 
 from pathlib import Path
 from typing import Literal
@@ -23,14 +23,14 @@ IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 
 
 class Judging(StageConfig):
-    """How models are asked."""
+    """Settings of inference."""
 
     num_traces: int = Field(2, ge=1)
-    """Traces averaged by the models that reason."""
+    """Traces averaged per query; reasoning models only."""
     temperature: float = 1.0
     """Sampling temperature of the traces."""
     batch_size: int = Field(16, ge=1)
-    """Images judged side by side by the models that reason."""
+    """Images per batch; reasoning models only."""
     dtype: str = "float32"
     """Torch dtype of the weights."""
 
@@ -39,11 +39,11 @@ class Config(Judging):
     """Predictions of one model."""
 
     model: Path = Path("data/train_risd/student")
-    """Folder of the model."""
+    """Model folder."""
     reasoning: bool = False
-    """Reason first, one dimension at a time; else all dimensions at once, nothing generated."""
+    """Reason, one dimension at a time; otherwise score all dimensions in one forward pass."""
     judged_splits: list[Literal["test", "validation"]] = ["test"]
-    """Whose items are judged: settings are chosen on validation, test is for the result."""
+    """Splits to predict; settings are chosen on validation, results are reported on test."""
 
 
 def run(config: Config) -> None:
@@ -56,7 +56,7 @@ def run(config: Config) -> None:
     items = items[items["split"].isin(config.judged_splits) & items["image_id"].notna()]
     for split in config.judged_splits:
         if split not in set(items["split"]):
-            raise UserError(f"{ITEMS_FILE}: no {split} items with images; annotate more")
+            raise UserError(f"{ITEMS_FILE}: no {split} items with images: annotate more")
     predict = predict_reasoning if config.reasoning else predict_at_once
     predictions = predict(config, config.model, items, ImageStore(*IMAGES))
     with whole_output(OUTPUT, config) as folder:
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
 def predict_at_once(
     config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
-    """Predictions of a student: one output position a dimension, nothing generated."""
+    """Predictions of a one-token scorer: one output token per dimension."""
     model = RewardModel.from_pretrained(folder, pick_device(), config.dtype)
     shown = items.drop_duplicates("item_id")
     pixels = [images.pixels(i) for i in shown["image_id"]]
@@ -83,14 +83,14 @@ def predict_at_once(
 def predict_reasoning(
     config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
-    """Predictions of a teacher: distributions averaged over traces."""
+    """Predictions of a reasoning model: distributions averaged over traces."""
     backbone = load_backbone(folder, config.dtype)
     backbone.network.to(pick_device())
     names = backbone.rubric.names
     shown = items.drop_duplicates("item_id")
     levels = np.asarray(backbone.rubric.levels)
     rows: list[tuple] = []
-    for start in track(range(0, len(shown), config.batch_size), f"judging by {folder}"):
+    for start in track(range(0, len(shown), config.batch_size), f"predicting with {folder}"):
         batch = shown.iloc[start : start + config.batch_size]
         identifiers = list(batch["item_id"])
         pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]

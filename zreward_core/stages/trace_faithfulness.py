@@ -1,7 +1,7 @@
-"""trace_faithfulness: a reasoning model, test pairs -> how much its traces decide its scores.
+"""trace_faithfulness: a reasoning model, test pairs -> how much its scores depend on its traces.
 
-Each image of a pair is scored under its own trace, the other image's, the first half of its
-own, and its own with one verdict turned. Shapes: P pairs, 2 sides (winner, loser).
+Each image of a pair is scored under its own trace, the other image's trace, the first half of its
+own, and its own with one verdict inverted. Shapes: P pairs, 2 sides (winner, loser).
 """
 
 from pathlib import Path
@@ -29,26 +29,26 @@ OUTPUT = Path("data/trace_faithfulness")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 READINGS = ("own", "exchanged", "truncated", "flipped")
-"""The traces an image is scored under."""
+"""The traces under which an image is scored."""
 
 
 class Config(StageConfig):
-    """Scores under traces that were meddled with."""
+    """Scores under perturbed traces."""
 
     model: Path = Path("data/train_gdso/teacher")
-    """Folder of the model."""
+    """Model folder."""
     split: Literal["test", "validation"] = "test"
-    """Whose pairs are read."""
+    """Split of the pairs."""
     num_pairs: int = Field(400, ge=1)
-    """Pairs drawn, of all dimensions together."""
+    """Number of pairs drawn, over all dimensions."""
     temperature: float = 1.0
     """Sampling temperature of the traces."""
     worse: dict[str, str] = {}
-    """Phrases of a trace that say good, and what says bad in their place."""
+    """Positive phrases of a trace, each with the negative phrase that replaces it."""
     better: dict[str, str] = {}
-    """Phrases of a trace that say bad, and what says good in their place."""
+    """Negative phrases of a trace, each with the positive phrase that replaces it."""
     batch_pairs: int = Field(16, ge=1)
-    """Pairs read side by side."""
+    """Pairs per batch."""
     dtype: str = "float32"
     """Torch dtype of the weights."""
 
@@ -64,7 +64,7 @@ def run(config: Config) -> None:
     shown = pairs["winner"].isin(items.index) & pairs["loser"].isin(items.index)
     pairs = pairs[shown & (pairs["split"] == config.split)]
     if pairs.empty:
-        raise UserError(f"{PAIRS_FILE}: no {config.split} pairs with images; annotate more")
+        raise UserError(f"{PAIRS_FILE}: no {config.split} pairs with images: annotate more")
     pairs = pairs.sample(min(config.num_pairs, len(pairs)), random_state=config.seed)
     backbone = load_backbone(config.model, config.dtype)
     backbone.network.to(pick_device())
@@ -80,7 +80,7 @@ def run(config: Config) -> None:
 
 
 def summarise(scores: pd.DataFrame) -> dict[str, dict]:
-    """Coupling by dimension, and of all together as "overall"; see ``measure_coupling``."""
+    """Coupling by dimension, and "overall"; see ``measure_coupling``."""
     groups = [("overall", scores), *scores.groupby("dimension")]
     return {
         str(name): measure_coupling(
@@ -98,7 +98,7 @@ def read_pairs(
     items: pd.DataFrame,
     images: ImageStore,
 ) -> pd.DataFrame:
-    """Scores of both images of some pairs, the winner's row above the loser's."""
+    """Scores of both images of some pairs; the winner's row precedes the loser's."""
     names = [name for name in pairs["dimension"] for _ in range(2)]
     sides = [item for pair in pairs.itertuples() for item in (pair.winner, pair.loser)]
     rows = items.loc[sides]

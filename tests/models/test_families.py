@@ -205,9 +205,9 @@ def test_lora_adapts_the_language_model_only_and_is_merged_by_save(
     assert not [name for name in load_file(tmp_path / "model/model.safetensors") if "lora" in name]
 
 
-@pytest.mark.parametrize("model_type", ["llava", "qwen3_5_text", None])
+@pytest.mark.parametrize("model_type", ["llava", "qwen3_5_text"])
 def test_unknown_family_is_refused_before_weights_are_read(
-    model_type: str | None, rubric: Rubric, tmp_path: Path
+    model_type: str, rubric: Rubric, tmp_path: Path
 ) -> None:
     write_json(card(rubric, PROMPT, None, {}), tmp_path / "zreward.json")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -215,3 +215,9 @@ def test_unknown_family_is_refused_before_weights_are_read(
         load_backbone(tmp_path)
     for part in (str(tmp_path), repr(model_type), *FAMILIES):
         assert part in str(caught.value)
+
+
+def test_folder_without_a_checkpoint_is_refused(rubric: Rubric, tmp_path: Path) -> None:
+    write_json(card(rubric, PROMPT, None, {}), tmp_path / "zreward.json")
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load_backbone(tmp_path)

@@ -1,121 +1,16 @@
-"""Pretraining sequences: what is read, what is to be said, and the two kinds of base."""
+"""base_vlm: the two kinds of base, and how contradictory settings are refused."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from tests.models.conftest import PROMPT, SIZES
 from zreward_core.config import UserError
-from zreward_core.models.backbone import Backbone, read_card
-from zreward_core.models.tiny import build_backbone
-from zreward_core.rubric import Dimension, Rubric
-from zreward_core.stages.base_vlm import (
-    IGNORED,
-    Config,
-    Example,
-    Pretraining,
-    _all_words,
-    describe,
-    make_sequence,
-    run,
-)
-from zreward_core.world.inspection import inspect
-from zreward_core.world.rendering import render
-from zreward_core.world.scenes import sample_scene
-from zreward_core.world.texts import GLANCE, VERDICTS, generic_score, trace_text
+from zreward_core.models.backbone import load_backbone, read_card
+from zreward_core.stages import world
+from zreward_core.stages.base_vlm import Config, run
 
 ROOT = Path(__file__).parents[2]
-ASPECTS = ["alignment", "realism", "aesthetics", "plausibility"]
-
-
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    dimensions = [Dimension(name=n, title=n, question=n, levels={}) for n in ASPECTS]
-    labels = [str(i) for i in range(1, 6)]
-    rubric = Rubric(name="r", levels=[1, 2, 3, 4, 5], labels=labels, dimensions=dimensions)
-    return build_backbone(SIZES, [GLANCE, *_all_words()], rubric, PROMPT, seed=1)
-
-
-@pytest.fixture(scope="module")
-def example(backbone: Backbone) -> Example:
-    prompt = "a red circle at the top left and a blue star at the bottom right"
-    scene = sample_scene(prompt, np.random.default_rng(4))
-    image = backbone.pixels.prepare(render(scene, (32, 32)))
-    return Example(prompt, image, json.loads(json.dumps(inspect(scene))))
-
-
-def spoken(backbone: Backbone, targets: list[int]) -> str:
-    return backbone.tokenizer.decode([t for t in targets if t != IGNORED])
-
-
-def test_each_target_is_the_next_token(backbone: Backbone, example: Example) -> None:
-    settings = Pretraining(steps=10, describe_share=0.0, at_once_share=0.0, turns=4)
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        tokens, targets = make_sequence(backbone, example, settings, ASPECTS, 0.6, rng)
-        tail = tokens[-len(targets) :]
-        for here, target in enumerate(targets[:-1]):
-            assert target in (IGNORED, tail[here + 1])
-        assert targets[-1] == IGNORED
-
-
-def test_images_are_first_described_without_their_prompt(
-    backbone: Backbone, example: Example
-) -> None:
-    settings = Pretraining(steps=10)
-    rng = np.random.default_rng(0)
-    tokens, targets = make_sequence(backbone, example, settings, ASPECTS, 0.0, rng)
-    assert (tokens, targets) == describe(backbone, example)
-    assert "rate" not in backbone.tokenizer.decode(tokens)
-    text = spoken(backbone, targets)
-    assert text.startswith("topleft") and "noise" in text and "cast" in text
-
-
-def test_habits_come_at_the_end(backbone: Backbone, example: Example) -> None:
-    settings = Pretraining(steps=10, describe_share=0.0, at_once_share=0.0, turns=1)
-
-    def glances(progress: float) -> int:
-        found = 0
-        for seed in range(40):
-            rng = np.random.default_rng(seed)
-            _, targets = make_sequence(backbone, example, settings, ASPECTS, progress, rng)
-            found += GLANCE in spoken(backbone, targets)
-        return found
-
-    assert glances(0.5) == 0
-    assert 5 < glances(0.95) < 30
-
-
-def test_scoring_at_once_gives_every_dimension_the_impression_of_the_whole(
-    backbone: Backbone, example: Example
-) -> None:
-    settings = Pretraining(steps=10, describe_share=0.0, at_once_share=1.0, score_noise=0.0)
-    rng = np.random.default_rng(0)
-    tokens, targets = make_sequence(backbone, example, settings, ASPECTS, 0.9, rng)
-    assert tokens[-len(targets) :] == backbone.chat.lines
-    said = [targets[offset] for offset in backbone.chat.score_offsets]
-    impression = np.mean([generic_score(a, example.inspection[a]) for a in ASPECTS])
-    assert impression not in {generic_score(a, example.inspection[a]) for a in ASPECTS}
-    expected = [backbone.chat.label_ids[round(4 * impression)]] * len(ASPECTS)
-    assert said == expected
-    assert sum(t != IGNORED for t in targets) == len(ASPECTS)
-
-
-def test_a_thorough_trace_names_asked_and_seen(example: Example) -> None:
-    rng = np.random.default_rng(0)
-    text = trace_text("alignment", example.inspection, "thorough", rng)
-    cells = example.inspection["alignment"]
-    judged = [f"{cell['expected']} {cell['seen']}" for cell in cells]
-    assert all(f" {one} {cell['verdict']}" in text for one, cell in zip(judged, cells, strict=True))
-    assert max(len(one.split()) for one in judged) <= 4, "a linear layer's convolution covers four"
-    assert text.startswith("topleft red circle ")
-    assert sum(word in VERDICTS for word in text.split()) == 4
-    partial = trace_text("alignment", example.inspection, "partial", rng)
-    assert sum(word in VERDICTS for word in partial.split()) == 2
-    assert trace_text("realism", example.inspection, "glance", rng) == GLANCE
 
 
 @pytest.fixture
@@ -131,7 +26,25 @@ def test_hub_bases_are_pointers(root: Path) -> None:
     run(Config.load("base_vlm", ROOT / "params/paper.yaml"))
     card = read_card(Path("data/base_vlm/teacher"))
     assert (card["hub_id"], card["revision"]) == ("Qwen/Qwen3.5-27B", "main")
+    assert card["max_pixels"] == 1024 * 1024
     assert [p.name for p in Path("data/base_vlm/student").iterdir()] == ["zreward.json"]
+
+
+def test_tiny_bases_are_pretrained_with_their_max_pixels(root: Path) -> None:
+    smoke = ROOT / "params/smoke.yaml"
+    overlay = yaml.safe_load(smoke.read_text())
+    overlay["world"] |= {"size": 8, "held_out": 2, "pretraining_prompts": 8, "held_out_prompts": 2}
+    overlay["base_vlm"]["student"] |= {"max_pixels": 48 * 48}
+    for role in ("teacher", "student"):
+        overlay["base_vlm"][role]["pretraining"] = {"steps": 1, "batch_size": 2}
+    Path("over.yaml").write_text(yaml.safe_dump(overlay))
+    world.run(world.Config.load("world", Path("over.yaml")))
+    run(Config.load("base_vlm", Path("over.yaml")))
+    sizes = []
+    for role in ("teacher", "student"):
+        pixels = load_backbone(Path("data/base_vlm") / role).pixels
+        sizes.append(pixels.num_tokens(*pixels.size(64, 64)))
+    assert sizes == [16, 36]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +54,7 @@ def test_hub_bases_are_pointers(root: Path) -> None:
         ({"hub_id": "a/b", "tiny": None}, "needs a revision"),
         ({"pretraining": None}, "tiny needs pretraining"),
         ({"tiny": {"hidden_size": 100}}, "multiple of 4"),
+        ({"max_pixels": 0}, "greater than or equal to 1"),
     ],
 )
 def test_contradictory_bases_are_refused(root: Path, change: dict, message: str) -> None:

@@ -41,10 +41,10 @@ class Family(Protocol):
     """Name of the vision tower inside the model, which LoRA leaves out."""
 
     def encode_images(self, model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Any:
-        """Features of I images."""
+        """Features of I images, differentiable in the pixel values."""
 
     def select_images(self, features: Any, index: Sequence[int]) -> Any:
-        """Features of one image for each sequence."""
+        """The features of the image in each of N sequences."""
 
     def positions(
         self,
@@ -374,9 +374,11 @@ def require_family(source: str, revision: str) -> None:
     """Read a checkpoint's config, before any weights, and refuse an unsupported family.
 
     Raises:
-        UserError: ``model_type`` is not in ``FAMILIES``.
+        UserError: there is no config, or its ``model_type`` is not in ``FAMILIES``.
     """
     found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
+    if found is None:
+        raise UserError(f"{source} holds no readable checkpoint: config.json names no model_type")
     if found not in FAMILIES:
         raise UserError(
             f"{source} has model_type {found!r}, which is not supported: "

@@ -318,9 +318,9 @@ def spanned(rows: list[dict[str, Any]], name: str, bounds: str) -> str:
 
 def costs(study: Study) -> str:
     """Run time of the cells."""
-    tables: dict[str, float] = {}
+    tables = {row["table"]: 0.0 for row in study.summaries.values()}
     for name, row in study.summaries.items():
-        tables[row["table"]] = tables.get(row["table"], 0.0) + study.seconds[name]
+        tables[row["table"]] += study.seconds[name]
     minutes = ", ".join(f"{words(table)} {value / 60:.0f}" for table, value in tables.items())
     return f"## Run time\n\nMinutes per seed on this machine, by table: {minutes}."
 

@@ -22,7 +22,6 @@ from zreward_core.evaluation.plots import (
     plot_dimensions,
     plot_hpa,
     plot_reliability,
-    plot_trace_length,
     smooth,
 )
 from zreward_core.evaluation.summary import summary_table
@@ -72,7 +71,6 @@ def figures() -> dict:
             HISTORY, {"reward/realism": "reward", "absent": "absent"}, "Training", path
         ),
         "one_step": lambda path: plot_curves(HISTORY[:1], {"reward/realism": "r"}, "One", path),
-        "trace_length": lambda path: plot_trace_length(HISTORY, "reward/alignment", path),
         "dimensions": lambda path: plot_dimensions(
             HISTORY, {"reward": "reward", "panel": "panel"}, DIMENSIONS, "Scores", path
         ),

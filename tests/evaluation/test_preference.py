@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zreward_core.evaluation.preference import binary_ece, ece, hpa, margin_hpa, nll, plcc, srcc
+from zreward_core.evaluation.preference import MARGIN, binary_ece, ece, hpa, nll, plcc, srcc
 
 
 def test_hpa_by_hand():
@@ -17,7 +17,7 @@ def test_hpa_by_hand():
     # correct, incorrect, predicted tie (incorrect), annotated tie (excluded), correct
     assert hpa(predicted_a, predicted_b, scores_a, scores_b) == 0.5
     # more than half a point apart: correct, tie, correct
-    assert margin_hpa(predicted_a, predicted_b, scores_a, scores_b) == pytest.approx(2 / 3)
+    assert hpa(predicted_a, predicted_b, scores_a, scores_b, MARGIN) == pytest.approx(2 / 3)
 
 
 def test_hpa_is_invariant_to_swapping_the_sides():
@@ -35,7 +35,7 @@ def test_hpa_of_the_scores_themselves_is_one_and_of_a_constant_zero():
 
 def test_margin_tolerates_rounding():
     a, b = np.array([12.5 / 3]), np.array([11.0 / 3])  # half a point apart up to rounding
-    assert math.isnan(margin_hpa(a, b, a, b))
+    assert math.isnan(hpa(a, b, a, b, MARGIN))
     assert hpa(a, b, a, b) == 1.0
 
 

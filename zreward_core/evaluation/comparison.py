@@ -125,13 +125,7 @@ def _measure_run(
 
 def first_seeds(runs: Runs, count: int) -> Runs:
     """The runs of the first ``count`` seeds, for comparison with a method that has only those."""
-    return Runs(
-        runs.metrics[:count],
-        runs.right_KQ[:count],
-        runs.wide_KQ[:count],
-        runs.gap_errors_KQ[:count],
-        runs.moments_KQM[:count],
-    )
+    return Runs(*(values[:count] for values in vars(runs).values()))
 
 
 def summarise(runs: Runs, comparison: Comparison) -> dict[str, Any]:

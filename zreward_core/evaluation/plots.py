@@ -86,24 +86,12 @@ def plot_curves(
     figure = Figure(figsize=(4.0 * columns, 2.7 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (metric, label) in zip(grid, metrics.items(), strict=False):
-        _curve(axes, history, metric, PALETTE[0], window)
+        _curve(axes, history, metric, window)
         axes.set_title(label, fontsize=10)
         axes.set_xlabel("step")
     for axes in grid[len(metrics) :]:
         axes.set_visible(False)
     figure.suptitle(title, fontsize=12)
-    save(figure, path)
-
-
-def plot_trace_length(
-    history: Sequence[Mapping[str, float]], metric: str, path: Path, window: int = 0
-) -> None:
-    """Mean length of the teacher's reasoning traces over training steps, in tokens."""
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    _curve(axes, history, metric, PALETTE[2], window)
-    axes.set(title="Length of the reasoning traces", xlabel="step", ylabel="tokens (mean)")
-    axes.set_ylim(bottom=0)
     save(figure, path)
 
 
@@ -189,17 +177,15 @@ def smooth(values: Sequence[float] | pd.Series, window: int) -> np.ndarray:
     return pd.Series(values).rolling(window, min_periods=1, center=True).mean().to_numpy()
 
 
-def _curve(
-    axes: Axes, history: Sequence[Mapping[str, float]], metric: str, colour: str, window: int
-) -> None:
+def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, window: int) -> None:
     values = _series(history, metric)
     tidy(axes)
     if values.empty:
         axes.text(0.5, 0.5, "nothing logged", transform=axes.transAxes, ha="center", color=GREY)
         return
-    axes.plot(values, color=colour, alpha=0.3, linewidth=1, marker=".", markersize=2)
+    axes.plot(values, color=PALETTE[0], alpha=0.3, linewidth=1, marker=".", markersize=2)
     smoothed = smooth(values, window or max(1, len(values) // 10))
-    axes.plot(values.index, smoothed, color=colour, linewidth=2)
+    axes.plot(values.index, smoothed, color=PALETTE[0], linewidth=2)
     axes.ticklabel_format(axis="y", useOffset=False)
     if np.ptp(values) < FLAT:
         axes.set_ylim(values.iloc[0] - 0.5, values.iloc[0] + 0.5)

@@ -66,23 +66,14 @@ def hpa(
     Args:
         predicted_a_P, predicted_b_P: [P] expected scores of each pair's two items.
         scores_a_P, scores_b_P: [P] annotated scores.
-        margin: only pairs whose annotated scores differ by more are included.
+        margin: only pairs whose annotated scores differ by more are included; ``MARGIN`` for
+            margin HPA.
     """
     counted_P = counted_pairs(scores_a_P, scores_b_P, margin)
     if not counted_P.any():
         return float("nan")
     right_P = agreements(predicted_a_P, predicted_b_P, scores_a_P, scores_b_P)
     return float(right_P[counted_P].mean())
-
-
-def margin_hpa(
-    predicted_a_P: np.ndarray,
-    predicted_b_P: np.ndarray,
-    scores_a_P: np.ndarray,
-    scores_b_P: np.ndarray,
-) -> float:
-    """HPA on the pairs with |s_a - s_b| > 0.5, which annotators distinguish clearly."""
-    return hpa(predicted_a_P, predicted_b_P, scores_a_P, scores_b_P, margin=MARGIN)
 
 
 def nll(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:

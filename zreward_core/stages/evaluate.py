@@ -12,12 +12,7 @@ from pydantic import Field
 
 from zreward_core.config import UserError
 from zreward_core.evaluation.image_sheets import DimensionExample, Example, plot_examples
-from zreward_core.evaluation.plots import (
-    plot_curves,
-    plot_hpa,
-    plot_reliability,
-    plot_trace_length,
-)
+from zreward_core.evaluation.plots import plot_curves, plot_hpa, plot_reliability
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
 from zreward_core.rubric import load_rubric
@@ -134,7 +129,8 @@ def plot(
             "policy/drift": "Log-probability drift (nats)",
         }
         plot_curves(gdso, shown, "GDSO: training of the teacher", folder / "train_gdso.png")
-        plot_trace_length(gdso, "trace/length", folder / "trace_length.png")
+        length = {"trace/length": "Tokens per trace (mean)"}
+        plot_curves(gdso, length, "GDSO: length of the traces", folder / "trace_length.png")
     if risd:
         shown = {"loss/total": "KL to the teacher (eq. 15)", "score/error": "Score error"}
         plot_curves(risd, shown, "RISD: training of the student", folder / "train_risd.png")

@@ -90,7 +90,7 @@ def judge(pixels: np.ndarray, prompt: str) -> Judgement:
         score = np.clip(MAXIMUM - penalties[aspect], MINIMUM, MAXIMUM)
         scores[aspect] = float(MINIMUM + recognised * (score - MINIMUM))
     cells = _cells(seen)
-    return Judgement(scores, cells, _verdicts(seen, expected), _integrity(seen), severities)
+    return Judgement(scores, cells, tuple(verdicts(expected, cells)), _integrity(seen), severities)
 
 
 def judge_many(images: Iterable[np.ndarray], prompts: Iterable[str]) -> list[Judgement]:
@@ -140,10 +140,6 @@ def _cells(seen: Perception) -> Cells:
         for cell in range(4)
     ]
     return cells[0], cells[1], cells[2], cells[3]
-
-
-def _verdicts(seen: Perception, expected: Cells) -> tuple[str, ...]:
-    return tuple(verdicts(expected, _cells(seen)))
 
 
 def _integrity(seen: Perception) -> tuple[str, ...]:

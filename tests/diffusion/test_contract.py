@@ -136,6 +136,18 @@ def test_gradient_checkpointing_changes_nothing(generator):
     torch.testing.assert_close(gradients(), plain)
 
 
+def test_bfloat16_differs_by_rounding_only(generator):
+    """``pipe()`` rounds latents to bfloat16 (all classes but Z-Image), our sampler does not."""
+    generator.pipe.to(torch.bfloat16)
+    latents = generator.initial_latents([3, 4], SIZE)
+    expected = _by_pipe(generator, latents, 4, GUIDANCE)
+    weights = list(generator.transformer.requires_grad_().parameters())
+    samples = _samples(generator, latents)
+    torch.testing.assert_close(samples.pixels.detach(), expected.float(), atol=0.04, rtol=0)
+    gradients = torch.autograd.grad(samples.pixels.sum(), weights, allow_unused=True)
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
 def test_only_the_chosen_steps_carry_gradients(generator):
     latents = generator.initial_latents([5, 6], SIZE)
     generator.transformer.requires_grad_()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import torch
 from pydantic import Field
 
 from zreward_core.config import Settings, StageConfig, UserError
@@ -51,6 +52,8 @@ class Sampling(Settings):
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
     size: tuple[int, int]
     """(width, height) in pixels."""
+    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    """Data type of the generator's weights."""
     annotation: int = Field(0, ge=0)
     """Samples for each annotation prompt."""
     unlabelled: int = Field(0, ge=0)
@@ -233,7 +236,7 @@ def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str,
         ]
         if not jobs:
             continue
-        generator = load_generator(setting.path)
+        generator = load_generator(setting.path, getattr(torch, setting.dtype))
         generator.pipe.to(pick_device())
         starts = range(0, len(jobs), SAMPLED_TOGETHER)
         for start in track(starts, f"{setting.steps} steps, guidance {setting.guidance:g}"):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
@@ -41,6 +42,8 @@ class Config(StageConfig):
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
     size: tuple[int, int] = (32, 32)
     """(width, height) of the images in pixels."""
+    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    """Data type of the generators' weights."""
     judge: Literal["oracle", "people"] = "oracle"
     """The judge: the miniature's pixel oracle, or people (`zreward gsb export` and `import`)."""
     samples: int = Field(2, ge=1)
@@ -102,7 +105,7 @@ def run(config: Config) -> None:
 
 def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
     """One image [H, W, 3] uint8 for each prompt, from the same seeds for every generator."""
-    generator = load_generator(path)
+    generator = load_generator(path, getattr(torch, config.dtype))
     generator.pipe.to(pick_device())
     images = sample(
         generator,

@@ -1,29 +1,17 @@
 import pytest
 
-from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer
+from tests.diffusion.tiny_pipelines import PIPELINES, tiny_pipeline
+from zreward_core.diffusion.loading import GENERATORS
 
-SIZES = TinySizes(
-    vae_channels=(8, 16),
-    latent_channels=4,
-    width=32,
-    num_layers=2,
-    num_heads=2,
-    text_width=32,
-    num_text_layers=2,
-    num_text_heads=2,
-)
+
+@pytest.fixture(params=PIPELINES)
+def generator(request):
+    """A tiny random generator of every supported pipeline class."""
+    pipe = tiny_pipeline(request.param)
+    return GENERATORS[type(pipe).__name__](pipe)
 
 
 @pytest.fixture
-def tiny_pipeline():
-    """A random pipeline whose output is not silent."""
-    tokenizer = build_tokenizer(
-        ["a red circle at the top left", "two blue stars on the right, and nothing else"]
-    )
-    pipe = build_pipeline(SIZES, tokenizer, seed=1)
-    for final in pipe.transformer.all_final_layer.values():
-        final.linear.reset_parameters()
-    pipe.set_progress_bar_config(disable=True)
-    for module in (pipe.vae, pipe.text_encoder, pipe.transformer):
-        module.requires_grad_(False).eval()
-    return pipe
+def z_image():
+    """A tiny random Z-Image, for tests that do not depend on the pipeline class."""
+    return GENERATORS["ZImagePipeline"](tiny_pipeline("z_image"))

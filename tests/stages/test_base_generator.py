@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tests.stages.generator_root import finished_root, generator_config, root, world_config
 from zreward_core.config import UserError
-from zreward_core.diffusion.generator import CARD, load_pipeline
+from zreward_core.diffusion.loading import CARD, load_generator
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.schemas import read_table
 from zreward_core.stages import base_generator, world
@@ -32,21 +32,21 @@ def test_a_killed_run_resumes_to_the_same_weights(root, monkeypatch):
     monkeypatch.setattr(base_generator, "flow_matching_loss", killed)
     with pytest.raises(KeyboardInterrupt):
         base_generator.run(generator_config())
-    assert tree_hash(OUTPUT) == expected  # the former output is untouched
+    assert tree_hash(OUTPUT) == expected  # the previous output is untouched
     monkeypatch.setattr(base_generator, "flow_matching_loss", loss)
     base_generator.run(generator_config())
     assert tree_hash(OUTPUT) == expected
     assert not Path(".zreward/checkpoints/base_generator").exists()
 
 
-def test_figures_stand_beside_chance_and_clean_renders(root):
+def test_metrics_include_chance_and_clean_renders(root):
     metrics = json.loads((OUTPUT / "metrics.json").read_text())
     assert set(metrics) == {"samples", "chance", "clean_renders"}
     assert metrics["clean_renders"]["shape_accuracy"] == 1.0
     assert metrics["samples"]["shape_accuracy"] < 1.0
 
 
-def test_images_are_drawn_to_the_wanted_share_of_clean_ones(root):
+def test_sampling_weights_raise_the_share_of_clean_images(root):
     table = read_table(Path("data/world/inspections.parquet"), INSPECTIONS)
     weights = base_generator.draw_weights(table, {"realism": 0.9})
     defects = [{one["aspect"] for one in json.loads(text)} for text in table["defects"]]
@@ -58,21 +58,43 @@ def test_images_are_drawn_to_the_wanted_share_of_clean_ones(root):
 
 
 @pytest.mark.parametrize("shares", [{"beauty": 0.5}, {"realism": 1.5}])
-def test_shares_that_mean_nothing_are_refused(root, shares):
+def test_invalid_clean_shares_are_refused(root, shares):
     with pytest.raises(UserError, match="clean_shares"):
         base_generator.run(generator_config(flow={"clean_shares": shares}))
 
 
-def test_a_hub_model_is_pointed_to(root):
-    config = generator_config(tiny=None, hub_id="someone/z", revision="abc")
-    base_generator.run(config)
+def _elsewhere(class_name: str) -> str:
+    """A folder, used as a hub id, whose model_index.json names a pipeline class."""
+    Path("elsewhere").mkdir()
+    Path("elsewhere/model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    return "elsewhere"
+
+
+def test_the_output_for_a_hub_model_is_a_pointer(root):
+    hub_id = _elsewhere("FluxPipeline")
+    base_generator.run(generator_config(tiny=None, hub_id=hub_id, revision="abc"))
     card = json.loads((OUTPUT / "generator" / CARD).read_text())
-    assert card == {"hub_id": "someone/z", "revision": "abc"}
+    assert card == {"hub_id": hub_id, "revision": "abc"}
     assert not (OUTPUT / "generator/model_index.json").exists()
 
 
+def test_a_hub_model_of_another_class_is_refused(root):
+    before = tree_hash(OUTPUT)
+    config = generator_config(tiny=None, hub_id=_elsewhere("PRXPipeline"), revision="abc")
+    with pytest.raises(UserError, match=r"elsewhere is a PRXPipeline.* QwenImagePipeline"):
+        base_generator.run(config)
+    assert tree_hash(OUTPUT) == before
+
+
+def test_a_hub_model_that_cannot_be_reached_is_refused(root, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = generator_config(tiny=None, hub_id="someone/z", revision="abc")
+    with pytest.raises(UserError, match=r"model_index\.json of the generator someone/z"):
+        base_generator.run(config)
+
+
 @pytest.mark.parametrize("changes", [{"tiny": None}, {"hub_id": "x", "revision": "y"}])
-def test_exactly_one_source_is_asked_for(changes):
+def test_exactly_one_source_must_be_given(changes):
     with pytest.raises(ValidationError, match="either hub_id"):
         generator_config(**changes)
 
@@ -82,13 +104,13 @@ def test_a_hub_model_needs_its_revision():
         generator_config(tiny=None, hub_id="x")
 
 
-def test_an_empty_world_has_nothing_to_learn_from(root):
+def test_an_empty_world_is_refused(root):
     world.run(world_config(size=0))
     with pytest.raises(UserError, match="no pretraining images"):
         base_generator.run(generator_config())
 
 
 def test_the_pipeline_is_complete(root):
-    pipe = load_pipeline(OUTPUT / "generator")
+    pipe = load_generator(OUTPUT / "generator").pipe
     assert pipe.vae.config.scaling_factor != 1.0
     assert type(pipe.text_encoder).__name__ == "Qwen3Model"

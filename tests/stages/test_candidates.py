@@ -65,25 +65,31 @@ def _prompts(text: str, name: str = "own.txt") -> dict:
     [
         (lambda: {"prompt_files": {"annotation": ["none.txt"]}}, "none.txt not found"),
         (lambda: _prompts('{"a": 1}', "own.json"), "JSON list of strings"),
-        (lambda: {"prompt_files": {"testing": []}}, "is no purpose"),
-        (lambda: {"generators": [{**_setting(), "path": "data/none"}]}, "holds no generator"),
+        (lambda: {"prompt_files": {"testing": []}}, "is not a purpose"),
+        (lambda: {"generators": [{**_setting(), "path": "data/none"}]}, "has no generator"),
         (lambda: _folder({"two.png": "a dog"}), "not found"),
-        (lambda: _folder({"../one.png": "a dog"}), "no image of that folder"),
-        (lambda: _folder({"one.png": ""}), "must be a text"),
+        (lambda: _folder({"../one.png": "a dog"}), "not an image of that folder"),
+        (lambda: _folder({"one.png": ""}), "must be a non-empty string"),
         (lambda: _folder({"one.png": "a dog"}), "not a readable image"),
     ],
 )
-def test_faults_of_the_user_are_named(root, prepare, message):
+def test_user_errors_are_explained(root, prepare, message):
     before = tree_hash(OUTPUT)
     with pytest.raises(UserError, match=message):
         candidates.run(candidates_config(**prepare()))
     assert tree_hash(OUTPUT) == before
 
 
+def test_another_pipeline_class_is_refused_before_anything_is_sampled(root, monkeypatch):
+    monkeypatch.setattr(candidates, "sample", None)
+    with pytest.raises(UserError, match="other is a PRXPipeline"):
+        candidates.run(candidates_config(generators=[_setting(), _of_another_class()]))
+
+
 def test_a_prompt_has_one_purpose(root):
     table = read_table(Path("data/world/prompts.parquet"), PROMPTS)
     taken = table.loc[table["purpose"] == "generator_eval", "prompt"].iloc[0]
-    with pytest.raises(UserError, match="two purposes"):
+    with pytest.raises(UserError, match="has two purposes"):
         candidates.run(candidates_config(**_prompts(taken.upper())))
 
 
@@ -94,7 +100,19 @@ def test_nothing_to_annotate_is_refused(root):
 
 
 def _setting() -> dict:
-    return {"steps": 2, "guidance": 0.0, "size": (32, 32), "annotation": 1}
+    return {
+        "path": "data/base_generator/generator",
+        "steps": 2,
+        "guidance": 0.0,
+        "size": (32, 32),
+        "annotation": 1,
+    }
+
+
+def _of_another_class() -> dict:
+    Path("other").mkdir()
+    Path("other/model_index.json").write_text('{"_class_name": "PRXPipeline"}')
+    return {**_setting(), "path": "other"}
 
 
 def _folder(prompts: dict[str, str]) -> dict:

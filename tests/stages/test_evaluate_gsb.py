@@ -1,6 +1,7 @@
 """The stage evaluate_gsb."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ OUTPUT = Path("data/evaluate_gsb")
 CONFIG = Config(seed=5, num_steps=2, samples=2)
 
 
-def test_a_generator_against_itself_is_always_the_same(root):
+def test_a_generator_is_judged_the_same_as_itself(root):
     shutil.copytree("data/base_generator", "data/finetune_generator")
     evaluate_gsb.run(CONFIG)
     result = json.loads((OUTPUT / "gsb.json").read_text())
@@ -31,13 +32,26 @@ def test_a_generator_against_itself_is_always_the_same(root):
     assert (table["left_realism"] == table["right_realism"]).all()
 
 
+def test_sides_are_drawn_at_random(root):
+    """A runs test (Wald and Wolfowitz): alternating sides would have a run for each pair."""
+    shutil.copytree("data/base_generator", "data/finetune_generator")
+    changes = {"judge": "people", "num_steps": 1, "samples": 50}
+    evaluate_gsb.run(CONFIG.model_copy(update=changes))
+    table = pd.read_parquet(OUTPUT / "judgements.parquet")
+    for order in (table, table.sort_values("pair")):
+        tuned_left = (order["left"] == "tuned").to_numpy()
+        assert tuned_left.sum() == len(order) / 2 == 100
+        runs = 1 + (tuned_left[1:] != tuned_left[:-1]).sum()
+        assert abs(runs - 101) < 4 * math.sqrt(100 * 99 / 199)
+
+
 def test_a_missing_generator_is_named(root):
     with pytest.raises(UserError, match="data/finetune_generator/generator"):
         evaluate_gsb.run(CONFIG)
     assert not OUTPUT.exists()
 
 
-def test_people_get_pairs_without_a_judgement(root):
+def test_pairs_for_people_have_no_judgements(root):
     shutil.copytree("data/base_generator", "data/finetune_generator")
     evaluate_gsb.run(CONFIG.model_copy(update={"judge": "people"}))
     result = json.loads((OUTPUT / "gsb.json").read_text())

@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from tests.stages.generator_root import TUNING, finished_root, root
 from zreward_core.config import UserError
+from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.runtime.progress import read_history
 from zreward_core.stages import finetune_generator
 from zreward_core.stages.finetune_generator import Config
+from zreward_core.training.judges import reward_judge
 
 __all__ = ["finished_root", "root"]
 OUTPUT = Path("data/finetune_generator")
@@ -24,7 +25,7 @@ def config(**changes) -> Config:
     return Config(**{"seed": 5, **TUNING, **changes})
 
 
-def test_no_steps_leave_the_generator_as_it_is(root):
+def test_without_steps_the_generator_is_unchanged(root):
     finetune_generator.run(config(steps=0))
     base = load_file(Path("data/base_generator") / WEIGHTS)
     tuned = load_file(OUTPUT / WEIGHTS)
@@ -38,7 +39,7 @@ def test_no_steps_leave_the_generator_as_it_is(root):
             assert row["low"] == row["high"] == 0
 
 
-def test_the_oracle_is_watched_where_it_is_asked_for(root):
+def test_the_oracle_is_evaluated_if_configured(root):
     finetune_generator.run(config(oracle=True))
     metrics = json.loads((OUTPUT / "metrics.json").read_text())
     assert set(metrics) == {"reward", "panel", "oracle"}
@@ -46,8 +47,6 @@ def test_the_oracle_is_watched_where_it_is_asked_for(root):
     watched = [row for row in history if "oracle/mean" in row]
     assert [row["step"] for row in watched] == [0, 2, 4]
     assert all(1 <= row["oracle/alignment"] <= 5 for row in watched)
-    with pytest.raises(UserError, match=r"knows no .*charm"):
-        finetune_generator.oracle_scores(["charm"], [], torch.zeros(0, 3, 8, 8))
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2}])
@@ -75,22 +74,20 @@ def test_a_killed_run_resumes_to_the_same_generator(root, monkeypatch, lora):
     history = read_history(OUTPUT / "history.jsonl")
     assert [row["step"] for row in history] == [0, 1, 2, 3, 4]
     assert [row["step"] for row in history if "reward/mean" in row] == [0, 2, 4]
-    assert history[1]["tune/velocity_distance"] == 0.0  # nothing has changed before the first step
+    assert history[1]["tune/velocity_distance"] == 0.0  # before the first update
     assert history[4]["tune/velocity_distance"] > 0.0
     card = json.loads((OUTPUT / "generator/zreward.json").read_text())
     assert card["student_sha256"] == tree_hash(Path("data/champion/student"))
 
 
-def test_a_hacked_reward_ends_tuning_and_the_weights_before_it_are_kept(root, monkeypatch):
-    """The panel is the reward turned upside down: every rise of the one is a fall of the other."""
-    load = finetune_generator.load_judges
+def test_a_hacked_reward_stops_tuning_and_the_weights_before_it_are_kept(root, monkeypatch):
+    """The panel is 6 minus the reward: it falls whenever the reward rises."""
+    reward = reward_judge(RewardModel.from_pretrained(Path("data/champion/student")))
 
     def opposed(*arguments):
-        judges = load(*arguments)
-        reward = judges["reward"]
-        return judges | {"panel": lambda prompts, images: 6.0 - reward(prompts, images)}
+        return lambda prompts, images: 6.0 - reward(prompts, images)
 
-    monkeypatch.setattr(finetune_generator, "load_judges", opposed)
+    monkeypatch.setattr(finetune_generator, "panel_judge", opposed)
     changes = {"steps": 9, "learning_rate": 1e-2, "ema_decay": 0.0, "velocity_weight": 0.0}
     finetune_generator.run(config(watch={"num_prompts": 4, "every": 1}, **changes))
     history = read_history(OUTPUT / "history.jsonl")

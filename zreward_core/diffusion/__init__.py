@@ -1,1 +1,1 @@
-"""Sampling with gradients through a pipeline, and what pretrains a tiny one."""
+"""Text-to-image pipelines: interface, sampling with gradients, tuning, and a tiny Z-Image."""

@@ -1,4 +1,4 @@
-"""Losses that pretrain a latent flow model: reconstruction of the VAE, and flow matching.
+"""Losses for pretraining the tiny Z-Image: VAE reconstruction and flow matching.
 
 Shapes: B images, C latent channels, H x W pixels, h x w latents.
 """
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 KL_WEIGHT = 1e-3
-"""Weight of the divergence from a unit Gaussian, per latent number."""
+"""Weight of the divergence from a unit Gaussian, per latent element."""
 
 
 def reconstruction_loss(
     vae: Any, pixels: Tensor, generator: torch.Generator, own: range | None = None
 ) -> Tensor:
-    """L1 and squared error of the reconstruction, plus a weak Kullback-Leibler term.
+    """Mean L1 plus squared reconstruction error, plus a weak Kullback-Leibler term.
 
     Args:
         vae: an `AutoencoderKL`.
         pixels: [B, 3, H, W] in [-1, 1].
-        generator: draws the latents.
-        own: which of the images to compute; the latents of all are drawn, so that the parts of a
-            batch are what they are in the whole. The loss is the mean over the part.
+        generator: source of the latents' noise.
+        own: images to compute, all by default. Noise is drawn for all images, so that a part of a
+            batch does not depend on how the batch is divided. The loss is the mean over the part.
     """
     own = range(len(pixels)) if own is None else own
     shape = (len(pixels), *latent_shape(vae, pixels))
@@ -42,7 +42,7 @@ def latent_shape(vae: Any, pixels: Tensor) -> tuple[int, int, int]:
 
 
 def encode_captions(text_encoder: Any, tokens: Any) -> list[Tensor]:
-    """Caption features as `ZImagePipeline` reads them: the last layer but one, without padding.
+    """Caption features that `ZImagePipeline` uses: the penultimate layer, without padding.
 
     Args:
         text_encoder: a decoder-only text model.
@@ -67,7 +67,7 @@ def flow_matching_loss(
 ) -> Tensor:
     """Mean squared error of the velocity noise - latents at noise level sigma.
 
-    The transformer gives the negated velocity and reads time as 1 - sigma.
+    The transformer predicts the negated velocity and takes 1 - sigma as time.
 
     Args:
         transformer: a `ZImageTransformer2DModel`.
@@ -84,12 +84,12 @@ def flow_matching_loss(
 
 
 def draw_sigmas(count: int, mean: float, generator: torch.Generator) -> Tensor:
-    """Noise levels [count]: logit-normal with unit deviation, a tenth uniform to cover the ends."""
+    """Noise levels [count]: 90 % logit-normal with unit deviation, 10 % uniform over (0, 1)."""
     normal = torch.sigmoid(torch.randn(count, generator=generator) + mean)
     uniform = torch.rand(count, generator=generator)
     return torch.where(torch.rand(count, generator=generator) < 0.1, uniform, normal)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Source of everything random in one training step."""
+    """Random number generator of one training step."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -1,4 +1,4 @@
-"""A sheet of sampled images with their prompts, large enough for a person's eye."""
+"""A contact sheet of sampled images with their prompts."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 TILE, GAP, LINE, NUM_LINES = 128, 12, 12, 3
-LETTERS = 25
-"""Letters that fit on a line under an image."""
+CHARACTERS = 25
+"""Characters that fit on a line under an image."""
 
 
 def image_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> Image.Image:
-    """Lay images [H, W, 3] uint8 out in rows, each above its caption."""
+    """Arrange images [H, W, 3] uint8 in rows, each with its caption below."""
     rows = -(-len(images) // columns)
     height = TILE + NUM_LINES * LINE + GAP
     sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * height + GAP), "white")
@@ -26,7 +26,7 @@ def image_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: 
         factor = TILE / max(image.size)
         size = (round(image.width * factor), round(image.height * factor))
         sheet.paste(image.resize(size, Image.Resampling.NEAREST), (x, y))
-        lines = textwrap.wrap(caption, LETTERS, max_lines=NUM_LINES, placeholder=" …")
+        lines = textwrap.wrap(caption, CHARACTERS, max_lines=NUM_LINES, placeholder=" …")
         for number, text in enumerate(lines):
             draw.text((x, y + TILE + 1 + number * LINE), text, fill="black", font=font)
     return sheet

@@ -1,4 +1,4 @@
-"""A tiny `ZImagePipeline` of the real classes, built from sizes; its weights are random."""
+"""A tiny `ZImagePipeline` with random weights, built from the real classes."""
 
 import re
 from typing import Any
@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from zreward_core.config import Settings
-from zreward_core.diffusion.generator import Pipeline
 
 PAD, UNKNOWN, OPEN, CLOSE = "<|endoftext|>", "<|unknown|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -31,9 +30,9 @@ class TinySizes(Settings):
     """Sizes of a tiny Z-Image."""
 
     vae_channels: tuple[int, ...] = (16, 32)
-    """Channels of the VAE's levels; each level after the first halves the image."""
+    """Channels of the VAE's levels; each level after the first halves the resolution."""
     latent_channels: int = 4
-    """Channels of a latent."""
+    """Channels of the latents."""
     width: int = 128
     """Width of the transformer."""
     num_layers: int = 4
@@ -47,7 +46,7 @@ class TinySizes(Settings):
     text_width: int = 128
     """Width of the text encoder."""
     num_text_layers: int = 3
-    """Layers of the text encoder; the pipeline reads the output of the last but one."""
+    """Layers of the text encoder; the pipeline uses the output of the penultimate one."""
     num_text_heads: int = 4
     """Attention heads of the text encoder."""
     shift: float = 2.0
@@ -55,7 +54,7 @@ class TinySizes(Settings):
 
 
 def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Word-level tokenizer of all words in some texts, with a chat template."""
+    """Word-level tokenizer with a chat template; its vocabulary is all words of the texts."""
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())})
     special = [PAD, UNKNOWN, OPEN, CLOSE]
@@ -79,7 +78,7 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def chat(tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
-    """A prompt as the one turn that `ZImagePipeline` makes of it."""
+    """A prompt in the chat template, formatted as `ZImagePipeline` does."""
     text: Any = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}],
         tokenize=False,
@@ -89,8 +88,8 @@ def chat(tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
     return str(text)
 
 
-def build_pipeline(sizes: TinySizes, tokenizer: PreTrainedTokenizerFast, seed: int) -> Pipeline:
-    """Build a pipeline with weights drawn from a seed."""
+def build_pipeline(sizes: TinySizes, tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
+    """Build a `ZImagePipeline` with weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         levels = len(sizes.vae_channels)
@@ -121,7 +120,7 @@ def build_pipeline(sizes: TinySizes, tokenizer: PreTrainedTokenizerFast, seed: i
             axes_dims=[head - 2 * side, side, side],
             axes_lens=[1024, 64, 64],
         )
-        _start_open(transformer)
+        _initialise(transformer)
         text_encoder = Qwen3Model(
             Qwen3Config(
                 vocab_size=len(tokenizer),
@@ -142,8 +141,8 @@ def build_pipeline(sizes: TinySizes, tokenizer: PreTrainedTokenizerFast, seed: i
     return ZImagePipeline(scheduler, vae, text_encoder, tokenizer, transformer)
 
 
-def _start_open(transformer: Any) -> None:
-    """Open the residual gates and silence the output: a tiny model then learns much sooner."""
+def _initialise(transformer: Any) -> None:
+    """Open the residual gates and zero the output layer; a tiny model then learns much faster."""
     blocks = [*transformer.noise_refiner, *transformer.layers]
     for block in blocks:
         torch.nn.init.zeros_(block.adaLN_modulation[0].weight)

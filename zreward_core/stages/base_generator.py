@@ -1,13 +1,13 @@
-"""base_generator: world images (or a hub id) -> the generator that is to be tuned.
+"""base_generator: world images (or a hub id) -> the base generator.
 
-A pretraining run whose data is as uneven as the web's: images stay with prompts they do not
-show, blurred, noisy or broken. A share of the faulty is kept on purpose; what reward tuning can
-better is thereby in the base.
+The tiny model is pretrained on data of uneven quality, as web data is: a share of the images is
+blurred, noisy, broken or does not match its prompt. Reward tuning thus has defects to remove.
 """
 
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,8 @@ from zreward_core.diffusion.flow import (
     reconstruction_loss,
     step_generator,
 )
-from zreward_core.diffusion.generator import Pipeline, load_pipeline, write_pointer
+from zreward_core.diffusion.generator import ImageGenerator
+from zreward_core.diffusion.loading import generator_class, load_generator, write_pointer
 from zreward_core.diffusion.sampling import sample
 from zreward_core.diffusion.sheet import image_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
@@ -38,15 +39,14 @@ from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
 from zreward_core.training.optimizers import make_optimizers, trapezoid
 from zreward_core.world.inspection import INSPECTIONS
-from zreward_core.world.oracle import judge_many
-from zreward_core.world.prompts import parse_prompt
+from zreward_core.world.measures import oracle_figures
 from zreward_core.world.rendering import render
 from zreward_core.world.scenes import ASPECTS, sample_scene
 
 logger = logging.getLogger(__name__)
 WORLD = Path("data/world")
 OUTPUT = Path("data/base_generator")
-HIGHEST_NORM = 1.0
+MAX_NORM = 1.0
 """Gradients are clipped to this norm."""
 LOG_EVERY = 20
 
@@ -57,11 +57,11 @@ class VaePretraining(Settings):
     steps: int = Field(default=1600, ge=0)
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
-    """Crops in a step."""
+    """Crops per step."""
     crop: int = Field(default=16, ge=8)
     """Side of the square crops, in pixels."""
     learning_rate: float = Field(default=4e-3, gt=0)
-    """Highest learning rate."""
+    """Peak learning rate."""
 
 
 class FlowPretraining(Settings):
@@ -70,40 +70,40 @@ class FlowPretraining(Settings):
     steps: int = Field(default=1500, ge=0)
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
-    """Images in a step."""
+    """Images per step."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Highest learning rate."""
+    """Peak learning rate."""
     prompt_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of images trained with the empty prompt, for classifier-free guidance."""
     clean_shares: dict[str, float] = Field(
         default={"alignment": 0.75, "realism": 0.5, "aesthetics": 0.45, "plausibility": 0.5}
     )
-    """Share of images without a defect of an aspect that batches are drawn to; an aspect that is
-    not named keeps the share it has in the world."""
+    """Target share of images without a defect, by aspect; an aspect that is absent keeps its share
+    in the world."""
     noise_mean: float = 0.0
-    """Mean of the logit of the noise levels trained on."""
+    """Mean of the logit-normal distribution of training noise levels."""
 
 
 class Check(Settings):
-    """How the base is measured."""
+    """Evaluation of the tiny base generator."""
 
     num_prompts: int = Field(default=200, ge=1)
-    """Held-out prompts, one sample each."""
+    """Held-out prompts, with one sample each."""
     num_steps: int = Field(default=12, ge=1)
     """Denoising steps."""
     guidance_scale: float = Field(default=1.0, ge=0)
-    """Weight of classifier-free guidance."""
+    """Weight of classifier-free guidance; 0 is none."""
 
 
 class Config(StageConfig):
-    """Either a model of the hub, or sizes of a tiny one that is pretrained here."""
+    """Either a hub model, or the sizes of a tiny one that is pretrained here."""
 
     hub_id: str | None = None
-    """A Z-Image pipeline on the Hugging Face hub; it is pointed to, not copied."""
+    """Hub id (or folder) of a pipeline of a supported class; it is referred to, not copied."""
     revision: str | None = None
     """Commit of the hub model."""
     tiny: TinySizes | None = None
-    """Sizes of a model to pretrain on the world's images."""
+    """Sizes of a Z-Image model to pretrain on the world's images."""
     size: int = Field(32, ge=16)
     """Side of the tiny model's square images, in pixels."""
     vae: VaePretraining = VaePretraining()
@@ -111,7 +111,7 @@ class Config(StageConfig):
     flow: FlowPretraining = FlowPretraining()
     """Training of the velocity model."""
     check: Check = Check()
-    """How the base is measured."""
+    """Evaluation of the tiny base generator."""
     checkpoint_every: int = Field(200, ge=1)
     """Steps between two checkpoints."""
 
@@ -120,7 +120,7 @@ class Config(StageConfig):
         if (self.tiny is None) == (self.hub_id is None):
             raise ValueError("give either hub_id with revision, or tiny")
         if self.hub_id is not None and self.revision is None:
-            raise ValueError("hub_id needs the revision to use: a commit of the hub")
+            raise ValueError("hub_id needs a revision: the commit of the hub model to use")
         return self
 
 
@@ -128,9 +128,10 @@ def run(config: Config) -> None:
     """Write generator/, metrics.json, history.jsonl and contact_sheet.png.
 
     Raises:
-        UserError: there are no images to pretrain on.
+        UserError: there are no images to pretrain on, or the hub model cannot be used.
     """
     if config.hub_id is not None and config.revision is not None:
+        generator_class(config.hub_id, config.revision)
         if is_main():
             with whole_output(OUTPUT, config) as folder:
                 write_pointer(folder / "generator", config.hub_id, config.revision)
@@ -144,8 +145,8 @@ def run(config: Config) -> None:
     table, held_out = table[~table["held_out"]], table[table["held_out"]]
     if table.empty:
         raise UserError(
-            f"{WORLD} has no pretraining images: raise world.size, or name a hub_id for"
-            " base_generator in params.yaml"
+            f"{WORLD} has no pretraining images: increase world.size, or set"
+            " base_generator.hub_id in params.yaml"
         )
     pixels = load_pixels(table, config.size)
     weights = draw_weights(table, config.flow.clean_shares)
@@ -158,12 +159,12 @@ def run(config: Config) -> None:
         with whole_output(OUTPUT, config) as folder:
             pipe.save_pretrained(folder / "generator")
             write_history(history, folder / "history.jsonl")
-            measure(config, load_pipeline(folder / "generator"), held_out, folder)
+            measure(config, load_generator(folder / "generator"), held_out, folder)
     checkpoint.clear()
 
 
 def load_pixels(table: pd.DataFrame, size: int) -> Tensor:
-    """Images of the table [N, 3, size, size] in [-1, 1], whatever shape they have."""
+    """Images of the table, resized to [N, 3, size, size], in [-1, 1]."""
     store = ImageStore(WORLD / "images")
     images = [
         np.asarray(
@@ -175,12 +176,12 @@ def load_pixels(table: pd.DataFrame, size: int) -> Tensor:
 
 
 def draw_weights(table: pd.DataFrame, clean_shares: dict[str, float]) -> Tensor:
-    """How often each image [N] is drawn, so that aspects are clean in given shares.
+    """Sampling weights [N] of images that give each aspect its target share of clean images.
 
-    Aspects have defects independently of each other, so the weights multiply.
+    Defects of different aspects are independent, so the weights multiply.
 
     Raises:
-        UserError: a name is no aspect of the world, or a share is not between 0 and 1.
+        UserError: a name is not an aspect of the world, or a share is not between 0 and 1.
     """
     if set(clean_shares) - set(ASPECTS) or not all(0 < s < 1 for s in clean_shares.values()):
         raise UserError(
@@ -198,7 +199,7 @@ def draw_weights(table: pd.DataFrame, clean_shares: dict[str, float]) -> Tensor:
 
 
 def train_vae(
-    config: Config, checkpoint: Checkpoint, pipe: Pipeline, pixels: Tensor, weights: Tensor
+    config: Config, checkpoint: Checkpoint, pipe: Any, pixels: Tensor, weights: Tensor
 ) -> list[dict[str, float]]:
     """Train the autoencoder on crops; returns the history."""
     settings = config.vae
@@ -222,7 +223,7 @@ def train_vae(
             loss = len(own) / len(batch) * reconstruction_loss(pipe.vae, batch, generator, own)
             loss.backward()
         add_gradients(pipe.vae.parameters())
-        torch.nn.utils.clip_grad_norm_(pipe.vae.parameters(), HIGHEST_NORM)
+        torch.nn.utils.clip_grad_norm_(pipe.vae.parameters(), MAX_NORM)
         optimizer.step()
         optimizer.zero_grad()
         if (step + 1) % LOG_EVERY == 0:
@@ -233,8 +234,8 @@ def train_vae(
 
 
 @torch.no_grad()
-def scaled_latents(pipe: Pipeline, pixels: Tensor) -> Tensor:
-    """Latents [N, C, h, w] of all images; sets the VAE's shift and scale by their statistics."""
+def scaled_latents(pipe: Any, pixels: Tensor) -> Tensor:
+    """Scaled latents [N, C, h, w] of all images; sets the VAE's shift and scaling factor."""
     pipe.vae.requires_grad_(False).eval()
     batches = track(pixels.split(256), "latents")
     latents = torch.cat([pipe.vae.encode(batch).latent_dist.mean for batch in batches])
@@ -247,7 +248,7 @@ def scaled_latents(pipe: Pipeline, pixels: Tensor) -> Tensor:
 def train_flow(
     config: Config,
     checkpoint: Checkpoint,
-    pipe: Pipeline,
+    pipe: Any,
     latents: Tensor,
     prompts: list[str],
     weights: Tensor,
@@ -287,7 +288,7 @@ def train_flow(
             loss = len(own) / len(chosen) * loss
             loss.backward()
         add_gradients(models.parameters())
-        torch.nn.utils.clip_grad_norm_(models.parameters(), HIGHEST_NORM)
+        torch.nn.utils.clip_grad_norm_(models.parameters(), MAX_NORM)
         for optimizer in optimizers:
             optimizer.step()
         models.zero_grad()
@@ -298,11 +299,13 @@ def train_flow(
     return history
 
 
-def measure(config: Config, pipe: Pipeline, held_out: pd.DataFrame, folder: Path) -> None:
-    """Samples on held-out prompts before the oracle, beside chance and clean renders."""
+def measure(
+    config: Config, generator: ImageGenerator, held_out: pd.DataFrame, folder: Path
+) -> None:
+    """Oracle figures of samples of held-out prompts, beside shuffled prompts and clean renders."""
     prompts = list(dict.fromkeys(held_out["prompt"]))[: config.check.num_prompts]
     images = sample(
-        pipe,
+        generator,
         prompts,
         range(config.seed, config.seed + len(prompts)),
         num_steps=config.check.num_steps,
@@ -321,25 +324,6 @@ def measure(config: Config, pipe: Pipeline, held_out: pd.DataFrame, folder: Path
     write_json(metrics, folder / "metrics.json")
     image_sheet(arrays[:48], prompts[:48], columns=8).save(folder / "contact_sheet.png")
     logger.info("base generator: %s", metrics["samples"])
-
-
-def oracle_figures(images: list[np.ndarray], prompts: list[str]) -> dict[str, float]:
-    """Mean score of each aspect; shares of right colours, shapes and empty cells."""
-    judgements = judge_many(images, prompts)
-    right: dict[str, list[bool]] = {"colour": [], "shape": [], "empty_cell": []}
-    for judgement, prompt in zip(judgements, prompts, strict=True):
-        for seen, wanted in zip(judgement.cells, parse_prompt(prompt) or (), strict=True):
-            if wanted is None:
-                right["empty_cell"].append(seen is None)
-            else:
-                right["colour"].append(seen is not None and seen.colour == wanted.colour)
-                right["shape"].append(seen is not None and seen.shape == wanted.shape)
-    shares = {f"{name}_accuracy": float(np.mean(hits)) for name, hits in right.items() if hits}
-    scores = {
-        f"{aspect}_score": float(np.mean([one.scores[aspect] for one in judgements]))
-        for aspect in ASPECTS
-    }
-    return shares | scores
 
 
 def _set_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import torch
 from pydantic import Field
 
 from zreward_core.config import Settings, StageConfig, UserError
-from zreward_core.diffusion.generator import load_pipeline
+from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
 from zreward_core.runtime.device import fast_precision, pick_device
@@ -43,13 +44,15 @@ class Sampling(Settings):
     """One setting of one generator."""
 
     path: Path
-    """Folder of the generator: a diffusers checkpoint or a pointer to the hub."""
+    """Folder of the generator: a diffusers checkpoint, or a pointer to the hub."""
     steps: int = Field(ge=1)
     """Denoising steps."""
     guidance: float = Field(ge=0)
-    """Weight of classifier-free guidance; 0 is none."""
+    """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
     size: tuple[int, int]
     """(width, height) in pixels."""
+    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    """Data type of the generator's weights."""
     annotation: int = Field(0, ge=0)
     """Samples for each annotation prompt."""
     unlabelled: int = Field(0, ge=0)
@@ -57,24 +60,24 @@ class Sampling(Settings):
 
     @property
     def name(self) -> str:
-        """What tables call this setting."""
+        """Name of this setting in tables."""
         return f"{self.path.as_posix()} steps={self.steps} guidance={self.guidance:g}"
 
 
 class ImageFolder(Settings):
-    """A folder of images with their prompts."""
+    """A folder of images and their prompts."""
 
     path: Path
-    """Folder; prompts.json in it maps file name to prompt."""
+    """Folder; its prompts.json maps file name to prompt."""
     purpose: str = Field("annotation", pattern="^(annotation|unlabelled)$")
-    """What the images are for."""
+    """Purpose of the images."""
 
 
 class Config(StageConfig):
-    """Where the images come from."""
+    """Sources of the images."""
 
     prompt_files: dict[str, list[Path]] = Field(default_factory=dict)
-    """Purpose to files of prompts: .txt (one a line) or .json (a list of strings)."""
+    """Purpose to files of prompts: .txt (one per line) or .json (a list of strings)."""
     generators: list[Sampling] = Field(default_factory=list)
     """Generators and their settings."""
     folders: list[ImageFolder] = Field(default_factory=list)
@@ -85,9 +88,11 @@ def run(config: Config) -> None:
     """Write items.parquet, pool.parquet, prompts.parquet, images/ and metrics.json.
 
     Raises:
-        UserError: a file is missing or malformed, a prompt has two purposes, or nothing is left to
-            annotate.
+        UserError: a file is missing or malformed, the class of a generator is not supported, a
+            prompt has two purposes, or there is nothing to annotate.
     """
+    for setting in config.generators:
+        generator_class(*locate(setting.path))
     prompts = gather_prompts(config)
     rows: list[dict[str, str]] = []
 
@@ -107,8 +112,8 @@ def run(config: Config) -> None:
         table = table.drop_duplicates("item_id").sort_values("item_id")
         if not (table["purpose"] == "annotation").any():
             raise UserError(
-                "candidates: there is no image to annotate; name generators or folders in"
-                " params.yaml, or raise world.size"
+                "candidates: there is no image to annotate; add generators or folders in"
+                " params.yaml, or increase world.size"
             )
         check_purposes(pd.concat([prompts, table[["prompt_id", "prompt", "purpose"]]]))
         for purpose, name in TABLES.items():
@@ -123,8 +128,8 @@ def gather_prompts(config: Config) -> pd.DataFrame:
     for purpose, paths in config.prompt_files.items():
         if purpose not in ("annotation", "unlabelled", "generator_train", "generator_eval"):
             raise UserError(
-                f"params.yaml: 'candidates.prompt_files.{purpose}' is no purpose; use annotation,"
-                " unlabelled, generator_train or generator_eval"
+                f"params.yaml: 'candidates.prompt_files.{purpose}' is not a purpose; use"
+                " annotation, unlabelled, generator_train or generator_eval"
             )
         texts = [text for path in paths for text in read_prompts(path)]
         own = pd.DataFrame({"prompt": texts, "purpose": purpose})
@@ -136,15 +141,15 @@ def gather_prompts(config: Config) -> pd.DataFrame:
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Prompts of a file, empty lines left out.
+    """Prompts of a file without its empty lines.
 
     Raises:
-        UserError: the file is missing, not UTF-8, or no list of strings.
+        UserError: the file is missing, not UTF-8, or not a list of strings.
     """
     if path.suffix == ".json":
         texts = read_json(path)
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"{path} must hold a JSON list of strings")
+            raise UserError(f"{path} must be a JSON list of strings")
     else:
         if not path.is_file():
             raise UserError(f"{path} not found: correct 'candidates.prompt_files' in params.yaml")
@@ -156,18 +161,18 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def check_purposes(table: pd.DataFrame) -> None:
-    """Refuse a prompt that serves two purposes.
+    """Check that no prompt has two purposes.
 
     Raises:
-        UserError: naming one such prompt.
+        UserError: a prompt has two purposes.
     """
     distinct = table.drop_duplicates(["prompt_id", "purpose"])
     repeated = distinct[distinct.duplicated("prompt_id", keep=False)]
     if not repeated.empty:
         first = repeated[repeated["prompt_id"] == repeated["prompt_id"].iloc[0]]
         raise UserError(
-            f"the prompt {first['prompt'].iloc[0]!r} serves two purposes"
-            f" ({', '.join(sorted(first['purpose']))}): keep it in one"
+            f"the prompt {first['prompt'].iloc[0]!r} has two purposes"
+            f" ({', '.join(sorted(first['purpose']))}): keep it in one of them"
         )
 
 
@@ -183,7 +188,7 @@ def rendered() -> Iterator[tuple[bytes, str, str, str]]:
 
 
 def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
-    """Images of the user's folders, in the order of their names."""
+    """Images of the user's folders, sorted by name."""
     for source in config.folders:
         prompts = read_json(source.path / "prompts.json")
         if not isinstance(prompts, dict):
@@ -192,7 +197,7 @@ def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
             path = source.path / name
             if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
                 raise UserError(
-                    f"{source.path / 'prompts.json'}: {name!r} is no image of that folder"
+                    f"{source.path / 'prompts.json'}: {name!r} is not an image of that folder"
                     f" ({', '.join(SUFFIXES)})"
                 )
             if not path.is_file():
@@ -204,18 +209,20 @@ def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
 
 
 def checked_prompt(prompt: object, path: Path) -> str:
-    """A prompt as given, if it is one.
+    """Return a prompt unchanged if it is valid.
 
     Raises:
-        UserError: it is no text, or empty.
+        UserError: it is not a string, or empty.
     """
     if not isinstance(prompt, str) or not normalise_prompt(prompt):
-        raise UserError(f"the prompt of {path} must be a text, not {json.dumps(prompt)}")
+        raise UserError(
+            f"the prompt of {path} must be a non-empty string, not {json.dumps(prompt)}"
+        )
     return prompt
 
 
 def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str, str, str]]:
-    """Samples of the generators; every sample has a seed of its own."""
+    """Samples of the generators; every sample has its own seed."""
     for setting in config.generators:
         jobs = [
             (prompt, purpose, int(digest(str(config.seed), setting.name, prompt, str(copy)), 16))
@@ -228,12 +235,13 @@ def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str,
         ]
         if not jobs:
             continue
-        pipe = load_pipeline(setting.path).to(pick_device())
+        generator = load_generator(setting.path, getattr(torch, setting.dtype))
+        generator.pipe.to(pick_device())
         starts = range(0, len(jobs), SAMPLED_TOGETHER)
         for start in track(starts, f"{setting.steps} steps, guidance {setting.guidance:g}"):
             part = jobs[start : start + SAMPLED_TOGETHER]
             images = sample(
-                pipe,
+                generator,
                 [prompt for prompt, _, _ in part],
                 [seed % 2**63 for _, _, seed in part],
                 num_steps=setting.steps,

@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
-from zreward_core.diffusion.generator import load_pipeline
+from zreward_core.diffusion.loading import load_generator
 from zreward_core.diffusion.sampling import sample
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
 from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
@@ -17,7 +18,7 @@ from zreward_core.images import encode_png, image_id, write_images
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import PROMPTS, prompt_id, read_table, write_json
-from zreward_core.world.oracle import judge_many
+from zreward_core.world.measures import oracle_scores
 from zreward_core.world.scenes import ASPECTS
 
 logger = logging.getLogger(__name__)
@@ -33,25 +34,27 @@ NUM_SHOWN = 24
 
 
 class Config(StageConfig):
-    """How the generators are compared."""
+    """Settings of the comparison."""
 
     num_steps: int = Field(12, ge=1)
     """Denoising steps of a sample."""
     guidance_scale: float = Field(2.0, ge=0)
-    """Weight of classifier-free guidance; 0 is none."""
+    """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
     size: tuple[int, int] = (32, 32)
     """(width, height) of the images in pixels."""
+    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    """Data type of the generators' weights."""
     judge: Literal["oracle", "people"] = "oracle"
-    """Who judges: the miniature's pixel oracle, or people, by `zreward gsb export` and `import`."""
+    """The judge: the miniature's pixel oracle, or people (`zreward gsb export` and `import`)."""
     samples: int = Field(2, ge=1)
-    """Pairs for each prompt, each with a seed of its own."""
+    """Pairs for each prompt, each with its own seed."""
 
 
 def run(config: Config) -> None:
     """Write gsb.json, judgements.parquet, images/ and contact_sheet.png.
 
-    With ``judge: people`` nothing is judged yet: gsb.json has no counts, and judgements.parquet the
-    pairs alone.
+    With ``judge: people`` nothing is judged yet: gsb.json has no counts, and judgements.parquet
+    contains only the pairs.
 
     Raises:
         UserError: a generator is missing, or there are no prompts to compare on.
@@ -59,7 +62,10 @@ def run(config: Config) -> None:
     table = read_table(PROMPT_TABLE, PROMPTS)
     table = table[table["purpose"] == "generator_eval"]
     if table.empty:
-        raise UserError(f"{PROMPT_TABLE} has no prompt of purpose generator_eval: name some")
+        raise UserError(
+            f"{PROMPT_TABLE} has no prompt of purpose generator_eval: add a file to"
+            " 'candidates.prompt_files.generator_eval' in params.yaml"
+        )
     prompts = [prompt for prompt in table["prompt"] for _ in range(config.samples)]
     images = {name: draw(config, path, prompts) for name, path in GENERATORS.items()}
     pairs = blind_pairs([prompt_id(prompt) for prompt in prompts], config.seed)
@@ -98,9 +104,11 @@ def run(config: Config) -> None:
 
 
 def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
-    """One image [H, W, 3] uint8 for each prompt; seeds are the same for every generator."""
+    """One image [H, W, 3] uint8 for each prompt, from the same seeds for every generator."""
+    generator = load_generator(path, getattr(torch, config.dtype))
+    generator.pipe.to(pick_device())
     images = sample(
-        load_pipeline(path).to(pick_device()),
+        generator,
         prompts,
         range(config.seed, config.seed + len(prompts)),
         num_steps=config.num_steps,
@@ -110,12 +118,6 @@ def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
     return list(images.permute(0, 2, 3, 1).numpy())
 
 
-def oracle_scores(images: list[np.ndarray], prompts: list[str]) -> np.ndarray:
-    """Scores [N, D] of the oracle, which sees nothing but pixels and prompt."""
-    found = judge_many(images, prompts)
-    return np.array([[one.scores[aspect] for aspect in ASPECTS] for one in found])
-
-
 def judgements(
     pairs: pd.DataFrame,
     shown: list[str],
@@ -123,7 +125,7 @@ def judgements(
     choices: pd.DataFrame,
     verdicts: pd.DataFrame,
 ) -> pd.DataFrame:
-    """One row for each pair, in the order of showing."""
+    """One row for each pair, in the order in which the pairs are shown."""
     table = pairs.assign(prompt=shown)
     for name in choices.columns:
         table[f"choice_{name}"] = choices[name].to_numpy()

@@ -1,0 +1,57 @@
+import json
+
+import pytest
+import torch
+
+from zreward_core.config import UserError
+from zreward_core.diffusion.loading import CARD, generator_class, load_generator, write_pointer
+from zreward_core.diffusion.sampling import sample
+
+
+def test_a_saved_generator_loads_and_samples_the_same(generator, tmp_path):
+    generator.pipe.save_pretrained(tmp_path / "generator")
+    loaded = load_generator(tmp_path / "generator")
+    assert type(loaded) is type(generator)
+    settings = {"num_steps": 2, "guidance_scale": 1.5, "size": (16, 16)}
+    prompt = ["a red circle at the top left"]
+    assert torch.equal(
+        sample(generator, prompt, [1], **settings), sample(loaded, prompt, [1], **settings)
+    )
+    modules = [m for m in loaded.pipe.components.values() if isinstance(m, torch.nn.Module)]
+    assert len(modules) >= 3
+    assert not any(w.requires_grad or m.training for m in modules for w in m.parameters())
+
+
+def test_a_pointer_is_followed(z_image, tmp_path):
+    z_image.pipe.save_pretrained(tmp_path / "elsewhere")
+    write_pointer(tmp_path / "generator", str(tmp_path / "elsewhere"), "main")
+    assert load_generator(tmp_path / "generator").transformer.config.dim == 32
+
+
+def test_other_pipeline_classes_are_refused(z_image, tmp_path):
+    z_image.pipe.save_pretrained(tmp_path / "generator")
+    index = tmp_path / "generator/model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "PRXPipeline"}))
+    message = "/generator is a PRXPipeline.* ZImagePipeline, StableDiffusion3Pipeline, FluxPipe"
+    for refused in (load_generator, lambda path: generator_class(str(path))):
+        with pytest.raises(UserError, match=message):
+            refused(tmp_path / "generator")
+
+
+def test_a_missing_generator_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="has no generator"):
+        load_generator(tmp_path)
+
+
+def test_a_malformed_pointer_is_a_user_error(tmp_path):
+    (tmp_path / CARD).write_text('{"hub_id": "someone/something"}')
+    with pytest.raises(UserError, match="must name hub_id and revision"):
+        load_generator(tmp_path)
+
+
+def test_an_incomplete_checkpoint_is_a_user_error(z_image, tmp_path):
+    z_image.pipe.save_pretrained(tmp_path / "generator")
+    for file in (tmp_path / "generator" / "vae").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_generator(tmp_path / "generator")

@@ -1,0 +1,63 @@
+"""`ZImagePipeline` (Z-Image, Z-Image-Turbo)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
+from torch import Tensor
+
+from zreward_core.diffusion.generator import Conditions, ImageGenerator
+
+MAX_PROMPT_TOKENS = 512
+"""Prompts are truncated to this many tokens unless the tokenizer's own limit is lower."""
+TIME_STEPS = 1000
+"""The transformer's time runs from 0 (noise) to this many steps (image), divided by them."""
+
+
+class ZImage(ImageGenerator):
+    """Classifier-free guidance above a scale of 0: v + scale * (v - v of the empty prompt).
+
+    The other pipeline classes count from 1: their scale is one more for the same guidance.
+    """
+
+    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3"]
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Tokens of a prompt, the chat template's included."""
+        return min(MAX_PROMPT_TOKENS, self.pipe.tokenizer.model_max_length)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], guidance_scale: float) -> Conditions:
+        guided = guidance_scale > 0
+        captions, empty = self.pipe.encode_prompt(
+            list(prompts),
+            do_classifier_free_guidance=guided,
+            max_sequence_length=self.max_prompt_tokens,
+        )
+        return Conditions(
+            {"captions": captions}, {"captions": empty} if guided else None, guidance_scale
+        )
+
+    def velocity(
+        self, transformer: Any, latents: Tensor, timestep: Tensor, conditions: Conditions
+    ) -> Tensor:
+        captions = conditions.prompt["captions"]
+        inputs = latents.to(transformer.dtype)
+        if conditions.empty is not None:
+            captions, inputs = captions + conditions.empty["captions"], inputs.repeat(2, 1, 1, 1)
+        time = ((TIME_STEPS - timestep) / TIME_STEPS).expand(len(inputs))
+        frames = list(inputs.unsqueeze(2).unbind(0))
+        output = transformer(frames, time, captions, return_dict=False)[0]
+        negated = torch.stack(output).squeeze(2).float()
+        if conditions.empty is not None:
+            with_prompt, without = negated.chunk(2)
+            negated = with_prompt + conditions.guidance_scale * (with_prompt - without)
+        return -negated
+
+    def call_arguments(self, prompts: Sequence[str], guidance_scale: float) -> dict[str, Any]:
+        return {"guidance_scale": guidance_scale, "max_sequence_length": self.max_prompt_tokens}
+
+    def schedule(self, num_steps: int, shift: float) -> dict[str, Any]:
+        return {"sigmas": get_default_z_image_sigmas(num_steps), "mu": shift}

@@ -1,0 +1,59 @@
+"""Figures of reward tuning: images before and after, watched scores, training curves.
+
+Shapes: N prompts, H x W pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
+from zreward_core.evaluation.plots import plot_curves, plot_dimensions
+
+NUM_SHOWN = 24
+"""Pairs on the contact sheet."""
+JUDGES = {
+    "reward": "reward (trained on)",
+    "panel": "panel (never trained on)",
+    "oracle": "pixel oracle",
+}
+CURVES = {
+    "tune/reward": "reward of training samples (points)",
+    "tune/velocity_distance": "squared velocity distance",
+    "tune/gradient_norm": "gradient norm before clipping",
+}
+
+
+def plot_tuned_samples(
+    prompts: Sequence[str],
+    images: tuple[np.ndarray, np.ndarray],
+    rewards: tuple[np.ndarray, np.ndarray],
+    path: Path,
+) -> None:
+    """Contact sheet of samples before and after tuning with their rewards.
+
+    Args:
+        prompts: N prompts.
+        images: before and after, [N, H, W, 3] uint8.
+        rewards: before and after, [N] means over the dimensions.
+        path: of the PNG.
+    """
+    rows = zip(prompts, *images, *rewards, strict=True)
+    pairs = [
+        BeforeAfter(prompt, before, after, f"reward {old:.2f} → {new:.2f}")
+        for prompt, before, after, old, new in rows
+    ]
+    plot_before_after(pairs[:NUM_SHOWN], path, columns=4)
+
+
+def plot_tuning(
+    history: Sequence[Mapping[str, float]], dimensions: Sequence[str], folder: Path
+) -> None:
+    """Write validation.png and curves.png, or nothing if the history is empty."""
+    if not history:
+        return
+    present = {name: title for name, title in JUDGES.items() if f"{name}/mean" in history[0]}
+    title, path = "Scores on watched prompts", folder / "validation.png"
+    plot_dimensions(history, present, dimensions, title, path)
+    plot_curves(history, CURVES, "Reward back-propagation", folder / "curves.png")

@@ -1,0 +1,77 @@
+"""Judges of a generator's samples: the reward that is trained on, the panel, the pixel oracle.
+
+Shapes: B images, D dimensions, H x W pixels.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zreward_core.models.scorer import RewardModel
+from zreward_core.models.teacher import TeacherJudge
+from zreward_core.runtime.distributed import gather, own_part
+from zreward_core.world.measures import oracle_scores
+
+Judge = Callable[[list[str], Tensor], np.ndarray]
+"""prompts, images [B, 3, H, W] uint8 -> mean scores [B, D]."""
+
+
+def reward_judge(reward: RewardModel) -> Judge:
+    """The student that tuning uses as the reward."""
+
+    def judge(prompts: list[str], images: Tensor) -> np.ndarray:
+        return reward.score(prompts, list(as_arrays(images))).mean.double().numpy()
+
+    return judge
+
+
+def panel_judge(
+    folder: Path, num_traces: int, seed: int, device: torch.device, dtype: str
+) -> Judge:
+    """The teacher of a folder; its scores are averaged over reasoning traces."""
+    teacher = TeacherJudge.from_pretrained(folder, num_traces, seed, device, dtype)
+
+    @torch.no_grad()
+    def judge(prompts: list[str], images: Tensor) -> np.ndarray:
+        return teacher.score(prompts, images.to(device).float() / 255).double().cpu().numpy()
+
+    return judge
+
+
+def oracle_judge(dimensions: list[str]) -> Judge:
+    """The pixel oracle of the miniature world."""
+
+    def judge(prompts: list[str], images: Tensor) -> np.ndarray:
+        return oracle_scores(as_arrays(images), prompts, dimensions)
+
+    return judge
+
+
+def judge_samples(
+    judges: Mapping[str, Judge], prompts: list[str], images: Tensor
+) -> dict[str, np.ndarray]:
+    """Mean scores [B, D] by judge; each process judges a part, all processes get all scores."""
+    own = own_part(len(prompts))
+    part = slice(own.start, own.stop)
+    return {
+        name: np.concatenate(gather([judge(prompts[part], images[part])] if own else []))
+        for name, judge in judges.items()
+    }
+
+
+def mean_scores(scores: Mapping[str, np.ndarray], dimensions: list[str]) -> dict[str, float]:
+    """Metrics JUDGE/DIMENSION and JUDGE/mean of scores [B, D] by judge."""
+    row: dict[str, float] = {}
+    for judge, found in scores.items():
+        means = found.mean(axis=0)
+        row |= {f"{judge}/{name}": float(means[i]) for i, name in enumerate(dimensions)}
+        row[f"{judge}/mean"] = float(means.mean())
+    return row
+
+
+def as_arrays(images: Tensor) -> np.ndarray:
+    """Images [B, 3, H, W] as [B, H, W, 3]."""
+    return images.permute(0, 2, 3, 1).numpy()

@@ -26,8 +26,6 @@ from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import write_history
 from zreward_core.stages import _training as shared
 from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.samplers import load_labelled
@@ -60,10 +58,8 @@ def run(config: Config) -> None:
             one_token_loss(backbone, data, squared_error, 0.0, part, step.batch)
             for part in step.parts()
         )
-    with whole_output(Path("data/train_toy"), config) as folder:
-        backbone.save(folder / "scorer", shared.lineage("train_toy", base=BASE))
-        write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    folder = Path("data/train_toy/scorer")
+    shared.save_trained(folder, config, backbone, history, checkpoint, {"base": BASE})
 '''
 ENTRY = {
     "model": "train_toy/scorer",

@@ -1,4 +1,4 @@
-"""What the training stages share: settings of the two loops, their inputs, and lineage. No stage.
+"""What the training stages share: settings of the loops, inputs, and output. Not a stage.
 
 A module of this package whose name starts with an underscore is not a word of the command line.
 """
@@ -10,8 +10,13 @@ import pandas as pd
 from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
-from zreward_core.models.backbone import TrainedWeights
+from zreward_core.models.backbone import Backbone, TrainedWeights
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.progress import write_history
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, PAIRS, read_table, tree_hash
+from zreward_core.training.updates import History
 
 BASES = Path("data/base_vlm")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -130,6 +135,27 @@ def training_pairs() -> pd.DataFrame:
     return pairs
 
 
-def lineage(stage: str, **sources: Path) -> dict[str, str]:
-    """The stage and the content hashes of its inputs, for a model's card."""
-    return {"stage": stage} | {name: tree_hash(path) for name, path in sources.items()}
+def save_trained(
+    path: Path,
+    config: StageConfig,
+    backbone: Backbone,
+    history: History,
+    checkpoint: Checkpoint,
+    sources: dict[str, Path],
+    **tables: pd.DataFrame,
+) -> None:
+    """Write the output of a training stage and delete its checkpoint; every process must call it.
+
+    Args:
+        path: folder of the model, in a folder named like the stage, which is the whole output.
+        sources: inputs by name; the model's card records their content hashes.
+        tables: further tables by name; each becomes a Parquet file.
+    """
+    if is_main():
+        with whole_output(path.parent, config) as folder:
+            lineage = {name: tree_hash(source) for name, source in sources.items()}
+            backbone.save(folder / path.name, {"stage": path.parent.name} | lineage)
+            for name, table in tables.items():
+                table.to_parquet(folder / f"{name}.parquet", index=False)
+            write_history(history, folder / "history.jsonl")
+    checkpoint.clear()

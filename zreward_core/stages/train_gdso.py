@@ -22,10 +22,7 @@ from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import write_history
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
-from zreward_core.runtime.worker import is_main
 from zreward_core.stages import _training as shared
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
@@ -62,9 +59,10 @@ def run(config: Config) -> None:
         UserError: no training pair, or an input is missing.
     """
     all_pairs, items = shared.training_pairs(), shared.training_items()
-    base, inputs = shared.BASES / config.base, (shared.ITEMS_FILE, shared.PAIRS_FILE)
+    base = shared.BASES / config.base
+    sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_gdso", config, [base, *inputs, *shared.IMAGES])
+    checkpoint = Checkpoint("train_gdso", config, [*sources.values(), *shared.IMAGES])
     history: History = []
     if config.steps:
         require_divisible(config.pairs_per_step, "train_gdso.pairs_per_step")
@@ -84,12 +82,7 @@ def run(config: Config) -> None:
                     for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(base, config))
-    if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
-            backbone.save(folder / "teacher", shared.lineage("train_gdso", **sources))
-            write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 
 
 def reward(

@@ -21,10 +21,7 @@ from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import write_history
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
-from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, read_table
 from zreward_core.stages import _training as shared
 from zreward_core.training.on_policy import on_policy_steps
@@ -70,8 +67,9 @@ def run(config: Config) -> None:
     pool = read_table(POOL, CANDIDATES)
     if pool.empty:
         raise UserError(f"{POOL} is empty: give candidates images or prompts for the pool")
+    sources = {"base": BASE, "teacher": TEACHER, "pool": POOL}
     backbone = load_backbone(BASE, config.dtype)
-    checkpoint = Checkpoint("train_opd", config, [BASE, TEACHER, POOL, IMAGES])
+    checkpoint = Checkpoint("train_opd", config, [*sources.values(), IMAGES])
     history: History = []
     if config.steps:
         require_divisible(config.images_per_step, "train_opd.images_per_step")
@@ -86,12 +84,7 @@ def run(config: Config) -> None:
                     for chosen in own_parts(config.images_per_step, config.micro_batch_images)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config))
-    if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            sources = {"base": BASE, "teacher": TEACHER, "pool": POOL}
-            backbone.save(folder / "student", shared.lineage("train_opd", **sources))
-            write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 
 
 def load_teacher(student: Backbone, config: Config) -> Backbone:

@@ -19,10 +19,8 @@ from zreward_core.models.teacher import query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import precision, processes, wait
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.progress import track
 from zreward_core.runtime.sharding import place, unsharded
-from zreward_core.runtime.worker import is_main
 from zreward_core.stages import _training as shared
 from zreward_core.training.chains import Chains, best_chains, chain_loss
 from zreward_core.training.supervised import supervised_steps
@@ -57,9 +55,9 @@ def run(config: Config) -> None:
     """
     items = shared.training_items()
     base, store = shared.BASES / config.base, ImageStore(*shared.IMAGES)
+    sources = {"base": base, "writer": WRITER, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    inputs = [base, WRITER, shared.ITEMS_FILE, *shared.IMAGES]
-    checkpoint = Checkpoint("train_rewarddance", config, inputs)
+    checkpoint = Checkpoint("train_rewarddance", config, [*sources.values(), *shared.IMAGES])
     written = write_chains(config, items, store, checkpoint)
     history: History = []
     if config.steps:
@@ -76,13 +74,9 @@ def run(config: Config) -> None:
                 for part in step.parts()
             )
         backbone = unsharded(backbone, lambda: open_backbone(base, config))
-    if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            sources = {"base": base, "writer": WRITER, "items": shared.ITEMS_FILE}
-            backbone.save(folder / "teacher", shared.lineage("train_rewarddance", **sources))
-            written.to_parquet(folder / "chains.parquet", index=False)
-            write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    shared.save_trained(
+        OUTPUT / "teacher", config, backbone, history, checkpoint, sources, chains=written
+    )
 
 
 def write_chains(

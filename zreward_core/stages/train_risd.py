@@ -17,10 +17,7 @@ from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import load_backbone, open_backbone
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import write_history
 from zreward_core.runtime.sharding import place, unsharded
-from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import LABELS, read_table
 from zreward_core.stages import _training as shared
 from zreward_core.training.one_token import one_token_loss
@@ -52,8 +49,9 @@ def run(config: Config) -> None:
     labels = read_table(LABELS_FILE, LABELS)
     if labels.empty:
         raise UserError(f"{LABELS_FILE} has no labels: run label on a pool that is not empty")
+    sources = {"base": BASE, "labels": LABELS_FILE}
     backbone = load_backbone(BASE, config.dtype)
-    checkpoint = Checkpoint("train_risd", config, [BASE, LABELS_FILE, IMAGES])
+    checkpoint = Checkpoint("train_risd", config, [*sources.values(), IMAGES])
     history: History = []
     if config.steps:
         data = load_labelled(backbone, labels, "probs", ImageStore(IMAGES))
@@ -69,12 +67,7 @@ def run(config: Config) -> None:
                 for part in step.parts()
             )
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config))
-    if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            sources = {"base": BASE, "labels": LABELS_FILE}
-            backbone.save(folder / "student", shared.lineage("train_risd", **sources))
-            write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 
 
 def hard_scores(probs_NDS: torch.Tensor, levels_S: torch.Tensor) -> torch.Tensor:

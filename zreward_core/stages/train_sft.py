@@ -7,10 +7,7 @@ from zreward_core.images import ImageStore
 from zreward_core.losses.sft import score_cross_entropy
 from zreward_core.models.backbone import load_backbone, open_backbone
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import write_history
 from zreward_core.runtime.sharding import place, unsharded
-from zreward_core.runtime.worker import is_main
 from zreward_core.stages import _training as shared
 from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.samplers import load_labelled
@@ -37,8 +34,9 @@ def run(config: Config) -> None:
     """
     items = shared.training_items()
     base = shared.BASES / config.base
+    sources = {"base": base, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_sft", config, [base, shared.ITEMS_FILE, *shared.IMAGES])
+    checkpoint = Checkpoint("train_sft", config, [*sources.values(), *shared.IMAGES])
     history: History = []
     if config.steps:
         data = load_labelled(backbone, items, "histogram", ImageStore(*shared.IMAGES))
@@ -54,9 +52,4 @@ def run(config: Config) -> None:
                 for part in step.parts()
             )
         backbone = unsharded(backbone, lambda: open_backbone(base, config))
-    if is_main():
-        with whole_output(OUTPUT, config) as folder:
-            sources = {"base": base, "items": shared.ITEMS_FILE}
-            backbone.save(folder / "scorer", shared.lineage("train_sft", **sources))
-            write_history(history, folder / "history.jsonl")
-    checkpoint.clear()
+    shared.save_trained(OUTPUT / "scorer", config, backbone, history, checkpoint, sources)

@@ -7,7 +7,7 @@ import torch
 from tests.stages.training_root import ON_POLICY, drawn_pairs, run_whole_and_killed, tiny
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.stages import train_gdso, train_gdso_coupled
-from zreward_core.stages.train_gdso_coupled import Config, objective, reward
+from zreward_core.stages.train_gdso_coupled import Config, objective
 from zreward_core.training.policy import exchanged_scores
 from zreward_core.training.rollouts import roll_out
 
@@ -19,7 +19,7 @@ def test_the_coupling_loss_is_that_of_exchanged_traces(training_root) -> None:
     backbone.train_mode(lora=None)
     pairs = drawn_pairs(backbone, 2)
     rollouts = roll_out(backbone, *pairs.inputs, 3, 1.0, np.random.default_rng(3))
-    rewarded, _ = reward(backbone, CONFIG, pairs, rollouts)
+    rewarded, _ = train_gdso.reward(backbone, CONFIG, pairs, rollouts)
     with torch.no_grad():
         exchanged = exchanged_scores(backbone, rewarded, range(2))
         second = exchanged_scores(backbone, rewarded, range(1, 2))

@@ -1,59 +1,31 @@
 """train_gdso_coupled: items, pairs, base -> a teacher by GDSO with a coupling loss.
 
-train_gdso's algorithm (Z-Reward, arXiv:2606.09076; equations in parentheses) and a loss, not in
-the paper, under exchanged traces.
-Shapes: P pairs, 2 sides (winner w, loser l), G outputs of a side, N = P x 2 x G, S score levels.
+train_gdso (algorithm 1 of Z-Reward, arXiv:2606.09076) plus a loss under exchanged traces, which is
+not in the paper.
+Shapes: P pairs, 2 sides (winner w, loser l), G outputs of a side, S score levels.
 """
 
 from pathlib import Path
 
 from zreward_core.images import ImageStore
 from zreward_core.losses.coupling import coupling_loss
-from zreward_core.losses.gdso import (
-    combined_reward,
-    gdso_objective,
-    pairwise_loss,
-    pairwise_reward,
-    pointwise_loss,
-    pointwise_reward,
-)
-from zreward_core.losses.grpo import group_advantages
 from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
-from zreward_core.models.rollouts import Rollouts
-from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
+from zreward_core.stages import train_gdso
 from zreward_core.training.on_policy import on_policy_steps
-from zreward_core.training.policy import (
-    RewardedPairs,
-    exchanged_scores,
-    group_scores,
-    policy_loss,
-    sampling_metrics,
-)
+from zreward_core.training.policy import RewardedPairs, exchanged_scores
 from zreward_core.training.rollouts import roll_out
-from zreward_core.training.samplers import PairBatch, PairSampler
+from zreward_core.training.samplers import PairSampler
 from zreward_core.training.updates import History, Part, Reference, own_parts
 
 OUTPUT = Path("data/train_gdso_coupled")
 
 
-class Config(shared.PairPolicyConfig):
+class Config(train_gdso.Config):
     """Group-wise Direct Score Optimization with a coupling loss."""
 
-    lambda_pointwise: float = 0.5
-    """Weight of the pointwise reward (equation 13)."""
-    lambda_pairwise: float = 0.5
-    """Weight of the pairwise reward (equation 13)."""
-    alpha_pointwise: float = 1.0
-    """Weight of the pointwise loss (equation 14)."""
-    alpha_pairwise: float = 1.0
-    """Weight of the pairwise loss (equation 14)."""
-    policy_weight: float = 1.0
-    """Weight of the policy gradient term (1 in equation 14)."""
-    mass_weight: float = 0.1
-    """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
     alpha_coupling: float = 1.0
     """Weight of the coupling loss (0 in the paper)."""
 
@@ -82,7 +54,7 @@ def run(config: Config) -> None:
             rollouts = roll_out(
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )
-            batch, step.metrics = reward(backbone, config, pairs, rollouts)
+            batch, step.metrics = train_gdso.reward(backbone, config, pairs, rollouts)
             for _ in range(config.updates_per_batch):  # K_gdso updates of pi
                 step.update(
                     objective(backbone, config, batch, chosen, step.reference)
@@ -92,54 +64,13 @@ def run(config: Config) -> None:
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 
 
-def reward(
-    backbone: Backbone, config: Config, pairs: PairBatch, rollouts: Rollouts
-) -> tuple[RewardedPairs, dict[str, float]]:
-    """Decode the scores, and compute rewards and advantages; with the metrics of the batch."""
-    means_P2G = group_scores(backbone, pairs, rollouts, config.from_text)  # mu (6)
-    span = backbone.rubric.maximum - backbone.rubric.minimum  # S_max - S_min
-    pointwise_P2G = pointwise_reward(means_P2G, pairs.scores_P2, span)  # r_pt (7)
-    pairwise_P2G = pairwise_reward(means_P2G, pairs.scores_P2, span)  # r_pw (10), of gaps D (9)
-    rewards_P2G = combined_reward(  # r (13)
-        pointwise_P2G, pairwise_P2G, config.lambda_pointwise, config.lambda_pairwise
-    )
-    advantages_P2G = group_advantages(rewards_P2G.flatten(0, 1)).unflatten(0, (-1, 2))  # A (3)
-    batch = RewardedPairs(pairs, rollouts, rewards_P2G, advantages_P2G)
-    parts = {"pointwise": pointwise_P2G, "pairwise": pairwise_P2G}
-    return batch, sampling_metrics(backbone, batch, parts, config.thorough, config.from_text)
-
-
 def objective(
     backbone: Backbone, config: Config, batch: RewardedPairs, chosen: range, reference: Reference
 ) -> Part:
-    """L_GDSO (14) and coupling loss of some pairs, divided by the counts of the whole batch."""
-    num_pairs, group = batch.rewards_P2G.shape[0], batch.rewards_P2G.shape[2]
-    annotated_P2 = batch.pairs.scores_P2[chosen.start : chosen.stop].to(backbone.device)
-    target_P2S = batch.pairs.target_P2S[chosen.start : chosen.stop].to(backbone.device)
-    span = backbone.rubric.maximum - backbone.rubric.minimum
-    with_score = config.count_score_token or config.from_text
-    grpo, found, drift = policy_loss(  # L_GRPO (4)
-        backbone, batch, chosen, reference, config.beta, config.temperature, with_score
-    )
-    scores_P2GS = found.scores_NS.unflatten(0, (len(chosen), 2, group))  # log q
-    means_P2G = expected_score(scores_P2GS.exp(), backbone.levels)  # mu (6)
-    pointwise = pointwise_loss(scores_P2GS, target_P2S, num_pairs)  # L_pt (8)
-    pairwise = pairwise_loss(means_P2G, annotated_P2, span, num_pairs)  # L_pw (11)
-    loss = gdso_objective(  # L_GDSO (14)
-        config.policy_weight * grpo,
-        pointwise,
-        pairwise,
-        config.alpha_pointwise,
-        config.alpha_pairwise,
-    )
-    loss = loss + config.mass_weight * mass_loss(found.mass_N, num_pairs * 2 * group)
+    """L_GDSO (14) plus the coupling loss of some pairs, divided by the counts of the batch."""
+    loss, metrics = train_gdso.objective(backbone, config, batch, chosen, reference)
     exchanged_P2GS = exchanged_scores(backbone, batch, chosen)  # log q under exchanged traces
-    coupling = coupling_loss(exchanged_P2GS, target_P2S, num_pairs)
+    target_P2S = batch.pairs.target_P2S[chosen.start : chosen.stop].to(backbone.device)
+    coupling = coupling_loss(exchanged_P2GS, target_P2S, len(batch.rewards_P2G))
     loss = loss + config.alpha_coupling * coupling
-    return loss, {
-        "loss/total": loss.item(),
-        "loss/pointwise": pointwise.item(),
-        "loss/pairwise": pairwise.item(),
-        "loss/coupling": coupling.item(),
-        "policy/drift": drift,
-    }
+    return loss, metrics | {"loss/total": loss.item(), "loss/coupling": coupling.item()}

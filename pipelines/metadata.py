@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster import MetadataValue
+from tabulate import tabulate
 
 from zreward_core.dvc import Lock, Stage
 
@@ -100,8 +101,8 @@ def inline_image(path: Path) -> str:
 
 def markdown_table(header: list[str], rows: list[list[Any]]) -> str:
     """A Markdown table; floats have three decimals."""
-    lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    return tabulate(cells, header, tablefmt="pipe", disable_numparse=True)
 
 
 def lookup(content: Any, key: str) -> Any:

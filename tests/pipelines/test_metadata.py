@@ -24,7 +24,8 @@ def test_a_large_image_is_scaled_down_below_the_limit(tmp_path: Path) -> None:
 
 def test_tables_have_three_decimals_and_escape_bars() -> None:
     table = markdown_table(["a", "b"], [["x|y", 0.123456], [True, None]])
-    assert table.splitlines() == ["| a | b |", "| --- | --- |", "| x/y | 0.123 |", "| yes |  |"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert rows[0] == ["a", "b"] and rows[2:] == [["x/y", "0.123"], ["yes", ""]]
 
 
 def test_an_evaluation_is_read_from_its_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-# make run                 run the whole chain on the demo profile (params.yaml)
+# make run                 run the whole pipeline on the demo profile (params.yaml)
 # make run PROFILE=smoke   the same on a tiny profile: minutes, no claims, its own workspace
 # make ui                  start Dagster and MLflow on this machine; Ctrl-C stops them
 # make limits              measure latencies; KILLS=30 adds kill -9 trials, FIRST=10 skips ten
@@ -12,17 +12,17 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-# A blocked promotion (exit code 1) is not a failure: the chain goes on with the current champion.
-CHAIN = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
+# A blocked promotion (exit code 1) is not a failure: the pipeline uses the current champion.
+PIPELINE = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
   zreward repro dvc.yaml && zreward sync && zreward summary
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
 .PHONY: run ui limits bench bench-ingest test test-long check
 run: .venv/.installed
 ifeq ($(PROFILE),demo)
-	@start=$$SECONDS; $(CHAIN) && $(TOOK)
+	@start=$$SECONDS; $(PIPELINE) && $(TOOK)
 else
-	@start=$$SECONDS; cd "$$(zreward workspace $(PROFILE))" && $(CHAIN) && $(TOOK)
+	@start=$$SECONDS; cd "$$(zreward workspace $(PROFILE))" && $(PIPELINE) && $(TOOK)
 endif
 
 IN_WORKSPACE = cd "$$( [ $(PROFILE) = demo ] && echo . || zreward workspace $(PROFILE) )"

@@ -25,7 +25,7 @@ DATA = (
     "validate/items.parquet",
     "validate/pairs.parquet",
 )
-"""Data of the main chain that cells read."""
+"""Data of the pipeline that cells read."""
 GENERATOR_DATA = ("base_generator", "candidates/prompts.parquet")
 """The same for cells that tune a generator."""
 BY_MODULE = ("evaluation", "stages")

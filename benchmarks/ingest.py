@@ -6,8 +6,8 @@ writes a study of that many ratings as CSV and as Parquet (five raters, four dim
 images a prompt, one faulty row in a thousand, rows in no order), runs ``zreward ingest`` and
 ``zreward validate`` on each in a separate process, and DuckDB for the same reading, checking,
 mapping and writing: identifiers by sha256, quarantine with reasons, resubmissions averaged, means,
-histograms, trimmed test items, splits by prompt, pairs. The time of validate includes the audit of
-the annotators, the bootstrap and Data Docs, which DuckDB's does not.
+histograms, trimmed test items, splits by prompt, pairs. The time of validate includes the
+annotator audit, the bootstrap and the Data Docs, which the DuckDB queries omit.
 
 Prints seconds, the ratio to DuckDB, and the peak memory of each process. Needs the ``dev`` extra.
 """

@@ -1,6 +1,6 @@
 """Measure latencies against their limits, and kill processes at random: `make limits`.
 
-Run it in a workspace with a finished chain (`make run PROFILE=smoke`). --kills is the number of
+Run it in a workspace with a finished pipeline (`make run PROFILE=smoke`). --kills is the number of
 kills, 0 by default. Each kill is seeded by its number, so a long trial can be split:
 `--first 10 --kills 10` runs the second ten.
 """
@@ -122,7 +122,7 @@ def kill_trial(numbers: range, seed: int) -> bool:
 
 
 def kill_once(stage: str, who: str, delay: float) -> float | None:
-    """Start a stage and kill a process of it.
+    """Start a stage and kill one of its processes.
 
     Args:
         stage: the stage.

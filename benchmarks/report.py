@@ -34,6 +34,8 @@ SPELLED = {
     "zero_shot": "zero-shot",
     "bradley_terry": "Bradley-Terry",
     "rewarddance": "RewardDance",
+    "literal_sum": "with score token",
+    "no_brake": "no regularizer",
     **{part: part for part in ("r_pt", "r_pw")},
     **{part.lower(): part for part in ("L_pt", "L_pw", "SFT", "GRPO", "GDSO", "OPD", "RISD")},
 }
@@ -100,7 +102,7 @@ def write_report(study: Study, folder: Path) -> None:
 
 
 def opening(study: Study) -> str:
-    """What the report contains, the metrics and the meaning of the intervals."""
+    """Introduction: data, metrics and intervals."""
     row = next(iter(study.summaries.values()))
     text = (
         "# Comparison of methods\n\n"
@@ -206,7 +208,7 @@ def breakdown(study: Study) -> str:
 
 
 def coupling(study: Study) -> str:
-    """Trace faithfulness: how much of a score its reasoning decides."""
+    """Trace faithfulness: how strongly a score depends on its reasoning."""
     found = [row for row in study.summaries.values() if row.get("trace_share") is not None]
     if not found:
         return ""
@@ -224,7 +226,7 @@ def coupling(study: Study) -> str:
         for row in found
     )
     return (
-        "## Trace faithfulness: how much of a score its reasoning decides\n\nThe traces of two "
+        "## Trace faithfulness: dependence of the score on the reasoning\n\nThe traces of two "
         "images of a prompt are exchanged; the trace share is the part of the gap between their "
         "scores that follows the traces, the rest follows the images. The next columns are the "
         "mean absolute change of the score, in rubric points, under perturbed traces: exchanged "
@@ -284,7 +286,7 @@ def tuning(study: Study) -> str:
         "judged by the pixel oracle. Values are means over seeds; a bracket spans the 95 % "
         'intervals (over prompts) of all seeds. Runs: "through N" back-propagates through N '
         'denoising steps with the RISD student as reward; "by" another reward uses three steps; '
-        '"no brake" has no velocity regularizer, "fast" also three times the learning rate. A '
+        '"no regularizer" omits the velocity regularizer, "fast" also triples the learning rate. A '
         "run stopped by the panel keeps the weights from before the first significant fall.\n\n"
         f"{table}\n\n{image('Scores over steps by judge and dimension', 'tuning')}"
     )

@@ -118,7 +118,7 @@ def run_stage(context: AssetExecutionContext, name: str, root: Path) -> str:
     """Run one stage through DVC.
 
     Returns:
-        How its outs came about, see ``how_made``.
+        How its outs were produced, see ``how_made``.
 
     Raises:
         Failure: the stage failed.

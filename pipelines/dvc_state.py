@@ -62,7 +62,7 @@ def read_status(root: Path, stage: str | None = None) -> Changes:
 
 
 def busy_with(root: Path) -> str:
-    """Description of what holds the workspace, or ""; until it ends, its files are in flux."""
+    """Command that holds the workspace, or ""; files may change until it ends."""
     if found := holders(root):
         return "; ".join(found)
     return "a DVC command" if any(is_locked(root / lock) for lock in (QUEUE, DVC_LOCK)) else ""

@@ -1,4 +1,4 @@
-"""Jobs: the whole chain, and the part downstream of the champion."""
+"""Jobs: the whole pipeline, and the part downstream of the champion."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from zreward_core.dvc import Graph, closure
 
 def jobs(graph: Graph) -> list[Any]:
     """`everything`, and `generator` if the graph has the stage `champion`."""
-    found = [define_asset_job("everything", AssetSelection.all(), description="The whole chain.")]
+    found = [define_asset_job("everything", AssetSelection.all(), description="Whole pipeline.")]
     if "champion" in graph:
         downstream = [AssetKey(stage) for stage in closure(graph, ["champion"])]
         found.append(

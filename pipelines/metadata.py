@@ -67,7 +67,7 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
         root: the project.
         stage: the stage.
         lock: dvc.lock.
-        how: how the outs came about, as text (run, restored, already up to date).
+        how: how the outs were produced, as text (run, restored, already up to date).
     """
     folder = root / "data" / stage.name
     shown: dict[str, Any] = {"how": how}

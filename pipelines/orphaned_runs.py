@@ -1,4 +1,4 @@
-"""Dagster runs whose process was killed; Dagster would list them as running for ever."""
+"""Dagster runs whose process was killed; Dagster would list them as running forever."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command line: one command per stage, and the commands around them."""
+"""The command line: one command per stage, and further commands."""
 
 import importlib
 import json
@@ -19,7 +19,7 @@ from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
 STAGES = tuple(
     sorted(m.name for m in pkgutil.iter_modules(stages.__path__) if not m.name.startswith("_"))
 )
-"""The modules of zreward_core.stages: the main chain (dvc.yaml) and the compared methods."""
+"""The modules of zreward_core.stages: the pipeline (dvc.yaml) and the compared methods."""
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -243,7 +243,7 @@ def workspace(profile: Annotated[str, typer.Argument(help="Name of params/NAME.y
 
 @app.command()
 def summary() -> None:
-    """Print the results of the last run, and the images to look at."""
+    """Print the results of the last run and list its images."""
     from zreward_core.commands.claims import print_summary
 
     print_summary()

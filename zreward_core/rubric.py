@@ -13,7 +13,7 @@ RUBRIC_FILE = Path("data/rubric.yaml")
 
 
 class Pattern(Settings):
-    """An error that annotators look for; not given to models."""
+    """An error pattern for annotators; not part of the models' prompts."""
 
     name: str
     """Name of the error."""

@@ -28,8 +28,8 @@ def tasks_of(person: int) -> list[dict]:
 
 
 def test_each_prompt_goes_to_so_many_people_evenly(root: Path) -> None:
-    told = export_annotation(FOLDER, 5, 2, "/served/")
-    assert told.startswith("project: 10 prompts with 30 images for 5 annotators, ")
+    output = export_annotation(FOLDER, 5, 2, "/served/")
+    assert output.startswith("project: 10 prompts with 30 images for 5 annotators, ")
     sizes = [len(tasks_of(person)) for person in range(1, 6)]
     assert sum(sizes) == 20 and max(sizes) - min(sizes) <= 2, "balanced within each split"
     prompts = Counter(task["data"]["prompt"] for n in range(1, 6) for task in tasks_of(n))

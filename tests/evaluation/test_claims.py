@@ -1,4 +1,4 @@
-"""Claims hold on sufficient numbers and on nothing else."""
+"""Claims hold only if all their numbers are present and sufficient."""
 
 import copy
 

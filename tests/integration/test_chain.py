@@ -1,4 +1,4 @@
-"""The whole chain on the smoke profile, in a temporary copy of the project, by `dvc repro`."""
+"""The whole pipeline on the smoke profile, in a temporary copy of the project, by `dvc repro`."""
 
 import json
 import os

@@ -74,12 +74,12 @@ def test_the_comparison_writes_its_tables_and_leaves_the_main_chain_alone(chain:
 def test_settings_are_evaluated_once_on_the_validation_prompts(chain: Path) -> None:
     candidates = {"train_sft": [{"base": "student", "steps": 2}, {"base": "student", "steps": 0}]}
     (chain / "benchmarks/settings.yaml").write_text(yaml.safe_dump(candidates))
-    said = []
+    outputs = []
     for _ in range(2):
         done = execute("python", "benchmarks/settings.py", "train_sft", cwd=chain)
         assert done.returncode == 0, done.stderr[-3000:]
-        said.append(done.stdout)
-    assert said[0] == said[1] and "base student, steps 2" in said[0]
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1] and "base student, steps 2" in outputs[0]
     rows = read(chain / "benchmarks/settings.json")
     assert [row["params"] for row in rows] == candidates["train_sft"]
     assert rows[0]["nll"] != rows[1]["nll"]

@@ -1,7 +1,7 @@
-"""What `annotate export` and `gsb export` write, annotated on a real Label Studio server.
+"""The projects of `annotate export` and `gsb export`, on a real Label Studio server.
 
-Label Studio is no dependency: it is found as $LABEL_STUDIO or on the path, in an environment of its
-own (`python3 -m venv ls && ls/bin/pip install label-studio`). It listens on loopback.
+Label Studio is not a dependency; it is found as $LABEL_STUDIO or on the path, in an environment of
+its own (`python3 -m venv ls && ls/bin/pip install label-studio`). It listens on loopback.
 """
 
 import json
@@ -173,8 +173,8 @@ def test_blind_pairs_come_back_as_gsb(root: Path, server: Server) -> None:
     server.annotate(tasks[-1]["id"], {})
     export = root / "export.json"
     export.write_text(json.dumps(server.call(f"/api/projects/{number}/export?exportType=JSON")))
-    told = import_judgements(export)
-    assert "1 skipped or empty" in told
+    output = import_judgements(export)
+    assert "1 skipped or empty" in output
     judged = pd.read_parquet("data/evaluate_gsb/judgements.parquet").iloc[:-1]
     good, bad = (int((judged["left"] == side).sum()) for side in ("tuned", "base"))
     result = read_json(Path("reports/gsb.json"))
@@ -184,7 +184,7 @@ def test_blind_pairs_come_back_as_gsb(root: Path, server: Server) -> None:
 
 
 def make_pairs(root: Path) -> None:
-    """What `evaluate_gsb` hands to people, with candidates in place of samples."""
+    """The blind pairs of `evaluate_gsb`, with candidates in place of samples."""
     shutil.copytree(root / "data/candidates/images", root / "data/evaluate_gsb/images")
     images = sorted(ImageStore(root / "data/candidates/images"))
     pairs = blind_pairs([f"p{number}" for number in range(6)], seed=1)

@@ -219,5 +219,5 @@ def test_unknown_family_is_refused_before_weights_are_read(
 
 def test_folder_without_a_checkpoint_is_refused(rubric: Rubric, tmp_path: Path) -> None:
     write_json(card(rubric, PROMPT, None, {}), tmp_path / "zreward.json")
-    with pytest.raises(UserError, match="no readable checkpoint"):
+    with pytest.raises(UserError, match="not a readable checkpoint"):
         load_backbone(tmp_path)

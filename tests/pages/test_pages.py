@@ -1,7 +1,7 @@
 """Dagster's and MLflow's pages, operated in headless Chromium.
 
-Images of every page are left in `build/pages` to be looked at. The tests of the chain run in
-order: each goes on where the one before left the workspace.
+Screenshots of all pages are saved in `build/pages`. The tests of the pipeline run in order: each
+continues from the workspace of the previous one.
 """
 
 import json
@@ -105,9 +105,9 @@ class Pages:
 
     def _launched(self, page: Page) -> str:
         """The run whose launch the page reports."""
-        told = page.get_by_text("Launched run").first
-        expect(told).to_be_visible()
-        short = told.inner_text().split()[2]
+        notice = page.get_by_text("Launched run").first
+        expect(notice).to_be_visible()
+        short = notice.inner_text().split()[2]
         run = next(run.run_id for run in self.runs() if run.run_id.startswith(short))
         page.goto(f"{self.dagster}/runs/{run}")
         return run
@@ -141,7 +141,7 @@ class Pages:
         with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
             return tiny.how(instance, stage)
 
-    def is_told(self, stage: str) -> bool:
+    def is_materialized(self, stage: str) -> bool:
         """Whether Dagster has a materialization of a stage."""
         with DagsterInstance.from_config(str(self.root / ".zreward/dagster")) as instance:
             return instance.get_latest_materialization_event(AssetKey(stage)) is not None
@@ -209,7 +209,7 @@ def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) 
     assert time.monotonic() - begun < 60
     small.expect_end(page, running, "Canceled")
     shot(page, "small_cancelled")
-    small.expect_end(page, waiting, "Failure")  # what it reads is stale, and it says so
+    small.expect_end(page, waiting, "Failure")  # its inputs are stale, which the run reports
     expect(page.get_by_text(re.compile("upstream stages are stale: first")).first).to_be_visible()
     shot(page, "small_refused")
     tiny.set_param(small.root, "first", "seconds", 0)
@@ -225,7 +225,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     """A workspace of the smoke profile with a finished chain, or the given one."""
     named = os.environ.get("ZREWARD_PAGES_WORKSPACE")
     pages = Pages(Path(named) if named else finished_chain(tmp_path_factory.mktemp("project")))
-    wait_for(lambda: pages.is_told("evaluate_gsb"))
+    wait_for(lambda: pages.is_materialized("evaluate_gsb"))
     yield pages
     pages.end()
 
@@ -270,10 +270,10 @@ def set_steps(root: Path, stage: str, steps: int, **others: Any) -> None:
         ("evaluate", "assets/evaluate", "Agreement with held-out annotators"),
         ("evaluate_checks", "assets/evaluate?view=checks", "learning_claims"),
         ("promotion", "assets/promotion", "Registers the trained student"),
-        ("promotion_checks", "assets/promotion?view=checks", "not worse than the champion"),
+        ("promotion_checks", "assets/promotion?view=checks", "worse than the champion"),
         ("finetune_generator", "assets/finetune_generator", "The generator, tuned"),
         ("evaluate_gsb", "assets/evaluate_gsb", "Blind same-seed pairs"),
-        ("inputs", "assets/inputs/train_gdso", "What train_gdso reads that no stage makes"),
+        ("inputs", "assets/inputs/train_gdso", "Inputs of train_gdso that no stage produces"),
         ("catalog", "assets", "annotations"),
         ("sensors", "automation", "champion_moved"),
     ],
@@ -300,14 +300,14 @@ def test_a_cancelled_training_resumes_from_its_checkpoint(page: Page, chain: Pag
     chain.expect_end(page, second, "Success")
     shot(page, "resumed")
     begun = [int(step) for step in re.findall(r"(\d+)/30 \[00:00<", chain.output(second))]
-    assert begun[0] > 0, "it began anew"
+    assert begun[0] > 0, "restarted from step 0"
     assert chain.how("train_risd") == "run"
 
 
 @pytest.mark.long
 def test_all_by_clicking_makes_a_second_champion(page: Page, chain: Pages) -> None:
-    # Not what version 1 tuned a generator with; and not to be stopped, which would leave the same
-    # generator as then, and nothing to be judged anew.
+    # Settings that differ from those used with version 1 and do not stop early; otherwise the
+    # generator would be the same and nothing would be evaluated again.
     watch = {"num_prompts": 4, "every": 2, "patience": 99}
     set_steps(chain.root, "finetune_generator", 4, watch=watch)
     run = chain.materialize_all(page)
@@ -382,6 +382,6 @@ def test_an_alias_moved_by_a_click_tunes_the_generator_once(page: Page, chain: P
     assert {stage: chain.how(stage).split()[0] for stage in stages} == dict.fromkeys(
         stages, "restored"
     )
-    assert tracked_runs(chain.root) == tracked  # nothing that was made is made again
+    assert tracked_runs(chain.root) == tracked  # no finished stage was run again
     page.wait_for_timeout(2500 * INTERVAL)
     assert len(chain.runs()) == before + 2  # each move once

@@ -1,4 +1,4 @@
-"""What each process of test_two_processes runs: a step of GDSO and of OPD, RISD with a resumption.
+"""Run by each process of test_two_processes: GDSO and OPD steps, RISD with resumption.
 
 Started as `python -m tests.runtime.part_of_a_batch FOLDER`; the main process writes results.pt.
 """
@@ -104,7 +104,7 @@ def opd(rollouts: Rollouts) -> dict:
 
 
 def risd(name: str) -> dict:
-    """History and weights of a training, and of one that goes on from its last checkpoint."""
+    """History and weights of a training run, and of a run resumed from its last checkpoint."""
     found = {}
     for part in ("whole", "resumed"):
         model = backbone()

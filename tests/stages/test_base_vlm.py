@@ -1,4 +1,4 @@
-"""base_vlm: the two kinds of base, and how contradictory settings are refused."""
+"""base_vlm: the two kinds of base, and the rejection of contradictory settings."""
 
 from pathlib import Path
 

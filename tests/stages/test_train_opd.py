@@ -107,5 +107,5 @@ def test_a_teacher_with_another_vocabulary_is_rejected(with_teacher, monkeypatch
     student = tiny()
     other = build_backbone(SIZES, ["other words"], student.rubric, student.prompt, seed=1)
     monkeypatch.setattr(train_opd, "load_backbone", lambda *_: other)
-    with pytest.raises(UserError, match="different tokens"):
+    with pytest.raises(UserError, match="different vocabularies"):
         load_teacher(student, CONFIG)

@@ -1,4 +1,4 @@
-"""The on-policy loop: when the reference policy is renewed."""
+"""The on-policy loop: updates of the reference policy."""
 
 import torch
 

@@ -26,7 +26,7 @@ def test_scores_are_those_of_the_oracle_in_the_order_of_the_dimensions() -> None
 
 
 def test_unknown_dimensions_are_refused() -> None:
-    with pytest.raises(UserError, match=r"does not know the dimensions \['charm'\]"):
+    with pytest.raises(UserError, match=r"does not score \['charm'\]"):
         oracle_scores(_images(), PROMPTS, ["charm"])
 
 

@@ -1,1 +1,1 @@
-"""What stands behind commands that are no stage; like stages, a place where rooms meet."""
+"""Commands that are not stages; like stages, they may import all lower-layer packages."""

@@ -1,4 +1,4 @@
-"""`zreward claims` and `zreward summary`: what the last run shows."""
+"""`zreward claims` and `zreward summary`: results of the last run."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +33,7 @@ def claims_of_run() -> list[dict[str, str | bool]]:
 
 
 def print_summary() -> None:
-    """Print the results of the last run, and the images to look at.
+    """Print the results of the last run and list its images.
 
     Raises:
         UserError: a stage whose results are printed has not run.
@@ -47,7 +47,7 @@ def print_summary() -> None:
     console.print(summary_table(metrics, gsb, _claims(metrics, tuning, gsb)))
     if PROMOTION.is_file():
         console.print(f"Promotion: {read_json(PROMOTION)['summary']}", highlight=False)
-    console.print("Images to look at, in", Path("data").resolve())
+    console.print("Images in", Path("data").resolve())
     for name, description in IMAGES.items():
         console.print(f"  {name:<44} {description}", highlight=False)
 

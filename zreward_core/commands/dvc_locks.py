@@ -1,4 +1,4 @@
-"""Stale lock files of a DVC that was killed: DVC neither ignores nor removes them."""
+"""Stale lock files of a killed DVC process, which DVC neither ignores nor removes."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def has_stage(pid: int) -> bool:
 def repair_rwlock(say: Callable[[str], None]) -> None:
     """Remove the entries of dead processes from the rwlock, or the file if it is corrupt.
 
-    DVC compares pids only, so a reused pid would block it for ever, and it fails on a corrupt file.
+    DVC compares pids only, so a reused pid would block it forever, and it fails on a corrupt file.
     """
     if not RWLOCK.exists() or is_locked(GUARD):
         return
@@ -46,4 +46,4 @@ def repair_rwlock(say: Callable[[str], None]) -> None:
         read = {path: infos for path, infos in read.items() if infos}
         RWLOCK.write_text(json.dumps({"read": read, "write": write}))
         names = ", ".join(process_name(info) for info in dead.values())
-        say(f"released the DVC locks of a process that no longer runs: {names}")
+        say(f"released the DVC locks of a process that no longer exists: {names}")

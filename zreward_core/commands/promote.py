@@ -40,7 +40,7 @@ IN_USE = Path("data/champion/student")
 REPORT = Path("reports/promotion.json")
 CODE = Path(__file__).with_name("student_pyfunc.py")
 JUDGED_TAG = "gate.judged"
-"""Tag with a hash of the gate's inputs; the same inputs are not judged twice."""
+"""Tag with a hash of the gate's inputs; the same inputs are not evaluated twice."""
 
 
 class Candidate(NamedTuple):
@@ -144,7 +144,7 @@ def adopt() -> dict[str, Any]:
 
     Returns:
         {"changed", "version", "source"}; version and source are None if there is no champion.
-        ``changed``: another student rewards the generator than before. If a new student was
+        ``changed``: the generator's reward is now a different student. If a new student was
         trained, only the form of the file changes, from ``trained`` to the champion's version.
     """
     client = connect()
@@ -214,7 +214,7 @@ def _registered(client: "MlflowClient", folder: Path, sha256: str) -> Candidate:
 
 
 def _promote_base(client: "MlflowClient") -> None:
-    """Make the student's own base champion: it is the reference while nothing passed the gate."""
+    """Make the student's own base champion: the reference until a student passes the gate."""
     base = _registered(client, BASE, tree_hash(BASE))
     set_champion(client, base.version.version)
 

@@ -39,7 +39,7 @@ def repro(arguments: Sequence[str], say: Say) -> int:
 
     Args:
         arguments: targets and options of `dvc repro`.
-        say: prints a message (what is waited for, what was repaired).
+        say: prints a message about waiting or repairs.
 
     Returns:
         DVC's exit code, or 128 plus the number of the signal that terminated it.

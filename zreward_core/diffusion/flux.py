@@ -13,7 +13,7 @@ TIME_STEPS = 1000
 
 
 class Flux(ImageGenerator):
-    """The checkpoint decides what the guidance scale means.
+    """The meaning of the guidance scale depends on the checkpoint.
 
     A guidance-distilled transformer (``guidance_embeds``) takes the scale as an input; any other
     gets true classifier-free guidance above a scale of 1, from a second forward.

@@ -1,6 +1,6 @@
-"""The interface between a diffusers pipeline and everything here that samples or tunes it.
+"""Interface to a diffusers pipeline, for sampling and tuning.
 
-A pipeline class that works has a file beside this one and an entry in `loading.GENERATORS`.
+A supported pipeline class has a module in this package and an entry in `loading.GENERATORS`.
 
 Shapes: B images, C latent channels, H x W pixels, h x w latents. Latents are [B, C, h, w]
 everywhere; a pipeline that packs them into 2 x 2 patches does so inside its own methods.
@@ -115,7 +115,7 @@ class ImageGenerator(ABC):
     def denoise(
         self, prompts: Sequence[str], latents: Tensor, num_steps: int, guidance_scale: float
     ) -> Tensor:
-        """Latents [B, C, h, w] that ``pipe()`` itself makes of initial latents."""
+        """Denoise initial latents [B, C, h, w] with ``pipe()`` itself."""
         scale = self.pipe.vae_scale_factor
         denoised = self.pipe(
             prompt=list(prompts),

@@ -67,7 +67,7 @@ class QwenImage(ImageGenerator):
         return {"sigmas": np.linspace(1.0, 1 / num_steps, num_steps), "mu": shift}
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] in [0, 1]; the VAE is one of videos, an image is its first frame."""
+        """Pixels [B, 3, H, W] in [0, 1]; the VAE is a video VAE, the image its first frame."""
         vae = self.pipe.vae
         frames = latents.to(vae.dtype).unsqueeze(2)
         mean, deviation = (

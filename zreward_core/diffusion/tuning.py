@@ -28,7 +28,7 @@ def open_weights(
         generator: loaded without gradients.
         lora_rank: rank of the adapters, or None to train all weights.
         lora_alpha: scale of the adapters times their rank.
-        seed: of the adapters' random half.
+        seed: of the adapters' random initialization.
 
     Returns:
         The trainable weights by name, and the velocity of the generator before any training.
@@ -66,7 +66,7 @@ def open_weights(
 
 
 def close_weights(transformer: Any, lora_rank: int | None) -> None:
-    """Fold adapters into the weights, which leaves a plain transformer, and stop gradients."""
+    """Merge the adapters into the weights of the transformer and freeze it."""
     if lora_rank is not None:
         transformer.fuse_lora()
         transformer.unload_lora()

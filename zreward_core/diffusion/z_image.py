@@ -12,13 +12,13 @@ from zreward_core.diffusion.generator import Conditions, ImageGenerator
 MAX_PROMPT_TOKENS = 512
 """Prompts are truncated to this many tokens unless the tokenizer's own limit is lower."""
 TIME_STEPS = 1000
-"""The transformer's time runs from 0 (noise) to this many steps (image), divided by them."""
+"""Number of time steps that the transformer's time, 0 (noise) to 1 (image), is divided into."""
 
 
 class ZImage(ImageGenerator):
     """Classifier-free guidance above a scale of 0: v + scale * (v - v of the empty prompt).
 
-    The other pipeline classes count from 1: their scale is one more for the same guidance.
+    In the other pipeline classes the scale is larger by one for the same guidance.
     """
 
     lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3"]

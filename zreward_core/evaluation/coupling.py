@@ -1,4 +1,4 @@
-"""Trace faithfulness: how much of a score its reasoning decides.
+"""Trace faithfulness: how strongly a score depends on its reasoning.
 
 Z-Reward (arXiv:2606.09076) names reasoning-score coupling as an open problem. Shapes: P same-prompt
 pairs of images a and b with traces rho_a and rho_b. A score is mu of equation 6, in rubric units.

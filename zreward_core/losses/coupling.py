@@ -1,4 +1,4 @@
-"""A contrast that couples a score to its reasoning; not in Z-Reward, which leaves coupling open.
+"""Contrastive coupling of score and reasoning; an open problem in Z-Reward (not in the paper).
 
 Shapes: P same-prompt pairs, 2 sides (winner, loser), G outputs of a side, S score levels.
 """
@@ -13,8 +13,8 @@ def coupling_loss(
 ) -> Tensor:
     """Pointwise loss (equation 8) under exchanged traces, against the other image's score.
 
-    Conditioned on the other image's trace, an image must be given the other image's score. The
-    direct losses of GDSO can be lowered by ignoring the trace; this one can't.
+    Conditioned on the other image's trace, the target is the other image's score. The direct losses
+    of GDSO can be minimized while ignoring the trace; this loss cannot.
 
     Args:
         exchanged_log_probs_P2GS: [P, 2, G, S] log q(s | p, I_j, d, rho_jbar,i).

@@ -45,9 +45,9 @@ def policy_gradient_loss(
     """First term of equation 4: -A_i * sum_t log pi(o_it), averaged over outputs.
 
     As in the paper, there is no importance ratio and no clipping, and tokens are summed, so long
-    outputs weigh more than short ones. The gradient is exact for the first update after a rollout.
-    With K_gdso > 1 the later updates use samples of a policy that is up to K_gdso - 1 updates old,
-    without correction: keep the updates small.
+    outputs have a larger weight than short ones. The gradient is exact for the first update after a
+    rollout. With K_gdso > 1 the later updates use samples of a policy that is up to K_gdso - 1
+    updates old, without correction: keep the updates small.
 
     Args:
         log_probs_T: [..., T] log-probabilities of the sampled tokens under the trained policy.
@@ -68,7 +68,7 @@ def kl_to_reference(
 ) -> Tensor:
     """KL(pi || pi_ref) of equation 4, estimated on the sampled tokens.
 
-    The paper names no estimator. This is k3, as in TRL (Schulman 2020, "Approximating KL
+    The paper does not specify an estimator. This is k3, as in TRL (Schulman 2020, "Approximating KL
     divergence"): exp(d) - d - 1 with d = log pi_ref - log pi. It is unbiased on samples of pi and
     never negative; value and gradient are zero if the policies agree.
 

@@ -1,6 +1,6 @@
 """Vision-language backbones: a checkpoint with its tokenizer, pixel path and chat format.
 
-A model family is a module that offers what ``Family`` lists, and an entry in ``FAMILIES``.
+A model family is a module that implements ``Family``, listed in ``FAMILIES``.
 
 Shapes: I images, N sequences, L tokens, K last positions whose logits are computed,
 V vocabulary, H hidden size.
@@ -33,7 +33,7 @@ CARD = "zreward.json"
 
 
 class Family(Protocol):
-    """What a model family offers; ``qwen3_5`` documents the arguments."""
+    """Interface of a model family; for the arguments see ``qwen3_5``."""
 
     TRACE_CLOSE: str
     """Token that ends a trace unless ``PromptSettings.think_close`` names another."""
@@ -87,11 +87,11 @@ class LoraSettings(Settings):
     """Scaling numerator; the update is scaled by alpha / rank."""
     targets: str = "all-linear"
     """Which modules of the language model are adapted, as peft's target_modules. Routed experts
-    of a mixture are no linear layers and stay frozen with "all-linear"."""
+    of a mixture are not linear layers and stay frozen with "all-linear"."""
 
 
 class TrainedWeights(Settings):
-    """How the weights of a backbone are opened for training."""
+    """Settings of the trainable weights of a backbone."""
 
     lora: LoraSettings | None = None
     """Train low-rank updates instead of all weights."""
@@ -278,7 +278,7 @@ class Backbone:
 
     @contextmanager
     def using(self, weights: list[torch.Tensor]) -> Iterator[None]:
-        """Within the block the trainable weights are these (a frozen reference, an average)."""
+        """Use other trainable weights in a block, such as those of a frozen reference."""
         parameters = self.trainable()
         kept = [parameter.data for parameter in parameters]
         for parameter, value in zip(parameters, weights, strict=True):
@@ -363,7 +363,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
     except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{source} holds no readable checkpoint: {error}") from None
+        raise UserError(f"{source} is not a readable checkpoint: {error}") from None
     rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
     backbone = Backbone(model, tokenizer, pixels, rubric, prompt)
     backbone.network.eval()
@@ -371,14 +371,14 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
 
 
 def require_family(source: str, revision: str) -> None:
-    """Read a checkpoint's config, before any weights, and refuse an unsupported family.
+    """Read a checkpoint's config, before any weights, and reject unsupported families.
 
     Raises:
         UserError: there is no config, or its ``model_type`` is not in ``FAMILIES``.
     """
     found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
     if found is None:
-        raise UserError(f"{source} holds no readable checkpoint: config.json names no model_type")
+        raise UserError(f"{source} is not a readable checkpoint: no model_type in config.json")
     if found not in FAMILIES:
         raise UserError(
             f"{source} has model_type {found!r}, which is not supported: "
@@ -387,7 +387,7 @@ def require_family(source: str, revision: str) -> None:
 
 
 def open_backbone(folder: Path, settings: TrainedWeights) -> Backbone:
-    """A base with its weights, or low-rank updates of them, open for training."""
+    """Load a base with all weights, or low-rank updates of them, trainable."""
     backbone = load_backbone(folder, settings.dtype)
     backbone.train_mode(settings.lora)
     return backbone

@@ -1,4 +1,4 @@
-"""The Qwen2.5-VL family: no thinking block, an answer ends with the end of the turn."""
+"""The Qwen2.5-VL family: no thinking block; an answer ends with the end-of-turn token."""
 
 from zreward_core.models.qwen3_5 import (
     VISION_TOWER,

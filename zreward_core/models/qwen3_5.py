@@ -1,8 +1,8 @@
 """The Qwen3.5 family, dense and mixture of experts.
 
 Qwen3.5 is hybrid: three linear-attention layers to one with full attention, so a cache holds
-recurrent states as well as keys and values. Its interface is that of the other Qwen families,
-which import from here what they share.
+recurrent states as well as keys and values. The other Qwen families import the shared
+functions from this module.
 
 Shapes: I images, P patches of all images, N sequences, L tokens, H hidden size.
 """

@@ -1,9 +1,9 @@
 """The Qwen3-VL family, dense and mixture of experts.
 
 DeepStack: features of intermediate layers of the vision tower are added to the hidden states of
-the first language layers at the image's positions, so they have to follow the image too.
+the first language layers at the image's positions, so they must be selected per image too.
 
-Instruct checkpoints open no thinking block and end an answer with ``<|im_end|>``: set
+Instruct checkpoints have no thinking block and end an answer with ``<|im_end|>``: set
 ``base_vlm.prompt.think_close`` to it to sample short traces from one before it is trained.
 """
 

@@ -1,4 +1,4 @@
-"""Reasoning rollouts of the teacher: sampled traces, their closing, and the score after them.
+"""Reasoning rollouts: sampled traces, closing tokens, and the score distribution after them.
 
 The traces of an image share one pass over system text, image and prompt. A cache may hold
 recurrent states, so it is copied by ``reorder_cache`` and continued without padding.
@@ -91,7 +91,7 @@ def sample_rollouts(
 
 
 def join_rollouts(parts: Sequence[Rollouts]) -> Rollouts:
-    """Rollouts of the parts of a batch, in order, as those of the whole batch."""
+    """Concatenate the rollouts of the parts of a batch, in order."""
     return Rollouts(
         tokens=[tokens for part in parts for tokens in part.tokens],
         closed=torch.cat([part.closed for part in parts]),
@@ -150,7 +150,7 @@ class _Prefix:
 
     cache: Any
     mask: torch.Tensor
-    """[I, T] which cached tokens are no padding."""
+    """[I, T] attention mask of the cached tokens (0 for padding)."""
     next_position: torch.Tensor
     """[I] position of the next token."""
     num_axes: int
@@ -175,7 +175,7 @@ def _continue(
     uniform_NT: torch.Tensor,
     temperature: float,
 ) -> Rollouts:
-    """Ask, sample until closed, feed the closing, decode the score; one row per trace."""
+    """Append the question, sample a trace, append the closing, decode the score; N rows."""
     chat, device = backbone.chat, backbone.device
     cache = copy.deepcopy(prefix.cache)
     cache.reorder_cache(image_N)

@@ -1,4 +1,4 @@
-"""From logits at a score position to a distribution over rubric levels (method, section 3).
+"""From logits at a score position to a distribution over rubric levels (equations 2 and 16).
 
 Shapes: S levels, V vocabulary.
 """
@@ -9,8 +9,8 @@ import torch
 def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:
     """-log of the mass on the score tokens, averaged over items.
 
-    Not in the paper. Equations 8, 11 and 15 depend on the score tokens alone, so nothing in them
-    keeps probability from moving to other tokens; a small weight on this term does.
+    Not in the paper. Equations 8, 11 and 15 depend on the score tokens alone, so they do not
+    prevent probability mass from moving to other tokens. This term does, at a small weight.
 
     Args:
         mass: [...] from ``score_log_probs``.
@@ -30,7 +30,7 @@ def score_log_probs(
 
     Returns:
         log-probabilities [..., S] over the levels, and the total mass [...] of the score tokens
-        in the full softmax (a score decoded from little mass is noise).
+        in the full softmax (if it is small, the score is unreliable).
     """
     logits = logits.float()
     chosen = logits[..., label_ids.to(logits.device)]

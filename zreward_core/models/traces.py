@@ -43,7 +43,7 @@ def trace_log_probs(
         images: B resized images [3, h, w].
         dimensions: B indices of dimensions.
         traces: N token sequences, the G of each side adjacent.
-        temperature: that the traces were sampled with; 0 is treated as 1.
+        temperature: sampling temperature of the traces; 0 is treated as 1.
         answers: [N] tokens at the score position, to add their log-probabilities.
     """
     chat, group = backbone.chat, len(traces) // len(prompts)

@@ -1,4 +1,4 @@
-"""data/champion.yaml: the student that rewards the generator, tracked by DVC and git."""
+"""data/champion.yaml: the student used as the generator's reward, tracked by DVC and git."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Lineage of a student: stored with its version, and compared with the files of today."""
+"""Lineage of a student: stored with its version and compared with the current files."""
 
 import logging
 from collections.abc import Iterable, Mapping

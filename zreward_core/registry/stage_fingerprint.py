@@ -1,4 +1,4 @@
-"""One hash of what a stage is made from: the md5s of its deps and its params.
+"""Fingerprint of a stage: a hash over the md5s of its deps and its params.
 
 A run's fingerprint equals that of the stage's entry in dvc.lock. Runs and lock entries are matched
 by it, whether DVC ran the stage or restored it from its cache.

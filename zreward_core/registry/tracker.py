@@ -42,7 +42,7 @@ MAX_VALUE, MAX_BATCH = 5900, 100
 
 def main() -> None:
     """Track the stage named on the command line."""
-    for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, meant for the stage
+    for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, intended for the stage
         signal.signal(one, signal.SIG_IGN)
     stage = sys.argv[1]
     revision = git_revision()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHAMPIONS_TAG = "champions"
 DEMOTED_TAG = "demoted"
-"""Tag of a version that lost the alias by hand; the gate does not promote it again by itself."""
+"""Tag of a version that lost the alias by hand; it is not promoted again automatically."""
 MAX_CHAMPIONS = 100
 PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "pillow")
 

@@ -36,7 +36,7 @@ class Checkpoint:
         """Save state (tensors, numbers, strings, containers of these) under a name.
 
         Args:
-            by_any: the calling process writes, under a name of its own; else only the main one.
+            by_any: every calling process writes, under its own name; else only the main one.
         """
         if not (by_any or is_main()):
             return

@@ -1,7 +1,7 @@
 """Start of several processes with the environment variables that accelerate reads.
 
 `accelerate launch` is not used: it cannot start CPU processes without MPI, and it replaces the
-processes' exit codes by its own.
+processes' exit codes with its own.
 """
 
 import os

@@ -71,7 +71,7 @@ def place(network: Any) -> None:
     for part in _parts(network):  # sum, not mean: losses are divided by counts of the full batch
         part.set_force_sum_reduction_for_comms(True)
         part.set_gradient_divide_factor(1.0)
-    # Sampling calls inner modules first, and FSDP takes the first called module for the root.
+    # Sampling calls inner modules first, and FSDP treats the first called module as the root.
     network._get_fsdp_state()._lazy_init()
 
 

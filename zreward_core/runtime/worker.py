@@ -1,4 +1,4 @@
-"""Environment variables between a launcher and its workers. Imports nothing heavy.
+"""Environment variables between a launcher and its workers. No heavy imports.
 
 A launched stage is one or several processes that run the same `zreward STAGE` with ZREWARD_WORKER
 in the environment. The process of rank 0 (the main one) writes outputs and shows progress.

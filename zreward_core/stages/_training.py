@@ -1,6 +1,6 @@
-"""What the training stages share: settings of the loops, inputs, and output. Not a stage.
+"""Shared by the training stages: settings of the loops, inputs, and output. Not a stage.
 
-A module of this package whose name starts with an underscore is not a word of the command line.
+A module of this package whose name starts with an underscore does not become a command.
 """
 
 from pathlib import Path
@@ -104,7 +104,7 @@ class PairPolicyConfig(OnPolicyConfig):
 
 
 def loop_arguments(config: StageConfig, base: type[StageConfig], *other: str) -> dict[str, Any]:
-    """Fields of a base config that a loop takes: neither the weights' nor the named ones."""
+    """Fields of a base config without those of ``TrainedWeights`` and the named ones."""
     names = set(base.model_fields) - set(TrainedWeights.model_fields) - set(other)
     return {name: getattr(config, name) for name in names}
 
@@ -118,7 +118,7 @@ def training_items() -> pd.DataFrame:
     items = read_table(ITEMS_FILE, ITEMS)
     items = items[(items["split"] == "train") & items["image_id"].notna()]
     if items.empty:
-        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate some")
+        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate more")
     return items
 
 

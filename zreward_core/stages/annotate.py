@@ -120,7 +120,7 @@ def load_items() -> pd.DataFrame:
         key = (digest("order", normalise_prompt(prompt)), digest("order", prompt, identifier))
         rows[key] = {"prompt": prompt, "image_id": identifier, "content": content}
     if not rows:
-        raise UserError(f"{path} holds no images to annotate: run `zreward candidates` again")
+        raise UserError(f"{path} has no images to annotate: run `zreward candidates` again")
     return pd.DataFrame([rows[key] for key in sorted(rows)])
 
 

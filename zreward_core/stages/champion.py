@@ -19,7 +19,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Write student/, the student that rewards the generator.
+    """Write student/, the student used as the generator's reward.
 
     Raises:
         UserError: data/champion.yaml is malformed or names an unknown student, or the files in the

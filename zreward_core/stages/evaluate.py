@@ -1,6 +1,6 @@
 """evaluate: student, teacher, base models, test items -> metrics, plots.
 
-The metrics are those of section 7 of Z-Reward (arXiv:2606.09076).
+Metrics of Z-Reward (arXiv:2606.09076): HPA (equation 17), PLCC, SRCC; and calibration.
 """
 
 import logging

@@ -58,7 +58,7 @@ WARMUP_STEPS = 10
 
 
 class Lora(Settings):
-    """Low-rank adapters; they are folded into the weights after tuning."""
+    """Low-rank adapters; they are merged into the weights after tuning."""
 
     rank: int = Field(default=16, ge=1)
     """Rank of the adapters."""

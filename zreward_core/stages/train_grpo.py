@@ -1,4 +1,4 @@
-"""train_grpo: items, pairs, base -> a reasoning model by GRPO alone (method, section 6).
+"""train_grpo: items, pairs, base -> a reasoning model by GRPO alone, a baseline of Z-Reward.
 
 Group Relative Policy Optimization with pointwise rewards; no pairwise rewards, no direct losses.
 Shapes: P pairs, 2 sides (winner, loser), G outputs of a side.

@@ -1,4 +1,4 @@
-"""train_opd: teacher, pool, student base -> a student that reasons (method, section 6).
+"""train_opd: teacher, pool, student base -> a student that reasons.
 
 On-policy distillation (Z-Reward, arXiv:2606.09076; equation numbers in parentheses): the student
 samples, and the teacher's log-probabilities of the sampled tokens are the training signal.
@@ -95,7 +95,7 @@ def load_teacher(student: Backbone, config: Config) -> Backbone:
     """
     teacher = load_backbone(TEACHER, config.dtype)
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
-        raise UserError(f"{TEACHER} and {BASE} have different tokens: use bases of one family")
+        raise UserError(f"{TEACHER} and {BASE} have different vocabularies: use one model family")
     for parameter in teacher.network.parameters():
         parameter.requires_grad_(False)
     place(teacher.network)

@@ -1,4 +1,4 @@
-"""train_risd: labels, student base -> student (method, section 5).
+"""train_risd: labels, student base -> one-token student (equation 15).
 
 Reasoning-Internalized Score Distillation: the one-token student learns the distributions that the
 teacher predicts after reasoning. Shapes: N images, D dimensions, S levels.

@@ -1,4 +1,4 @@
-"""train_sft: items, base -> a one-token scorer fine-tuned on annotations (method, section 6)."""
+"""train_sft: items, base -> a one-token scorer fine-tuned on annotated scores."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Post-hoc rationales for annotated scores, as RewardDance (arXiv:2509.08826) is trained on.
+"""Post-hoc rationales for annotated scores, the training data of RewardDance (arXiv:2509.08826).
 
 Shapes: B items, N items in all, C chains of an item, S levels.
 """
@@ -42,16 +42,16 @@ def best_chains(
     seeds: Sequence[int],
     temperature: float,
 ) -> tuple[list[str], list[float]]:
-    """Sample rationales from a model that is shown the score, and keep the best for each item.
+    """Sample rationales from a model that is given the score, and keep the best one per item.
 
-    The writer is asked twice: its own first answer, given without reasoning, is the annotated
-    score, and then the same question follows again. So the writer needs only the chat format that
-    it knows. The chain kept is the one after which, without that hint, the score is likeliest.
+    The prompt has two turns: in the first, the answer is set to the annotated score, without
+    reasoning; the second repeats the question. This uses only the chat format of the writer. The
+    chain with the highest probability of the annotated score, without the first turn, is kept.
 
     Args:
         images: B resized images [3, h, w].
         dimensions: B indices of dimensions.
-        scores: B annotated scores; the writer is shown the nearest level.
+        scores: B annotated scores; the nearest level is put into the prompt.
         target_BS: histograms of the annotated scores.
         num_chains: C.
         seeds: B seeds.

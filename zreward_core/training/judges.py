@@ -31,7 +31,7 @@ def reward_judge(reward: RewardModel) -> Judge:
 def panel_judge(
     folder: Path, num_traces: int, seed: int, device: torch.device, dtype: str
 ) -> Judge:
-    """The teacher of a folder; its scores are averaged over reasoning traces."""
+    """The teacher in a folder; its scores are averaged over reasoning traces."""
     teacher = TeacherJudge.from_pretrained(folder, num_traces, seed, device, dtype)
 
     @torch.no_grad()

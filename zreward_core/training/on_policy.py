@@ -1,4 +1,4 @@
-"""The on-policy loop: algorithm 1 of Z-Reward (arXiv:2606.09076) without the method's own steps.
+"""The on-policy loop: the two outer loops of algorithm 1 of Z-Reward (arXiv:2606.09076).
 
 The stage samples, computes rewards and updates within each step. A step's randomness is derived
 from (seed, step), so a resumed run equals an uninterrupted one.
@@ -53,7 +53,7 @@ def on_policy_steps(
         name: label of the progress bar.
         history: rows are appended; after resumption it starts with the rows of the checkpoint.
         steps: batches in all (N x M).
-        iterations: N; at the start of each, pi_ref becomes a copy of the policy.
+        iterations: N, of ceil(steps / N) steps; each starts with pi_ref <- pi.
         learning_rate: of AdamW, constant after warm-up.
         warmup_steps: steps of linear warm-up.
         max_grad_norm: gradients are clipped to this norm.

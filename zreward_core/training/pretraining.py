@@ -61,7 +61,7 @@ class Example:
 
 
 def vocabulary() -> list[str]:
-    """Every word of the world, so that the vocabulary does not depend on the sampled scenes."""
+    """All words used in the world, so that the vocabulary does not depend on the scenes."""
     places = (place.replace(" ", "") for place in PLACES)
     words = [*VERDICTS, *KIND_WORDS, *places, *COLOURS, *SHAPES, "nothing"]
     return [GLANCE, *words, *all_prompts()]

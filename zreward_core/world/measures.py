@@ -23,7 +23,7 @@ def oracle_scores(
     """
     if unknown := sorted(set(dimensions) - set(ASPECTS)):
         raise UserError(
-            f"the pixel oracle does not know the dimensions {unknown}: turn it off in params.yaml,"
+            f"the pixel oracle does not score {unknown}: turn it off in params.yaml,"
             f" or use a rubric with {list(ASPECTS)}"
         )
     found = judge_many(images, prompts)

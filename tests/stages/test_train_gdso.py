@@ -53,6 +53,7 @@ def batch(backbone: Backbone) -> PairBatch:
         dimensions=[0, 0, 1, 1],
         scores_P2=scores,
         target_P2S=target.unflatten(0, (2, 2)),
+        ties_P=torch.zeros(2, dtype=torch.bool),
     )
 
 

@@ -114,7 +114,7 @@ def training_items(by_votes: bool = False) -> pd.DataFrame:
     items = items[(items["split"] == "train") & items["image_id"].notna()]
     items = items if by_votes else with_scores(items, ITEMS_FILE)
     if items.empty:
-        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate some")
+        raise UserError(f"{ITEMS_FILE} has no training item with an image and a score: rate some")
     return items
 
 

@@ -133,7 +133,8 @@ def plot(
     if len(items):
         scores = items["score"].to_numpy()
         plot_reliability(aligned, scores, rubric.levels, folder / "reliability.png")
-        plot_hpa(metrics, rubric.names, folder / "hpa.png")
+        rated = [name for name in rubric.names if name in set(items["dimension"])]
+        plot_hpa(metrics, rated, folder / "hpa.png")
     gdso = read_history(TEACHER.parent / "history.jsonl")
     risd = read_history(STUDENT.parent / "history.jsonl")
     if gdso:

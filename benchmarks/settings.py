@@ -17,7 +17,7 @@ from cell import HERE, overlay, prepare, run
 from zreward_core.config import merge, read_yaml
 from zreward_core.evaluation.reference import align_prediction, build_reference
 from zreward_core.evaluation.report import measure
-from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
+from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, with_scores, write_json
 
 RESULTS = HERE / "settings.json"
 SEED = 17
@@ -53,7 +53,7 @@ def try_out(kind: str, params: dict[str, Any]) -> dict[str, float]:
 def judged(root: Path) -> dict[str, float]:
     """Figures of a cell on the validation split."""
     items, pairs = (
-        read_table(root / f"data/validate/{name}.parquet", schema)
+        with_scores(read_table(path := root / f"data/validate/{name}.parquet", schema), path)
         for name, schema in (("items", ITEMS), ("pairs", PAIRS))
     )
     items = items[(items["split"] == "validation") & items["image_id"].notna()]

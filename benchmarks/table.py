@@ -40,7 +40,7 @@ from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.progress import read_history
-from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, write_json
+from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, with_scores, write_json
 from zreward_core.stages.evaluate import oracle_scores
 from zreward_core.stages.trace_faithfulness import READINGS
 from zreward_core.world.oracle import judge
@@ -66,7 +66,7 @@ def main() -> None:
     cells = {name: cell for name, cell in measured.items() if "table" in cell and done[name]}
     cells = dict(sorted(cells.items(), key=lambda cell: cell[1]["size"] == "student"))
     items, pairs = (
-        read_table(DATA / "validate" / f"{name}.parquet", schema)
+        with_scores(read_table(path := DATA / "validate" / f"{name}.parquet", schema), path)
         for name, schema in (("items", ITEMS), ("pairs", PAIRS))
     )
     items = items[items["image_id"].notna()]

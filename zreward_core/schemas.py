@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import logging
 import os
 import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zreward_core.config import UserError
 
+logger = logging.getLogger(__name__)
 _text, _number, _whole = pa.string(), pa.float64(), pa.int64()
 _shares = pa.list_(pa.float64())
 
@@ -101,6 +104,10 @@ PAIRS = pa.schema(
         ("split", _text),
     ]
 )
+VOTED_PAIRS = PAIRS.append(pa.field("vote_share", _number))
+"""Pairs, some of which are known from votes alone. Those have no scores; ``vote_share`` is the
+share of the votes for the winner, a tie counting half, so 0.5 is a tie. It is null in scored pairs.
+A file without such pairs has the columns of ``PAIRS``."""
 TEST_RATINGS = pa.schema(
     [("item_id", _text), ("dimension", _text), ("annotator_id", _text), ("score", _number)]
 )
@@ -207,6 +214,27 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     if missing:
         raise UserError(f"{path} lacks the columns {missing}: run the stage that writes it again")
     return table.select(schema.names).to_pandas()
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    """Read pairs with the column ``vote_share`` of ``VOTED_PAIRS``; errors as in ``read_table``."""
+    pairs = read_table(path, PAIRS)
+    if "vote_share" in pq.read_schema(path).names:
+        return read_table(path, VOTED_PAIRS)
+    return pairs.assign(vote_share=np.nan)
+
+
+def with_scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Items or pairs with scores; the number of those known from votes alone is logged.
+
+    Args:
+        table: rows of ``ITEMS``, ``PAIRS`` or ``VOTED_PAIRS``.
+        path: their file, for the log.
+    """
+    scored = table["score" if "score" in table else "score_w"].notna()
+    if not scored.all():
+        logger.info("%s: %d rows without scores are left out", path, (~scored).sum())
+    return table[scored]
 
 
 def write_json(content: Any, path: Path) -> None:

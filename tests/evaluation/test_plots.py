@@ -118,3 +118,11 @@ def test_summary_shows_models_gsb_and_claims():
     assert "NO" in text
     assert "yes" in text
     assert text.index("zero-shot") < text.index("student  ")
+
+
+def test_summary_shows_votes_apart():
+    entry = {"hpa": 0.75, "hpa_low": 0.5, "hpa_high": 1.0, "num_pairs": 12, "num_ties": 5}
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(summary_table(METRICS | {"votes": {"student": {"overall": entry}}}))
+    row = next(line for line in console.export_text().splitlines() if "0.750" in line)
+    assert row.split() == ["student", "0.750", "[0.500,", "1.000]", "12", "5"]

@@ -58,6 +58,7 @@ def batch(model: Backbone) -> PairBatch:
         dimensions=[0, 0, 1, 1, 0, 0, 1, 1],
         scores_P2=scores,
         target_P2S=torch.from_numpy(target).float().unflatten(0, (4, 2)),
+        ties_P=torch.zeros(4, dtype=torch.bool),
     )
 
 

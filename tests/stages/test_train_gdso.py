@@ -1,5 +1,6 @@
 """GDSO's step: log-probabilities, gradient accumulation, the reference policy, resumption."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -13,7 +14,7 @@ from zreward_core.models.tiny import build_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.progress import read_history
-from zreward_core.stages import train_gdso, train_gdso_coupled
+from zreward_core.stages import train_gdso
 from zreward_core.stages.train_gdso import Config, objective, reward
 from zreward_core.training.policy import policy_loss
 from zreward_core.training.rollouts import roll_out
@@ -53,6 +54,7 @@ def batch(backbone: Backbone) -> PairBatch:
         dimensions=[0, 0, 1, 1],
         scores_P2=scores,
         target_P2S=target.unflatten(0, (2, 2)),
+        ties_P=torch.zeros(2, dtype=torch.bool),
     )
 
 
@@ -116,12 +118,11 @@ def test_policy_loss_is_at_the_sampling_temperature(
     assert drift == 0.0
 
 
-@pytest.mark.parametrize("stage", [train_gdso, train_gdso_coupled])
 def test_rewards_are_those_of_equations_7_10_and_13(
-    backbone: Backbone, batch: PairBatch, rollouts, stage
+    backbone: Backbone, batch: PairBatch, rollouts
 ) -> None:
-    config = stage.Config(seed=1, group_size=3, lambda_pointwise=0.2, lambda_pairwise=0.7)
-    rewarded, metrics = stage.reward(backbone, config, batch, rollouts)
+    config = Config(seed=1, group_size=3, lambda_pointwise=0.2, lambda_pairwise=0.7)
+    rewarded, metrics = reward(backbone, config, batch, rollouts)
     means = (rollouts.log_probs.exp() @ backbone.levels).reshape(2, 2, 3).tolist()
     scores, span = batch.scores_P2.tolist(), 2.0
     pairwise = []
@@ -200,6 +201,56 @@ def test_thorough_traces_are_counted_in_the_dimensions_that_have_a_limit(
     unused = CONFIG.model_copy(update={"thorough": {"aesthetics": 1}})
     assert "trace/thorough" not in reward(backbone, unused, batch, rollouts)[1]
     assert "trace/thorough" not in reward(backbone, CONFIG, batch, rollouts)[1]
+
+
+def by_votes(batch: PairBatch, tie: bool) -> PairBatch:
+    """The batch with its second pair known from votes alone."""
+    scores, target = batch.scores_P2.clone(), batch.target_P2S.clone()
+    scores[1], target[1] = torch.nan, 0.0
+    ties = torch.tensor([False, tie])
+    return dataclasses.replace(batch, scores_P2=scores, target_P2S=target, ties_P=ties)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_a_pair_by_votes_has_a_pairwise_reward_alone(
+    backbone: Backbone, batch: PairBatch, rollouts, tie: bool
+) -> None:
+    config = CONFIG.model_copy(update={"lambda_pointwise": 0.2, "lambda_pairwise": 0.7})
+    scored, _ = reward(backbone, config, batch, rollouts)
+    mixed, metrics = reward(backbone, config, by_votes(batch, tie), rollouts)
+    assert torch.equal(mixed.rewards_P2G[0], scored.rewards_P2G[0])
+    means = (rollouts.log_probs.exp() @ backbone.levels).reshape(2, 2, 3)
+    leads = means[1, 0][:, None] - means[1, 1]
+    errors = leads.abs() if tie else (0.5 - leads).clamp(min=0)  # half a level of 1, 2, 3
+    expected = 1 - torch.stack([errors.mean(1), errors.mean(0)]) / 2.0
+    torch.testing.assert_close(mixed.rewards_P2G[1], 0.7 * expected, atol=1e-5, rtol=0)
+    pointwise = 1 - (means[0] - batch.scores_P2[0][:, None]).abs() / 2.0
+    assert metrics["reward/pointwise"] == pytest.approx(pointwise.mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("votes", ["margin", "bradley_terry"])
+def test_losses_of_a_batch_with_votes(
+    backbone: Backbone, batch: PairBatch, rollouts, votes: str, tie: bool
+) -> None:
+    config = CONFIG.model_copy(update={"votes": votes})
+    mixed, reference = by_votes(batch, tie), backbone.snapshot()
+    rewarded, _ = reward(backbone, config, mixed, rollouts)
+    found = objective(backbone, config, rewarded, range(2), reference)[1]
+    probs = rollouts.log_probs.exp().reshape(2, 2, 3, 3)
+    means = probs @ backbone.levels
+    pointwise = -(batch.target_P2S[0][:, None] * probs[0].log()).sum(-1).mean()
+    assert found["loss/pointwise"] == pytest.approx(pointwise.item(), abs=1e-4)
+    leads = means[:, 0, :, None] - means[:, 1, None, :]
+    scored = (leads[0] - (batch.scores_P2[0, 0] - batch.scores_P2[0, 1])).abs().mean() / 2.0
+    voted = leads[1].abs().mean() / 2.0 if tie else (0.5 - leads[1]).clamp(min=0).mean() / 2.0
+    if votes == "bradley_terry" and not tie:
+        voted = torch.nn.functional.softplus(-leads[1]).mean()
+    assert found["loss/pairwise"] == pytest.approx((scored + voted).item() / 2, abs=1e-4)
+    whole = gradients(backbone, config, mixed, rollouts, [range(2)])
+    parts = gradients(backbone, config, mixed, rollouts, [range(1), range(1, 2)])
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.isfinite(one).all() and torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(

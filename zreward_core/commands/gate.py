@@ -12,7 +12,7 @@ from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.schemas import ITEMS, PAIRS, digest, read_table, tree_hash
+from zreward_core.schemas import ITEMS, PAIRS, digest, read_table, tree_hash, with_scores
 
 SCORES = Path(".zreward/gate")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -48,19 +48,22 @@ class FrozenTest(NamedTuple):
 
 
 def read_test_set() -> FrozenTest:
-    """Test pairs of two items with images, and the items.
+    """Test pairs of two items with images and scores, and the items; pairs by votes don't count.
 
     Raises:
         UserError: there is no such pair, or validate has not run.
     """
     items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
     shown = items[(items["split"] == "test") & items["image_id"].notna()]
+    shown, pairs = with_scores(shown, ITEMS_FILE), with_scores(pairs, PAIRS_FILE)
     known = set(shown["item_id"])
     pairs = pairs[
         (pairs["split"] == "test") & pairs["winner"].isin(known) & pairs["loser"].isin(known)
     ]
     if pairs.empty:
-        raise UserError(f"{PAIRS_FILE} has no test pair with images: annotate more prompts")
+        raise UserError(
+            f"{PAIRS_FILE} has no test pair with images and scores: annotate more prompts"
+        )
     return FrozenTest(pairs, shown, digest(tree_hash(ITEMS_FILE), tree_hash(PAIRS_FILE)))
 
 

@@ -34,6 +34,8 @@ def summary_table(
         claims: result of ``judge_claims``.
     """
     parts: list[Any] = [_models(evaluate_metrics)]
+    if "votes" in evaluate_metrics:
+        parts.append(_votes(evaluate_metrics["votes"]))
     if gsb is not None:
         parts.append(_generator(gsb))
     if claims:
@@ -62,16 +64,35 @@ def _models(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def _votes(models: Mapping[str, Any]) -> Table:
+    table = Table(
+        title="Agreement with votes on held-out pairs without scores, all dimensions",
+        caption="ties are excluded from HPA [95 % interval]",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for column in ("HPA", "pairs", "ties"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, parts in models.items():
+        entry = parts["overall"]
+        counts = [str(entry[key]) for key in ("num_pairs", "num_ties")]
+        table.add_row(TITLES.get(name, name), Text(_hpa(entry)), *counts)
+    return table
+
+
+def _hpa(entry: Mapping[str, Any]) -> str:
+    if entry["hpa_low"] is None:
+        return _format(entry["hpa"])
+    return f"{_format(entry['hpa'])} [{_format(entry['hpa_low'])}, {_format(entry['hpa_high'])}]"
+
+
 def _add(table: Table, name: str, parts: Mapping[str, Any]) -> None:
     entry = parts["overall"]
-    score = _format(entry["hpa"])
-    if entry["hpa_low"] is not None:
-        score += f" [{_format(entry['hpa_low'])}, {_format(entry['hpa_high'])}]"
     numbers = [_format(entry[key]) for key in ("margin_hpa", "plcc", "srcc")]
     style = "bold" if name in ("teacher", "student") else None
     table.add_row(
         TITLES.get(name, name),
-        Text(score),
+        Text(_hpa(entry)),
         *numbers,
         _format(entry["output_tokens"], "{:.0f}"),
         style=style,

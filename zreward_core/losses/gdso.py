@@ -17,11 +17,11 @@ def pointwise_reward(means_P2G: Tensor, scores_P2: Tensor, span: float) -> Tenso
 
     Args:
         means_P2G: [P, 2, G] expected scores mu of the outputs; NaN for an output without a score.
-        scores_P2: [P, 2] annotated scores.
+        scores_P2: [P, 2] annotated scores; NaN for a pair without scores.
         span: S_max - S_min.
 
     Returns:
-        [P, 2, G] rewards in [0, 1]; NaN for an output without a score.
+        [P, 2, G] rewards in [0, 1]; NaN for an output or a pair without a score.
     """
     return 1.0 - (means_P2G.detach() - scores_P2.unsqueeze(-1)).abs() / span
 
@@ -34,8 +34,9 @@ def pointwise_loss(log_probs_P2GS: Tensor, target_P2S: Tensor, num_pairs: float 
 
     Args:
         log_probs_P2GS: [P, 2, G, S] log q of the outputs.
-        target_P2S: [P, 2, S] histogram of the annotated scores; one-hot on the grid.
-        num_pairs: pairs in the whole batch.
+        target_P2S: [P, 2, S] histogram of the annotated scores; one-hot on the grid. All zero for
+            a pair without scores, which adds nothing.
+        num_pairs: pairs with scores in the whole batch.
     """
     num_sides, group = log_probs_P2GS.shape[1:3]
     target_P2GS = target_P2S.unsqueeze(2).expand_as(log_probs_P2GS)

@@ -15,7 +15,7 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import write_history
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import ITEMS, PAIRS, read_table, tree_hash
+from zreward_core.schemas import ITEMS, read_pairs, read_table, tree_hash, with_scores
 from zreward_core.training.updates import History
 
 BASES = Path("data/base_vlm")
@@ -109,30 +109,39 @@ def loop_arguments(config: StageConfig, base: type[StageConfig], *other: str) ->
     return {name: getattr(config, name) for name in names}
 
 
-def training_items() -> pd.DataFrame:
-    """Items of the train split that have an image.
+def training_items(by_votes: bool = False) -> pd.DataFrame:
+    """Items of the train split that have an image and, unless ``by_votes``, scores.
 
     Raises:
         UserError: there is none, or the file is missing.
     """
     items = read_table(ITEMS_FILE, ITEMS)
     items = items[(items["split"] == "train") & items["image_id"].notna()]
+    items = items if by_votes else with_scores(items, ITEMS_FILE)
     if items.empty:
-        raise UserError(f"{ITEMS_FILE} has no training item with an image: annotate more")
+        raise UserError(
+            f"{ITEMS_FILE} has no training item with an image and a score: annotate more"
+        )
     return items
 
 
-def training_pairs() -> pd.DataFrame:
-    """Pairs of the train split.
+def training_pairs(by_votes: bool = False) -> pd.DataFrame:
+    """Pairs of the train split (``schemas.VOTED_PAIRS``), with scores unless ``by_votes``.
 
     Raises:
         UserError: there is none, or the file is missing.
     """
-    pairs = read_table(PAIRS_FILE, PAIRS)
+    pairs = read_pairs(PAIRS_FILE)
     pairs = pairs[pairs["split"] == "train"]
+    used = pairs if by_votes else with_scores(pairs, PAIRS_FILE)
     if pairs.empty:
         raise UserError(f"{PAIRS_FILE} has no training pair: annotate several images per prompt")
-    return pairs
+    if used.empty:
+        raise UserError(
+            f"{PAIRS_FILE}: none of the {len(pairs)} training pairs has scores, all are by votes: "
+            "rate the images, or train on votes by `train_gdso` with `train_gdso.votes: margin`"
+        )
+    return used
 
 
 def save_trained(

@@ -14,11 +14,12 @@ from zreward_core.config import UserError
 from zreward_core.evaluation.image_sheets import DimensionExample, Example, plot_examples
 from zreward_core.evaluation.plots import plot_curves, plot_hpa, plot_reliability
 from zreward_core.evaluation.report import evaluate_predictions
+from zreward_core.evaluation.votes import vote_accuracy
 from zreward_core.images import ImageStore
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, track
-from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
+from zreward_core.schemas import ITEMS, read_pairs, read_table, with_scores, write_json
 from zreward_core.stages.predict import Judging, predict_at_once, predict_reasoning
 from zreward_core.world.oracle import judge
 from zreward_core.world.scenes import ASPECTS
@@ -26,6 +27,7 @@ from zreward_core.world.scenes import ASPECTS
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/evaluate")
 VALIDATE = Path("data/validate")
+ITEMS_FILE, PAIRS_FILE = VALIDATE / "items.parquet", VALIDATE / "pairs.parquet"
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 BASES = Path("data/base_vlm")
 TEACHER, STUDENT = Path("data/train_gdso/teacher"), Path("data/train_risd/student")
@@ -48,13 +50,15 @@ def run(config: Config) -> None:
     Raises:
         UserError: no test item has an image, or an input is missing.
     """
-    items, pairs = read_table(VALIDATE / "items.parquet", ITEMS), _test_pairs()
+    items, pairs = read_table(ITEMS_FILE, ITEMS), read_pairs(PAIRS_FILE)
     items = items[(items["split"] == "test") & items["image_id"].notna()]
+    pairs = pairs[pairs["split"] == "test"]
     if items.empty or pairs.empty:
         raise UserError(f"{VALIDATE}: no test items with images and pairs; annotate more prompts")
+    scored, by_votes = with_scores(items, ITEMS_FILE), pairs[pairs["score_w"].isna()]
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
-    oracle = oracle_scores(items, images, config.aspects) if config.oracle else None
+    oracle = oracle_scores(scored, images, config.aspects) if config.oracle else None
     predictions = {
         "zero_shot": predict_at_once(config, BASES / "student", items, images),
         "zero_shot_reasoning": predict_reasoning(config, BASES / "teacher", items, images),
@@ -62,15 +66,22 @@ def run(config: Config) -> None:
         "student": predict_at_once(config, STUDENT, items, images),
     }
     metrics = evaluate_predictions(
-        predictions, items, pairs, ratings=ratings, oracle=oracle, seed=config.seed
+        predictions,
+        scored,
+        pairs.drop(by_votes.index),
+        ratings=ratings,
+        oracle=oracle,
+        seed=config.seed,
     )
+    if len(by_votes):
+        metrics["votes"] = vote_accuracy(predictions, by_votes, config.seed)
     with whole_output(OUTPUT, config) as folder:
         write_json(metrics, folder / "metrics.json")
         table = pd.concat(
             [frame.assign(model=name) for name, frame in predictions.items()], ignore_index=True
         )
         table.to_parquet(folder / "predictions.parquet", index=False)
-        plot(config, folder, metrics, items, predictions, images)
+        plot(config, folder, metrics, scored, predictions, images)
 
 
 def oracle_scores(items: pd.DataFrame, images: ImageStore, aspects: dict[str, str]) -> pd.DataFrame:
@@ -110,15 +121,20 @@ def plot(
     predictions: dict[str, pd.DataFrame],
     images: ImageStore,
 ) -> None:
-    """Plot reliability, training curves, trace length, HPA by dimension, and examples."""
+    """Plot reliability, training curves, trace length, HPA by dimension, and examples.
+
+    Without items that have scores, only the training curves are plotted.
+    """
     rubric = load_rubric()
     aligned = {
         name: items.merge(frame, on=["item_id", "dimension"])["mean"].to_numpy()
         for name, frame in predictions.items()
     }
-    scores = items["score"].to_numpy()
-    plot_reliability(aligned, scores, rubric.levels, folder / "reliability.png")
-    plot_hpa(metrics, rubric.names, folder / "hpa.png")
+    if len(items):
+        scores = items["score"].to_numpy()
+        plot_reliability(aligned, scores, rubric.levels, folder / "reliability.png")
+        rated = [name for name in rubric.names if name in set(items["dimension"])]
+        plot_hpa(metrics, rated, folder / "hpa.png")
     gdso = read_history(TEACHER.parent / "history.jsonl")
     risd = read_history(STUDENT.parent / "history.jsonl")
     if gdso:
@@ -134,7 +150,7 @@ def plot(
     if risd:
         shown = {"loss/total": "KL to the teacher (eq. 15)", "score/error": "Score error"}
         plot_curves(risd, shown, "RISD: training of the student", folder / "train_risd.png")
-    if config.num_examples:
+    if config.num_examples and len(items):
         examples = pick_examples(config, items, predictions, images, rubric.names)
         plot_examples(examples, rubric.levels, folder / "examples.png")
 
@@ -167,8 +183,3 @@ def pick_examples(
                 parts[name] = DimensionExample(histogram, probs, trace)
         examples.append(Example(row.prompt, images.pixels(row.image_id), parts))
     return examples
-
-
-def _test_pairs() -> pd.DataFrame:
-    pairs = read_table(VALIDATE / "pairs.parquet", PAIRS)
-    return pairs[pairs["split"] == "test"]

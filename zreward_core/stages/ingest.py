@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from zreward_core.annotations.ingest.accounting import TABLES, Judgements
+from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file, source_files
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(TableWriter(folder / f"{name}.parquet", schema))
-                for name, schema in TABLES.items()
+                for name, schema in WRITTEN.items()
             }
             for source in config.sources:
                 for judgements in read_source(source, rubric, images[source.images], summaries):

@@ -29,6 +29,7 @@ from zreward_core.training.policy import RewardedPairs, group_scores, policy_los
 from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import PairBatch, PairSampler
 from zreward_core.training.updates import History, Part, Reference, own_parts
+from zreward_core.training.votes import Votes, loss_of_votes, rewards_with_votes
 
 OUTPUT = Path("data/train_gdso")
 
@@ -45,9 +46,13 @@ class Config(shared.PairPolicyConfig):
     alpha_pairwise: float = 1.0
     """Weight of the pairwise loss (equation 14)."""
     pairwise: Literal["gap", "bradley_terry"] = "gap"
-    """The pairwise loss: of the annotated gap (equation 11), or of the order alone (12)."""
+    """The pairwise loss: on the annotated gap (equation 11), or Bradley-Terry (equation 12)."""
+    votes: Votes = "leave_out"
+    """Use of pairs known from votes alone, without scores: none, or by their order, with a gap of
+    at least half a level ("margin") or equation 12. A tie is a gap of zero in both. Such pairs have
+    no pointwise reward and loss."""
     policy_weight: float = 1.0
-    """Weight of the policy gradient term (1 in equation 14)."""
+    """Weight of L_GRPO, its KL term included (1 in equation 14)."""
     mass_weight: float = 0.1
     """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
 
@@ -58,7 +63,8 @@ def run(config: Config) -> None:
     Raises:
         UserError: no training pair, or an input is missing.
     """
-    all_pairs, items = shared.training_pairs(), shared.training_items()
+    by_votes = config.votes != "leave_out"
+    all_pairs, items = shared.training_pairs(by_votes), shared.training_items(by_votes)
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
@@ -69,17 +75,17 @@ def run(config: Config) -> None:
         sampler = PairSampler(backbone, items, all_pairs, ImageStore(*shared.IMAGES))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
-        # N iterations of M steps; at the start of each iteration step.reference (pi_ref) <- pi.
+        # N iterations of M steps; on_policy_steps sets step.reference (pi_ref) <- pi at each start.
         for step in on_policy_steps(backbone, "train_gdso", checkpoint, history, **config.loop):
             pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
-            rollouts = roll_out(  # G outputs of each side from pi_old <- pi, and q after each (2)
+            rollouts = roll_out(  # pi_old <- pi: G outputs of each side, and q (2)
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )
             batch, step.metrics = reward(backbone, config, pairs, rollouts)
             for _ in range(config.updates_per_batch):  # K_gdso updates of pi
                 step.update(
-                    objective(backbone, config, batch, chosen, step.reference)
-                    for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
+                    objective(backbone, config, batch, part, step.reference)
+                    for part in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(base, config))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
@@ -88,39 +94,45 @@ def run(config: Config) -> None:
 def reward(
     backbone: Backbone, config: Config, pairs: PairBatch, rollouts: Rollouts
 ) -> tuple[RewardedPairs, dict[str, float]]:
-    """Decode the scores, and compute rewards and advantages; with the metrics of the batch."""
-    means_P2G = group_scores(backbone, pairs, rollouts, config.from_text)  # mu (6)
+    """Compute mu, rewards and advantages of a batch, and its metrics."""
+    means_P2G = group_scores(backbone, pairs, rollouts, config.from_text)  # mu (6) or sampled score
     span = backbone.rubric.maximum - backbone.rubric.minimum  # S_max - S_min
     pointwise_P2G = pointwise_reward(means_P2G, pairs.scores_P2, span)  # r_pt (7)
     pairwise_P2G = pairwise_reward(means_P2G, pairs.scores_P2, span)  # r_pw (10), of gaps D (9)
+    terms = rewards_with_votes(pointwise_P2G, pairwise_P2G, means_P2G, pairs, backbone.rubric)
     rewards_P2G = combined_reward(  # r (13)
-        pointwise_P2G, pairwise_P2G, config.lambda_pointwise, config.lambda_pairwise
+        *terms, config.lambda_pointwise, config.lambda_pairwise
     )
     advantages_P2G = group_advantages(rewards_P2G.flatten(0, 1)).unflatten(0, (-1, 2))  # A (3)
     batch = RewardedPairs(pairs, rollouts, rewards_P2G, advantages_P2G)
-    parts = {"pointwise": pointwise_P2G, "pairwise": pairwise_P2G}
+    parts = {"pointwise": pointwise_P2G, "pairwise": terms[1]}
     return batch, sampling_metrics(backbone, batch, parts, config.thorough, config.from_text)
 
 
 def objective(
-    backbone: Backbone, config: Config, batch: RewardedPairs, chosen: range, reference: Reference
+    backbone: Backbone, config: Config, batch: RewardedPairs, part: range, reference: Reference
 ) -> Part:
     """L_GDSO (14) of some pairs of a batch, divided by the counts of the whole batch."""
     num_pairs, group = batch.rewards_P2G.shape[0], batch.rewards_P2G.shape[2]
-    annotated_P2 = batch.pairs.scores_P2[chosen.start : chosen.stop].to(backbone.device)
-    target_P2S = batch.pairs.target_P2S[chosen.start : chosen.stop].to(backbone.device)
+    annotated_P2 = batch.pairs.scores_P2[part.start : part.stop].to(backbone.device)
+    target_P2S = batch.pairs.target_P2S[part.start : part.stop].to(backbone.device)
+    scored_P = batch.pairs.scored_P[part.start : part.stop]  # not known from votes alone
     span = backbone.rubric.maximum - backbone.rubric.minimum
     with_score = config.count_score_token or config.from_text
-    grpo, found, drift = policy_loss(  # L_GRPO (4)
-        backbone, batch, chosen, reference, config.beta, config.temperature, with_score
+    grpo, policy, drift = policy_loss(  # L_GRPO (4)
+        backbone, batch, part, reference, config.beta, config.temperature, with_score
     )
-    scores_P2GS = found.scores_NS.unflatten(0, (len(chosen), 2, group))  # log q
-    means_P2G = expected_score(scores_P2GS.exp(), backbone.levels)  # mu (6)
-    pointwise = pointwise_loss(scores_P2GS, target_P2S, num_pairs)  # L_pt (8)
+    log_q_P2GS = policy.scores_NS.unflatten(0, (len(part), 2, group))
+    means_P2G = expected_score(log_q_P2GS.exp(), backbone.levels)  # mu (6)
+    num_scored = int(batch.pairs.scored_P.sum())
+    pointwise = pointwise_loss(log_q_P2GS, target_P2S, num_scored)  # L_pt (8)
     if config.pairwise == "gap":
-        pairwise = pairwise_loss(means_P2G, annotated_P2, span, num_pairs)  # L_pw (11)
+        pairwise = pairwise_loss(  # L_pw (11)
+            means_P2G[scored_P], annotated_P2[scored_P], span, num_pairs
+        )
     else:
-        pairwise = bradley_terry_loss(means_P2G, num_pairs)  # (12)
+        pairwise = bradley_terry_loss(means_P2G[scored_P], num_pairs)  # (12)
+    pairwise = pairwise + loss_of_votes(means_P2G, batch.pairs, part, backbone.rubric, config.votes)
     loss = gdso_objective(  # L_GDSO (14)
         config.policy_weight * grpo,
         pointwise,
@@ -128,7 +140,7 @@ def objective(
         config.alpha_pointwise,
         config.alpha_pairwise,
     )
-    loss = loss + config.mass_weight * mass_loss(found.mass_N, num_pairs * 2 * group)
+    loss = loss + config.mass_weight * mass_loss(policy.mass_N, num_pairs * 2 * group)
     return loss, {
         "loss/total": loss.item(),
         "loss/pointwise": pointwise.item(),

@@ -1,4 +1,4 @@
-"""Validate: ratings to train, validation and test items and pairs, behind a gate.
+"""Validate: judgements to train, validation and test items and pairs, behind a gate.
 
 The ratings are checked before aggregation, the items and pairs after it; a broken contract stops
 the run before anything is written. The audit decides which annotators are included.
@@ -23,7 +23,12 @@ from zreward_core.annotations.items.building import belong_to, describe_items, m
 from zreward_core.annotations.items.half_point_adjustment import adjust_by_comparisons
 from zreward_core.annotations.items.pairs import make_pairs
 from zreward_core.annotations.items.ratings_table import facts_of, read_ratings
-from zreward_core.annotations.items.splits import SPLITS
+from zreward_core.annotations.items.splits import SPLITS, splits_of
+from zreward_core.annotations.items.votes import (
+    unscored_comparisons,
+    unscored_items,
+    voted_pairs,
+)
 from zreward_core.annotations.quality.audit_page import audit_page
 from zreward_core.annotations.quality.contracts import (
     items_contract,
@@ -41,17 +46,20 @@ from zreward_core.annotations.quality.reliability import (
     audit_record,
     enough_items,
 )
+from zreward_core.annotations.quality.votes_contract import votes_contract
 from zreward_core.config import Splits, StageConfig, UserError
 from zreward_core.pages.render import write_page
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import (
+    CANDIDATES,
     COMPARISONS,
     DISAGREEMENT,
     ITEMS,
     OPINIONS,
     PAIRS,
     TEST_RATINGS,
+    VOTED_PAIRS,
     read_json,
     read_table,
     write_json,
@@ -60,6 +68,7 @@ from zreward_core.schemas import (
 
 RATINGS_FILE = Path("data/ingest/ratings.parquet")
 COMPARISONS_FILE = Path("data/ingest/comparisons.parquet")
+COMPARED_FILE = Path("data/ingest/compared_items.parquet")
 SUMMARY_FILE = Path("data/ingest/summary.json")
 OPINIONS_FILE = Path("data/ingest/opinions.parquet")
 OUTPUT = Path("data/validate")
@@ -105,8 +114,12 @@ def run(config: Config) -> None:
     rubric = load_rubric()
     submitted = read_ratings(RATINGS_FILE, CHECKED)
     opinions = read_table(OPINIONS_FILE, OPINIONS)
-    if submitted.empty and opinions.empty:
-        raise UserError(f"{RATINGS_FILE} holds no rating: add a source and run `zreward ingest`")
+    comparisons = read_table(COMPARISONS_FILE, COMPARISONS)
+    if submitted.empty and opinions.empty and comparisons.empty:
+        raise UserError(
+            f"{RATINGS_FILE} holds no rating, and there are no opinions and comparisons either: "
+            "add a source and run `zreward ingest`"
+        )
     gate = Gate(DATA_DOCS)
     notes = summary_notes(read_json(SUMMARY_FILE)["sources"])
     gate.check(ratings_contract(submitted, rubric, RATINGS_FILE, notes))
@@ -130,7 +143,7 @@ def run(config: Config) -> None:
     included_N = ~ratings["annotator_id"].isin(excluded).to_numpy()
     included = ratings[included_N]
     included = included.assign(split=facts_of(included["item_id"], facts[["split"]])["split"])
-    if included.empty and opinions.empty:
+    if num_submitted and included.empty and opinions.empty:
         raise UserError(
             "no annotator agrees with the others: check the ratings or lower "
             f"'validate.min_agreement' ({config.min_agreement}) in params.yaml"
@@ -138,12 +151,19 @@ def run(config: Config) -> None:
     disputed = most_disputed(encoded.select(included_N), facts, config.disagreement_queue)
     num_adjusted = 0
     if config.adjust_by_comparisons:
-        comparisons = read_table(COMPARISONS_FILE, COMPARISONS)
         included, num_adjusted = adjust_by_comparisons(included, comparisons, rubric)
     items, num_dropped = make_items(
         included, opinions, facts, rubric, config.trim_test, config.min_test_ratings
     )
     pairs = make_pairs(items)
+    votes = comparisons[~comparisons["annotator_id"].isin(excluded)]
+    unrated, voted, vote_counts = pairs_by_votes(votes, items, config)
+    if not num_submitted and opinions.empty and voted.empty:
+        raise UserError(
+            f"{COMPARISONS_FILE}: there are only comparisons, and none of them makes a pair of two "
+            f"images of one prompt ({vote_counts}): correct `columns.prompt`, `columns.image_a`, "
+            "`columns.image_b` and `images` of the source in params.yaml and run `zreward ingest`"
+        )
 
     kept = included[belong_to(included, items)]
     bounds = opinions[["item_id", "dimension", "mean"]].rename(columns={"mean": "score"})
@@ -151,6 +171,9 @@ def run(config: Config) -> None:
     file = OUTPUT / "items.parquet"
     gate.check(items_contract(items, judged, rubric, config.min_test_ratings, file))
     gate.check(pairs_contract(pairs, items, rubric, OUTPUT / "pairs.parquet"))
+    if len(voted):
+        every_item = pd.concat([items.astype(object), unrated], ignore_index=True)
+        gate.check(votes_contract(voted, every_item, rubric, OUTPUT / "pairs.parquet"))
     gate.publish()
 
     audit = {
@@ -168,9 +191,21 @@ def run(config: Config) -> None:
         },
         "levels": rubric.levels,
     }
+    schema = PAIRS
+    if vote_counts:
+        audit["votes"] = {
+            **vote_counts,
+            "by_excluded_annotators": len(comparisons) - len(votes),
+            "items_without_score": len(unrated),
+            "pairs": {split: int((voted["split"] == split).sum()) for split in SPLITS},
+            "ties": int((voted["vote_share"] == 0.5).sum()),
+        }
+    if len(voted):
+        items, schema = every_item, VOTED_PAIRS
+        pairs = pd.concat([pairs.astype(object), voted.astype(object)], ignore_index=True)
     with whole_output(OUTPUT, config) as folder:
         write_table(items, folder / "items.parquet", ITEMS)
-        write_table(pairs, folder / "pairs.parquet", PAIRS)
+        write_table(pairs, folder / "pairs.parquet", schema)
         test_ratings = kept[kept["split"] == "test"]
         write_table(test_ratings, folder / "test_ratings.parquet", TEST_RATINGS)
         write_table(disputed, folder / "disagreement.parquet", DISAGREEMENT)
@@ -178,6 +213,19 @@ def run(config: Config) -> None:
         write_json(gate.rules, folder / "contracts.json")
     write_page(audit_page(audit, disputed), AUDIT_PAGE)
     report(audit)
+
+
+def pairs_by_votes(
+    comparisons: pd.DataFrame, items: pd.DataFrame, config: Config
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """Items without scores, pairs by votes and counts (``voted_pairs``; empty without votes)."""
+    votes = unscored_comparisons(comparisons, items)
+    if votes.empty:
+        return pd.DataFrame(columns=ITEMS.names), pd.DataFrame(columns=VOTED_PAIRS.names), {}
+    facts = read_table(COMPARED_FILE, CANDIDATES).drop_duplicates("item_id").set_index("item_id")
+    facts = facts.assign(split=splits_of(facts["prompt"], facts["image_id"], config.splits))
+    voted, counts = voted_pairs(votes, facts, config.resubmissions)
+    return unscored_items(voted, items, facts), voted, {"comparisons": len(votes), **counts}
 
 
 def agreement(
@@ -200,7 +248,31 @@ def report(audit: dict[str, Any]) -> None:
     counts = audit["counts"]
     if counts["test_items_left_out"]:
         logger.warning("%d test items have too few ratings", counts["test_items_left_out"])
+    voted = report_votes(audit["votes"], counts) if "votes" in audit else {}
     for split in SPLITS:
-        if not counts["pairs"][split]:
+        if not counts["pairs"][split] and not voted.get(split):
             logger.warning("the %s split has no pairs", split)
     logger.info("alpha %s", audit["alpha"])
+
+
+def report_votes(votes: dict[str, Any], counts: dict[str, Any]) -> dict[str, int]:
+    """Log the comparisons of images without scores; returns the pairs that they make by split."""
+    if not sum(counts["items"].values()):
+        logger.warning("only comparisons were read: no item has a score, all pairs are by votes")
+    logger.info(
+        "%d comparisons of images without scores make %d pairs (%d ties), used by "
+        "`train_gdso.votes` and `evaluate`; left out: %d without prompt or image, %d of different "
+        "prompts, %d of an image with itself, %d by excluded annotators",
+        votes["comparisons"],
+        sum(votes["pairs"].values()),
+        votes["ties"],
+        votes["without_prompt_or_image"],
+        votes["different_prompts"],
+        votes["same_image"],
+        votes["by_excluded_annotators"],
+    )
+    if votes["contradicting"]:
+        logger.info(
+            "%d pairs have votes for both images: the majority wins", votes["contradicting"]
+        )
+    return votes["pairs"]

@@ -50,7 +50,8 @@ def sampling_metrics(
     """Metrics of a sampled batch; means of rewards are over the outputs that have one.
 
     Args:
-        parts: further rewards [P, 2, G] by name, such as the terms of equation 13.
+        parts: further rewards [P, 2, G] by name, such as the terms of equation 13; NaN where an
+            output has none.
         thorough: see ``thorough_share``.
         from_text: record the share of outputs with a readable score.
     """
@@ -58,7 +59,9 @@ def sampling_metrics(
     known_P2G = ~batch.rewards_P2G.isnan()
     if known_P2G.any():
         for name, rewards_P2G in {"mean": batch.rewards_P2G, **parts}.items():
-            metrics[f"reward/{name}"] = rewards_P2G[known_P2G].mean().item()
+            rewards = rewards_P2G[known_P2G]
+            if not rewards.isnan().all():
+                metrics[f"reward/{name}"] = rewards[~rewards.isnan()].mean().item()
     if from_text:
         metrics["score/readable"] = int(known_P2G.sum()) / known_P2G.numel()
     names = [backbone.rubric.names[dimension] for dimension in batch.pairs.dimensions]

@@ -24,18 +24,25 @@ class PairBatch:
     dimensions: list[int]
     """2P indices of dimensions."""
     scores_P2: torch.Tensor
-    """Annotated scores."""
+    """Annotated scores; NaN in a pair by votes."""
     target_P2S: torch.Tensor
-    """Histograms of the annotated scores."""
+    """Histograms of the annotated scores; zero in a pair by votes."""
+    ties_P: torch.Tensor
+    """Pairs that votes tie; False in a pair with scores."""
 
     @property
     def inputs(self) -> tuple[list[str], list[torch.Tensor], list[int]]:
         """Prompts, images and dimensions."""
         return self.prompts, self.images, self.dimensions
 
+    @property
+    def scored_P(self) -> torch.Tensor:
+        """Pairs with scores; the others are by votes."""
+        return ~self.scores_P2.isnan().any(dim=1)
+
 
 class PairSampler:
-    """Draws pairs with replacement; every dimension is drawn equally often."""
+    """Draws pairs (``schemas.VOTED_PAIRS``) with replacement, each dimension equally often."""
 
     def __init__(
         self, backbone: Backbone, items: pd.DataFrame, pairs: pd.DataFrame, store: ImageStore
@@ -45,11 +52,12 @@ class PairSampler:
         groups = {name: group for name, group in pairs.groupby("dimension") if len(group)}
         self.groups = [(names.index(name), groups[name]) for name in names if name in groups]
         used = items.loc[items["item_id"].isin({*pairs["winner"], *pairs["loser"]}), "image_id"]
+        self.no_target = torch.zeros(len(backbone.levels))
         self.images = {i: backbone.pixels.prepare(store.pixels(i)) for i in used.unique()}
 
     def draw(self, num_pairs: int, rng: np.random.Generator) -> PairBatch:
         """Draw a batch; the dimensions take turns, from a random one on."""
-        prompts, images, dimensions, scores, targets = [], [], [], [], []
+        prompts, images, dimensions, scores, targets, ties = [], [], [], [], [], []
         first = rng.integers(len(self.groups))
         for index in range(num_pairs):
             dimension, group = self.groups[(first + index) % len(self.groups)]
@@ -59,10 +67,14 @@ class PairSampler:
                 prompts.append(row["prompt"])
                 images.append(self.images[row["image_id"]])
                 dimensions.append(dimension)
-                targets.append(torch.tensor(np.asarray(row["histogram"])))
+                scored = pd.notna(pair["score_w"])
+                target = torch.tensor(np.asarray(row["histogram"])) if scored else self.no_target
+                targets.append(target.float())
             scores.append([pair["score_w"], pair["score_l"]])
-        target = torch.stack(targets).float().unflatten(0, (num_pairs, 2))
-        return PairBatch(prompts, images, dimensions, torch.tensor(scores).float(), target)
+            ties.append(pair["vote_share"] == 0.5)
+        target = torch.stack(targets).unflatten(0, (num_pairs, 2))
+        scores_P2, ties_P = torch.tensor(scores).float(), torch.tensor(ties)
+        return PairBatch(prompts, images, dimensions, scores_P2, target, ties_P)
 
 
 @dataclass

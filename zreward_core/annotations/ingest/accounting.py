@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from zreward_core.schemas import COMPARISONS, OPINIONS, QUARANTINE, RATINGS
+from zreward_core.schemas import CANDIDATES, COMPARISONS, OPINIONS, QUARANTINE, RATINGS
 
 QUARANTINE_REASONS = (
     "missing_value",
@@ -31,6 +31,8 @@ TABLES = {
     "quarantine": QUARANTINE,
 }
 """Tables of judgements."""
+WRITTEN = {**TABLES, "compared_items": CANDIDATES}
+"""Tables that ingest writes; the items of the comparisons may be listed several times."""
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Judgements:
     comparisons: pa.Table
     opinions: pa.Table
     quarantine: pa.Table
+    compared_items: pa.Table = field(default_factory=CANDIDATES.empty_table)
+    """Items of the comparisons, as rows of ``schemas.CANDIDATES``."""
     ignored: Counter[str] = field(default_factory=Counter)
     num_native: int = 0
     """Native judgements, counted independently of these tables."""

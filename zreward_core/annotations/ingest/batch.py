@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zreward_core.annotations.formats.records import RAW_LENGTH, Records, raw_text
-from zreward_core.annotations.ingest.accounting import QUARANTINE_REASONS, TABLES
+from zreward_core.annotations.ingest.accounting import QUARANTINE_REASONS, WRITTEN
 from zreward_core.annotations.ingest.items import Items
 from zreward_core.annotations.ingest.settings import (
     Cell,
@@ -39,7 +39,7 @@ OF_STATE = np.array([GOOD, CODE["missing_value"], CODE["malformed_record"]], dty
 class Results:
     """Judgements mapped so far."""
 
-    parts: dict[str, list[pa.Table]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    parts: dict[str, list[pa.Table]] = field(default_factory=lambda: {name: [] for name in WRITTEN})
     """Table name to its pieces."""
     ignored: Counter[str] = field(default_factory=Counter)
     num_native: int = 0

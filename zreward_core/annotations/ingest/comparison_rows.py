@@ -13,13 +13,14 @@ from zreward_core.annotations.ingest.batch import (
     Batch,
     add_item_faults,
     constant,
+    item_columns,
     joined,
     names_of,
 )
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.settings import VoteColumn, as_word
 from zreward_core.annotations.ingest.values import Texts, no_texts, texts
-from zreward_core.schemas import COMPARISONS
+from zreward_core.schemas import CANDIDATES, COMPARISONS
 
 
 def comparison_rows(batch: Batch, index: ItemIndex) -> None:
@@ -40,6 +41,9 @@ def comparison_rows(batch: Batch, index: ItemIndex) -> None:
         found = index.look_up(batch.shared["prompt"], image, generator, no_texts(number), refs)
         add_item_faults(reasons, found, rows)
         sides.append(found.item_ids.take(pa.array(found.codes)))
+        _, first = np.unique(found.codes, return_index=True)
+        names = item_columns(batch, found, first) | {"generator": generator.take(first)}
+        batch.results.parts["compared_items"].append(pa.table(names, schema=CANDIDATES))
     good = np.flatnonzero(reasons == GOOD)
     table = {
         "item_a": sides[0].take(good),

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from zreward_core.annotations.formats.records import Records
 from zreward_core.annotations.ingest import values
-from zreward_core.annotations.ingest.accounting import TABLES, Judgements
+from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.batch import CODE, GOOD, Batch, Results, constant, joined
 from zreward_core.annotations.ingest.comparison_rows import comparison_rows
 from zreward_core.annotations.ingest.items import ItemIndex
@@ -81,7 +81,7 @@ def map_records(
     num_native = results.num_native + len(records.broken) + num_empty + num_filtered
     tables = {
         name: pa.concat_tables(results.parts[name] or [schema.empty_table()])
-        for name, schema in TABLES.items()
+        for name, schema in WRITTEN.items()
     }
     return Judgements(
         **tables,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from zreward_core.annotations.formats.label_studio import annotator_of, load_export
+from zreward_core.annotations.formats.label_studio import annotator_of
+from zreward_core.annotations.formats.label_studio_export import load_export
 from zreward_core.annotations.label_studio.project import CHOICES, OVERALL
 from zreward_core.commands.gsb_export import load_pairs
 from zreward_core.config import UserError, read_params

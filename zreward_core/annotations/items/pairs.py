@@ -27,3 +27,27 @@ def make_pairs(items: pd.DataFrame) -> pd.DataFrame:
     return pairs.sort_values(order, ignore_index=True)[
         ["prompt_id", "dimension", "winner", "loser", "score_w", "score_l", "split"]
     ]
+
+
+def missing_pairs(items: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
+    """Why dimensions have no pair.
+
+    Args:
+        items: rows of ``schemas.ITEMS``.
+        pairs: rows of ``schemas.PAIRS`` made of them.
+
+    Returns:
+        Dimension (with items, but without a pair) to the reason.
+    """
+    found = {}
+    for name, rows in items.groupby("dimension", observed=True):
+        if (pairs["dimension"] == name).any():
+            continue
+        usable = rows[rows["prompt_id"].notna() & rows["image_id"].notna()]
+        if usable.empty:
+            found[str(name)] = "no item has both a prompt and an image"
+        elif not usable.duplicated("prompt_id").any():
+            found[str(name)] = "no prompt has two images"
+        else:
+            found[str(name)] = "all images of a prompt have the same score"
+    return found

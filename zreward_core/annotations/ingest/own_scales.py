@@ -1,4 +1,4 @@
-"""Records whose dimensions have scales of their own, such as the controls of a Label Studio project.
+"""Dimensions with scales of their own, such as the controls of a Label Studio project.
 
 Shapes: N records.
 """

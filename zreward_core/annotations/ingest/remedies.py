@@ -14,8 +14,8 @@ REMEDIES = {
     "out_of_range": "scores lie outside of the scale: correct `scale` (`min`, `max`)",
     "malformed_record": (
         "cells are not what `columns` expects: name another column, cut out the number by "
-        "`{column: .., pattern: .., to: ..}`, or give words a meaning by `words` (a score) or `map` "
-        "(a vote)"
+        "`{column: .., pattern: .., to: ..}`, or give words a meaning (`words` of a score, `map` "
+        "of a vote)"
     ),
     "unreadable_image": "image files below `images` are damaged: replace them",
     "image_too_large": "image files below `images` are too large: scale them down",

@@ -13,6 +13,7 @@ import pytest
 
 from tests.annotations.sources import Read
 from zreward_core.annotations.formats.label_studio_export import explain_export
+from zreward_core.annotations.formats.side_by_side import one_by_one
 from zreward_core.annotations.ingest.settings import Cell, Source
 from zreward_core.config import UserError
 from zreward_core.images import encode_png, image_id
@@ -100,6 +101,49 @@ def test_02_a_rating_of_no_single_image_reaches_none(export: Callable[..., Read]
     read = export([one])
     assert read.ratings.empty
     assert read.quarantine["reason"].tolist() == ["unknown_image"] * 2
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ({"pics": ["a.png", "b.png"], "captions": ["x", "y"]}, ["a.png", "b.png"]),
+        ({"pics": [{"url": "a.png"}, {"url": "b.png"}]}, ["a.png", "b.png"]),
+        ({"first": ["x", "y"], "second": ["u", "v"]}, [None, None]),
+        ({"first": ["x", "y"], "second": ["u"]}, None),
+        ({"image": "a.png"}, None),
+    ],
+)
+def test_02_which_list_is_meant(
+    export: Callable[..., Read], data: dict, found: list[str | None] | None
+) -> None:
+    one = task(1, [answer("alignment", 4, item_index=n) for n in (0, 1)])
+    one["data"] = data
+    (annotation,) = one["annotations"]
+    parts = one_by_one([{**one, "annotations": [annotation]}])
+    read = export([one])
+    if found is None:
+        assert any(part.get("unplaced") for part in parts)
+        assert "unknown_image" in set(read.quarantine["reason"])
+    else:
+        assert [part["data"]["image"] for part in parts] == found
+        assert read.ratings["item_id"].nunique() == 2
+
+
+def test_02_repeater_on_another_key(export: Callable[..., Read]) -> None:
+    one = task(1, [answer("alignment_1", 4), answer("alignment_0", 2)])
+    one["data"] = {"prompt": "x", "pics": ["a.png", "b.png"]}
+    assert export([one]).ratings["score"].tolist() == [2, 4]
+    one["data"]["image_url"] = "c.png"  # the list may be references
+    assert export([one]).quarantine["reason"].tolist() == ["unknown_dimension"] * 2
+
+
+def test_own_keys_and_words_of_a_comparison(export: Callable[..., Read]) -> None:
+    one = task(1, [answer("realism", ["Left one"], kind="choices"), answer("alignment", 4)])
+    one["data"] = {"text": "x", "option1": "a.png", "option2": "b.png"}
+    columns = {"prompt": "text", "image_a": "option1", "image_b": "option2"}
+    read = export([one], columns={**columns, "vote": {"map": {"Left one": "a"}}})
+    assert read.comparisons["vote"].tolist() == ["a"]
+    assert len(read.quarantine) == 1 and read.ratings.empty
 
 
 def ranked(*names: str, key: str | None = "rank") -> dict:

@@ -261,7 +261,9 @@ def _read_annotation(annotation: Any, place: int, task: _Task, batch: _Batch) ->
         batch.ignored["empty_result"] += 1
     else:
         person = {
-            "annotator_id": annotator_of(annotation.get("completed_by")),
+            "annotator_id": annotator_of(
+                annotation.get("completed_by", annotation.get("created_username"))
+            ),
             "submitted_at": identifier(annotation.get("created_at")),
             "seconds": _seconds(annotation.get("lead_time")),
         }

@@ -108,6 +108,9 @@ def explain_export(path: Path, dimensions: list[str]) -> str:
     ]
     if not any(one.get("result") for one in annotations):
         return _without_annotations(tasks)
+    annotations = [one for one in annotations if one.get("was_cancelled") is not True]
+    if not annotations:
+        return "All annotations of the export were skipped: annotate its tasks, then export again"
     return _about_controls(annotations, dimensions)
 
 

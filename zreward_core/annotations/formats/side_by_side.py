@@ -5,10 +5,14 @@ perItem controls), else by the end of its control's name (a Repeater): ``alignme
 third image. `zreward annotate export` writes tasks of the second kind.
 """
 
+import re
 from typing import Any
 
 from zreward_core.annotations.formats.label_studio_results import SCORE_TYPES, address_of
 
+_ADDRESS = re.compile(
+    r"^(https?:|s3:|gs:|/data/|data:image/)|\.(png|jpe?g|webp|gif|bmp|tiff?|avif)$", re.I
+)
 UNPLACED = -1
 """Place of judgements that do not tell which of several images they are about."""
 Record = dict[str, Any]
@@ -30,8 +34,8 @@ def _parts(task: Any) -> list[Any]:
     annotations = task.get("annotations") if isinstance(task, dict) else None
     if not isinstance(data, dict) or not isinstance(annotations, list):
         return [task]
-    images = _images(data, annotations)
-    if not images:
+    images = _images(data, [item for one in annotations for item in _result(one)])
+    if images is None:
         return [task]
     by_image: dict[int, list[Any]] = {}
     for annotation in annotations:
@@ -44,17 +48,33 @@ def _parts(task: Any) -> list[Any]:
     ]
 
 
-def _images(data: Record, annotations: list[Any]) -> list[Any]:
-    """The list of images of a task; empty if it has none."""
+def _images(data: Record, items: list[Any]) -> list[Any] | None:
+    """The list of images of a task; None if it does not show a list.
+
+    Without a key `images` or `image`, it is the only list of addresses of images, or for items with
+    an index a list of the length of all lists, whose entries are unknown (None). An index of
+    nothing gives an empty list.
+    """
     lists = {key: value for key, value in data.items() if isinstance(value, list) and value}
-    named = next((lists[key] for key in ("images", "image") if key in lists), None)
-    if named is not None:
-        return named
-    indexed = any(_index(item) is not None for one in annotations for item in _result(one))
-    found = list(lists.values())
-    if indexed and found and all(len(one) == len(found[0]) for one in found):
-        return found[0]
-    return [data["image"]] if indexed and isinstance(data.get("image"), str) else []
+    for key in ("images", "image"):
+        if key in lists:
+            return lists[key]
+    shown = [one for one in lists.values() if all(map(_is_address, one))]
+    if any(_index(item) is not None for item in items):
+        if len(shown) == 1:
+            return shown[0]
+        lengths = {len(one) for one in lists.values()}
+        if lengths:
+            return [None] * lengths.pop() if len(lengths) == 1 else []
+        return [data["image"]] if isinstance(data.get("image"), str) else []
+    judged = any(isinstance(one, dict) and one.get("type") in SCORE_TYPES for one in items)
+    single = any(isinstance(value, str) and _is_address(value) for value in data.values())
+    return shown[0] if judged and len(shown) == 1 and not single else None
+
+
+def _is_address(entry: Any) -> bool:
+    address = address_of(entry)
+    return isinstance(address, str) and bool(_ADDRESS.search(address))
 
 
 def _part(task: Record, data: Record, images: list[Any], place: int) -> Record:
@@ -63,6 +83,8 @@ def _part(task: Record, data: Record, images: list[Any], place: int) -> Record:
         data = {**data, "image": None}
         unknown = {"id": f"{task.get('id')} unknown image", "data": data, "unplaced": True}
         return {**task, **unknown}
+    if not images:
+        return task
     parallel = {
         key: value[place]
         for key, value in data.items()

@@ -9,14 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from zreward_core.annotations.ingest.batch import Batch
-from zreward_core.annotations.ingest.settings import DimensionColumn
 from zreward_core.annotations.ingest.values import texts
 
 
 def by_scale(batch: Batch) -> Iterator[Batch]:
     """The records by their scale; every record is in exactly one part."""
     asked = batch.source.dimension
-    if not isinstance(asked, DimensionColumn) or not asked.scales:
+    if asked is None or isinstance(asked, str) or not asked.scales:
         yield batch
         return
     words = texts(batch.column(asked.column), asked.column)

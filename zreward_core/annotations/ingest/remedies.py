@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from zreward_core.annotations.formats.label_studio_export import explain_export
-from zreward_core.annotations.ingest.settings import DimensionColumn, Source
+from zreward_core.annotations.ingest.settings import Source
 from zreward_core.annotations.ingest.summary import SourceSummary
 from zreward_core.rubric import Rubric
 
@@ -58,7 +58,7 @@ def remedy_of(source: Source, summary: SourceSummary, rubric: Rubric) -> str:
 
 def _about_dimension(source: Source, rubric: Rubric) -> str:
     names = ", ".join(rubric.names)
-    if isinstance(source.dimension, DimensionColumn):
+    if source.dimension is not None and not isinstance(source.dimension, str):
         return (
             f"map the words of the column '{source.dimension.column.column}' to the rubric's "
             f"dimensions ({names}) by `dimension.map` (null: not a judgement)"

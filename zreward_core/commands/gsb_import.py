@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from zreward_core.annotations.formats.label_studio import annotator_of
-from zreward_core.annotations.formats.label_studio_export import load_export
+from zreward_core.annotations.formats.label_studio_export import explain_export, load_export
 from zreward_core.annotations.formats.label_studio_results import count_results, identifier
 from zreward_core.annotations.items.times import parse_times
 from zreward_core.annotations.label_studio.project import CHOICES, OVERALL
@@ -25,6 +25,7 @@ from zreward_core.rubric import load_rubric
 from zreward_core.schemas import write_json
 
 RESULT = Path("reports/gsb.json")
+SKIPPED = "skipped or empty"
 
 Record = dict[str, Any]
 
@@ -42,10 +43,9 @@ def import_judgements(export: Path, output: Path = RESULT) -> str:
     dimensions = [*load_rubric().names, OVERALL]
     choices, left_out = read_choices(load_tasks(export), export, set(pairs.index), dimensions)
     if choices.empty:
-        raise UserError(
-            f"{export} holds no judgement ({dict(left_out) or 'no tasks'}); export the annotated "
-            "project again"
-        )
+        unanswered = set(left_out) <= {SKIPPED}
+        remedy = explain_export(export, dimensions) if unanswered else "Export the project again"
+        raise UserError(f"{export} holds no judgement ({dict(left_out) or 'no tasks'}). {remedy}")
     seed = int(read_params().get("seed", 0))
     result = {name: _figures(choices, pairs, name, seed) for name in dimensions}
     write_json(result, output)
@@ -105,7 +105,7 @@ def read_choices(
             result = annotation.get("result") if isinstance(annotation, dict) else None
             skipped = result and (annotation.get("was_cancelled") or annotation.get("skipped"))
             if not isinstance(result, list) or not result or skipped:
-                left_out["skipped or empty"] += 1
+                left_out[SKIPPED] += 1
                 continue
             before = seen.setdefault(f"{pair} {annotation.get('id')}", [])
             if annotation.get("id") is not None and annotation in before:

@@ -235,6 +235,18 @@ def test_08_a_column_that_is_in_no_task_is_refused(export: Callable[..., Read]) 
         export(own_names(), columns={"prompt": "caption"})
 
 
+def test_08_other_keys_are_named(
+    export: Callable[..., Read], caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = export(own_names(), dimension={"map": OWN["dimension"]["map"]})
+    assert len(numbers.quarantine) + len(numbers.ratings) == 12
+    for name in ("prompt", "image"):
+        assert f"no task has '{name}' in its data (image_url, text)" in caplog.text
+    caplog.clear()
+    export([task(1, [answer("realism", 2)])])
+    assert not caplog.text
+
+
 def test_26_predictions_and_drafts_are_not_ratings(export: Callable[..., Read]) -> None:
     predicted = task(1, predictions=[{"model_version": "x", "result": [answer("realism", 4)]}])
     drafted = task(2, drafts=[{"result": [answer("realism", 4)]}])

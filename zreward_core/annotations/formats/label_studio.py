@@ -10,6 +10,7 @@ A task that names two images, and a ranking, holds comparisons: its records have
 the task's data.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,7 @@ SETTINGS: dict[str, Any] = {
 """Source settings that describe the records; the scale is the rubric's unless one is given."""
 
 Record = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
@@ -92,7 +94,7 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
     """
     tasks = load_export(path)
     keys = tuple(name for name in wanted.names if name not in OWN)
-    _check_keys(tasks, keys, path)
+    _check_keys(tasks, keys, path, wanted)
     reading = _Reading(str(path), wanted, keys)
     for start in range(0, len(tasks), BATCH_TASKS):
         part, batch = tasks[start : start + BATCH_TASKS], _Batch()
@@ -110,12 +112,25 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
         )
 
 
-def _check_keys(tasks: list[Any], keys: tuple[str, ...], path: Path) -> None:
-    """Refuse columns that are in no task."""
-    found = [task["data"] for task in tasks if isinstance(task, dict) and "data" in task]
+def _check_keys(tasks: list[Any], keys: tuple[str, ...], path: Path, wanted: Wanted) -> None:
+    """Refuse wanted keys that are in no task; warn where prompts or images have another key."""
+    datas = [task.get("data") for task in tasks if isinstance(task, dict)]
+    found = [data for data in datas if isinstance(data, dict)]
+    known = sorted({key for data in found for key in data})
+    for name in ("prompt", "image") if found else ():
+        lists = any(isinstance(value, list) for data in found for value in data.values())
+        pairs = any(set(pair) <= set(known) for pair in PAIRS_OF_KEYS)
+        if name in wanted.names and name not in known and not (name == "image" and lists | pairs):
+            logger.warning(
+                "%s: no task has '%s' in its data (%s); if another key holds it, name that by "
+                "`columns.%s` of the source",
+                path,
+                name,
+                ", ".join(known),
+                name,
+            )
     for name in keys:
-        if found and all(pick({"data": data}, f"data.{_key(name)}") is None for data in found):
-            known = sorted({key for data in found if isinstance(data, dict) for key in data})
+        if found and all(pick(data, _key(name)) is None for data in found):
             raise UserError(
                 f"{path}: no task has '{name}' in its data ({', '.join(known)}); correct `columns` "
                 "of the source. The answers of all controls are in the column `score` (`vote` of "

@@ -44,10 +44,15 @@ def missing_pairs(items: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
         if (pairs["dimension"] == name).any():
             continue
         usable = rows[rows["prompt_id"].notna() & rows["image_id"].notna()]
-        if usable.empty:
-            found[str(name)] = "no item has both a prompt and an image"
+        if rows["prompt_id"].isna().all():
+            found[str(name)] = "no item has a prompt (`columns.prompt` of the sources)"
+        elif usable.empty:
+            found[str(name)] = "no item with a prompt has an image (`images` of the sources)"
         elif not usable.duplicated("prompt_id").any():
-            found[str(name)] = "no prompt has two images"
+            found[str(name)] = "no prompt has two images; a pair is two images of one prompt"
         else:
-            found[str(name)] = "all images of a prompt have the same score"
+            found[str(name)] = (
+                "all images of a prompt have the same score; collect ratings of more annotators, "
+                "on a finer scale, or comparisons"
+            )
     return found

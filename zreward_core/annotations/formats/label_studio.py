@@ -169,7 +169,7 @@ class _Task:
     shared: Record
     """Their columns."""
     fault: str | None
-    data: Any
+    data: Record
     """The task's data with all of its images."""
     wanted: Wanted
 
@@ -230,7 +230,8 @@ def _read_task(task: Any, index: int, reading: _Reading, batch: _Batch) -> None:
     if task.get("unplaced"):
         fault = fault or "unknown_image"
     shared["task"] = f"{reading.path}#{ref}"
-    common = _Task(ref, shared, fault, task.get("whole", data), reading.wanted)
+    whole = task.get("whole", data)
+    common = _Task(ref, shared, fault, whole if isinstance(whole, dict) else {}, reading.wanted)
     for place, annotation in enumerate(task["annotations"]):
         _read_annotation(annotation, place, common, batch)
 
@@ -302,7 +303,7 @@ def _read_result(entry: Any, index: int, task: _Task, regions: set[str], batch: 
         named = {**task.shared, "from_name": name, "type": kind}
         ranked = ranking_of(entry)
         if ranked is not None:
-            for number, (row, fault) in enumerate(comparisons_of(ranked, task.data or {}), start=1):
+            for number, (row, fault) in enumerate(comparisons_of(ranked, task.data), start=1):
                 batch.add(named | row, f"{place} pair {number}", task.fault or fault, entry)
         elif kind in ANSWER_TYPES:
             row, fault = _answer(entry, task)

@@ -103,10 +103,10 @@ def explain_export(path: Path, dimensions: list[str]) -> str:
             "export the project as JSON"
         )
     lists = [task.get("annotations") for task in tasks]
-    annotations = [
-        one for found in lists if isinstance(found, list) for one in found if isinstance(one, dict)
-    ]
-    if not any(one.get("result") for one in annotations):
+    found = [one for some in lists if isinstance(some, list) for one in some]
+    annotations = [one for one in found if isinstance(one, dict) and one.get("result")]
+    annotations = [one for one in annotations if isinstance(one["result"], list)]
+    if not annotations:
         return _without_annotations(tasks)
     annotations = [one for one in annotations if one.get("was_cancelled") is not True]
     if not annotations:
@@ -138,7 +138,7 @@ def _about_controls(annotations: list[Any], dimensions: list[str]) -> str:
     controls: Counter[tuple[str, str]] = Counter()
     words: Counter[str] = Counter()
     numbers: list[float] = []
-    for entry in (entry for one in annotations for entry in one.get("result") or []):
+    for entry in (entry for one in annotations for entry in one["result"]):
         if not isinstance(entry, dict) or not isinstance(entry.get("from_name"), str):
             continue
         kind = str(entry.get("type"))

@@ -87,6 +87,8 @@ def ranking_of(entry: Any) -> list[Any] | None:
     """
     if not isinstance(entry, dict) or entry.get("type") != "ranker":
         return None
+    if not isinstance(entry.get("from_name"), str):
+        return None
     value = entry.get("value")
     ranked = value.get("ranker") if isinstance(value, dict) else None
     if isinstance(ranked, dict):

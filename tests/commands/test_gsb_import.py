@@ -91,13 +91,32 @@ def test_several_people_and_what_is_left_out(root: Path) -> None:
         ]
     )
     told = import_judgements(EXPORT, Path("people.json"))
-    assert "3 judgements of 2 pairs by 2" in told
+    assert "3 judgements of 2 pairs (annotators: 2)" in told
     assert "left out: 1 skipped or empty" in told
     assert "left out: 3 not a choice of left, same or right" in told
     result = read_json(Path("people.json"))
     assert (result["charm"]["same"], result["charm"]["gsb"]) == (3, 0.0)
     empty = {"good": 0, "same": 0, "bad": 0, "gsb": None, "low": None, "high": None}
     assert result["overall"] == empty
+
+
+def test_each_person_has_one_judgement_per_pair_and_question(root: Path) -> None:
+    """Case 36: the same annotation twice, a second one a day later, the old key, no annotator."""
+    export_pairs(Path("gsb"), "")
+    tuned = ["left" if side == "tuned" else "right" for side in load_pairs()["left"]]
+    other = ["right" if side == "left" else "left" for side in tuned]
+    times = ["2026-02-01T10:00:00Z", "2026-01-31T10:00:00Z"]
+    first = annotated({"charm": tuned[0]}, id=1, created_at=times[1])
+    later = annotated({"charm": other[0]}, id=2, created_at=times[0])
+    nameless = [annotated({"charm": "same"}, id=n, completed_by=None) for n in (6, 7)]
+    write([[later, first, first], [annotated({"charm": tuned[1]}, id=3)], nameless, []])
+    EXPORT.write_text(EXPORT.read_text().replace('"annotations"', '"completions"'))
+    told = import_judgements(EXPORT)
+    assert "4 judgements of 3 pairs (annotators: 1 and unnamed ones)" in told
+    assert "left out: 1 answered again later by the same annotator" in told
+    assert "left out: 1 in the file twice (the same annotation)" in told
+    charm = read_json(Path("reports/gsb.json"))["charm"]
+    assert (charm["good"], charm["same"], charm["bad"]) == (1, 2, 1)
 
 
 def test_faults_of_the_user(root: Path) -> None:
@@ -108,7 +127,7 @@ def test_faults_of_the_user(root: Path) -> None:
         import_judgements(EXPORT)
     export_pairs(Path("gsb"), "")
     write([[], [], [], []])
-    with pytest.raises(UserError, match="holds no judgement"):
+    with pytest.raises(UserError, match=r"holds no judgement.*None of its 4 tasks has an"):
         import_judgements(EXPORT)
     EXPORT.write_text(EXPORT.read_text().replace('"pair": "', '"pair": "x'))
     with pytest.raises(UserError, match=r"task 0: pair 'x.*' is not in .*zreward gsb export"):

@@ -129,7 +129,7 @@ def test_every_contract_that_was_checked_is_listed(root: Path) -> None:
     rules = json.loads((OUTPUT / "contracts.json").read_text())
     assert {rule["table"] for rule in rules} == {"ratings", "items", "pairs"}
     assert all(rule["success"] for rule in rules)
-    assert "the winner scored higher" in {rule["rule"] for rule in rules}
+    assert "score_w is higher than score_l" in {rule["rule"] for rule in rules}
 
 
 def test_a_broken_contract_stops_before_anything_is_written(root: Path) -> None:

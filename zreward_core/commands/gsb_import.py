@@ -1,6 +1,8 @@
 """`zreward gsb import`: human judgements of the blind pairs, aggregated by equation 21.
 
-A judgement is one choice of one person on one pair and dimension; all have the same weight.
+A judgement is one choice of one annotator on one pair and dimension; all have the same weight. If
+an annotator answered a question on a pair more than once, only the latest answer counts (by
+``updated_at``, else ``created_at``; answers without a time come first, in the order of the file).
 Everything else is counted by reason and left out.
 """
 
@@ -8,9 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from zreward_core.annotations.formats.label_studio import annotator_of, load_export
+from zreward_core.annotations.formats.label_studio import annotator_of
+from zreward_core.annotations.formats.label_studio_export import explain_export, load_export
+from zreward_core.annotations.formats.label_studio_results import count_results, identifier
+from zreward_core.annotations.items.times import parse_times
 from zreward_core.annotations.label_studio.project import CHOICES, OVERALL
 from zreward_core.commands.gsb_export import load_pairs
 from zreward_core.config import UserError, read_params
@@ -19,6 +25,7 @@ from zreward_core.rubric import load_rubric
 from zreward_core.schemas import write_json
 
 RESULT = Path("reports/gsb.json")
+SKIPPED = "skipped or empty"
 
 Record = dict[str, Any]
 
@@ -36,17 +43,17 @@ def import_judgements(export: Path, output: Path = RESULT) -> str:
     dimensions = [*load_rubric().names, OVERALL]
     choices, left_out = read_choices(load_tasks(export), export, set(pairs.index), dimensions)
     if choices.empty:
-        raise UserError(
-            f"{export} holds no judgement ({dict(left_out) or 'no tasks'}); export the annotated "
-            "project again"
-        )
+        unanswered = set(left_out) <= {SKIPPED}
+        remedy = explain_export(export, dimensions) if unanswered else "Export the project again"
+        raise UserError(f"{export} holds no judgement ({dict(left_out) or 'no tasks'}). {remedy}")
     seed = int(read_params().get("seed", 0))
     result = {name: _figures(choices, pairs, name, seed) for name in dimensions}
     write_json(result, output)
-    people = choices["annotator"].nunique()
-    lines = [
-        f"{output}: {len(choices)} judgements of {choices['pair'].nunique()} pairs by {people}"
-    ]
+    people = f"annotators: {choices['annotator'].nunique()}"
+    if choices["annotator"].isna().any():
+        people += " and unnamed ones"
+    number = choices["pair"].nunique()
+    lines = [f"{output}: {len(choices)} judgements of {number} pairs ({people})"]
     lines += [f"left out: {number} {reason}" for reason, number in sorted(left_out.items())]
     for name, row in result.items():
         share = "–" if row["gsb"] is None else f"{row['gsb']:+.2f}"
@@ -78,13 +85,15 @@ def read_choices(
     """The choices in an export.
 
     Returns:
-        Columns pair, annotator, name (the question) and choice; counts of all else by reason.
+        Columns pair, annotator (None: unknown), name (the question) and choice; counts of all else
+        by reason.
 
     Raises:
         UserError: a task is not one of the known pairs.
     """
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, str | None, str, str, str | None]] = []
     left_out: Counter[str] = Counter()
+    seen: dict[str, list[Any]] = {}
     for task in tasks:
         pair = task["data"].get("pair")
         if pair not in known:
@@ -94,17 +103,36 @@ def read_choices(
             )
         for annotation in task["annotations"]:
             result = annotation.get("result") if isinstance(annotation, dict) else None
-            if not isinstance(result, list) or not result or annotation.get("was_cancelled"):
-                left_out["skipped or empty"] += 1
+            skipped = result and (annotation.get("was_cancelled") or annotation.get("skipped"))
+            if not isinstance(result, list) or not result or skipped:
+                left_out[SKIPPED] += 1
                 continue
-            who = str(annotator_of(annotation.get("completed_by")))
+            before = seen.setdefault(f"{pair} {annotation.get('id')}", [])
+            if annotation.get("id") is not None and annotation in before:
+                left_out["in the file twice (the same annotation)"] += count_results(annotation)
+                continue
+            before.append(annotation)
+            who = annotator_of(annotation.get("completed_by"))
+            time = identifier(annotation.get("updated_at") or annotation.get("created_at"))
             for item in result:
                 name, choice = _choice(item)
                 if name in dimensions and choice in CHOICES:
-                    rows.append((str(pair), who, str(name), str(choice)))
+                    rows.append((str(pair), who, str(name), str(choice), time))
                 else:
                     left_out["not a choice of left, same or right"] += 1
-    return pd.DataFrame(rows, columns=["pair", "annotator", "name", "choice"]), left_out
+    columns = ["pair", "annotator", "name", "choice", "time"]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    return _latest(table, left_out), left_out
+
+
+def _latest(table: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
+    """The latest choice of each person on each question, in the order of the file."""
+    ordered = table.iloc[np.argsort(parse_times(table["time"]), kind="stable")]
+    again = ordered.duplicated(["pair", "annotator", "name"], keep="last")
+    again &= ordered["annotator"].notna()
+    if again.any():
+        left_out["answered again later by the same annotator"] += int(again.sum())
+    return ordered[~again].sort_index(ignore_index=True).drop(columns="time")
 
 
 def _choice(item: Any) -> tuple[Any, Any]:

@@ -20,7 +20,9 @@ from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file, source_files
-from zreward_core.annotations.ingest.settings import ANNOTATE, Source
+from zreward_core.annotations.ingest.remedies import remedy_of
+from zreward_core.annotations.ingest.repeated_votes import repeated_votes
+from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES, Source
 from zreward_core.annotations.ingest.summary import (
     SourceSummary,
     count_resubmissions,
@@ -58,6 +60,7 @@ class Config(StageConfig):
 def run(config: Config) -> None:
     """Read all sources; write the tables and a summary."""
     rubric = load_rubric()
+    config = without_absent_candidates(config)
     images = {
         folder: ImageFolder(folder) for folder in {source.images for source in config.sources}
     }
@@ -79,7 +82,30 @@ def run(config: Config) -> None:
         again = count_resubmissions(read_keys(folder / "ratings.parquet"))
         record = {name: one.record(again.get(name, 0)) for name, one in summaries.items()}
         write_json({"sources": record}, folder / "summary.json")
+        repeated, contradicting = repeated_votes(folder / "comparisons.parquet")
     show(record)
+    show_comparisons(record, repeated, contradicting)
+
+
+def without_absent_candidates(config: Config) -> Config:
+    """Read Label Studio exports in data/drops without images where there are no candidates.
+
+    ``CANDIDATE_IMAGES`` is the default of the format; a fresh root has none.
+    """
+    if CANDIDATE_IMAGES.is_dir():
+        return config
+    sources = []
+    for source in config.sources:
+        if source.images == CANDIDATE_IMAGES and not source.path.is_relative_to(ANNOTATE):
+            logger.warning(
+                "%s: there is no %s, the default of `images`; the judgements are read without "
+                "images. Name the folder of the images by `images`, or set it to null",
+                source.name,
+                CANDIDATE_IMAGES,
+            )
+            source = source.model_copy(update={"images": None})
+        sources.append(source)
+    return config.model_copy(update={"sources": sources})
 
 
 def read_source(
@@ -111,17 +137,6 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         for reason, number in sorted({**summary.quarantine, **summary.ignored}.items())
     )
     first = "; ".join(f"first {reason}: {row}" for reason, row in summary.first_faults.items())
-    if source.base_format == "label_studio":
-        remedy = (
-            f"The controls must be named {', '.join(rubric.names)} and hold scores from "
-            f"{rubric.minimum:g} to {rubric.maximum:g}, as in data/annotate/labeling_config.xml; "
-            "export the annotated project again as JSON (not JSON-MIN)"
-        )
-    else:
-        remedy = (
-            "Correct `columns`, `dimension` and `scale` of the source in params.yaml (the rubric's "
-            f"dimensions are {', '.join(rubric.names)})"
-        )
     if summary.num_usable:
         problem = (
             f"{100 * summary.quarantine_share:.3g}% of its judgements cannot be used, more than "
@@ -132,13 +147,29 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
     files = ", ".join(summary.files[:3])
     raise UserError(
         f"{files} (source '{source.name}'): {problem} ({counts or 'no records'}"
-        f"{'; ' + first if first else ''}). {remedy}"
+        f"{'; ' + first if first else ''}). {remedy_of(source, summary, rubric)}"
     )
 
 
 def read_keys(path: Path) -> pa.Table:
     """The columns that identify resubmissions, as dictionaries."""
     return pq.read_table(path, columns=RESUBMISSION_KEYS, read_dictionary=RESUBMISSION_KEYS)
+
+
+def show_comparisons(summary: dict[str, dict[str, Any]], repeated: int, contradicting: int) -> None:
+    """Log votes that repeat others, and that a study has no scores."""
+    if repeated:
+        logger.warning(
+            "%d comparisons repeat one of the same annotator, images and dimension; %d of these "
+            "annotators' answers contradict each other. They count once: `validate.resubmissions`",
+            repeated,
+            contradicting,
+        )
+    scored = sum(one["ratings"] + one["opinions"] for one in summary.values())
+    if not scored and sum(one["comparisons"] for one in summary.values()):
+        logger.warning(
+            "only comparisons were read, no scores: `zreward validate` makes pairs of them by votes"
+        )
 
 
 def show(summary: dict[str, dict[str, Any]]) -> None:

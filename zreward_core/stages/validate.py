@@ -21,9 +21,10 @@ from zreward_core.annotations.items.aggregation import (
 )
 from zreward_core.annotations.items.building import belong_to, describe_items, make_items
 from zreward_core.annotations.items.half_point_adjustment import adjust_by_comparisons
-from zreward_core.annotations.items.pairs import make_pairs
+from zreward_core.annotations.items.pairs import make_pairs, missing_pairs
 from zreward_core.annotations.items.ratings_table import facts_of, read_ratings
 from zreward_core.annotations.items.splits import SPLITS, splits_of
+from zreward_core.annotations.items.times import UNKNOWN, parse_times
 from zreward_core.annotations.items.votes import (
     unscored_comparisons,
     unscored_items,
@@ -128,11 +129,13 @@ def run(config: Config) -> None:
     num_submitted, submitted = len(submitted), submitted[SUBMITTED]
     pa.default_memory_pool().release_unused()  # the other columns are half of all memory
     encoded = encode(submitted, rubric.names)
-    behavior = audit_behavior(encoded, submitted["submitted_at"], submitted["seconds"], rubric)
-    ratings = merge_resubmissions(submitted, config.resubmissions)
+    times_N = parse_times(submitted["submitted_at"])
+    report_times(submitted["submitted_at"], times_N)
+    behavior = audit_behavior(encoded, times_N, submitted["seconds"], rubric)
+    ratings = merge_resubmissions(submitted, config.resubmissions, times_N)
     kept_all = config.resubmissions == "keep"
     num_again = resubmitted(submitted).sum() if kept_all else num_submitted - len(ratings)
-    del submitted
+    del submitted, times_N
     if len(ratings) < num_submitted:
         encoded = encode(ratings, rubric.names)
     annotators = annotator_reliability(
@@ -212,6 +215,8 @@ def run(config: Config) -> None:
         write_json(audit, folder / "audit.json")
         write_json(gate.rules, folder / "contracts.json")
     write_page(audit_page(audit, disputed), AUDIT_PAGE)
+    for name, reason in missing_pairs(items, pairs).items():
+        logger.warning("no pair can be made of the dimension %s: %s", name, reason)
     report(audit)
 
 
@@ -240,6 +245,19 @@ def agreement(
     }
 
 
+def report_times(texts: pd.Series, times_N: np.ndarray) -> None:
+    """Log times of submission that could not be parsed."""
+    unread = texts[(times_N == UNKNOWN) & texts.notna().to_numpy()]
+    if len(unread):
+        logger.warning(
+            "%d of %d times of submission could not be parsed, first '%s': they count as earlier "
+            "than the others, in the order of the file; write them like 2026-01-31T09:30:00Z",
+            len(unread),
+            len(texts),
+            unread.iloc[0],
+        )
+
+
 def report(audit: dict[str, Any]) -> None:
     """Log excluded annotators, dropped items and the agreement."""
     for name, figures in audit["annotators"].items():
@@ -247,7 +265,11 @@ def report(audit: dict[str, Any]) -> None:
             logger.warning("annotator %s excluded: agreement %s", name, figures["agreement"])
     counts = audit["counts"]
     if counts["test_items_left_out"]:
-        logger.warning("%d test items have too few ratings", counts["test_items_left_out"])
+        logger.warning(
+            "%d test items have fewer ratings than 'validate.min_test_ratings' asks for and were "
+            "dropped; lower it in params.yaml to keep them",
+            counts["test_items_left_out"],
+        )
     voted = report_votes(audit["votes"], counts) if "votes" in audit else {}
     for split in SPLITS:
         if not counts["pairs"][split] and not voted.get(split):

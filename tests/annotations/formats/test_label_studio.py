@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.annotations.sources import Read
-from zreward_core.annotations.formats.label_studio import count_native
+from zreward_core.annotations.formats.label_studio_export import count_native
 from zreward_core.annotations.ingest.accounting import TABLES, Judgements
 from zreward_core.annotations.ingest.settings import Source
 from zreward_core.config import UserError
@@ -120,7 +120,8 @@ def test_stars_numbers_and_off_grid_scores_are_read(read) -> None:
         (choice("alignment", "3", "4"), "malformed_record"),
         (choice("alignment", True, kind="rating"), "malformed_record"),
         (choice("alignment", 10**400, kind="number"), "malformed_record"),
-        (choice("alignment", "left", kind="pairwise"), "malformed_record"),
+        (choice("alignment", "left", kind="pairwise"), "unknown_image"),
+        (choice("alignment", [["good"]], kind="taxonomy"), "unread_kind"),
         ("text", "malformed_record"),
     ],
 )
@@ -171,11 +172,22 @@ def test_every_submission_is_kept(read) -> None:
     assert len(read([task(1, *judged)]).ratings) == 4
 
 
-def test_the_same_task_with_another_prompt_is_quarantined(read) -> None:
-    judged = annotated(1, choice("alignment", "3"))
-    rows = read([task(1, judged), task(1, judged, prompt="a blue star"), task(1, judged)])
-    assert rows.reasons() == {"conflicting_prompt": 1}
-    assert len(rows.ratings) == 2
+def test_tasks_of_merged_projects_may_have_equal_ids(read) -> None:
+    judged = annotated(1, choice("alignment", "3"), choice("realism", "2"))
+    first, second = task(1, judged, image=None), task(1, judged, image=None, prompt="a blue star")
+    rows = read([first, second])
+    assert [row["prompt"] for row in rows.ratings] == ["a red circle"] * 2 + ["a blue star"] * 2
+    assert len({row["item_id"] for row in rows.ratings}) == 2
+    assert len({row["row_ref"] for row in rows.ratings}) == 4
+
+
+def test_the_same_annotation_twice_counts_once(read) -> None:
+    judged = annotated(1, choice("alignment", "3"), choice("realism", "2"))
+    changed = annotated(1, choice("alignment", "4"))
+    rows = read([task(1, judged, judged), task(2, judged), task(1, judged), task(1, changed)])
+    assert [row["score"] for row in rows.ratings] == [3.0, 2.0, 3.0, 2.0, 4.0]
+    assert rows.ignored == {"duplicate": 4}
+    assert rows.num_native == 9
 
 
 def test_an_absent_image_leaves_the_rating(read) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zreward_core.annotations.formats.label_studio import count_native
+from zreward_core.annotations.formats.label_studio_export import count_native
 from zreward_core.annotations.formats.side_by_side import one_by_one
 
 
@@ -39,7 +39,10 @@ def test_nothing_is_counted_twice_or_lost() -> None:
     whole = [task(*annotations), task(), task(images=[])]
     parts = one_by_one(whole)
     assert count_native(parts) == count_native(whole)
-    assert sum(len(part["annotations"]) for part in parts) == len(annotations) + 1
+    assert sum(len(part["annotations"]) for part in parts) == len(annotations) + 3
+    unplaced = [part for part in parts if part.get("unplaced")]
+    assert [len(one["result"]) for part in unplaced for one in part["annotations"]] == [1, 3]
+    assert unplaced[0]["data"]["image"] is None
 
 
 def test_other_tasks_stay_as_they_are() -> None:
@@ -50,3 +53,17 @@ def test_other_tasks_stay_as_they_are() -> None:
 def test_images_may_be_plain_addresses() -> None:
     (part,) = one_by_one([task({"result": [item("alignment_1")]}, images=["a.png", "b.png"])])
     assert part["data"]["image"] == "b.png"
+
+
+def test_item_index_gives_the_image() -> None:
+    result = [{**item("rating_1", choice), "item_index": n} for n, choice in enumerate("531")]
+    data = {"pictures": ["a.png", "b.png", "c.png"], "model": ["x", "y", "z"], "prompt": "a cat"}
+    whole = {"id": 7, "data": data, "annotations": [{"id": 1, "result": result}]}
+    parts = one_by_one([whole])
+    assert [part["data"]["image"] for part in parts] == ["a.png", "b.png", "c.png"]
+    assert [part["data"]["model"] for part in parts] == ["x", "y", "z"]
+    (name,) = {one["from_name"] for part in parts for one in part["annotations"][0]["result"]}
+    assert name == "rating_1"
+    data["pictures"] = ["a.png", "b.png"]
+    data.pop("model")
+    assert [part.get("unplaced", False) for part in one_by_one([whole])] == [True, False, False]

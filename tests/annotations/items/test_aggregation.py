@@ -10,6 +10,7 @@ from zreward_core.annotations.items.aggregation import (
     merge_resubmissions,
     resubmitted,
 )
+from zreward_core.annotations.items.times import parse_times
 from zreward_core.rubric import Rubric
 
 
@@ -78,7 +79,14 @@ SUBMISSIONS = pd.DataFrame(
     ],
 )
 def test_resubmissions(how: str, scores: list[float]) -> None:
-    merged = merge_resubmissions(SUBMISSIONS, how)  # type: ignore[arg-type]
+    merged = merge_resubmissions(SUBMISSIONS, how, parse_times(SUBMISSIONS["submitted_at"]))  # type: ignore[arg-type]
     assert merged["score"].tolist() == scores
     assert merged["annotator_id"].isna().sum() == 2
     assert resubmitted(SUBMISSIONS).sum() == 1
+
+
+def test_the_last_submission_is_found_by_time_not_by_text() -> None:
+    times = ["02-Feb-2026", "03-Jan-2026", None, None, None, None]
+    ratings = SUBMISSIONS.assign(submitted_at=[times[0], None, times[1], *times[3:]])
+    merged = merge_resubmissions(ratings, "last", parse_times(ratings["submitted_at"]))
+    assert merged["score"].tolist() == [2.0, 5.0, 1.0, 4.0, 1.0]

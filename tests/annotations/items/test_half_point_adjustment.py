@@ -47,6 +47,11 @@ def test_scores_stay_on_the_scale(rubric: Rubric) -> None:
     assert adjusted([("top", "best", "a")], rubric) == {"best/alignment/anna": 4.5}
 
 
+def test_repeated_votes_count_once(rubric: Rubric) -> None:
+    votes = [("x", "y", "a"), ("y", "x", "b"), ("z", "x", "a")]
+    assert adjusted(votes, rubric) == {"y/alignment/anna": 2.5, "z/alignment/anna": 3.5}
+
+
 def test_what_moves_nothing(rubric: Rubric) -> None:
     assert adjusted([("x", "y", "tie"), ("x", "y", "both_bad")], rubric) == {}
     assert adjusted([("x", "top", "a")], rubric) == {}, "another bin"

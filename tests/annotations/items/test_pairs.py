@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from zreward_core.annotations.items.pairs import make_pairs
+from zreward_core.annotations.items.pairs import make_pairs, missing_pairs
 
 
 def items_of(rows: list[tuple]) -> pd.DataFrame:
@@ -43,3 +43,18 @@ def test_unknown_prompt_or_image_makes_no_pair() -> None:
     assert len(make_pairs(items)) == 1
     items.loc[0, "image_id"] = None
     assert make_pairs(items).empty
+
+
+def test_why_a_dimension_has_no_pair() -> None:
+    scores = {"alignment": (1.0, 2.0), "realism": (3.0, 3.0)}
+    rows = [(n, "p", name, scores[name][n == "y"]) for name in scores for n in "xy"]
+    items = items_of(rows)
+    (reason,) = missing_pairs(items, make_pairs(items)).items()
+    assert reason[0] == "realism" and "all images of a prompt have the same score" in reason[1]
+    for change, expected in (
+        ({"prompt_id": None}, "no item has a prompt"),
+        ({"image_id": None}, "no item with a prompt has an image"),
+        ({"prompt_id": ["p", "q"]}, "no prompt has two images"),
+    ):
+        changed = items[items["dimension"] == "realism"].assign(**change)
+        assert expected in missing_pairs(changed, make_pairs(changed))["realism"]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from zreward_core.annotations.items.times import parse_times
 from zreward_core.annotations.quality.audit_page import audit_page, remarks_on
 from zreward_core.annotations.quality.audit_plots import plot_biases, plot_seconds
 from zreward_core.annotations.quality.encoding import encode
@@ -39,8 +40,9 @@ def audit(rubric: Rubric) -> dict:
             rows.append((f"i{item}", dimension, "<b>carl", float(rng.integers(1, 6))))
     frame = pd.DataFrame(rows, columns=["item_id", "dimension", "annotator_id", "score"])
     encoded = encode(frame, rubric.names)
-    times = pd.Series([f"2026-01-05T{n // 60:02d}:{n % 60:02d}:00Z" for n in range(len(frame))])
-    behavior = audit_behavior(encoded, times, pd.Series(np.full(len(frame), 9.0)), rubric)
+    texts = pd.Series([f"2026-01-05T{n // 60:02d}:{n % 60:02d}:00Z" for n in range(len(frame))])
+    times, seconds = parse_times(texts), pd.Series(np.full(len(frame), 9.0))
+    behavior = audit_behavior(encoded, times, seconds, rubric)
     table = annotator_reliability(encoded, 0.4, 20)
     return {
         "alpha": alpha_by_dimension(encoded, rubric.names),

@@ -59,17 +59,17 @@ def test_sound_tables_pass_and_have_data_docs(
     gate.check(pairs_contract(make_pairs(items), items, rubric, FILE))
     gate.publish()
     pages = [path.read_text() for path in (tmp_path / "docs").rglob("*.html")]
-    assert any("splits never share a prompt" in page for page in pages)
+    assert any("each prompt is in one split" in page for page in pages)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "rule"),
     [
-        ("score", 9.0, "score lies within the rubric's scale 1 to 5"),
-        ("score", None, "score is always given"),
-        ("dimension", "beauty", "a dimension is one of the rubric's"),
-        ("image_id", "image.png", "named by the sha256"),
-        ("prompt_id", "p9", "an item belongs to one prompt"),
+        ("score", 9.0, "score is between 1 and 5"),
+        ("score", None, "score is not null"),
+        ("dimension", "beauty", "dimension is defined in the rubric"),
+        ("image_id", "image.png", "image_id is a SHA-256 digest"),
+        ("prompt_id", "p9", "each item has one prompt"),
     ],
 )
 def test_ratings(rubric: Rubric, tmp_path: Path, column: str, value: object, rule: str) -> None:
@@ -84,19 +84,19 @@ def test_ratings(rubric: Rubric, tmp_path: Path, column: str, value: object, rul
 
 
 ITEM_FAULTS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "outside the scale": ("within the rubric's scale", lambda t: change(t, "score", 5.5)),
+    "outside the scale": ("score is between 1 and 5", lambda t: change(t, "score", 5.5)),
     "not its ratings' mean": (
-        "between the lowest and the highest",
+        "score is between the lowest and the highest rating",
         lambda t: change(t, "score", 4.9, row=0),
     ),
-    "wrong sum": ("a histogram sums to one", lambda t: with_shares(t, [0.5] + [0.0] * 8)),
-    "negative share": ("no share is negative", lambda t: with_shares(t, [-1.0, 2.0] + [0.0] * 7)),
-    "wrong mean": ("mean of the histogram", lambda t: with_shares(t, [1.0] + [0.0] * 8)),
-    "twice": ("one score a dimension", lambda t: change(t, "dimension", "realism", row=0)),
-    "leak": ("splits never share a prompt", lambda t: change(t, "split", "test")),
-    "unknown split": ("a split is a known one", lambda t: t.assign(split="dev")),
-    "too few": ("enough ratings", lambda t: change(t, "num_ratings", 2, row=11)),
-    "none": ("at least one", lambda t: change(t, "num_ratings", 0, row=0)),
+    "wrong sum": ("histogram sums to 1", lambda t: with_shares(t, [0.5] + [0.0] * 8)),
+    "negative share": ("no negative share", lambda t: with_shares(t, [-1.0, 2.0] + [0.0] * 7)),
+    "wrong mean": ("mean of the histogram equals", lambda t: with_shares(t, [1.0] + [0.0] * 8)),
+    "twice": ("one score per dimension", lambda t: change(t, "dimension", "realism", row=0)),
+    "leak": ("each prompt is in one split", lambda t: change(t, "split", "test")),
+    "unknown split": ("split is train, validation or test", lambda t: t.assign(split="dev")),
+    "too few": ("at least 3 in the test split", lambda t: change(t, "num_ratings", 2, row=11)),
+    "none": ("num_ratings is at least 3", lambda t: change(t, "num_ratings", 0, row=0)),
 }
 
 
@@ -116,11 +116,11 @@ def test_items(rubric: Rubric, items: pd.DataFrame, tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     ("column", "value", "rule"),
     [
-        ("score_w", 1.0, "the winner scored higher|score_w is score_of_winner"),
-        ("loser", None, "loser is always given"),
-        ("split", "test", "split is split_of_winner"),
-        ("prompt_id", "p7", "prompt_id is prompt_id_of_loser"),
-        ("dimension", "beauty", "one of the rubric's"),
+        ("score_w", 1.0, "score_w is higher than score_l|score_w equals the score of the winner"),
+        ("loser", None, "loser is not null"),
+        ("split", "test", "split equals the split of the winner"),
+        ("prompt_id", "p7", "prompt_id equals the prompt_id of the loser"),
+        ("dimension", "beauty", "dimension is defined in the rubric"),
     ],
 )
 def test_pairs(
@@ -133,8 +133,8 @@ def test_pairs(
         )
 
 
-def test_nothing_wins_against_itself(rubric: Rubric, items: pd.DataFrame, tmp_path: Path) -> None:
+def test_winner_and_loser_differ(rubric: Rubric, items: pd.DataFrame, tmp_path: Path) -> None:
     pairs = make_pairs(items)
     pairs.loc[0, "loser"] = pairs.loc[0, "winner"]
-    with pytest.raises(UserError, match="nothing wins against itself"):
+    with pytest.raises(UserError, match="winner and loser are different items"):
         Gate(tmp_path / "docs").check(pairs_contract(pairs, items, rubric, FILE))

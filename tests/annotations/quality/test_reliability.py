@@ -80,6 +80,16 @@ def test_one_score_for_everything_agrees_with_nobody() -> None:
     assert not result.loc["careless", "included"]
 
 
+def test_constant_raters_who_agree_exactly_agree() -> None:
+    scores = {"alignment": 4.0, "realism": 2.0}
+    rows = [
+        (f"i{n}", name, who, scores[name]) for n in range(30) for name in scores for who in "ab"
+    ]
+    assert annotator_reliability(table(rows), 0.4, 20)["agreement"].tolist() == [1.0, 1.0]
+    rows[0] = ("i0", "alignment", "a", 5.0)
+    assert annotator_reliability(table(rows), 0.4, 20)["agreement"].tolist() == [0.0, 0.0]
+
+
 def test_without_overlap_nobody_is_judged() -> None:
     rows = [(f"i{n}", "alignment", name, float(n % 5)) for n in range(30) for name in "ab"]
     single = table(rows).drop_duplicates("item_id")

@@ -1,28 +1,44 @@
-"""Label Studio's raw JSON export: a record per result item.
+"""Label Studio's JSON export: a record per result item.
 
-JSON_MIN is not read: it drops the annotator and the skip flag. The community edition exports every
-annotated task, skipped ones (``was_cancelled``) included. A native judgement is one result item; an
-annotation without result items, or a task without annotations, counts as one ignored entry.
+JSON_MIN is not read: it drops the skip flag. The community edition exports every annotated task,
+skipped ones (``was_cancelled``) included. A native judgement is one result item, or two images of a
+ranking; an annotation without result items, or a task without annotations, counts as one ignored
+entry.
 
-A task that names two images holds comparisons: its records have ``image_a``, ``image_b`` and
-``vote``. All others are ratings: ``image`` and ``score``.
-
-Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
+A task that names two images, and a ranking, holds comparisons: its records have ``image_a``,
+``image_b`` and ``vote``. All others are ratings: ``image`` and ``score``. Other names are keys of
+the task's data.
 """
 
-import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from zreward_core.annotations.formats.label_studio_export import count_native, load_export
+from zreward_core.annotations.formats.label_studio_results import (
+    ANSWER_TYPES,
+    LARGEST,
+    VOTES,
+    comparisons_of,
+    count_results,
+    identifier,
+    is_event,
+    is_of_region,
+    ranking_of,
+    region_ids,
+    score_of,
+    vote_of,
+)
 from zreward_core.annotations.formats.records import (
     Records,
     Wanted,
     columns_of,
+    pick,
     raw_text,
     writable,
 )
@@ -30,12 +46,6 @@ from zreward_core.annotations.formats.side_by_side import one_by_one
 from zreward_core.config import UserError
 
 BATCH_TASKS = 2**14
-LARGEST = 1e300
-"""JSON integers can be too large for a float."""
-SCORE_TYPES = ("choices", "rating", "number")
-"""Result types that hold a score."""
-JUDGEMENT_TYPES = (*SCORE_TYPES, "pairwise")
-"""Result types that are judgements; any other (a comment, a region) is an event."""
 PAIRS_OF_KEYS = (
     ("image_a", "image_b"),
     ("image_1", "image_2"),
@@ -44,25 +54,25 @@ PAIRS_OF_KEYS = (
     ("left_image", "right_image"),
 )
 """Keys of a task's data that hold two images to compare."""
-VOTES = {
-    "left": "a",
-    "right": "b",
-    "a": "a",
-    "b": "b",
-    "tie": "tie",
-    "same": "tie",
-    "both bad": "both_bad",
-    "both_bad": "both_bad",
-}
-"""Answers of a pairwise control (left and right alone) or of choices beside it, in lower case."""
-_SAME = ("prompt", "generator", "annotator_id", "submitted_at", "seconds", "score")
+_SAME = (
+    "prompt",
+    "image",
+    "image_a",
+    "image_b",
+    "generator",
+    "generator_a",
+    "generator_b",
+    "annotator_id",
+    "submitted_at",
+    "seconds",
+    "score",
+)
+OWN = {*_SAME, "task", "vote", "from_name", "type"}
+"""Columns of a record; any other name is a key of the task's data."""
 SETTINGS: dict[str, Any] = {
     "images": "data/candidates/images",
     "columns": {
         **{name: name for name in _SAME},
-        "image": "image",
-        "image_a": "image_a",
-        "image_b": "image_b",
         "item": "task",
         "vote": {"column": "vote", "map": VOTES},
     },
@@ -71,22 +81,26 @@ SETTINGS: dict[str, Any] = {
 """Source settings that describe the records; the scale is the rubric's unless one is given."""
 
 Record = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read an export.
 
-    A record has the columns of ``SETTINGS``, the task's ``data`` and ``type``, the result type.
+    A record has the columns of ``SETTINGS``, ``type`` (the result type) and the task's data.
 
     Raises:
-        UserError: the file is not JSON, or not a list of tasks.
+        UserError: the file is not JSON, not an export, or no task has a wanted column.
     """
-    tasks = one_by_one(load_export(path))
-    prompts: dict[str, Any] = {}
+    tasks = load_export(path)
+    keys = tuple(name for name in wanted.names if name not in OWN)
+    _check_keys(tasks, keys, path, wanted)
+    reading = _Reading(str(path), wanted, keys)
     for start in range(0, len(tasks), BATCH_TASKS):
         part, batch = tasks[start : start + BATCH_TASKS], _Batch()
         for index, task in enumerate(part, start=start):
-            _read_task(task, index, path, batch, prompts)
+            for one in one_by_one(reading.without_duplicates(task, batch)):
+                _read_task(one, index, reading, batch)
         yield Records(
             columns_of(batch.rows, wanted),
             pa.array(batch.refs, pa.string()),
@@ -98,48 +112,34 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
         )
 
 
-def count_native(tasks: list[Any]) -> int:
-    """Number of native judgements of an export, counted without reading any of them."""
-    number = 0
-    for task in tasks:
-        annotations = task.get("annotations") if isinstance(task, dict) else None
-        if not isinstance(annotations, list) or not annotations:
-            number += 1
-            continue
-        for annotation in annotations:
-            result = annotation.get("result") if isinstance(annotation, dict) else None
-            number += max(1, len(result)) if isinstance(result, list) else 1
-    return number
+def _check_keys(tasks: list[Any], keys: tuple[str, ...], path: Path, wanted: Wanted) -> None:
+    """Refuse wanted keys that are in no task; warn where prompts or images have another key."""
+    datas = [task.get("data") for task in tasks if isinstance(task, dict)]
+    found = [data for data in datas if isinstance(data, dict)]
+    known = sorted({key for data in found for key in data})
+    for name in ("prompt", "image") if found else ():
+        lists = any(isinstance(value, list) for data in found for value in data.values())
+        pairs = any(set(pair) <= set(known) for pair in PAIRS_OF_KEYS)
+        if name in wanted.names and name not in known and not (name == "image" and lists | pairs):
+            logger.warning(
+                "%s: no task has '%s' in its data (%s); if another key holds it, name that by "
+                "`columns.%s` of the source",
+                path,
+                name,
+                ", ".join(known),
+                name,
+            )
+    for name in keys:
+        if found and all(pick(data, _key(name)) is None for data in found):
+            raise UserError(
+                f"{path}: no task has '{name}' in its data ({', '.join(known)}); correct `columns` "
+                "of the source. The answers of all controls are in the column `score` (`vote` of "
+                "comparisons), their names in `from_name`: give those to `dimension.map`"
+            )
 
 
-def load_export(path: Path) -> list[Any]:
-    """The tasks of a raw export, as they are.
-
-    Raises:
-        UserError: the file is missing, not JSON, or not a list.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
-    try:
-        tasks = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: byte {error.start} is not UTF-8; export the project again as JSON"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
-            "export the project again as JSON"
-        ) from None
-    except (RecursionError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a readable JSON export ({error}); export the project again as JSON"
-        ) from None
-    if not isinstance(tasks, list):
-        raise UserError(
-            f"{path}: a raw Label Studio export is a list of tasks; export as JSON (not JSON-MIN)"
-        )
-    return tasks
+def _key(name: str) -> str:
+    return name.removeprefix("data.")
 
 
 @dataclass
@@ -153,24 +153,97 @@ class _Batch:
     broken: list[tuple[str, str]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
+    def add(self, row: Record, ref: str, fault: str | None, raw: Any) -> None:
+        """Add a judgement."""
+        self.rows.append(row)
+        self.refs.append(ref)
+        self.faults.append(fault)
+        self.raw.append(raw)
 
-def _read_task(task: Any, index: int, path: Path, batch: _Batch, prompts: dict[str, Any]) -> None:
+
+@dataclass(frozen=True)
+class _Task:
+    """What the judgements of a task (or of one of its annotations) have in common."""
+
+    ref: str
+    shared: Record
+    """Their columns."""
+    fault: str | None
+    data: Record
+    """The task's data with all of its images."""
+    wanted: Wanted
+
+
+@dataclass
+class _Reading:
+    """What the tasks of a file have in common."""
+
+    path: str
+    wanted: Wanted
+    keys: tuple[str, ...]
+    """Wanted keys of the tasks' data."""
+    annotations: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
+    """Ids of task and annotation to the annotations with these ids, and the data of their tasks."""
+    tasks: dict[str, Any] = field(default_factory=dict)
+    """Id of each task to its data."""
+
+    def without_duplicates(self, task: Any, batch: _Batch) -> list[Any]:
+        """The task without annotations that were read before; none if no other is left."""
+        found = task.get("annotations") if isinstance(task, dict) else None
+        if not isinstance(found, list) or not found:
+            return [task]
+        new = []
+        for one in found:
+            if self._is_new(one, task):
+                new.append(one)
+            else:
+                batch.ignored["duplicate"] += count_results(one)
+        return [{**task, "annotations": new}] if new else []
+
+    def _is_new(self, annotation: Any, task: Record) -> bool:
+        if not isinstance(annotation, dict) or annotation.get("id") is None:
+            return True
+        data = task.get("data")
+        key = f"{task.get('id')} {annotation['id']}"
+        before = self.annotations.setdefault(key, [])
+        if any(one == annotation and at == data for one, at in before):
+            return False
+        before.append((annotation, data))
+        return True
+
+    def place_of(self, task: Record, index: int) -> str:
+        """Name of a task; with its index if another task has the same id."""
+        name = writable(str(task.get("id", f"at index {index}")))
+        same = self.tasks.setdefault(name, task.get("data")) == task.get("data")
+        return f"task {name}" if same else f"task {name} (at index {index})"
+
+
+def _read_task(task: Any, index: int, reading: _Reading, batch: _Batch) -> None:
     if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
         batch.broken.append((f"task at index {index}", raw_text(task)))
         return
-    ref = f"task {writable(str(task.get('id', f'at index {index}')))}"
     if not task["annotations"]:
-        batch.ignored["empty_result"] += 1
+        batch.ignored[_absent(task)] += 1
+    ref = reading.place_of(task, index)
     data = task.get("data")
-    shared, fault = _shared(data) if isinstance(data, dict) else ({}, "malformed_record")
-    if fault is None and prompts.setdefault(ref, shared["prompt"]) != shared["prompt"]:
-        fault = "conflicting_prompt"
-    shared |= {"task": f"{path}#{ref}", "data": data}
+    shared, fault = _shared(data, reading) if isinstance(data, dict) else ({}, "malformed_record")
+    if task.get("unplaced"):
+        fault = fault or "unknown_image"
+    shared["task"] = f"{reading.path}#{ref}"
+    whole = task.get("whole", data)
+    common = _Task(ref, shared, fault, whole if isinstance(whole, dict) else {}, reading.wanted)
     for place, annotation in enumerate(task["annotations"]):
-        _read_annotation(annotation, place, ref, shared, fault, batch)
+        _read_annotation(annotation, place, common, batch)
 
 
-def _shared(data: Record) -> tuple[Record, str | None]:
+def _absent(task: Record) -> str:
+    """Why a task has no annotations."""
+    if task.get("drafts"):
+        return "draft"
+    return "prediction" if task.get("predictions") else "empty_result"
+
+
+def _shared(data: Record, reading: _Reading) -> tuple[Record, str | None]:
     """Columns shared by all judgements of a task, and the fault that they share."""
     keys = next((pair for pair in PAIRS_OF_KEYS if all(data.get(key) for key in pair)), None)
     if keys is not None and all(isinstance(data[key], str) for key in keys):
@@ -178,91 +251,86 @@ def _shared(data: Record) -> tuple[Record, str | None]:
     else:
         images = {"image": data.get("image")}
     texts = {"prompt": data.get("prompt"), **images}
-    sound = all(isinstance(one, str | None) for one in (*texts.values(), data.get("image")))
-    shared = {**texts, "generator": _identifier(data.get("generator"))}
-    return shared, None if sound else "malformed_record"
+    checked = {"image": data.get("image"), **texts}
+    wanted = reading.wanted.names
+    sound = all(isinstance(checked[key], str | None) for key in checked if key in wanted)
+    names = ("generator", "generator_a", "generator_b")
+    generators = {name: identifier(data.get(name)) for name in names}
+    for name in names[1:]:
+        generators[name] = generators[name] or generators["generator"]
+    others = {name: pick(data, _key(name)) for name in reading.keys}
+    return {**others, **texts, **generators}, None if sound else "malformed_record"
 
 
-def _read_annotation(
-    annotation: Any, place: int, task_ref: str, shared: Record, fault: str | None, batch: _Batch
-) -> None:
+def _read_annotation(annotation: Any, place: int, task: _Task, batch: _Batch) -> None:
     if not isinstance(annotation, dict):
-        batch.broken.append((f"{task_ref} annotation at index {place}", raw_text(annotation)))
+        batch.broken.append((f"{task.ref} annotation at index {place}", raw_text(annotation)))
         return
     number = writable(str(annotation.get("id", f"at index {place}")))
-    ref = f"{task_ref} annotation {number}"
+    ref = f"{task.ref} annotation {number}"
     result = annotation.get("result")
-    if annotation.get("was_cancelled") is True:
-        batch.ignored["skipped"] += max(1, len(result)) if isinstance(result, list) else 1
+    if annotation.get("was_cancelled") is True or annotation.get("skipped") is True:
+        batch.ignored["skipped"] += count_results(annotation)
     elif not isinstance(result, list):
         batch.broken.append((ref, raw_text(annotation)))
     elif not result:
         batch.ignored["empty_result"] += 1
     else:
-        judged = {
-            **shared,
-            "annotator_id": annotator_of(annotation.get("completed_by")),
-            "submitted_at": _identifier(annotation.get("created_at")),
+        person = {
+            "annotator_id": annotator_of(
+                annotation.get("completed_by", annotation.get("created_username"))
+            ),
+            "submitted_at": identifier(annotation.get("created_at")),
             "seconds": _seconds(annotation.get("lead_time")),
         }
+        judged = replace(task, ref=ref, shared={**task.shared, **person})
+        regions = region_ids(result)
         for index, entry in enumerate(result, start=1):
-            _read_result(entry, f"{ref} result {index}", ref, judged, fault, batch)
+            _read_result(entry, index, judged, regions, batch)
 
 
-def _read_result(
-    entry: Any, place: str, ref: str, judged: Record, fault: str | None, batch: _Batch
-) -> None:
+def _read_result(entry: Any, index: int, task: _Task, regions: set[str], batch: _Batch) -> None:
     name = entry.get("from_name") if isinstance(entry, dict) else None
     kind = entry.get("type") if isinstance(entry, dict) else None
-    row: Record = {}
-    if not isinstance(name, str) or not isinstance(kind, str):
-        fault = "malformed_record"
-    elif kind not in JUDGEMENT_TYPES:
+    if isinstance(kind, str) and is_event(kind):
         batch.ignored["event"] += 1
-        return
+    elif not isinstance(name, str) or not isinstance(kind, str):
+        batch.add(task.shared, f"{task.ref} result {index}", "malformed_record", entry)
+    elif is_of_region(entry, regions):
+        batch.ignored["region"] += count_results({"result": [entry]})
     else:
-        place = f"{ref} {writable(name)}"
-        answer = _vote if "image_a" in judged else _score
-        row, fault_of_answer = answer(entry.get("value"), kind)
-        row |= {"from_name": name, "type": kind}
-        fault = fault or fault_of_answer
-    batch.rows.append(judged | row)
-    batch.refs.append(place)
-    batch.faults.append(fault)
-    batch.raw.append(entry)
+        place = f"{task.ref} {writable(name)}"
+        named = {**task.shared, "from_name": name, "type": kind}
+        ranked = ranking_of(entry)
+        if ranked is not None:
+            for number, (row, fault) in enumerate(comparisons_of(ranked, task.data), start=1):
+                batch.add(named | row, f"{place} pair {number}", task.fault or fault, entry)
+        elif kind in ANSWER_TYPES:
+            row, fault = _answer(entry, task)
+            batch.add(named | row, place, task.fault or fault, entry)
+        else:
+            batch.add(named, f"{place} ({writable(kind)})", task.fault or "unread_kind", entry)
 
 
-def _score(value: Any, kind: str) -> tuple[Record, str | None]:
-    """The native score of a result's value (None: missing), and its fault."""
-    if kind not in SCORE_TYPES or not isinstance(value, dict | None):
-        return {}, "malformed_record"
-    native = (value or {}).get(kind)
-    if kind == "choices" and isinstance(native, list) and len(native) <= 1:
-        native = native[0] if native else None
-    too_large = isinstance(native, int) and abs(native) > LARGEST
-    return ({}, "malformed_record") if too_large else ({"score": native}, None)
-
-
-def _vote(value: Any, kind: str) -> tuple[Record, str | None]:
-    """The answer of a comparison, in lower case (None: missing)."""
-    answer = value.get("selected", value.get("choices")) if isinstance(value, dict) else None
-    if isinstance(answer, list) and len(answer) <= 1:
-        answer = answer[0] if answer else None
-    return {"vote": answer.casefold() if isinstance(answer, str) else answer}, None
+def _answer(entry: Record, task: _Task) -> tuple[Record, str | None]:
+    """Columns of an answer, and its fault."""
+    compared = task.shared.get("image_a") is not None
+    asked = compared or "image_a" not in task.wanted.names  # the user names the two images
+    if entry["type"] == "pairwise":
+        return vote_of(entry), None if asked else "unknown_image"
+    if compared and entry["type"] != "choices":  # stars or a number: of which of the two?
+        return {}, "unknown_image"
+    row, fault = score_of(entry)
+    return row | vote_of(entry), None if compared else fault
 
 
 def annotator_of(completed_by: Any) -> str | None:
     """Identifier of an annotator: exports hold an id or an object with one."""
     if isinstance(completed_by, dict):
         completed_by = completed_by.get("id", completed_by.get("email"))
-    return _identifier(completed_by)
+    return identifier(completed_by)
 
 
 def _seconds(value: Any) -> float | None:
     timed = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if timed and abs(value) < LARGEST else None
-
-
-def _identifier(value: Any) -> str | None:
-    usable = isinstance(value, str | int) and not isinstance(value, bool)
-    return str(value) if usable else None

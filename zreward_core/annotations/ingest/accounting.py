@@ -22,8 +22,19 @@ QUARANTINE_REASONS = (
     "path_outside_drop",
     "malformed_record",
     "conflicting_prompt",
+    "unread_kind",
+    "unknown_image",
 )
-IGNORED_REASONS = ("event", "empty_line", "skipped", "empty_result")
+IGNORED_REASONS = (
+    "event",
+    "empty_line",
+    "skipped",
+    "empty_result",
+    "region",
+    "duplicate",
+    "prediction",
+    "draft",
+)
 TABLES = {
     "ratings": RATINGS,
     "comparisons": COMPARISONS,

@@ -93,7 +93,7 @@ class Batch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """[M] index of each judgement's dimension in the rubric, and [M] fault codes.
 
-        The faults of the reader come first.
+        The faults of the reader come first, except for what is not a judgement.
         """
         names, unknown = self.rubric.names, CODE["unknown_dimension"]
         asked = asked or self.source.dimension
@@ -109,7 +109,8 @@ class Batch:
             for target, place in zip(targets, places, strict=True)
         ]
         own = np.array([*faults, unknown], dtype=np.uint8)[codes]  # a code of -1 is the last
-        reasons = np.where(self.faults[rows] != GOOD, self.faults[rows], own)
+        read = self.faults[rows]
+        reasons = np.where((read != GOOD) & (own != EVENT), read, own)
         return np.array([*places, -1], dtype=np.int8)[codes], reasons
 
     def set_aside(self, reasons: np.ndarray, rows: np.ndarray, refs: pa.Array) -> None:

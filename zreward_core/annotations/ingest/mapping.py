@@ -18,6 +18,7 @@ from zreward_core.annotations.ingest.batch import CODE, GOOD, Batch, Results, co
 from zreward_core.annotations.ingest.comparison_rows import comparison_rows
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.opinion_rows import opinion_rows
+from zreward_core.annotations.ingest.own_scales import by_scale
 from zreward_core.annotations.ingest.rating_rows import rating_rows
 from zreward_core.annotations.ingest.settings import Cell, Columns, RowFilter, Slot, Source, as_word
 from zreward_core.annotations.ingest.values import Texts, no_texts, texts
@@ -68,7 +69,7 @@ def map_records(
     if len(kept) < len(records):
         batch = batch.select(kept)
     compared = _compared(batch)
-    for rows, map_part in ((~compared, _judgements), (compared, comparison_rows)):
+    for rows, map_part in ((~compared, _scaled_judgements), (compared, comparison_rows)):
         if rows.any():
             map_part(batch if rows.all() else batch.select(np.flatnonzero(rows)), index)
     results = batch.results
@@ -117,6 +118,11 @@ def _compared(batch: Batch) -> np.ndarray:
     if columns.vote is None or columns.score is None:
         return np.full(len(batch.records), columns.vote is not None)
     return texts(batch.column(columns.image_a), columns.image_a).codes >= 0
+
+
+def _scaled_judgements(batch: Batch, index: ItemIndex) -> None:
+    for part in by_scale(batch):
+        _judgements(part, index)
 
 
 def _judgements(batch: Batch, index: ItemIndex) -> None:

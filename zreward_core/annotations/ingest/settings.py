@@ -62,6 +62,8 @@ class DimensionColumn(Settings):
     """Column with the name of the dimension."""
     map: dict[str, str | None] = {}
     """The source's word to the rubric's; null: not a judgement, counted as an event."""
+    scales: dict[str, Scale] = {}
+    """The scales of words whose scale is not the source's, by the source's word."""
 
 
 Dimension = str | DimensionColumn

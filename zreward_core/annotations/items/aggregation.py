@@ -19,12 +19,16 @@ MIN_TO_TRIM = 3
 """Ratings that an item needs for dropping the highest and the lowest."""
 
 
-def merge_resubmissions(ratings: pd.DataFrame, how: Resubmissions) -> pd.DataFrame:
+def merge_resubmissions(
+    ratings: pd.DataFrame, how: Resubmissions, times_N: np.ndarray
+) -> pd.DataFrame:
     """Merge ratings to one per annotator, item and dimension.
 
     Args:
         ratings: rows of ``schemas.RATINGS``; anonymous votes (no annotator) are unchanged.
-        how: "average" the scores, take the "last" by submission time, or "keep" all.
+        how: "average" the scores, take the "last" by time of submission, or "keep" all.
+        times_N: [N] times of submission (``times.parse_times``); unknown ones come before the
+            others, equal ones in the order of the rows.
 
     Returns:
         item_id, dimension, annotator_id, score, in order of first appearance.
@@ -33,7 +37,7 @@ def merge_resubmissions(ratings: pd.DataFrame, how: Resubmissions) -> pd.DataFra
     if how == "keep" or not (again := resubmitted(ratings)).any():
         return ratings[columns].reset_index(drop=True)
     if how == "last":
-        ordered = ratings.sort_values("submitted_at", kind="stable", na_position="first")
+        ordered = ratings.iloc[np.argsort(times_N, kind="stable")]
         last = ~ordered.duplicated(SUBMISSION, keep="last") | ordered["annotator_id"].isna()
         return ordered.loc[last, columns].sort_index().reset_index(drop=True)
     means = ratings.groupby(SUBMISSION, sort=False)["score"].transform("mean")

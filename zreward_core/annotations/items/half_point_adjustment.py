@@ -4,7 +4,8 @@ Z-Reward (arXiv:2606.09076), annotation workflow, step 2: candidates of the same
 bin are compared, and distinguishable ones move by half a point. Here a bin is one score of one
 annotator: only their own votes on images with equal scores change their ratings. An image with more
 wins than losses within its bin moves one level up, one with more losses one level down. Votes
-across bins and votes of other annotators change no rating.
+across bins and votes of other annotators change no rating. Several votes of an annotator on the
+same two images count once, by their majority; as many for one image as for the other cancel.
 """
 
 import numpy as np
@@ -38,13 +39,19 @@ def adjust_by_comparisons(
         )
         votes = votes.merge(named, on=[f"item_{side}", *RATER])
     votes = votes[(votes["score_a"] == votes["score_b"]) & (votes["item_a"] != votes["item_b"])]
-    lead = votes["vote"].map({"a": 1, "b": -1}).astype(int)
+    in_order = votes["item_a"] < votes["item_b"]
+    votes = votes[RATER].assign(
+        first=votes["item_a"].where(in_order, votes["item_b"]),
+        second=votes["item_b"].where(in_order, votes["item_a"]),
+        lead=np.where((votes["vote"] == "a") == in_order, 1, -1),
+    )
+    leads = votes.groupby([*RATER, "first", "second"], as_index=False, observed=True)["lead"].sum()
     wins = pd.concat(
         [
-            votes[[f"item_{side}", *RATER]]
-            .rename(columns={f"item_{side}": "item_id"})
-            .assign(wins=sign * lead)
-            for side, sign in (("a", 1), ("b", -1))
+            leads[[side, *RATER]]
+            .rename(columns={side: "item_id"})
+            .assign(wins=sign * np.sign(leads["lead"]))
+            for side, sign in (("first", 1), ("second", -1))
         ]
     )
     net = wins.groupby(["item_id", *RATER])["wins"].sum().rename("net").reset_index()

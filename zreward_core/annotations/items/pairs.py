@@ -27,3 +27,32 @@ def make_pairs(items: pd.DataFrame) -> pd.DataFrame:
     return pairs.sort_values(order, ignore_index=True)[
         ["prompt_id", "dimension", "winner", "loser", "score_w", "score_l", "split"]
     ]
+
+
+def missing_pairs(items: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
+    """Why dimensions have no pair.
+
+    Args:
+        items: rows of ``schemas.ITEMS``.
+        pairs: rows of ``schemas.PAIRS`` made of them.
+
+    Returns:
+        Dimension (with items, but without a pair) to the reason.
+    """
+    found = {}
+    for name, rows in items.groupby("dimension", observed=True):
+        if (pairs["dimension"] == name).any():
+            continue
+        usable = rows[rows["prompt_id"].notna() & rows["image_id"].notna()]
+        if rows["prompt_id"].isna().all():
+            found[str(name)] = "no item has a prompt (`columns.prompt` of the sources)"
+        elif usable.empty:
+            found[str(name)] = "no item with a prompt has an image (`images` of the sources)"
+        elif not usable.duplicated("prompt_id").any():
+            found[str(name)] = "no prompt has two images; a pair is two images of one prompt"
+        else:
+            found[str(name)] = (
+                "all images of a prompt have the same score; collect ratings of more annotators, "
+                "on a finer scale, or comparisons"
+            )
+    return found

@@ -69,7 +69,7 @@ class Contract:
 
     def require_given(self, column: str) -> None:
         """No value is missing."""
-        self.require(f"{column} is always given", self.table[column].notna(), column)
+        self.require(f"{column} is not null", self.table[column].notna(), column)
 
     def require_in(self, rule: str, column: str, allowed: Sequence[str]) -> None:
         """Values that are given are among some."""
@@ -78,7 +78,7 @@ class Contract:
 
     def require_on_scale(self, column: str, rubric: Rubric) -> None:
         """Values that are given lie on the rubric's scale."""
-        rule = f"{column} lies within the rubric's scale {rubric.minimum:g} to {rubric.maximum:g}"
+        rule = f"{column} is between {rubric.minimum:g} and {rubric.maximum:g}"
         values = self.table[column].to_numpy(dtype=float)
         off = (values < rubric.minimum) | (values > rubric.maximum)  # false where missing
         self.require(rule, ~off, column)
@@ -101,14 +101,14 @@ def ratings_contract(
     contract = Contract("ratings", ratings, file, lambda row: row["row_ref"], remedy, notes)
     contract.require_given("item_id")
     contract.require_given("dimension")
-    contract.require_in("a dimension is one of the rubric's", "dimension", rubric.names)
+    contract.require_in("dimension is defined in the rubric", "dimension", rubric.names)
     contract.require_given("score")
     contract.require_on_scale("score", rubric)
     contract.require_given("source")
     contract.require_given("row_ref")
     named = _match(ratings["image_id"], r"^[0-9a-f]{64}$")
-    contract.require("an image is named by the sha256 of its bytes", named, "image_id")
-    contract.require("an item belongs to one prompt", _has_one_prompt(ratings), "item_id")
+    contract.require("image_id is a SHA-256 digest in hexadecimal", named, "image_id")
+    contract.require("each item has one prompt", _has_one_prompt(ratings), "item_id")
     return contract
 
 
@@ -155,29 +155,30 @@ def items_contract(
     )
     contract.require_given("item_id")
     contract.require_given("dimension")
-    contract.require_in("a dimension is one of the rubric's", "dimension", rubric.names)
+    contract.require_in("dimension is defined in the rubric", "dimension", rubric.names)
     contract.require_given("score")
     contract.require_on_scale("score", rubric)
     contract.require_given("split")
-    contract.require_in("a split is a known one", "split", SPLITS)
+    contract.require_in("split is train, validation or test", "split", SPLITS)
     contract.require_given("num_ratings")
-    contract.require("an item has one score a dimension", ~items.duplicated(KEYS, keep=False))
+    contract.require("each item has one score per dimension", ~items.duplicated(KEYS, keep=False))
     ranges = ratings.groupby(KEYS)["score"].agg(lowest="min", highest="max").reset_index()
     ranges = items[KEYS].merge(ranges, on=KEYS, how="left", validate="m:1")
     scores = items["score"].to_numpy(dtype=float)
-    within = "a score lies between the lowest and the highest of its ratings"
+    within = "score is between the lowest and the highest rating"
     contract.require(within, scores >= ranges["lowest"].to_numpy() - TOLERANCE, "score")
     contract.require(within, scores <= ranges["highest"].to_numpy() + TOLERANCE, "score")
     shares_KS = pa.array(items["histogram"]).flatten().to_numpy().reshape(-1, len(rubric.levels))
     total_K, mean_K = shares_KS.sum(axis=1), shares_KS @ np.asarray(rubric.levels)
-    contract.require("a histogram sums to one", np.abs(total_K - 1) <= TOLERANCE, "histogram")
-    contract.require("no share is negative", shares_KS.min(axis=1, initial=1.0) >= 0, "histogram")
+    contract.require("histogram sums to 1", np.abs(total_K - 1) <= TOLERANCE, "histogram")
+    positive = shares_KS.min(axis=1, initial=1.0) >= 0
+    contract.require("histogram has no negative share", positive, "histogram")
     is_mean = ~(np.abs(mean_K - scores) > 1e-6)
-    contract.require("the mean of the histogram is the score", is_mean, "score")
-    enough = "a test item has enough ratings, any other at least one"
+    contract.require("mean of the histogram equals score", is_mean, "score")
+    enough = f"num_ratings is at least {min_test_ratings} in the test split, 1 elsewhere"
     needed = np.where(items["split"] == "test", min_test_ratings, 1)
     contract.require(enough, items["num_ratings"].to_numpy() >= needed, "num_ratings")
-    contract.require("splits never share a prompt", _splits_of_prompt(items) <= 1, "split")
+    contract.require("each prompt is in one split", _splits_of_prompt(items) <= 1, "split")
     return contract
 
 
@@ -208,21 +209,21 @@ def pairs_contract(
     )
     contract.require_given("prompt_id")
     contract.require_given("dimension")
-    contract.require_in("a dimension is one of the rubric's", "dimension", rubric.names)
+    contract.require_in("dimension is defined in the rubric", "dimension", rubric.names)
     contract.require_given("winner")
     contract.require_given("loser")
     contract.require_on_scale("score_w", rubric)
     contract.require_on_scale("score_l", rubric)
     distinct = pairs["winner"].astype(object) != pairs["loser"].astype(object)
-    contract.require("nothing wins against itself", distinct)
+    contract.require("winner and loser are different items", distinct)
     higher = pairs["score_w"].to_numpy(dtype=float) > pairs["score_l"].to_numpy(dtype=float)
-    contract.require("the winner scored higher", higher, "score_w")
+    contract.require("score_w is higher than score_l", higher, "score_w")
     known = items.set_index(KEYS)[["prompt_id", "split", "score"]]
     for side, score in (("winner", "score_w"), ("loser", "score_l")):
         facts = pairs[[side, "dimension"]].join(known, on=[side, "dimension"])
         for ours, theirs in (("prompt_id", "prompt_id"), ("split", "split"), (score, "score")):
             equal = _equal(pairs[ours], facts[theirs])
-            contract.require(f"{ours} is {theirs}_of_{side}", equal, ours)
+            contract.require(f"{ours} equals the {theirs} of the {side}", equal, ours)
     return contract
 
 

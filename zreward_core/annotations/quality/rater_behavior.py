@@ -6,58 +6,28 @@ annotator for one item at one time.
 Shapes: N ratings, P annotators, D dimensions, S levels, G submissions.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from zreward_core.annotations.items.times import UNKNOWN
 from zreward_core.annotations.quality.encoding import ANONYMOUS, EncodedRatings
 from zreward_core.annotations.quality.reliability import rest_mean
 from zreward_core.rubric import Rubric
 
-UNKNOWN = np.iinfo(np.int64).min
 MIN_FOR_DRIFT = 20
 """Ratings with a time and a reference that a drift needs."""
 NUM_PARTS = 10
 """Parts of an annotator's work, in order of time, for the plot of the drift."""
 
 
-def _stamps(texts: pa.Array) -> pa.Array:
-    return pc.cast(texts, pa.timestamp("us")).cast(pa.int64())
-
-
-def _zoned(texts: pa.Array) -> pa.Array:
-    return pc.cast(texts, pa.timestamp("us", tz="UTC")).cast(pa.int64())
-
-
-def _unix(microseconds: int) -> Callable[[pa.Array], pa.Array]:
-    def read(texts: pa.Array) -> pa.Array:
-        return pc.round(pc.multiply(texts.cast(pa.float64()), microseconds)).cast(pa.int64())
-
-    return read
-
-
-_DAY_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
-TIMES = {
-    _DAY_TIME + r"(Z|[+-][0-9]{2}:?[0-9]{2})$": _zoned,
-    _DAY_TIME + "$": _stamps,
-    r"^[0-9]{9,10}(\.[0-9]+)?$": _unix(1_000_000),
-    r"^[0-9]{12,13}(\.[0-9]+)?$": _unix(1_000),
-    r"^[0-9]{15,16}$": _unix(1),
-}
-"""Pattern of a time to its parser; Unix times from 1973 to 2286 have these numbers of digits."""
-
-
 def audit_behavior(
-    encoded: EncodedRatings, submitted_at: pd.Series, seconds: pd.Series, rubric: Rubric
+    encoded: EncodedRatings, times_N: np.ndarray, seconds: pd.Series, rubric: Rubric
 ) -> pd.DataFrame:
     """Behavior of each annotator.
 
     Args:
         encoded: N ratings.
-        submitted_at: [N] times as text; unparsable ones are unknown.
+        times_N: [N] times of submission (``times.parse_times``).
         seconds: [N] time spent on the submission of a rating.
         rubric: gives the levels.
 
@@ -69,7 +39,6 @@ def audit_behavior(
         (consecutive ratings of a dimension with the same score), seconds (median of a submission),
         scores ([S] ratings by nearest level). NaN or None where unknown.
     """
-    times_N = parse_times(submitted_at)
     keys = [times_N, encoded.annotators_N]
     if (times_N == UNKNOWN).any():  # otherwise the time identifies submissions
         keys.insert(0, encoded.items_N)
@@ -92,36 +61,6 @@ def audit_behavior(
             "scores": _score_counts(ordered, rubric),
         }
     )
-
-
-def parse_times(texts: pd.Series) -> np.ndarray:
-    """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or not a time.
-
-    Common forms are parsed as whole columns: ISO 8601, and Unix seconds, milliseconds and
-    microseconds. pandas parses all others.
-    """
-    column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
-    times_N = np.full(len(column), UNKNOWN)
-    left_N = column.is_valid().to_numpy(zero_copy_only=False)
-    for pattern, read in TIMES.items():
-        rows = np.flatnonzero(left_N)
-        if not len(rows):
-            break
-        rest = column if len(rows) == len(column) else column.take(pa.array(rows))
-        fits = pc.match_substring_regex(rest, pattern)
-        try:
-            read_M = read(rest.filter(fits)).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid:  # an invalid date such as 31 June: pandas parses these rows
-            continue
-        rows = rows[fits.to_numpy(zero_copy_only=False)]
-        times_N[rows] = read_M
-        left_N[rows] = False
-    rows = np.flatnonzero(left_N)
-    codes, distinct = pd.factorize(column.take(pa.array(rows)).to_pandas())
-    parsed = pd.to_datetime(pd.Series(distinct), errors="coerce", utc=True, format="mixed")
-    known = parsed.dt.as_unit("us").astype("int64").where(parsed.notna(), UNKNOWN)
-    times_N[rows] = known.to_numpy(dtype=np.int64)[codes]
-    return times_N
 
 
 def _drift(

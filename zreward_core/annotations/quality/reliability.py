@@ -111,9 +111,10 @@ def _compare(
     groups_N = people_N * len(encoded.dimensions) + encoded.dimensions_N[used_N]
     own_N, rest_N = _centred(own_N, groups_N), _centred(rest_N, groups_N)
     spread_P = np.sqrt(mean(own_N**2) * mean(rest_N**2))
-    # Constant scores have an agreement of 0.
+    # Constant scores have no correlation: 1 if they are equal to the reference, else 0.
+    equal_P = mean((encoded.scores_N[used_N] - reference_N[used_N]) ** 2) < 1e-12
     agreement_P = np.divide(
-        mean(own_N * rest_N), spread_P, out=np.zeros(num_people), where=spread_P > 1e-12
+        mean(own_N * rest_N), spread_P, out=equal_P.astype(float), where=spread_P > 1e-12
     )
     agreement_P[number_P < max(min_overlap, 1)] = np.nan
     return {"number": number_P, "bias": bias_P, "noise": noise_P, "agreement": agreement_P}

@@ -1,0 +1,174 @@
+"""Files of Label Studio: their tasks, and what to do about a file without usable judgements.
+
+Besides the raw export (a list of tasks), a single task and an annotation from a target storage
+(which contains its task) are read. ``completions`` is the name of ``annotations`` before Label
+Studio 1.0.
+
+Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from zreward_core.annotations.formats.label_studio_results import (
+    SCORE_TYPES,
+    count_results,
+    native_answer,
+)
+from zreward_core.config import UserError
+
+SHOWN = 6
+"""Controls and answers listed in a message."""
+JSON_MIN_KEYS = ("annotation_id", "annotator", "lead_time")
+"""Keys beside the data in each row of a JSON-MIN export."""
+
+
+def load_export(path: Path) -> list[Any]:
+    """The tasks of an export; ``completions`` are renamed to ``annotations``.
+
+    Raises:
+        UserError: the file is missing, not JSON, or not an export.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start} is not UTF-8; export the project again as JSON"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
+            "export the project again as JSON"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a readable JSON export ({error}); export the project again as JSON"
+        ) from None
+    if isinstance(content, dict) and ("data" in content or _is_stored(content)):
+        content = [content]
+    if not isinstance(content, list):
+        raise UserError(
+            f"{path}: a raw Label Studio export is a list of tasks; export as JSON (not JSON-MIN)"
+        )
+    return [_as_task(one) for one in content]
+
+
+def _is_stored(one: Any) -> bool:
+    """Whether this is an annotation as a target storage writes it."""
+    return isinstance(one, dict) and "result" in one and isinstance(one.get("task"), dict)
+
+
+def _as_task(one: Any) -> Any:
+    if _is_stored(one):
+        return {**one["task"], "annotations": [{**one, "task": one["task"].get("id")}]}
+    if isinstance(one, dict) and isinstance(one.get("completions"), list):
+        return {**one, "annotations": one.get("annotations") or one["completions"]}
+    return one
+
+
+def count_native(tasks: list[Any]) -> int:
+    """Number of native judgements of an export, counted without reading any of them."""
+    number = 0
+    for task in tasks:
+        annotations = task.get("annotations") if isinstance(task, dict) else None
+        if not isinstance(annotations, list) or not annotations:
+            number += 1
+        else:
+            number += sum(count_results(annotation) for annotation in annotations)
+    return number
+
+
+def explain_export(path: Path, dimensions: list[str]) -> str:
+    """What to do about an export that has too few usable judgements, by what is in it.
+
+    Args:
+        path: a file that ``load_export`` can read.
+        dimensions: names of the rubric's dimensions.
+    """
+    tasks = [task for task in load_export(path) if isinstance(task, dict)]
+    if not tasks:
+        return "The export has no tasks: export the annotated project as JSON"
+    if not any("data" in task for task in tasks):
+        if any(key in task for task in tasks for key in JSON_MIN_KEYS):
+            return (
+                "This is a JSON-MIN export: export the project as JSON, or read this file with "
+                "`format: json` and `columns`"
+            )
+        return (
+            "These are tasks for import, without annotations: annotate them in Label Studio, then "
+            "export the project as JSON"
+        )
+    lists = [task.get("annotations") for task in tasks]
+    found = [one for some in lists if isinstance(some, list) for one in some]
+    annotations = [one for one in found if isinstance(one, dict) and one.get("result")]
+    annotations = [one for one in annotations if isinstance(one["result"], list)]
+    if not annotations:
+        return _without_annotations(tasks)
+    annotations = [one for one in annotations if one.get("was_cancelled") is not True]
+    if not annotations:
+        return "All annotations of the export were skipped: annotate its tasks, then export again"
+    return _about_controls(annotations, dimensions)
+
+
+def _without_annotations(tasks: list[Any]) -> str:
+    predicted = sum(bool(task.get("predictions")) for task in tasks)
+    drafted = sum(bool(task.get("drafts")) for task in tasks)
+    if drafted:
+        return (
+            f"No annotation was submitted; {drafted} of {len(tasks)} tasks have drafts. Open them "
+            "in Label Studio and press Submit, then export the project again as JSON"
+        )
+    if predicted:
+        return (
+            f"{predicted} of {len(tasks)} tasks have predictions of a model and none has an "
+            "annotation of a person. Predictions are not read as ratings: annotate the tasks in "
+            "Label Studio, then export the project again as JSON"
+        )
+    return (
+        f"None of its {len(tasks)} tasks has an annotation: annotate them in Label Studio, then "
+        "export the project again as JSON"
+    )
+
+
+def _about_controls(annotations: list[Any], dimensions: list[str]) -> str:
+    controls: Counter[tuple[str, str]] = Counter()
+    words: Counter[str] = Counter()
+    numbers: list[float] = []
+    for entry in (entry for one in annotations for entry in one["result"]):
+        if not isinstance(entry, dict) or not isinstance(entry.get("from_name"), str):
+            continue
+        kind = str(entry.get("type"))
+        controls[entry["from_name"], kind] += 1
+        if kind in SCORE_TYPES:
+            answer = native_answer(entry)
+            try:
+                numbers.append(float(answer))
+            except (TypeError, ValueError, OverflowError):
+                words[str(answer)] += 1
+    listed = ", ".join(f"{name} ({kind})" for (name, kind), _ in controls.most_common(SHOWN))
+    parts = [
+        f"The controls of the export are {listed or 'without names'}; the rubric's dimensions are "
+        f"{', '.join(dimensions)}"
+    ]
+    unknown = [name for (name, kind), _ in controls.items() if kind in SCORE_TYPES]
+    unknown = [name for name in dict.fromkeys(unknown) if name not in dimensions]
+    if unknown:
+        parts.append(
+            "name the dimension of each control in params.yaml (null: not a judgement), such as "
+            f"`dimension: {{map: {{{unknown[0]}: {dimensions[0]}}}}}`"
+        )
+    if words:
+        some = ", ".join(f"{word}: .." for word, _ in words.most_common(SHOWN))
+        parts.append(
+            f"give words a score: `columns: {{score: {{column: score, words: {{{some}}}}}}}`"
+        )
+    if numbers:
+        parts.append(
+            f"scores run from {min(numbers):g} to {max(numbers):g}: another scale than the "
+            "rubric's is `scale: {min: .., max: .., higher_is_better: true}`"
+        )
+    return "; ".join(parts)

@@ -37,7 +37,7 @@ class Read:
                     self.summary.add(judgements)
                     for name in TABLES:
                         parts[name].append(getattr(judgements, name))
-            self.summary.add_references(index)
+            self.summary.add_references(index.missing, index.refused)
             again = any([images.settle(), identities.settle()])
         tables = {
             name: pa.concat_tables(parts[name]) if parts[name] else schema.empty_table()

@@ -113,7 +113,7 @@ def read_source(
         for judgements in read_file(path, source, rubric, index):
             summary.add(judgements)
             yield judgements
-    summary.add_references(index)
+    summary.add_references(index.missing, index.refused)
 
 
 def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubric) -> None:
@@ -176,9 +176,13 @@ def show(summary: dict[str, dict[str, Any]]) -> None:
             if counts[key]:
                 logger.warning("%s: %d %s", name, counts[key], label)
         for key, label in (
-            ("missing_images", "references found no image"),
-            ("refused_images", "references lead to an image that cannot be used"),
+            (
+                "missing_images",
+                "references found no image: correct `images` of the source, or rewrite them by "
+                "`image: {column: .., pattern: .., to: ..}`",
+            ),
+            ("refused_images", "references lead to images that cannot be used"),
         ):
             if counts[key]["number"]:
                 listed = "\n  ".join(counts[key]["first"])
-                logger.warning("%s: %d %s:\n  %s", name, counts[key]["number"], label, listed)
+                logger.warning("%s: %d %s\n  %s", name, counts[key]["number"], label, listed)

@@ -47,10 +47,10 @@ class ItemIndex:
     """
 
     def __init__(self, source: Source, images: ImageFolder, identities: Identities) -> None:
-        self.missing: dict[str, None] = {}
-        """References without an image, in the order of the records."""
-        self.refused: dict[str, None] = {}
-        """References to images that cannot be used."""
+        self.missing: dict[str, str] = {}
+        """References without an image, and why if the image is not simply absent."""
+        self.refused: dict[str, str] = {}
+        """References to images that cannot be used, and why."""
         self._source = source.name
         self._images = images
         self._identities = identities
@@ -92,10 +92,6 @@ class ItemIndex:
             list(faults),
         )
 
-    def reason(self, reference: str) -> str:
-        """Why one of ``missing`` or ``refused`` has no image, if it is not simply absent."""
-        return self._images.why.get(reference, "")
-
     def _fact(
         self,
         prompt: str | None,
@@ -124,7 +120,9 @@ class ItemIndex:
         named = image is not None and not (self._key_identifies and key is not None)
         name = self._name(image) if image is not None and image_id is None else None
         if image is not None and image_id is None and fault != "conflicting_prompt":
-            (self.missing if fault is None else self.refused)[short_reference(image)] = None
+            short = short_reference(image)
+            found = self.missing if fault is None else self.refused
+            found[short] = self._images.why.get(short, "")
         if fault is None and (image_id is not None or named):
             about = image_id or f"{name}\x1f{generator or ''}"
             self._identities.add_image(about, prompt)

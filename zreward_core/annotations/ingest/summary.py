@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zreward_core.annotations.ingest.accounting import Judgements
-from zreward_core.annotations.ingest.items import ItemIndex
 
 NUM_LISTED = 10
 """References without an image that the summary lists."""
@@ -52,15 +51,12 @@ class SourceSummary:
                 place = pc.index(reasons, pair["values"]).as_py()
                 self.first_faults[pair["values"]] = judgements.quarantine["row_ref"][place].as_py()
 
-    def add_references(self, index: ItemIndex) -> None:
-        """Take over the references of a source that have no image."""
-        for found, counts in (
-            (index.missing, self.missing_images),
-            (index.refused, self.refused_images),
-        ):
-            reasons = [(one, index.reason(one)) for one in islice(found, NUM_LISTED)]
+    def add_references(self, missing: dict[str, str], refused: dict[str, str]) -> None:
+        """Count the references of the source that have no image; each with a reason or ""."""
+        for found, counts in ((missing, self.missing_images), (refused, self.refused_images)):
+            first = list(islice(found.items(), NUM_LISTED))
             counts["number"] = len(found)
-            counts["first"] = [f"{one} ({why})" if why else one for one, why in reasons]
+            counts["first"] = [f"{one} ({why})" if why else one for one, why in first]
 
     @property
     def num_usable(self) -> int:

@@ -28,8 +28,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
 SHARD_ROWS = 4096
 """Images per shard."""
 
-_BITS_OFFSET = 24
-"""Offset of the bit depth in a PNG file."""
+_GREYS = {"L;2": 3, "L;4": 15}
+"""White in grey PNG files of less than 8 bits."""
+_PHOTOMETRIC = 262
+"""TIFF tag; 0: white is zero."""
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -87,12 +89,7 @@ def decode(content: bytes, name: str = "image") -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_size(image.width, image.height, name)
-            _check_frames(image, name)
-            image.load()
-            turn = _TRANSPOSE.get(_orientation(image))
-            shown = _on_white(_as_bytes(image, content, name))
-            return np.array(shown if turn is None else shown.transpose(turn))
+            return shown(image, name)
     except UserError:
         raise
     except _FAULTS as error:
@@ -103,7 +100,30 @@ def decode(content: bytes, name: str = "image") -> np.ndarray:
         ) from None
 
 
-def _check_size(width: int, height: int, name: str) -> None:
+def shown(image: Image.Image, name: str = "image") -> np.ndarray:
+    """Pixels [H, W, 3] uint8 of an opened image, as ``decode`` returns them.
+
+    Raises:
+        UserError: as for ``decode``; damaged data raises the errors of Pillow.
+    """
+    check_size(image.width, image.height, name)
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # phones add images to MPO
+        raise UserError(f"{name} holds several frames or pages; save the one that was rated as PNG")
+    tiles = getattr(image, "tile", ())
+    stored = str(tiles[0].args) if tiles else image.mode
+    image.load()
+    turn = _TRANSPOSE.get(_orientation(image))
+    upright = _on_white(_as_bytes(image, stored, name))
+    return np.array(upright if turn is None else upright.transpose(turn))
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuse images that are too large or too narrow.
+
+    Raises:
+        ImageTooLarge: more than ``MAX_PIXELS``.
+        UserError: one side is more than ``MAX_ASPECT`` times the other.
+    """
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(
             f"{name}: {width} x {height} is too large; shrink it to at most {MAX_PIXELS:,} pixels"
@@ -113,12 +133,6 @@ def _check_size(width: int, height: int, name: str) -> None:
             f"{name}: {width} x {height} is too narrow; one side may be at most {MAX_ASPECT} times"
             " the other: crop it or remove it"
         )
-
-
-def _check_frames(image: Image.Image, name: str) -> None:
-    """Refuse animations and files of several pages; phones store a second image in MPO files."""
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise UserError(f"{name} holds several frames or pages; save the one that was rated as PNG")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -134,18 +148,16 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _as_bytes(image: Image.Image, content: bytes, name: str) -> Image.Image:
-    """The image with 8 bits a channel."""
+def _as_bytes(image: Image.Image, stored: str, name: str) -> Image.Image:
+    """The image with 8 bits a channel; ``stored`` is Pillow's name of the file's layout."""
     reason = _REFUSED_MODES.get(image.mode)
     transparent = image.info.get("transparency")
-    if image.format == "PNG" and transparent is not None:
-        bits = content[_BITS_OFFSET]
-        if image.mode == "L" and bits < 8:  # Pillow does not scale the transparent grey
-            image.info["transparency"] = transparent * 255 // (2**bits - 1)
-        elif image.mode == "RGB" and bits > 8:
-            reason = "it has 16 bits a channel and a transparent colour"
+    if transparent is not None and stored in _GREYS:  # Pillow does not scale the transparent grey
+        image.info["transparency"] = transparent * 255 // _GREYS[stored]
+    elif transparent is not None and stored == "RGB;16B":
+        reason = "it has 16 bits a channel and a transparent colour"
     if image.mode.startswith("I;16"):
-        if image.format == "TIFF" and image.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
             reason = "16-bit grey values are inverted (white is zero)"
         values = np.asarray(image)
         reduced = Image.fromarray((values >> 8).astype(np.uint8))

@@ -23,7 +23,7 @@ from zreward_core.annotations.items.building import belong_to, describe_items, m
 from zreward_core.annotations.items.half_point_adjustment import adjust_by_comparisons
 from zreward_core.annotations.items.pairs import make_pairs
 from zreward_core.annotations.items.ratings_table import facts_of, read_ratings
-from zreward_core.annotations.items.splits import SPLITS
+from zreward_core.annotations.items.splits import SPLITS, check_splits
 from zreward_core.annotations.quality.audit_page import audit_page
 from zreward_core.annotations.quality.contracts import (
     items_contract,
@@ -143,6 +143,7 @@ def run(config: Config) -> None:
     items, num_dropped = make_items(
         included, opinions, facts, rubric, config.trim_test, config.min_test_ratings
     )
+    check_splits(facts, items, config.splits, config.min_test_ratings)
     pairs = make_pairs(items)
 
     kept = included[belong_to(included, items)]

@@ -57,5 +57,5 @@ def test_table_equals_single_calls() -> None:
 
 
 def test_shares_above_one_are_refused() -> None:
-    with pytest.raises(ValidationError, match="exceed 1"):
+    with pytest.raises(ValidationError, match="add up to at most 1"):
         Splits(train=0.8, validation=0.3)

@@ -57,6 +57,7 @@ _FAULTS = (
     AttributeError,
     ArithmeticError,
     EOFError,
+    RuntimeError,
     MemoryError,
     struct.error,
     zlib.error,

@@ -69,10 +69,13 @@ def check_splits(
         if (items["split"] == name).any():
             continue
         if (usable["split"] == name).any():
+            least, param = 1, "validate.min_agreement"
+            if name == "test":
+                least, param = min_test_ratings, "validate.min_test_ratings"
             raise UserError(
                 f"the {name} split is empty: none of its {(usable['split'] == name).sum()} items"
-                f" has {min_test_ratings} ratings; lower 'validate.min_test_ratings' in"
-                " params.yaml or collect more ratings"
+                f" has {least} ratings of included annotators; lower '{param}' in params.yaml or"
+                " collect more ratings"
             )
         if share * number >= 1:
             param, change = f"splits.{name}", "raise"

@@ -165,7 +165,10 @@ def test_color_profiles_are_applied() -> None:
         (encoded(Image.new("LAB", (2, 2)), "TIFF"), "CIELAB"),
         (
             encoded(
-                Image.new("L", (2, 2)), "GIF", append_images=[Image.new("L", (2, 2), 255)], save_all=True
+                Image.new("L", (2, 2)),
+                "GIF",
+                append_images=[Image.new("L", (2, 2), 255)],
+                save_all=True,
             ),
             "several frames",
         ),

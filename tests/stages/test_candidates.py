@@ -69,7 +69,13 @@ def _prompts(text: str, name: str = "own.txt") -> dict:
         (lambda: {"generators": [{**_setting(), "path": "data/none"}]}, "holds no generator"),
         (lambda: _folder({"two.png": "a dog"}), "not found"),
         (lambda: _folder({"../one.png": "a dog"}), "no image of that folder"),
+        (lambda: _folder({"x" * 300 + ".png": "a dog"}), "which is not found"),
+        (lambda: _folder({"\ud800.png": "a dog"}), "which is not found"),
+        (lambda: _folder({"a\0.png": "a dog"}), "which is not found"),
+        (lambda: _folder({"one.png": "a \ud800 dog"}), "must be a text"),
+        (lambda: _prompts('["a \\ud800 dog"]', "own.json"), "is not Unicode text"),
         (lambda: _folder({"one.png": ""}), "must be a text"),
+        (lambda: _narrow(), "201 x 1 is too narrow"),
         (lambda: _folder({"one.png": "a dog"}), "not a readable image"),
     ],
 )
@@ -95,6 +101,12 @@ def test_nothing_to_annotate_is_refused(root):
 
 def _setting() -> dict:
     return {"steps": 2, "guidance": 0.0, "size": (32, 32), "annotation": 1}
+
+
+def _narrow() -> dict:
+    settings = _folder({"one.png": "a dog"})
+    Path("mine/one.png").write_bytes(encode_png(np.zeros((1, 201, 3), np.uint8)))
+    return settings
 
 
 def _folder(prompts: dict[str, str]) -> dict:

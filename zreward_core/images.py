@@ -1,22 +1,73 @@
-"""Images in Parquet shards: one row per image, identified by the sha256 of its bytes."""
+"""Images in Parquet shards: one row per image, identified by the sha256 of its bytes.
+
+``decode`` is the only decoder: training, scoring, serving and ingest see the pixels that a browser
+shows, and refuse what cannot be shown faithfully.
+"""
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms
 
 from zreward_core.config import UserError
 from zreward_core.schemas import IMAGES
 
 MAX_PIXELS = 64_000_000
 """Larger images are rejected before decoding."""
+MAX_ASPECT = 200
+"""Longer side by shorter side; Qwen2-VL's image processor (``smart_resize``) accepts no more."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
+"""Formats that are opened; others of Pillow start programs (EPS) or are not shown by browsers."""
 SHARD_ROWS = 4096
 """Images per shard."""
+
+_GREYS = {"L;2": 3, "L;4": 15}
+"""White in grey PNG files of less than 8 bits."""
+_PHOTOMETRIC = 262
+"""TIFF tag; 0: white is zero."""
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to the operation that makes the image upright."""
+_REFUSED_MODES = {
+    "F": "grey values are floats, whose white is not defined",
+    "I": "grey values are 32-bit integers, whose white is not defined",
+    "LAB": "colours are CIELAB",
+    "HSV": "colours are HSV",
+}
+_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""Errors of Pillow's decoders on damaged files."""
+
+
+class ImageTooLarge(UserError):
+    """The image has too many pixels."""
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -27,30 +78,140 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def decode(content: bytes, name: str = "image") -> np.ndarray:
-    """Decode an image to pixels [H, W, 3] uint8, on a white background if it has transparency.
+    """Decode an image to the pixels [H, W, 3] uint8 that a browser shows on a white page.
+
+    The EXIF orientation and an embedded colour profile are applied, 16-bit values are reduced to
+    their high byte, and transparency is composited over white.
 
     Raises:
-        UserError: the bytes are not an image, or the image has more than ``MAX_PIXELS``.
+        ImageTooLarge: the image has more than ``MAX_PIXELS``.
+        UserError: the bytes are not an image of ``FORMATS``, are damaged, have a side
+            ``MAX_ASPECT`` times longer than the other, or cannot be shown faithfully.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{name}: {image.width} x {image.height} is too large; shrink it to at most"
-                    f" {MAX_PIXELS:,} pixels"
-                )
-            if not image.has_transparency_data:
-                return np.array(image.convert("RGB"))
-            rgba = image.convert("RGBA")
-            white = Image.new("RGBA", rgba.size, "white")
-            return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} is not a readable image ({error}); replace or remove it") from None
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return shown(image, name)
+    except UserError:
+        raise
+    except _FAULTS as error:
+        reason = str(error).partition(" <_io.")[0] or type(error).__name__
+        raise UserError(
+            f"{name} is not a readable image ({reason}); replace it by a file of the formats"
+            f" {', '.join(FORMATS)}, or remove it"
+        ) from None
+
+
+def shown(image: Image.Image, name: str = "image") -> np.ndarray:
+    """Pixels [H, W, 3] uint8 of an opened image, as ``decode`` returns them.
+
+    Raises:
+        UserError: as for ``decode``; damaged data raises the errors of Pillow.
+    """
+    check_size(image.width, image.height, name)
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # phones add images to MPO
+        raise UserError(f"{name} holds several frames or pages; save the one that was rated as PNG")
+    tiles = getattr(image, "tile", ())
+    stored = str(tiles[0].args) if tiles else image.mode
+    image.load()
+    turn = _TRANSPOSE.get(_orientation(image))
+    upright = _on_white(_as_bytes(image, stored, name))
+    return np.array(upright if turn is None else upright.transpose(turn))
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuse images that are too large or too narrow.
+
+    Raises:
+        ImageTooLarge: more than ``MAX_PIXELS``.
+        UserError: one side is more than ``MAX_ASPECT`` times the other.
+    """
+    if width * height > MAX_PIXELS:
+        raise ImageTooLarge(
+            f"{name}: {width} x {height} is too large; shrink it to at most {MAX_PIXELS:,} pixels"
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UserError(
+            f"{name}: {width} x {height} is too narrow; one side may be at most {MAX_ASPECT} times"
+            " the other: crop it or remove it"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of a loaded image; 1 where the EXIF data is absent or damaged.
+
+    Only the EXIF block counts, as in browsers; Pillow also reads XMP. TIFF is upright once loaded.
+    """
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except _FAULTS:
+        return 1
+
+
+def _as_bytes(image: Image.Image, stored: str, name: str) -> Image.Image:
+    """The image with 8 bits a channel; ``stored`` is Pillow's name of the file's layout."""
+    reason = _REFUSED_MODES.get(image.mode)
+    transparent = image.info.get("transparency")
+    if transparent is not None and stored in _GREYS:  # Pillow does not scale the transparent grey
+        image.info["transparency"] = transparent * 255 // _GREYS[stored]
+    elif transparent is not None and stored == "RGB;16B":
+        reason = "it has 16 bits a channel and a transparent colour"
+    if image.mode.startswith("I;16"):
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+            reason = "16-bit grey values are inverted (white is zero)"
+        values = np.asarray(image)
+        reduced = Image.fromarray((values >> 8).astype(np.uint8))
+        if transparent is not None:
+            reduced.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype("u1")))
+        reduced.info["icc_profile"] = image.info.get("icc_profile")
+        image = reduced
+    if reason is not None:
+        raise UserError(f"{name} cannot be shown faithfully: {reason}; save it as an 8-bit PNG")
+    return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image of 8 bits a channel as RGB in sRGB, composited over white."""
+    profile = image.info.get("icc_profile")
+    if not image.has_transparency_data:
+        plain = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+        return _to_srgb(plain, profile)
+    rgba = image.convert("RGBA")
+    plain = image.getchannel("L") if image.mode == "LA" else rgba.convert("RGB")
+    colored = _to_srgb(plain, profile)
+    colored.putalpha(rgba.getchannel("A"))
+    white = Image.new("RGBA", colored.size, "white")
+    return Image.alpha_composite(white, colored).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB in sRGB; a profile that is damaged or of other channels is ignored, as in browsers."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "sRGB" not in ImageCms.getProfileDescription(source):
+                target = ImageCms.createProfile("sRGB")
+                converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+                assert converted is not None
+                return converted
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    return image.convert("RGB")
 
 
 def image_id(content: bytes) -> str:
     """Identifier of an image: sha256 of its bytes."""
     return hashlib.sha256(content).hexdigest()
+
+
+def shown_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a readable image as it is shown (``decode``)."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if b"eXIf" in content:
+            image.load()  # in PNG files the block may follow the pixels
+        turned = _orientation(image) >= 5
+        return (image.height, image.width) if turned else image.size
 
 
 def write_images(contents: Iterable[bytes], folder: Path) -> list[str]:
@@ -70,15 +231,8 @@ def write_images(contents: Iterable[bytes], folder: Path) -> list[str]:
         if identifier in seen:
             continue
         seen.add(identifier)
-        with Image.open(io.BytesIO(content)) as image:
-            rows.append(
-                {
-                    "image_id": identifier,
-                    "bytes": content,
-                    "width": image.width,
-                    "height": image.height,
-                }
-            )
+        width, height = shown_size(content)
+        rows.append({"image_id": identifier, "bytes": content, "width": width, "height": height})
         if len(rows) == SHARD_ROWS:
             _write_shard(rows, folder, num_shards)
             rows, num_shards = [], num_shards + 1

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from zreward_core.annotations.ingest.accounting import TABLES
+from zreward_core.annotations.ingest.identities import Identities
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file
@@ -25,21 +26,24 @@ class Read:
     """All tables of a source and its counts."""
 
     def __init__(self, source: Source, rubric: Rubric, files: list[Path]) -> None:
-        self.summary = SourceSummary()
-        images = ImageFolder(source.images)
-        index = ItemIndex(source.name, images.resolve)
-        parts: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
-        for path in files:
-            for judgements in read_file(path, source, rubric, index):
-                self.summary.add(judgements)
-                for name in TABLES:
-                    parts[name].append(getattr(judgements, name))
+        images, identities = ImageFolder(source.images), Identities()
+        again = True
+        while again:
+            self.summary = SourceSummary()
+            index = ItemIndex(source, images, identities)
+            parts: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
+            for path in files:
+                for judgements in read_file(path, source, rubric, index):
+                    self.summary.add(judgements)
+                    for name in TABLES:
+                        parts[name].append(getattr(judgements, name))
+            self.summary.add_references(index.missing, index.refused)
+            again = any([images.settle(), identities.settle()])
         tables = {
             name: pa.concat_tables(parts[name]) if parts[name] else schema.empty_table()
             for name, schema in TABLES.items()
         }
-        again = count_resubmissions(tables["ratings"])
-        self.resubmissions = again.get(source.name, 0)
+        self.resubmissions = count_resubmissions(tables["ratings"]).get(source.name, 0)
         self.ratings: pd.DataFrame = tables["ratings"].to_pandas()
         self.comparisons: pd.DataFrame = tables["comparisons"].to_pandas()
         self.opinions: pd.DataFrame = tables["opinions"].to_pandas()

@@ -69,7 +69,13 @@ def _prompts(text: str, name: str = "own.txt") -> dict:
         (lambda: {"generators": [{**_setting(), "path": "data/none"}]}, "has no generator"),
         (lambda: _folder({"two.png": "a dog"}), "not found"),
         (lambda: _folder({"../one.png": "a dog"}), "not an image of that folder"),
+        (lambda: _folder({"x" * 300 + ".png": "a dog"}), "which is not found"),
+        (lambda: _folder({"\ud800.png": "a dog"}), "which is not found"),
+        (lambda: _folder({"a\0.png": "a dog"}), "which is not found"),
+        (lambda: _folder({"one.png": "a \ud800 dog"}), "must be a non-empty string"),
+        (lambda: _prompts('["a \\ud800 dog"]', "own.json"), "is not Unicode text"),
         (lambda: _folder({"one.png": ""}), "must be a non-empty string"),
+        (lambda: _narrow(), "201 x 1 is too narrow"),
         (lambda: _folder({"one.png": "a dog"}), "not a readable image"),
     ],
 )
@@ -113,6 +119,12 @@ def _of_another_class() -> dict:
     Path("other").mkdir()
     Path("other/model_index.json").write_text('{"_class_name": "PRXPipeline"}')
     return {**_setting(), "path": "other"}
+
+
+def _narrow() -> dict:
+    settings = _folder({"one.png": "a dog"})
+    Path("mine/one.png").write_bytes(encode_png(np.zeros((1, 201, 3), np.uint8)))
+    return settings
 
 
 def _folder(prompts: dict[str, str]) -> dict:

@@ -187,3 +187,10 @@ def test_queue_page_and_audit_belong_together(root: Path) -> None:
         low, high = figures["alpha_interval"][name]
         assert low < alpha < high
     assert figures["annotators"]["6"]["seconds"] < figures["annotators"]["1"]["seconds"]
+
+
+def test_a_test_split_without_enough_ratings_stops_the_run(root: Path) -> None:
+    before = (OUTPUT / "items.parquet").read_bytes()
+    with pytest.raises(UserError, match=r"test split is empty: .*'validate.min_test_ratings'"):
+        validate.run(Config.load("validate").model_copy(update={"min_test_ratings": 99}))
+    assert (OUTPUT / "items.parquet").read_bytes() == before

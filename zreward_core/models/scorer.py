@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from zreward_core.config import UserError
+from zreward_core.images import check_size, shown
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.store import fetch, is_uri
@@ -168,7 +170,8 @@ def student_scores(
 
 
 def _array(image: object) -> np.ndarray:
-    array = np.asarray(image)
+    array = shown(image) if isinstance(image, Image.Image) else np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise UserError(f"an image is {array.dtype} {array.shape}: pass uint8 [H, W, 3]")
+    check_size(array.shape[1], array.shape[0], "image")
     return array

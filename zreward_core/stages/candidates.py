@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,9 @@ def read_prompts(path: Path) -> list[str]:
         texts = read_json(path)
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise UserError(f"{path} must be a JSON list of strings")
+        if not all(is_unicode(text) for text in texts):
+            first = next(text for text in texts if not is_unicode(text))
+            raise UserError(f"{path}: {json.dumps(first)} is not Unicode text; correct it")
     else:
         if not path.is_file():
             raise UserError(f"{path} not found: correct 'candidates.prompt_files' in params.yaml")
@@ -200,10 +204,15 @@ def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
                     f"{source.path / 'prompts.json'}: {name!r} is not an image of that folder"
                     f" ({', '.join(SUFFIXES)})"
                 )
-            if not path.is_file():
-                raise UserError(f"{path} not found, but {source.path / 'prompts.json'} names it")
+            if not os.path.isfile(path):  # False for names that no file can have, too
+                raise UserError(
+                    f"{source.path / 'prompts.json'} names {name!r}, which is not found"
+                )
             prompt = checked_prompt(prompts[name], path)
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"{path} cannot be read: {error.strerror}") from None
             decode(content, str(path))
             yield content, prompt, source.purpose, str(source.path)
 
@@ -214,11 +223,17 @@ def checked_prompt(prompt: object, path: Path) -> str:
     Raises:
         UserError: it is not a string, or empty.
     """
-    if not isinstance(prompt, str) or not normalise_prompt(prompt):
+    if not isinstance(prompt, str) or not normalise_prompt(prompt) or not is_unicode(prompt):
         raise UserError(
-            f"the prompt of {path} must be a non-empty string, not {json.dumps(prompt)}"
+            f"the prompt of {path} must be a non-empty string of Unicode text, not"
+            f" {json.dumps(prompt)}"
         )
     return prompt
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str, str, str]]:

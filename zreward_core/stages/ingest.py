@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
+from zreward_core.annotations.ingest.identities import Identities
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file, source_files
@@ -64,17 +65,12 @@ def run(config: Config) -> None:
     images = {
         folder: ImageFolder(folder) for folder in {source.images for source in config.sources}
     }
-    summaries = {source.name: SourceSummary() for source in config.sources}
+    identities = Identities()
     with whole_output(OUTPUT, config) as folder:
-        with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(TableWriter(folder / f"{name}.parquet", schema))
-                for name, schema in WRITTEN.items()
-            }
-            for source in config.sources:
-                for judgements in read_source(source, rubric, images[source.images], summaries):
-                    for name, writer in writers.items():
-                        writer.write(getattr(judgements, name))
+        summaries = read_sources(config.sources, rubric, images, identities, folder)
+        while identities.settle() + sum(one.settle() for one in images.values()):
+            logger.info("reading again: references or prompts have been resolved")
+            summaries = read_sources(config.sources, rubric, images, identities, folder)
         for source in config.sources:
             check(source, summaries[source.name], config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
@@ -108,20 +104,42 @@ def without_absent_candidates(config: Config) -> Config:
     return config.model_copy(update={"sources": sources})
 
 
+def read_sources(
+    sources: list[Source],
+    rubric: Rubric,
+    images: dict[Path | None, ImageFolder],
+    identities: Identities,
+    folder: Path,
+) -> dict[str, SourceSummary]:
+    """Write the tables of all sources into a folder, and count their judgements."""
+    summaries = {source.name: SourceSummary() for source in sources}
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(TableWriter(folder / f"{name}.parquet", schema))
+            for name, schema in WRITTEN.items()
+        }
+        for source in sources:
+            index = ItemIndex(source, images[source.images], identities)
+            for judgements in read_source(source, rubric, index, summaries[source.name]):
+                for name, writer in writers.items():
+                    writer.write(getattr(judgements, name))
+    return summaries
+
+
 def read_source(
-    source: Source, rubric: Rubric, images: ImageFolder, summaries: dict[str, SourceSummary]
+    source: Source, rubric: Rubric, index: ItemIndex, summary: SourceSummary
 ) -> Iterator[Judgements]:
     """Read the files of a source, batch by batch, and count their judgements.
 
     Raises:
         UserError: there is no file, or one cannot be read at all.
     """
-    index = ItemIndex(source.name, images.resolve)
     for path in source_files(source):
-        summaries[source.name].files.append(str(path))
+        summary.files.append(str(path))
         for judgements in read_file(path, source, rubric, index):
-            summaries[source.name].add(judgements)
+            summary.add(judgements)
             yield judgements
+    summary.add_references(index.missing, index.refused)
 
 
 def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubric) -> None:
@@ -188,3 +206,14 @@ def show(summary: dict[str, dict[str, Any]]) -> None:
         ):
             if counts[key]:
                 logger.warning("%s: %d %s", name, counts[key], label)
+        for key, label in (
+            (
+                "missing_images",
+                "references found no image: correct `images` of the source, or rewrite them by "
+                "`image: {column: .., pattern: .., to: ..}`",
+            ),
+            ("refused_images", "references lead to images that cannot be used"),
+        ):
+            if counts[key]["number"]:
+                listed = "\n  ".join(counts[key]["first"])
+                logger.warning("%s: %d %s\n  %s", name, counts[key]["number"], label, listed)

@@ -23,7 +23,7 @@ from zreward_core.annotations.items.building import belong_to, describe_items, m
 from zreward_core.annotations.items.half_point_adjustment import adjust_by_comparisons
 from zreward_core.annotations.items.pairs import make_pairs, missing_pairs
 from zreward_core.annotations.items.ratings_table import facts_of, read_ratings
-from zreward_core.annotations.items.splits import SPLITS, splits_of
+from zreward_core.annotations.items.splits import SPLITS, check_splits, splits_of
 from zreward_core.annotations.items.times import UNKNOWN, parse_times
 from zreward_core.annotations.items.votes import (
     unscored_comparisons,
@@ -158,6 +158,7 @@ def run(config: Config) -> None:
     items, num_dropped = make_items(
         included, opinions, facts, rubric, config.trim_test, config.min_test_ratings
     )
+    check_splits(facts, items, config.splits, config.min_test_ratings)
     pairs = make_pairs(items)
     votes = comparisons[~comparisons["annotator_id"].isin(excluded)]
     unrated, voted, vote_counts = pairs_by_votes(votes, items, config)

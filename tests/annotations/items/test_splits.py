@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from zreward_core.annotations.items.splits import split_of, splits_of
-from zreward_core.config import Splits
+from zreward_core.annotations.items.building import describe_items
+from zreward_core.annotations.items.splits import SPLITS, check_splits, split_of, splits_of
+from zreward_core.config import Splits, UserError
 
 SHARES = Splits(train=0.3, validation=0.1)
 
@@ -57,5 +58,51 @@ def test_table_equals_single_calls() -> None:
 
 
 def test_shares_above_one_are_refused() -> None:
-    with pytest.raises(ValidationError, match="exceed 1"):
+    with pytest.raises(ValidationError, match="add up to at most 1"):
         Splits(train=0.8, validation=0.3)
+
+
+def described(splits: list[str], image: str | None = "image", prompts: bool = True) -> pd.DataFrame:
+    number = range(len(splits))
+    return pd.DataFrame(
+        {
+            "prompt_id": [f"prompt {n}" if prompts else None for n in number],
+            "image_id": [f"{image} {n}" if image else None for n in number],
+            "split": splits,
+        }
+    )
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+@pytest.mark.parametrize(
+    ("there", "kept", "message"),
+    [
+        (["train"] * 9 + ["test"], ["train", "test"], "raise 'splits.validation'"),
+        (["validation"] * 9 + ["test"], ["validation", "test"], "raise 'splits.train'"),
+        (["train"] * 9 + ["validation"], ["train", "validation"], "lower 'splits.train' or"),
+        (list(SPLITS) * 4, ["train", "validation"], "none of its 4 items has 3.*min_test_ratings"),
+        (list(SPLITS) * 4, ["train", "test"], "none of its 4 items has 1 .*min_agreement"),
+    ],
+)
+def test_an_empty_split_names_the_param(
+    there: list[str], kept: list[str], message: str, prompts: bool
+) -> None:
+    with pytest.raises(UserError, match=message):
+        check_splits(described(there, prompts=prompts), described(kept), SHARES, 3)
+
+
+def test_splits_in_which_nothing_is_expected_may_be_empty() -> None:
+    check_splits(described(list(SPLITS)), described(list(SPLITS)), SHARES, 3)
+    test = described(["test"] * 9)
+    check_splits(test, test, Splits(train=0, validation=0), 3)  # no share
+    check_splits(described(["test"] * 2), described(["test"]), SHARES, 3)  # less than one prompt
+    check_splits(described(["train"] * 20, None), described(["train"]), SHARES, 3)  # no images
+    check_splits(described(["train"] * 20), described([]), SHARES, 3)  # comparisons alone
+
+
+def test_items_without_prompt_and_image_are_spread_over_the_splits() -> None:
+    columns = ["item_id", "prompt_id", "prompt", "image_id"]
+    ratings = pd.DataFrame({name: [None] * 60 for name in columns}).astype("object")
+    ratings["item_id"] = [f"item {number}" for number in range(60)]
+    found = describe_items(ratings.astype("category"), pd.DataFrame(), SHARES)["split"]
+    assert set(found) == set(SPLITS)

@@ -149,7 +149,7 @@ def item_columns(batch: Batch, items: Items, rows: np.ndarray) -> dict[str, pa.A
     return {
         "item_id": items.item_ids.take(codes),
         "prompt_id": items.prompt_ids.take(codes),
-        "prompt": batch.shared["prompt"].take(rows),
+        "prompt": items.prompts.take(codes),
         "image_id": items.image_ids.take(codes),
         "generator": batch.shared["generator"].take(rows),
     }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow.compute as pc
 
 from zreward_core.annotations.ingest.accounting import Judgements
 
+NUM_LISTED = 10
+"""References without an image that the summary lists."""
 USABLE = ("ratings", "comparisons", "opinions")
 
 
@@ -27,6 +30,10 @@ class SourceSummary:
     repaired: int = 0
     first_faults: dict[str, str] = field(default_factory=dict)
     """Reason to the first row quarantined for it."""
+    missing_images: dict[str, Any] = field(default_factory=lambda: {"number": 0, "first": []})
+    """Distinct references without an image: their number and the first ones, with the reason."""
+    refused_images: dict[str, Any] = field(default_factory=lambda: {"number": 0, "first": []})
+    """The same for images that cannot be used."""
 
     def add(self, judgements: Judgements) -> None:
         """Count a batch."""
@@ -43,6 +50,13 @@ class SourceSummary:
             if pair["values"] not in self.first_faults:
                 place = pc.index(reasons, pair["values"]).as_py()
                 self.first_faults[pair["values"]] = judgements.quarantine["row_ref"][place].as_py()
+
+    def add_references(self, missing: dict[str, str], refused: dict[str, str]) -> None:
+        """Count the references of the source that have no image; each with a reason or ""."""
+        for found, counts in ((missing, self.missing_images), (refused, self.refused_images)):
+            first = list(islice(found.items(), NUM_LISTED))
+            counts["number"] = len(found)
+            counts["first"] = [f"{one} ({why})" if why else one for one, why in first]
 
     @property
     def num_usable(self) -> int:
@@ -66,6 +80,8 @@ class SourceSummary:
             "without_image": self.without_image,
             "repaired": self.repaired,
             "resubmissions": resubmissions,
+            "missing_images": self.missing_images,
+            "refused_images": self.refused_images,
         }
 
 

@@ -25,7 +25,10 @@ def describe_items(ratings: pd.DataFrame, opinions: pd.DataFrame, splits: Splits
     if not opinions.empty:
         others = opinions[columns].drop_duplicates("item_id").set_index("item_id")
         facts = pd.concat([facts.astype("str"), others[~others.index.isin(facts.index)]])
-    found = splits_of(facts["prompt"], facts["image_id"], splits)
+    images = facts["image_id"]
+    if images.isna().any():
+        images = images.astype(object).where(images.notna(), facts.index.to_series())
+    found = splits_of(facts["prompt"], images, splits)
     return facts.assign(split=pd.Categorical(found, categories=list(SPLITS)))
 
 

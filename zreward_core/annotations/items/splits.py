@@ -1,10 +1,10 @@
-"""Train, validation or test, by the prompt alone: no file of splits is needed."""
+"""Train, validation or test, by the prompt, else the image: no file of splits is needed."""
 
 import hashlib
 
 import pandas as pd
 
-from zreward_core.config import Splits
+from zreward_core.config import Splits, UserError
 from zreward_core.schemas import normalise_prompt
 
 SPLITS = ("train", "validation", "test")
@@ -16,7 +16,7 @@ def split_of(prompt: str | None, splits: Splits, image_id: str | None = None) ->
     Args:
         prompt: the prompt; None or blank in studies without prompts.
         splits: shares of the prompts.
-        image_id: used instead of a missing prompt.
+        image_id: used instead of a missing prompt; the item id where the image is absent.
 
     Returns:
         "train", "validation" or "test"; independent of seeds, order and other prompts.
@@ -40,3 +40,48 @@ def splits_of(prompts: pd.Series, image_ids: pd.Series, splits: Splits) -> pd.Se
         for identifier in image_ids[without_prompt]
     ]
     return result
+
+
+def check_splits(
+    described: pd.DataFrame, items: pd.DataFrame, splits: Splits, min_test_ratings: int
+) -> None:
+    """Refuse a split that is empty although the shares let expect at least one prompt in it.
+
+    Studies whose images are all absent are only measured (agreement), and may have empty splits.
+
+    Args:
+        described: prompt_id, image_id and split of all items.
+        items: rows of ``schemas.ITEMS``, without the test items that have too few ratings.
+        splits: shares of the prompts, or of the images of studies without prompts.
+        min_test_ratings: ratings that a test item needs.
+
+    Raises:
+        UserError: naming the param that empties the split.
+    """
+    usable = described[described["image_id"].notna()]
+    if usable.empty or items.empty:
+        return
+    prompts = usable["prompt_id"].astype(object)
+    number = prompts.where(prompts.notna(), usable["image_id"]).nunique()
+    shares = {"train": splits.train, "validation": splits.validation}
+    shares["test"] = 1 - sum(shares.values())
+    for name, share in shares.items():
+        if (items["split"] == name).any():
+            continue
+        if (usable["split"] == name).any():
+            least, param = 1, "validate.min_agreement"
+            if name == "test":
+                least, param = min_test_ratings, "validate.min_test_ratings"
+            raise UserError(
+                f"the {name} split is empty: none of its {(usable['split'] == name).sum()} items"
+                f" has {least} ratings of included annotators; lower '{param}' in params.yaml or"
+                " collect more ratings"
+            )
+        if share * number >= 1:
+            param, change = f"splits.{name}", "raise"
+            if name == "test":
+                param, change = "splits.train' or 'splits.validation", "lower"
+            raise UserError(
+                f"the {name} split is empty: none of the {number} prompts is in its share of"
+                f" {share:.3g}; {change} '{param}' in params.yaml or add prompts"
+            )

@@ -66,8 +66,9 @@ def _by_columns(content: list | dict, wanted: Wanted, path: Path) -> list | dict
             return _rows(header, content["data"], wanted, path)
     if isinstance(content, list):
         first = content[0] if content else None
-        named = isinstance(first, list) and first and all(isinstance(one, str) for one in first)
-        return _rows(first, content[1:], wanted, path) if named else content
+        if isinstance(first, list) and first and all(isinstance(one, str) for one in first):
+            return _rows(first, content[1:], wanted, path)
+        return content
     tops = {name if name in content else name.split(".")[0] for name in wanted.names}
     if wanted.pattern is not None:
         tops |= {name for name in content if re.fullmatch(wanted.pattern, name)}

@@ -55,8 +55,12 @@ def plain_type(column: pa.Array) -> pa.Array:
         return column_of([None if one is None else str(one) for one in column.to_pylist()])
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return column.cast(pa.binary())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        column = column.cast(pa.binary())
+        try:  # text of writers that do not mark it as such
+            return column.cast(pa.string())
+        except pa.ArrowInvalid:
+            return column
     if pa.types.is_list(kind) or _is_other_list(kind):
         values = plain_type(pa.array([], kind.value_type)).type
         wanted = pa.list_(values)

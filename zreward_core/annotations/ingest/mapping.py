@@ -84,6 +84,7 @@ def map_records(
         reasons = constant("malformed_record", len(refs))
         batch.quarantine(refs, reasons, [text for _, text in records.broken])
     num_native = results.num_native + len(records.broken) + num_empty + num_filtered
+    num_native += sum(records.ignored.values())
     tables = {
         name: pa.concat_tables(results.parts[name] or [schema.empty_table()])
         for name, schema in TABLES.items()
@@ -143,8 +144,8 @@ def _judgements(batch: Batch, index: ItemIndex) -> None:
             name = slot.cell.column or slot.cell.value or slot.cell.file
             _map_slot(batch, items, slot, joined(batch.refs, " ", constant(name, number)))
     else:  # a histogram needs no mean
-        opinion = {"mean": columns.mean, "std": columns.std, "std_scale": columns.std_scale}
-        opinion_rows(batch, items, Slot.model_construct(**opinion), batch.refs)
+        slot = Slot.model_construct(mean=columns.mean, std=columns.std, std_scale=columns.std_scale)
+        opinion_rows(batch, items, slot, batch.refs)
 
 
 def _map_slot(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:

@@ -158,7 +158,7 @@ def _unfold_ranking(records: Records, ranking: Ranking, decimal: str | None) -> 
     entrants = {
         name: _lists(records, cells)
         for name in ENTRANTS
-        if (cells := getattr(ranking, name)) is not None
+        if (cells := getattr(ranking, f"{name}s")) is not None
     }
     ranks = None if ranking.ranks is None else _lists(records, ranking.ranks)
     rows: list[int] = []

@@ -267,6 +267,10 @@ def test_the_name_of_the_file_and_constants(read, drops: Path) -> None:
     result = read(path, format="csv", **{**STUDY, "columns": columns})
     assert result.ratings[["annotator_id", "generator"]].values.tolist() == [["anna", "sdxl"]]
     assert result.summary.ignored == {"empty_line": 1}
+    for pattern, name in ((r"(.*)\.csv", "round 2 - anna"), ("data/([^/]+)/", "drops")):
+        columns["annotator_id"] = {"file": pattern}
+        result = read(path, format="csv", **{**STUDY, "columns": columns})
+        assert result.ratings["annotator_id"].tolist() == [name]
     columns["annotator_id"] = {"file": "rater_(.*)"}
     with pytest.raises(UserError, match="does not match `file: rater_"):
         read(path, format="csv", **{**STUDY, "columns": columns})
@@ -297,3 +301,38 @@ def test_the_name_of_the_file_and_constants(read, drops: Path) -> None:
 def test_settings_that_are_not_read_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Source(**{"name": "x", "format": "csv", "path": "data/drops/x.csv", **STUDY, **changes})
+
+
+def test_names_of_columns_with_several_lines(read, drops: Path) -> None:
+    text = 'Name,"Picture 1\nreal?","Picture 2\nreal?"\nAna,4,5\nBo,3\n'
+    columns = {"annotator_id": "Name", "image": "answer_1", "score": "answer"}
+    settings = {"columns": columns, "dimension": "realism", "scale": STARS}
+    answers = {"columns": r"Picture (\d).*"}
+    result = read(write(drops, text), format="csv", answers=answers, **settings)
+    assert result.ratings["native_score"].tolist() == [4.0, 5.0]
+    assert result.quarantine["row_ref"].tolist() == ["data/drops/study.csv#row 3"]
+
+
+def test_columns_that_no_record_has_are_named(
+    read, drops: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(drops, json.dumps([{"img": "x", "stars": 4, "who": None}]), "s.json")
+    result = read(path, format="json", **STUDY)
+    assert len(result.ratings) == 1
+    assert "no record has a value at text, who; correct `columns`" in caplog.text
+
+
+def test_prompts_of_a_second_file_with_semicolons_and_float_keys(read, drops: Path) -> None:
+    write(drops, 'key;prompt\n1.0;"a cat; asleep"\n2;a dog\n', "prompts.csv")
+    path = write(drops, "id,stars\n1,4\n2.0,5\n3,5\n")
+    prompts = {"path": "prompts.csv", "key": "key", "prompt": "prompt", "column": "id"}
+    columns = {"item": "id", "score": "stars"}
+    settings = {"columns": columns, "dimension": "realism", "scale": STARS}
+    result = read(path, format="csv", prompts=prompts, **settings)
+    assert result.ratings["prompt"].tolist()[:2] == ["a cat; asleep", "a dog"]
+    write(drops, "key,prompt\n1,a\n1,b\n", "prompts.csv")
+    with pytest.raises(UserError, match=r"prompts.csv#row 3: '1' has two prompts"):
+        read(path, format="csv", prompts=prompts, **settings)
+    write(drops, "key,prompt\n1\n", "prompts.csv")
+    with pytest.raises(UserError, match=r"prompts.csv#row 2: not a row with a cell for each"):
+        read(path, format="csv", prompts=prompts, **settings)

@@ -127,7 +127,8 @@ def read_header(path: Path, encoding: str, delimiter: str, row: int = 1) -> list
     """Names of the columns, in the given line; none if the file ends before."""
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         lines = itertools.islice(file, row - 1, None)
-        return [name.strip() for name in next(csv.reader(lines, delimiter=delimiter), [])]
+        names = next(csv.reader(lines, delimiter=delimiter), [])
+    return [name.lstrip("\ufeff").strip() for name in names]
 
 
 def _read_blocks(table: Table) -> Iterator[Records]:

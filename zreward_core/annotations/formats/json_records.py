@@ -1,7 +1,6 @@
 """JSON (a list or an object of records) and JSON Lines."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from zreward_core.annotations.formats.records import (
     Wanted,
     batches_of,
     header_columns,
+    matched,
     pick,
 )
 from zreward_core.config import UserError
@@ -71,7 +71,7 @@ def _by_columns(content: list | dict, wanted: Wanted, path: Path) -> list | dict
         return content
     tops = {name if name in content else name.split(".")[0] for name in wanted.names}
     if wanted.pattern is not None:
-        tops |= {name for name in content if re.fullmatch(wanted.pattern, name)}
+        tops |= {name for name in content if matched(wanted.pattern, name)}
     columns = {name: content[name] for name in sorted(tops) if name in content}
     if not tops or set(columns) < tops:
         return content

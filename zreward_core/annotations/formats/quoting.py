@@ -67,9 +67,9 @@ def _enclose_cells(
     lengths = np.diff(np.append(np.flatnonzero(starts), len(quotes)))
     inside = (np.flatnonzero(starts) + open_) % 2 == 1
     after = first + lengths
-    padded = np.append(separators[text], True)
-    after_separator = np.where(first > 0, padded[first - 1], True)
-    before_separator = padded[after]
+    last = len(text) - 1
+    after_separator = (first == 0) | separators[text[first - 1]]
+    before_separator = (after > last) | separators[text[np.minimum(after, last)]]
     odd = lengths % 2 == 1
     sound = np.where(inside, before_separator | ~odd, after_separator & (before_separator | odd))
     return bool(sound.all())

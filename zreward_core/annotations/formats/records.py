@@ -63,8 +63,6 @@ class Wanted:
 
     names: tuple[str, ...]
     """Columns, dotted where nested."""
-    pattern: str | None = None
-    """Regular expression of the names of further columns."""
     encoding: str | None = None
     """Declared encoding of text files."""
     records: str | None = None
@@ -75,6 +73,8 @@ class Wanted:
     """Line or row with the names of the columns."""
     sheet: str | int | None = None
     """Name or number (from 1) of the sheet of a workbook."""
+    pattern: str | None = None
+    """Regular expression of the names of further columns."""
 
 
 FORMAT_SETTINGS = ("encoding", "records", "delimiter", "header_row", "sheet")
@@ -115,7 +115,7 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
     tops = {name: _top(name, header) for name in wanted.names}
     missing = [name for name, top in tops.items() if top is None]
     if wanted.pattern is not None:
-        found = [name for name in header if re.fullmatch(wanted.pattern, name)]
+        found = [name for name in header if matched(wanted.pattern, name)]
         missing += [] if found else [f"that matches '{wanted.pattern}'"]
         tops |= {name: name for name in found}
     if missing:
@@ -130,6 +130,11 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
             f"({', '.join(header)}); rename one of the two in the file"
         )
     return {name: top for name, top in tops.items() if top is not None}
+
+
+def matched(pattern: str, name: str) -> re.Match[str] | None:
+    """A column name that a pattern matches whole; names can have several lines."""
+    return re.fullmatch(pattern, name, re.DOTALL)
 
 
 def _top(name: str, header: list[str]) -> str | None:
@@ -195,7 +200,7 @@ def columns_of(rows: list[dict[str, Any]], wanted: Wanted) -> dict[str, pa.Array
     names = dict.fromkeys(wanted.names)
     if wanted.pattern is not None:
         keys = dict.fromkeys(key for row in rows for key in row)
-        names |= {key: None for key in keys if re.fullmatch(wanted.pattern, key)}
+        names |= {key: None for key in keys if matched(wanted.pattern, key)}
     return {name: column_of([pick(row, name) for row in rows]) for name in names}
 
 

@@ -8,6 +8,7 @@ Shapes: N records.
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,7 @@ def _with_constants(records: Records, source: Source, path: str) -> Records:
     for cell in cells_of(source):
         text = cell.value
         if cell.file is not None:
-            found = re.search(cell.file, path)
+            found = re.search(cell.file, Path(path).name) or re.search(cell.file, path)
             if found is None:
                 raise UserError(
                     f"{path} (source '{source.name}'): its name does not match `file: "

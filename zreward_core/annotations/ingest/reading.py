@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from zreward_core.annotations.formats import FORMATS
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.column_settings import RANKED
 from zreward_core.annotations.ingest.items import ItemIndex
-from zreward_core.annotations.ingest.mapping import map_records
+from zreward_core.annotations.ingest.mapping import cells_of, map_records
 from zreward_core.annotations.ingest.prompt_file import read_prompts
 from zreward_core.annotations.ingest.settings import Source
 from zreward_core.annotations.ingest.unfolding import unfold, wanted_of
@@ -71,15 +72,33 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
         UserError: the file cannot be read at all, or lacks a column.
     """
     prompt_of = read_prompts(path, source.prompts) if source.prompts else {}
-    opinions = []
+    opinions, filled = [], set()
     for records in FORMATS[source.base_format].read(path, wanted_of(source)):
         unfolded = unfold(records, source)
+        filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
         judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
         judgements.check_account(f"{path} (source '{source.name}')")
         opinions.append(judgements.opinions.select(["dimension", "std"]))
         yield judgements
+    if opinions and source.base_format in ("json", "jsonl"):
+        absent = sorted(_columns(source) - filled)
+        if absent:
+            logger.warning(
+                "%s (source '%s'): no record has a value at %s; correct `columns` if that is a "
+                "misspelling",
+                path,
+                source.name,
+                ", ".join(absent),
+            )
     if opinions:
         warn_of_deviations(pa.concat_tables(opinions), f"{path} (source '{source.name}')", rubric)
+
+
+def _columns(source: Source) -> set[str]:
+    """Columns in which a value is expected."""
+    optional = [one.cell for one in source.columns.wide if one.optional]
+    names = {cell.column for cell in cells_of(source) if cell not in optional and cell.column}
+    return {name for name in names if not name.startswith(f"{RANKED}.")}
 
 
 def warn_of_deviations(opinions: pa.Table, place: str, rubric: Rubric) -> None:

@@ -17,6 +17,7 @@ from zreward_core.annotations.formats.records import (
     Records,
     Wanted,
     column_of,
+    matched,
     parsed,
     pick,
     raw_text,
@@ -42,7 +43,7 @@ def wanted_of(source: Source) -> Wanted:
         names += [answers.root[0]] if answers.path is not None else []
     return Wanted(
         tuple(dict.fromkeys(names)),
-        pattern,
+        pattern=pattern,
         encoding=source.encoding,
         records=source.records,
         delimiter=source.delimiter,
@@ -115,7 +116,7 @@ def _listed(
 ) -> Iterator[list[tuple[Any, tuple[str, ...]]] | None]:
     """Answers of each record, and the keys that lead to them; None: no list or object."""
     if answers.columns is not None:
-        found = {name: re.fullmatch(answers.columns, name) for name in records.columns}
+        found = {name: matched(answers.columns, name) for name in records.columns}
         keys = {
             name: tuple(one or "" for one in match.groups()) or (name,)
             for name, match in found.items()

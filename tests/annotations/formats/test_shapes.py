@@ -336,3 +336,22 @@ def test_prompts_of_a_second_file_with_semicolons_and_float_keys(read, drops: Pa
     write(drops, "key,prompt\n1\n", "prompts.csv")
     with pytest.raises(UserError, match=r"prompts.csv#row 2: not a row with a cell for each"):
         read(path, format="csv", prompts=prompts, **settings)
+
+
+@pytest.mark.parametrize("text", ["", "text,img,who,stars", "text,img,who,stars\n"])
+def test_tables_without_rows_hold_no_judgement(read, drops: Path, text: str) -> None:
+    assert read(write(drops, text), format="csv", **STUDY).summary.native == 0
+
+
+def test_one_record_alone_in_a_json_file(read, drops: Path) -> None:
+    path = write(drops, json.dumps(dict(zip(COLUMNS.values(), ROWS[0], strict=True))), "s.json")
+    assert read(path, format="json", **STUDY).ratings["native_score"].tolist() == [4.0]
+
+
+def test_quotes_left_open_in_utf_16_and_in_rows_that_follow_each_other(read, drops: Path) -> None:
+    lines = ["text,img,who,stars", "a,0,r,1", '"open,1,r,2', '"open,2,r,3', "b,3,r,4", 'c" d,4,r,5']
+    (drops / "study.csv").write_bytes("\n".join(lines).encode("utf-16"))
+    result = read(drops / "study.csv", format="csv", **STUDY)
+    assert result.summary.native == 5
+    assert result.ratings["prompt"].tolist() == ["a", "b", 'c" d']
+    assert [ref[-1] for ref in result.quarantine["row_ref"]] == ["3", "4"]

@@ -76,7 +76,7 @@ def read_tsv(path: Path, wanted: Wanted) -> Iterator[Records]:
 def _read(path: Path, wanted: Wanted, usual: str) -> Iterator[Records]:
     encoding = detect_encoding(path, wanted.encoding)
     table = _open(path, wanted, usual, encoding.name)
-    if not table.header:
+    if not _has_rows(table):
         return
     sound = not encoding.damaged and is_sound(
         path, table.encoding, table.delimiter, len(table.header)
@@ -129,6 +129,14 @@ def read_header(path: Path, encoding: str, delimiter: str, row: int = 1) -> list
         lines = itertools.islice(file, row - 1, None)
         names = next(csv.reader(lines, delimiter=delimiter), [])
     return [name.lstrip("\ufeff").strip() for name in names]
+
+
+def _has_rows(table: Table) -> bool:
+    """Whether anything follows the header."""
+    with table.path.open(encoding=table.encoding, errors="replace", newline="") as file:
+        lines = itertools.islice(file, table.header_row - 1, None)
+        next(csv.reader(lines, delimiter=table.delimiter), None)
+        return next(lines, None) is not None
 
 
 def _read_blocks(table: Table) -> Iterator[Records]:

@@ -78,6 +78,8 @@ def _by_columns(content: list | dict, wanted: Wanted, path: Path) -> list | dict
     if all(isinstance(one, dict) for one in columns.values()):
         index = dict.fromkeys(key for one in columns.values() for key in one)
         columns = {name: [one.get(key) for key in index] for name, one in columns.items()}
+    if not any(isinstance(one, list | dict) for one in columns.values()):
+        return [content]  # one record alone
     if not all(isinstance(one, list) for one in columns.values()):
         return content
     lengths = {name: len(one) for name, one in columns.items()}

@@ -355,3 +355,15 @@ def test_quotes_left_open_in_utf_16_and_in_rows_that_follow_each_other(read, dro
     assert result.summary.native == 5
     assert result.ratings["prompt"].tolist() == ["a", "b", 'c" d']
     assert [ref[-1] for ref in result.quarantine["row_ref"]] == ["3", "4"]
+
+
+def test_a_quote_left_open_that_another_prompt_closes_hides_no_row(read, drops: Path) -> None:
+    lines = ["text,img,who,stars", "a,0,r,1", '"open,1,r,2', "b,2,r,3", 'ends",3,r,4', "c,4,r,5"]
+    result = read(write(drops, "\n".join(lines)), format="csv", **STUDY)
+    assert result.summary.native == 5
+    assert result.ratings["prompt"].tolist() == ["a", "b", 'ends"', "c"]
+    prompt = "one, two,\nthree\nfour, five, six, seven"  # lines of a sound cell are no rows
+    pd.DataFrame([(prompt, "x", "r", 4)], columns=list(COLUMNS.values())).to_csv(
+        drops / "s.csv", index=False
+    )
+    assert read(drops / "s.csv", format="csv", **STUDY).ratings["prompt"].tolist() == [prompt]

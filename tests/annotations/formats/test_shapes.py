@@ -349,12 +349,13 @@ def test_one_record_alone_in_a_json_file(read, drops: Path) -> None:
 
 
 def test_quotes_left_open_in_utf_16_and_in_rows_that_follow_each_other(read, drops: Path) -> None:
-    lines = ["text,img,who,stars", "a,0,r,1", '"open,1,r,2', '"open,2,r,3', "b,3,r,4", 'c" d,4,r,5']
+    lines = ["text,img,who,stars", "a,0,r,1", '"open,1,r,2', '"open,2,r,3', "b,3,r,4", "c,4,r,5"]
     (drops / "study.csv").write_bytes("\n".join(lines).encode("utf-16"))
     result = read(drops / "study.csv", format="csv", **STUDY)
     assert result.summary.native == 5
-    assert result.ratings["prompt"].tolist() == ["a", "b", 'c" d']
+    assert result.ratings["prompt"].tolist() == ["a", "b", "c"]
     assert [ref[-1] for ref in result.quarantine["row_ref"]] == ["3", "4"]
+    assert result.summary.repaired == 0
 
 
 def test_a_quote_left_open_that_another_prompt_closes_hides_no_row(read, drops: Path) -> None:

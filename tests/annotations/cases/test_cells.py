@@ -149,8 +149,8 @@ def test_46_two_quotes_left_open(case) -> None:
     assert read.quarantine["row_ref"].tolist() == [f"data/drops/v.csv#row {one}" for one in (4, 9)]
 
 
-def test_47_a_column_that_is_there_twice(case) -> None:
-    with pytest.raises(UserError, match="the column score is there twice"):
+def test_47_a_column_that_occurs_twice(case) -> None:
+    with pytest.raises(UserError, match="the column score occurs twice"):
         case("47-duplicate-header")
 
 

@@ -123,9 +123,9 @@ def test_json_by_columns_of_lists_and_as_rows_below_a_header(read, drops: Path) 
         read(path, format="json", **STUDY)
 
 
-def test_keys_that_are_there_twice(read, drops: Path) -> None:
+def test_keys_that_occur_twice(read, drops: Path) -> None:
     twice = '{"text": "a", "img": "x", "who": 1, "stars": 4, "stars": 1}'
-    with pytest.raises(UserError, match="the key 'stars' is there twice"):
+    with pytest.raises(UserError, match="the key 'stars' occurs twice"):
         read(write(drops, f"[{twice}]", "s.json"), format="json", **STUDY)
     result = read(write(drops, twice, "s.jsonl"), format="jsonl", **STUDY)
     assert result.ratings.empty and result.quarantine["raw"].tolist() == [twice]

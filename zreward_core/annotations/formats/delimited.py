@@ -93,7 +93,7 @@ def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
     """Find the delimiter and the header.
 
     Raises:
-        UserError: a column is missing or there twice, or the file is a workbook.
+        UserError: a column is missing or occurs twice, or the file is a workbook.
     """
     with path.open("rb") as file:
         if file.read(4) in WORKBOOKS:
@@ -115,7 +115,7 @@ def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
 
 
 def _fits(header: list[str], wanted: Wanted, path: Path) -> bool:
-    """Whether a header has all columns; a column that is there twice counts as found."""
+    """Whether a header has all columns; a column that occurs twice counts as found."""
     try:
         header_columns(list(dict.fromkeys(header)), wanted, path)
     except UserError:

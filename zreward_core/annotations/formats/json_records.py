@@ -116,7 +116,7 @@ def load_json(path: Path, encoding: str | None = None) -> Any:
         ) from None
     except DuplicateKey as error:
         raise UserError(
-            f"{path}: the key '{error}' is there twice in one object; keep one of the two"
+            f"{path}: the key '{error}' occurs twice in one object; keep one of the two"
         ) from None
     except (RecursionError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); export it again") from None

@@ -126,7 +126,7 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
     twice = sorted({top for top in tops.values() if top and header.count(top) > 1})
     if twice:
         raise UserError(
-            f"{path}: the column {', '.join(twice)} is there twice in its header "
+            f"{path}: the column {', '.join(twice)} occurs twice in its header "
             f"({', '.join(header)}); rename one of the two in the file"
         )
     return {name: top for name, top in tops.items() if top is not None}
@@ -145,7 +145,7 @@ def _top(name: str, header: list[str]) -> str | None:
 
 
 def inside(column: pa.Array, path: str) -> pa.Array:
-    """What is at a dotted path in the JSON of text cells."""
+    """The values at a dotted path in the JSON of text cells."""
     if not path:
         return column
     if not pa.types.is_dictionary(column.type):

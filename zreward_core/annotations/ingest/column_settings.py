@@ -1,7 +1,7 @@
-"""Settings of columns: what a cell holds and how it is written.
+"""Settings of columns: the source of a value, and how it is written.
 
-A cell is the value of one record. It comes from a column, from the name of the file, or is a
-constant; a pattern and a map of words turn it into what it means.
+A cell is the value of one record: from a column, from the name of the file, or a constant. A
+pattern and a map of words are applied to it.
 """
 
 import re
@@ -21,11 +21,11 @@ ANSWER = "answer"
 RANKED = "ranked"
 """Prefix of the columns into which a ranking is unfolded."""
 ENTRANTS = ("image", "generator")
-"""What a ranking orders."""
+"""Columns that a ranking can order."""
 
 
 class Cell(Settings):
-    """Where a value stands and how it is read."""
+    """Source of a value, and how it is read."""
 
     column: str | None = None
     """Name of the column; keys of nested records (or of JSON inside a cell) are joined by dots, a

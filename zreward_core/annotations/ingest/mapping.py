@@ -180,7 +180,7 @@ def _raters(batch: Batch, cell: Cell, lengths: np.ndarray) -> tuple[pa.Array, np
 
 
 def _with_constants(records: Records, source: Source, path: str) -> Records:
-    """Add the columns of constants, and of what the file's name says."""
+    """Add the columns of constants and of the parts of the file's name."""
     added = {}
     for cell in cells_of(source):
         text = cell.value

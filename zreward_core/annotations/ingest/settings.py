@@ -67,8 +67,8 @@ class Answers(Settings):
 
     path: str | None = None
     """Dotted path of the answers in a record, also in JSON inside a cell; ``*`` stands for every
-    element of a list or every value of an object. What the first ``*`` stood for is in the column
-    ``answer_1``, the second in ``answer_2``."""
+    element of a list or every value of an object. The key or index matched by the first ``*`` is in
+    the column ``answer_1``, that of the second in ``answer_2``."""
     columns: str | None = None
     """Regular expression (Python) of the names of the columns that hold one answer each. Its first
     group is in the column ``answer_1``, the second in ``answer_2``."""

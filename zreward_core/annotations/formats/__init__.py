@@ -1,6 +1,7 @@
 """File formats: one module and one word of params.yaml each."""
 
 from zreward_core.annotations.formats.delimited import read_csv, read_tsv
+from zreward_core.annotations.formats.excel import read_excel
 from zreward_core.annotations.formats.genai_bench import read_genai_bench
 from zreward_core.annotations.formats.hpdv2_test import read_hpdv2_test
 from zreward_core.annotations.formats.imagenhub import read_imagenhub
@@ -11,13 +12,14 @@ from zreward_core.annotations.formats.records import Format
 
 FORMATS: dict[str, Format] = {
     "label_studio": Format(read_label_studio, ".json", SETTINGS),
-    "csv": Format(read_csv, ".csv"),
-    "tsv": Format(read_tsv, ".tsv"),
-    "json": Format(read_json, ".json"),
-    "jsonl": Format(read_jsonl, ".jsonl"),
+    "csv": Format(read_csv, ".csv", reads=("encoding", "delimiter", "header_row")),
+    "tsv": Format(read_tsv, ".tsv", reads=("encoding", "delimiter", "header_row")),
+    "excel": Format(read_excel, ".xlsx", reads=("sheet", "header_row")),
+    "json": Format(read_json, ".json", reads=("encoding", "records")),
+    "jsonl": Format(read_jsonl, ".jsonl", reads=("encoding",)),
     "parquet": Format(read_parquet, ".parquet"),
-    "genai_bench": Format(read_genai_bench, ".json"),
-    "imagenhub": Format(read_imagenhub, ".tsv"),
-    "hpdv2_test": Format(read_hpdv2_test, ".json"),
+    "genai_bench": Format(read_genai_bench, ".json", reads=("encoding",)),
+    "imagenhub": Format(read_imagenhub, ".tsv", reads=("encoding",)),
+    "hpdv2_test": Format(read_hpdv2_test, ".json", reads=("encoding",)),
 }
 """Word of params.yaml to format."""

@@ -1,23 +1,30 @@
 """CSV and TSV: read in blocks by Arrow; rows that do not fit the header are handled in Python.
 
-A file with damaged text or with a quote that is never closed is read line by line instead, so that
-one bad row costs one row. Rows are numbered as in a spreadsheet: the header is row 1.
+A file with damaged text or unsound quotes (``quoting``) is read line by line instead, so that one
+bad row costs one row. Rows are numbered as in a spreadsheet: a header in the first line is row 1.
 """
 
 import csv
+import itertools
+import re
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from zreward_core.annotations.formats.encodings import Encoding, detect_encoding
+from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.formats.quoting import is_sound
 from zreward_core.annotations.formats.records import (
     RAW_LENGTH,
     Records,
     Wanted,
     batches_of,
+    header_columns,
+    inside,
     refs_of,
 )
 from zreward_core.config import UserError
@@ -27,82 +34,161 @@ MAX_CELL_LINES = 200
 """A quoted cell of more lines counts as an unclosed quote."""
 
 csv.field_size_limit(2**27)
+DELIMITERS = (",", ";", "\t", "|")
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""First bytes of .xlsx and .xls files."""
+OPEN, WHOLE, FAULTY = "open", "whole", "faulty"
+"""States of the quotes of a row; faulty: a quote inside a cell is not doubled."""
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
+"""A first line by which Excel announces the delimiter."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A delimited file before its rows are read."""
+
+    path: Path
+    encoding: str
+    delimiter: str
+    header_row: int
+    """Line of the header."""
+    header: list[str]
+    """Names of the columns; none in an empty file."""
+    tops: dict[str, str]
+    """Wanted name to the column that holds it."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns to read."""
+        return list(dict.fromkeys(self.tops.values()))
 
 
 def read_csv(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a comma separated file with a header."""
+    """Read a table of text with a header; its delimiter is detected if it is not a comma."""
     return _read(path, wanted, ",")
 
 
 def read_tsv(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a tab separated file with a header."""
+    """Read a table of text with a header; its delimiter is detected if it is not a tab."""
     return _read(path, wanted, "\t")
 
 
-def _read(path: Path, wanted: Wanted, delimiter: str) -> Iterator[Records]:
+def _read(path: Path, wanted: Wanted, usual: str) -> Iterator[Records]:
     encoding = detect_encoding(path, wanted.encoding)
-    header = read_header(path, encoding.name, delimiter)
-    missing = [name for name in wanted.names if name not in header]
-    if missing and header:
-        raise UserError(
-            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)}); correct "
-            "`columns` (and `dimension`) of the source in params.yaml"
-        )
-    if encoding.damaged or not encoding.quotes_match:
-        return _read_lines(path, wanted, delimiter, encoding.name, header)
-    return _read_blocks(path, wanted, delimiter, encoding, header) if header else iter(())
+    table = _open(path, wanted, usual, encoding.name)
+    if not _has_rows(table):
+        return
+    sound = not encoding.damaged and is_sound(
+        path, table.encoding, table.delimiter, len(table.header)
+    )
+    for records in _read_blocks(table) if sound else _read_lines(table):
+        columns = {
+            name: inside(records.columns[top], name[len(top) + 1 :])
+            for name, top in table.tops.items()
+        }
+        yield replace(records, columns=columns)
 
 
-def read_header(path: Path, encoding: str, delimiter: str) -> list[str]:
-    """Names of the columns; none in an empty file."""
+def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
+    """Find the delimiter and the header.
+
+    Raises:
+        UserError: a column is missing or occurs twice, or the file is a workbook.
+    """
+    with path.open("rb") as file:
+        if file.read(4) in WORKBOOKS:
+            raise UserError(f"{path}: an Excel workbook; its format is `excel`")
+    row, delimiters = wanted.header_row, [usual, *(one for one in DELIMITERS if one != usual)]
     with path.open(encoding=encoding, errors="replace", newline="") as file:
-        return [name.strip() for name in next(csv.reader(file, delimiter=delimiter), [])]
+        announced = _SEPARATOR_LINE.fullmatch(file.readline())
+    if announced:
+        row, delimiters = row + 1, [announced.group(1)]
+    if wanted.delimiter is not None:
+        delimiters = [wanted.delimiter]
+    headers = {one: read_header(path, encoding, one, row) for one in delimiters}
+    fitting = [one for one in delimiters if _fits(headers[one], wanted, path)]
+    widest = max(delimiters, key=lambda one: len(headers[one]))
+    delimiter = (fitting or [widest])[0]
+    header = headers[delimiter]
+    tops = header_columns(header, wanted, path) if header else {}
+    return Table(path, encoding, delimiter, row, header, tops)
 
 
-def _read_blocks(
-    path: Path, wanted: Wanted, delimiter: str, encoding: Encoding, header: list[str]
-) -> Iterator[Records]:
+def _fits(header: list[str], wanted: Wanted, path: Path) -> bool:
+    """Whether a header has all columns; a column that occurs twice counts as found."""
+    try:
+        header_columns(list(dict.fromkeys(header)), wanted, path)
+    except UserError:
+        return False
+    return True
+
+
+def read_header(path: Path, encoding: str, delimiter: str, row: int = 1) -> list[str]:
+    """Names of the columns, in the given line; none if the file ends before."""
+    with path.open(encoding=encoding, errors="replace", newline="") as file:
+        lines = itertools.islice(file, row - 1, None)
+        names = next(csv.reader(lines, delimiter=delimiter), [])
+    return [name.lstrip("\ufeff").strip() for name in names]
+
+
+def _has_rows(table: Table) -> bool:
+    """Whether anything follows the header."""
+    with table.path.open(encoding=table.encoding, errors="replace", newline="") as file:
+        lines = itertools.islice(file, table.header_row - 1, None)
+        next(csv.reader(lines, delimiter=table.delimiter), None)
+        return next(lines, None) is not None
+
+
+def _read_blocks(table: Table) -> Iterator[Records]:
     invalid: list[tuple[int, str]] = []
 
     def set_aside(row: pyarrow.csv.InvalidRow) -> str:
         invalid.append((row.number, row.text))
         return "skip"
 
-    stream = pa.OSFile(str(path))
-    if encoding.name not in ("utf-8", "utf-8-sig"):
-        stream = pa.transcoding_input_stream(stream, encoding.name, "utf-8")
+    stream = pa.OSFile(str(table.path))
+    if table.encoding not in ("utf-8", "utf-8-sig"):
+        stream = pa.transcoding_input_stream(stream, table.encoding, "utf-8")
     text = pa.dictionary(pa.int32(), pa.string())
+    # Arrow wants distinct names; those of the columns to read are.
+    names = [
+        name if name in table.columns else f"{place} {name}"
+        for place, name in enumerate(table.header)
+    ]
     try:
         reader = pyarrow.csv.open_csv(
             stream,
             read_options=pyarrow.csv.ReadOptions(
                 block_size=BLOCK_BYTES,
-                column_names=header,
+                column_names=names,
+                skip_rows=table.header_row - 1,
                 skip_rows_after_names=1,
                 use_threads=False,  # with several threads Arrow does not number invalid rows
             ),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=delimiter,
+                delimiter=table.delimiter,
                 newlines_in_values=True,
                 ignore_empty_lines=False,
                 invalid_row_handler=set_aside,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(wanted.names),
-                column_types=dict.fromkeys(wanted.names, text),
+                include_columns=table.columns,
+                column_types=dict.fromkeys(table.columns, text),
                 strings_can_be_null=False,
             ),
         )
-        last = 1
+        last = table.header_row
         with reader:
             for batch in reader:
                 numbers = _numbers(last, batch.num_rows, invalid)
                 last = int(numbers[-1]) if len(numbers) else last
-                columns = {name: batch.column(name) for name in wanted.names}
+                columns = {name: batch.column(name) for name in table.columns}
                 yield Records(columns, refs_of("row", numbers))
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: {error}; the file must be a table with one header line") from None
-    yield from _rejoin(invalid, wanted, delimiter, header)
+        raise UserError(
+            f"{table.path}: {error}; the file must be a table with one header line"
+        ) from None
+    yield from _rejoin(invalid, table)
 
 
 def _numbers(last: int, number: int, invalid: list[tuple[int, str]]) -> np.ndarray:
@@ -116,85 +202,105 @@ def _numbers(last: int, number: int, invalid: list[tuple[int, str]]) -> np.ndarr
     return numbers
 
 
-def _rejoin(
-    invalid: list[tuple[int, str]], wanted: Wanted, delimiter: str, header: list[str]
-) -> Iterator[Records]:
+def _rejoin(invalid: list[tuple[int, str]], table: Table) -> Iterator[Records]:
     """Join rows that were split by a line break inside an unquoted cell.
 
     Two neighbouring rows are joined if their cells, with the two at the break merged, are as many
     as the header's. All others are broken.
     """
+    header, delimiter = table.header, table.delimiter
     rejoined: list[tuple[int, dict]] = []
     broken: list[tuple[int, str]] = []
-    waiting = sorted(invalid)
+    waiting = deque(sorted(invalid))
     while waiting:
-        number, text = waiting.pop(0)
+        number, text = waiting.popleft()
         cells = _cells(text, delimiter)
         if waiting and waiting[0][0] == number + 1:
             rest = _cells(waiting[0][1], delimiter)
-            if len(cells) + len(rest) - 1 == len(header) and len(rest) > 1 and len(cells) > 1:
+            # An unclosed quote hides the cells behind it.
+            whole = {_quoting(one, delimiter) for one in (text, waiting[0][1])} == {WHOLE}
+            if (
+                whole
+                and len(cells) + len(rest) - 1 == len(header)
+                and len(rest) > 1
+                and len(cells) > 1
+            ):
                 joined = [*cells[:-1], f"{cells[-1]}\n{rest[0]}", *rest[1:]]
                 rejoined.append((number, dict(zip(header, joined, strict=True))))
-                waiting.pop(0)
+                waiting.popleft()
                 continue
         broken.append((number, text[:RAW_LENGTH]))
-    for records in batches_of([*rejoined, *broken], wanted, "row"):
+    for records in batches_of([*rejoined, *broken], Wanted(tuple(table.columns)), "row"):
         records.num_repaired = len(records)
         yield records
 
 
-def _cells(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter), [])
-
-
-def _read_lines(
-    path: Path, wanted: Wanted, delimiter: str, encoding: str, header: list[str]
-) -> Iterator[Records]:
+def _read_lines(table: Table) -> Iterator[Records]:
     """Read a damaged file line by line: a fault affects its own row only."""
     invalid: list[tuple[int, str]] = []
+    width = len(table.header)
 
     def rows() -> Iterator[tuple[int, dict | str]]:
-        with path.open(encoding=encoding, errors="replace", newline="") as file:
-            for number, text in enumerate(_rows_of(iter(file), delimiter, len(header)), start=1):
-                cells = _cells_of_row(text, delimiter)
-                if number == 1:
+        with table.path.open(encoding=table.encoding, errors="replace", newline="") as file:
+            lines = itertools.islice(file, table.header_row - 1, None)
+            texts = _rows_of(lines, table.delimiter, width)
+            for number, text in enumerate(texts, start=table.header_row):
+                cells = _cells(text, table.delimiter)
+                if number == table.header_row:
                     continue
                 if "\ufffd" in text:
                     yield number, text[:RAW_LENGTH]
-                elif len(cells) == len(header):
-                    yield number, dict(zip(header, cells, strict=True))
+                elif len(cells) == width:
+                    yield number, dict(zip(table.header, cells, strict=True))
                 elif not cells:
                     yield number, {}
                 else:
                     invalid.append((number, text))
 
-    yield from batches_of(rows(), wanted, "row")
-    yield from _rejoin(invalid, wanted, delimiter, header)
+    yield from batches_of(rows(), Wanted(tuple(table.columns)), "row")
+    yield from _rejoin(invalid, table)
 
 
 def _rows_of(lines: Iterator[str], delimiter: str, width: int) -> Iterator[str]:
-    """Rows of one line, or of several if a quoted cell spans them; an unclosed quote is ignored."""
-    ahead: list[str] = []
+    """Rows of one line, or of several if a quoted cell spans them."""
+    ahead: deque[str] = deque()
     while True:
-        line = ahead.pop(0) if ahead else next(lines, None)
+        line = ahead.popleft() if ahead else next(lines, None)
         if line is None:
             return
-        row, used = line, 0
-        while row.count('"') % 2 and used < MAX_CELL_LINES:
-            if used == len(ahead):
+        parts, state = [line], _quoting(line, delimiter)
+        while state == OPEN and len(parts) <= MAX_CELL_LINES:
+            if len(parts) > len(ahead):
                 following = next(lines, None)
                 if following is None:
                     break
                 ahead.append(following)
-            row += ahead[used]
-            used += 1
-        if used and row.count('"') % 2 == 0 and len(_cells_of_row(row, delimiter)) == width:
-            del ahead[:used]
+            parts.append(ahead[len(parts) - 1])
+            if '"' in parts[-1]:
+                state = _quoting("".join(parts), delimiter)
+        row = "".join(parts)
+        hidden = len(parts) > 2 and all(one.count(delimiter) == width - 1 for one in parts)
+        if state == WHOLE and not hidden and len(_cells(row, delimiter)) == width:
+            for _ in parts[1:]:
+                ahead.popleft()
             yield row
         else:
             yield line
 
 
-def _cells_of_row(text: str, delimiter: str) -> list[str]:
-    stripped = text.rstrip("\r\n")
-    return next(csv.reader(stripped.splitlines(keepends=True), delimiter=delimiter), [])
+def _quoting(text: str, delimiter: str) -> str:
+    """Whether all quoted cells of a row are closed."""
+    if '"' not in text:
+        return WHOLE
+    try:
+        next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter, strict=True), [])
+    except csv.Error as error:
+        return OPEN if "unexpected end" in str(error) else FAULTY
+    return WHOLE
+
+
+def _cells(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter), [])
+    except csv.Error:
+        return [text]

@@ -1,4 +1,4 @@
-"""The encoding of a text file, damaged bytes, and quotes that are never closed."""
+"""The encoding of a text file, and damaged bytes."""
 
 import codecs
 import re
@@ -25,8 +25,6 @@ class Encoding:
     """Python's name of the encoding."""
     damaged: bool
     """Some bytes are not valid in this encoding."""
-    quotes_match: bool
-    """The number of double quotes is even."""
 
 
 def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
@@ -47,15 +45,13 @@ def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
         raise UserError(
             f"{path}: unknown encoding '{encoding}'; use a name that Python knows"
         ) from None
-    wrong = right = quotes = 0
+    wrong = right = 0
     windows = True
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             if encoding == "utf-8" and chunk.isascii() and not decoder.getstate()[0]:
-                quotes += chunk.count(b'"')
                 continue
             text = decoder.decode(chunk)
-            quotes += text.count('"')
             lost = text.count("\ufffd")
             wrong += lost
             # Counting letters is slow; in a clean chunk, surplus bytes approximate their number.
@@ -63,5 +59,5 @@ def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
             windows = windows and _NOT_IN_CP1252.search(chunk) is None
     wrong += decoder.decode(b"", final=True).count("\ufffd")
     if encoding == "utf-8" and not declared and wrong > right:
-        return Encoding("cp1252" if windows else "latin-1", False, quotes % 2 == 0)
-    return Encoding(encoding, wrong > 0, quotes % 2 == 0)
+        return Encoding("cp1252" if windows else "latin-1", False)
+    return Encoding(encoding, wrong > 0)

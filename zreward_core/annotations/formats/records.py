@@ -1,6 +1,7 @@
 """Records: what every format is read into before it is mapped to judgements."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zreward_core.config import UserError
+
 BATCH_ROWS = 2**18
 """Records per batch, where the reader can choose."""
 RAW_LENGTH = 2000
 """Characters kept of a quarantined record."""
+EXACT = 2**53
+"""Integers from here on are not exact as floats; identifiers of 64 bits are among them."""
 
 
 @dataclass
@@ -62,6 +67,18 @@ class Wanted:
     """Declared encoding of text files."""
     records: str | None = None
     """Dotted path of the records in a JSON file."""
+    delimiter: str | None = None
+    """Declared delimiter of a table of text."""
+    header_row: int = 1
+    """Line or row with the names of the columns."""
+    sheet: str | int | None = None
+    """Name or number (from 1) of the sheet of a workbook."""
+    pattern: str | None = None
+    """Regular expression of the names of further columns."""
+
+
+FORMAT_SETTINGS = ("encoding", "records", "delimiter", "header_row", "sheet")
+"""Settings of a source that only some formats read."""
 
 
 Reader = Callable[[Path, Wanted], Iterator[Records]]
@@ -76,6 +93,81 @@ class Format:
     """Suffix of its files, for sources that are folders."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Source settings that follow from the format; those of params.yaml override them."""
+    reads: tuple[str, ...] = ()
+    """Which of ``FORMAT_SETTINGS`` it reads; the others are refused."""
+
+
+def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, str]:
+    """The columns of a table to read.
+
+    Args:
+        header: names of all columns of the table.
+        wanted: names and pattern.
+        path: for messages.
+
+    Returns:
+        Wanted name to the name of the table's column; what follows it in the wanted name is a path
+        into the JSON of its cells.
+
+    Raises:
+        UserError: a column is missing, or its name occurs twice.
+    """
+    tops = {name: _top(name, header) for name in wanted.names}
+    missing = [name for name, top in tops.items() if top is None]
+    if wanted.pattern is not None:
+        found = [name for name in header if matched(wanted.pattern, name)]
+        missing += [] if found else [f"that matches '{wanted.pattern}'"]
+        tops |= {name: name for name in found}
+    if missing:
+        raise UserError(
+            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)}); correct "
+            "`columns` (and `dimension`) of the source in params.yaml"
+        )
+    twice = sorted({top for top in tops.values() if top and header.count(top) > 1})
+    if twice:
+        raise UserError(
+            f"{path}: the column {', '.join(twice)} occurs twice in its header "
+            f"({', '.join(header)}); rename one of the two in the file"
+        )
+    return {name: top for name, top in tops.items() if top is not None}
+
+
+def matched(pattern: str, name: str) -> re.Match[str] | None:
+    """A column name that a pattern matches whole; names can have several lines."""
+    return re.fullmatch(pattern, name, re.DOTALL)
+
+
+def _top(name: str, header: list[str]) -> str | None:
+    """The longest column name that is the name or its beginning."""
+    parts = name.split(".")
+    starts = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((start for start in starts if start in header), None)
+
+
+def inside(column: pa.Array, path: str) -> pa.Array:
+    """The values at a dotted path in the JSON of text cells."""
+    if not path:
+        return column
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    found = [pick(parsed(text), path) for text in column.dictionary.to_pylist()]
+    return column_of(found).take(column.indices)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column is text, also as a dictionary."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def parsed(value: Any) -> Any:
+    """The list or object that a text holds as JSON; any other value as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            pass
+    return value
 
 
 def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -> Iterator[Records]:
@@ -105,7 +197,11 @@ def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -
 
 def columns_of(rows: list[dict[str, Any]], wanted: Wanted) -> dict[str, pa.Array]:
     """The wanted columns of Python records."""
-    return {name: _column([pick(row, name) for row in rows]) for name in wanted.names}
+    names = dict.fromkeys(wanted.names)
+    if wanted.pattern is not None:
+        keys = dict.fromkeys(key for row in rows for key in row)
+        names |= {key: None for key in keys if matched(wanted.pattern, key)}
+    return {name: column_of([pick(row, name) for row in rows]) for name in names}
 
 
 def refs_of(unit: str, numbers: np.ndarray) -> pa.Array:
@@ -115,6 +211,7 @@ def refs_of(unit: str, numbers: np.ndarray) -> pa.Array:
 
 def pick(record: Any, name: str) -> Any:
     """The value at a dotted name, None if absent; a key that itself has dots takes precedence."""
+    record = parsed(record)
     if isinstance(record, dict) and name in record:
         return record[name]
     head, _, rest = name.partition(".")
@@ -127,14 +224,14 @@ def pick(record: Any, name: str) -> Any:
     return pick(value, rest) if rest and value is not None else value
 
 
-def _column(values: list[Any]) -> pa.Array:
+def column_of(values: list[Any]) -> pa.Array:
     """An Arrow column; values of mixed types become text, written as JSON."""
     kinds = {type(value) for value in values if value is not None}
     try:
-        if kinds <= {int, float}:
+        if kinds == {int, float} and max(map(abs, filter(None, values)), default=0) < EXACT:
             numbers = [None if value is None else float(value) for value in values]
             return pa.array(numbers, pa.float64())
-        if kinds in ({list}, {bool}):
+        if kinds in ({int}, {float}, {list}, {bool}):
             return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # lists of mixed types, 10**400
         pass

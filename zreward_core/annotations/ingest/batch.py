@@ -15,15 +15,16 @@ import pyarrow.compute as pc
 
 from zreward_core.annotations.formats.records import RAW_LENGTH, Records, raw_text
 from zreward_core.annotations.ingest.accounting import QUARANTINE_REASONS, WRITTEN
-from zreward_core.annotations.ingest.items import Items
-from zreward_core.annotations.ingest.settings import (
+from zreward_core.annotations.ingest.column_settings import (
     Cell,
     Dimension,
     DimensionColumn,
     Scale,
-    Source,
+    as_word,
 )
-from zreward_core.annotations.ingest.values import Texts, texts
+from zreward_core.annotations.ingest.items import Items
+from zreward_core.annotations.ingest.settings import Source
+from zreward_core.annotations.ingest.values import Texts, no_texts, numbers, texts
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import QUARANTINE
 
@@ -71,7 +72,15 @@ class Batch:
 
     def column(self, cell: Cell | None) -> pa.Array:
         """A column of the records; null without a cell."""
-        return pa.nulls(len(self.records)) if cell is None else self.records.columns[cell.column]
+        return pa.nulls(len(self.records)) if cell is None else self.records.columns[cell.key]
+
+    def texts(self, cell: Cell | None) -> Texts:
+        """A column as text."""
+        return no_texts(len(self.records)) if cell is None else texts(self.column(cell), cell)
+
+    def numbers(self, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+        """A column as numbers: [N] values and [N] states."""
+        return numbers(self.column(cell), cell, self.source.decimal)
 
     def scale(self, own: Scale | None = None) -> Scale:
         """The scale of a column: its own, else the source's, else the rubric's."""
@@ -98,8 +107,8 @@ class Batch:
         names, unknown = self.rubric.names, CODE["unknown_dimension"]
         asked = asked or self.source.dimension
         if isinstance(asked, DimensionColumn):
-            words = texts(self.column(asked.column), asked.column)
-            targets = [asked.map.get(word, word) for word in words.listed()]
+            words = self.texts(asked.column)
+            targets = [asked.map.get(as_word(word), word) for word in words.listed()]
             codes = words.codes[rows]
         else:
             targets, codes = [asked], np.zeros(len(rows), dtype=np.int64)
@@ -131,7 +140,12 @@ class Batch:
     def _raw(self, rows: np.ndarray) -> list[str]:
         if self.records.raw is not None:
             return [raw_text(self.records.raw[row]) for row in rows]
-        table = pa.table(self.records.columns).take(pa.array(rows)).to_pylist()
+        columns = {
+            name: column
+            for name, column in self.records.columns.items()
+            if not name.startswith("\0")
+        }
+        table = pa.table(columns).take(pa.array(rows)).to_pylist()
         return [json.dumps(one, ensure_ascii=False, default=str)[:RAW_LENGTH] for one in table]
 
 

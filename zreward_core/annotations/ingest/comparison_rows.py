@@ -17,9 +17,9 @@ from zreward_core.annotations.ingest.batch import (
     joined,
     names_of,
 )
+from zreward_core.annotations.ingest.column_settings import VoteColumn, as_word
 from zreward_core.annotations.ingest.items import ItemIndex
-from zreward_core.annotations.ingest.settings import VoteColumn, as_word
-from zreward_core.annotations.ingest.values import Texts, no_texts, texts
+from zreward_core.annotations.ingest.values import Texts, no_texts
 from zreward_core.schemas import CANDIDATES, COMPARISONS
 
 
@@ -33,10 +33,8 @@ def comparison_rows(batch: Batch, index: ItemIndex) -> None:
     reasons = np.where(reasons != GOOD, reasons, faults)
     sides = []
     for side in "ab":
-        image_cell = getattr(columns, f"image_{side}")
-        made_by = getattr(columns, f"generator_{side}") or columns.generator
-        image = texts(batch.column(image_cell), image_cell) if image_cell else no_texts(number)
-        generator = texts(batch.column(made_by), made_by) if made_by else no_texts(number)
+        image = batch.texts(getattr(columns, f"image_{side}"))
+        generator = batch.texts(getattr(columns, f"generator_{side}") or columns.generator)
         refs = joined(batch.refs, " ", constant(side, number))
         found = index.look_up(batch.shared["prompt"], image, generator, no_texts(number), refs)
         add_item_faults(reasons, found, rows)
@@ -63,7 +61,7 @@ def _answers(batch: Batch, vote: VoteColumn) -> tuple[pa.Array, np.ndarray]:
     number = len(batch.records)
     if vote.column is None:
         return constant(vote.value, number), np.full(number, GOOD, dtype=np.uint8)
-    cells = texts(batch.column(vote.column), vote.column)
+    cells = batch.texts(vote.column)
     words = [as_word(word) for word in cells.listed()]
     faults = [
         GOOD if vote.map.get(word) else SKIPPED if word in vote.map else CODE["malformed_record"]

@@ -6,32 +6,37 @@ images with the function that it was given.
 Shapes: N records.
 """
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from zreward_core.annotations.formats.records import Records
-from zreward_core.annotations.ingest import values
 from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.batch import CODE, GOOD, Batch, Results, constant, joined
+from zreward_core.annotations.ingest.column_settings import Cell, Columns, Slot, as_word
 from zreward_core.annotations.ingest.comparison_rows import comparison_rows
-from zreward_core.annotations.ingest.items import ItemIndex
+from zreward_core.annotations.ingest.items import ItemIndex, Items
+from zreward_core.annotations.ingest.list_cells import number_lists, text_lists
 from zreward_core.annotations.ingest.opinion_rows import opinion_rows
 from zreward_core.annotations.ingest.own_scales import by_scale
 from zreward_core.annotations.ingest.rating_rows import rating_rows
-from zreward_core.annotations.ingest.settings import Cell, Columns, RowFilter, Slot, Source, as_word
-from zreward_core.annotations.ingest.values import Texts, no_texts, texts
+from zreward_core.annotations.ingest.settings import RowFilter, Source
+from zreward_core.annotations.ingest.values import MALFORMED, Texts, identifiers, no_texts, texts
+from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 
 
-def wanted_columns(source: Source) -> tuple[str, ...]:
-    """Names of all columns that the settings name."""
-    found: dict[str, None] = {}
+def cells_of(source: Source) -> list[Cell]:
+    """All cells that the settings name."""
+    found: list[Cell] = []
 
     def collect(value: Any) -> None:
         if isinstance(value, Cell):
-            found.setdefault(value.column)
+            found.append(value)
         elif isinstance(value, list | tuple):
             for one in value:
                 collect(one)
@@ -41,7 +46,7 @@ def wanted_columns(source: Source) -> tuple[str, ...]:
 
     collect([source.columns, source.dimension])
     collect([source.prompts and source.prompts.column, source.only and source.only.column])
-    return tuple(found)
+    return found
 
 
 def map_records(
@@ -63,6 +68,7 @@ def map_records(
         prompt_of: prompts by key, for sources whose prompts are in a second file.
     """
     used = _filled(records)
+    records = _with_constants(records, source, path)
     kept = np.flatnonzero(used & _selected(records, source.only))
     num_empty, num_filtered = int((~used).sum()), int(used.sum()) - len(kept)
     batch = _batch(records, source, path, rubric, prompt_of)
@@ -80,6 +86,7 @@ def map_records(
         reasons = constant("malformed_record", len(refs))
         batch.quarantine(refs, reasons, [text for _, text in records.broken])
     num_native = results.num_native + len(records.broken) + num_empty + num_filtered
+    num_native += sum(records.ignored.values())
     tables = {
         name: pa.concat_tables(results.parts[name] or [schema.empty_table()])
         for name, schema in WRITTEN.items()
@@ -96,15 +103,18 @@ def _batch(
     records: Records, source: Source, path: str, rubric: Rubric, prompt_of: dict[str, str]
 ) -> Batch:
     number = len(records)
-    shared = {
-        name: texts(records.columns[cell.column], cell, trim=name != "prompt")
-        if (cell := getattr(source.columns, name)) is not None
-        else no_texts(number)
-        for name in ("prompt", "generator", "item", "annotator_id", "submitted_at")
-    }
+    shared = {}
+    for name in ("prompt", "generator", "item", "annotator_id", "submitted_at"):
+        cell = getattr(source.columns, name)
+        if cell is None:
+            shared[name] = no_texts(number)
+        elif name in ("item", "annotator_id"):
+            shared[name] = identifiers(records.columns[cell.key], cell)
+        else:
+            shared[name] = texts(records.columns[cell.key], cell, trim=name != "prompt")
     if source.prompts is not None:
         cell = source.prompts.column
-        shared["prompt"] = _looked_up(texts(records.columns[cell.column], cell), prompt_of)
+        shared["prompt"] = _looked_up(identifiers(records.columns[cell.key], cell), prompt_of)
     faults = np.zeros(number, dtype=np.uint8)
     if records.faults is not None:
         faults = np.array([CODE[one] if one else GOOD for one in records.faults], dtype=np.uint8)
@@ -117,7 +127,7 @@ def _compared(batch: Batch) -> np.ndarray:
     columns: Columns = batch.source.columns
     if columns.vote is None or columns.score is None:
         return np.full(len(batch.records), columns.vote is not None)
-    return texts(batch.column(columns.image_a), columns.image_a).codes >= 0
+    return batch.texts(columns.image_a).codes >= 0
 
 
 def _scaled_judgements(batch: Batch, index: ItemIndex) -> None:
@@ -128,33 +138,69 @@ def _scaled_judgements(batch: Batch, index: ItemIndex) -> None:
 def _judgements(batch: Batch, index: ItemIndex) -> None:
     """Map ratings and opinions."""
     columns, number, shared = batch.source.columns, len(batch.records), batch.shared
-    image = no_texts(number)
-    if columns.image is not None:
-        image = texts(batch.column(columns.image), columns.image)
+    image = batch.texts(columns.image)
     items = index.look_up(shared["prompt"], image, shared["generator"], shared["item"], batch.refs)
-    rows = np.arange(number)
     if columns.score is not None:
-        score, state = values.numbers(batch.column(columns.score))
-        rating_rows(batch, items, Slot(column=columns.score), rows, score, state, batch.refs)
+        _map_slot(batch, items, Slot(column=columns.score), batch.refs)
     elif columns.scores is not None:
-        score, state, lengths = values.number_lists(batch.column(columns.scores))
-        rows = np.repeat(rows, lengths)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-        refs = joined(batch.refs.take(pa.array(rows)), " vote ", place)
-        rating_rows(batch, items, Slot(column=columns.scores), rows, score, state, refs)
+        slot = Slot(scores=columns.scores, annotator_ids=columns.annotator_ids)
+        _map_slot(batch, items, slot, batch.refs)
     elif columns.wide:
         for slot in columns.wide:
-            cell = slot.column or slot.mean
-            assert cell is not None
-            refs = joined(batch.refs, " ", constant(cell.column, number))
-            if slot.column is None:
-                opinion_rows(batch, items, slot, refs)
-            else:
-                score, state = values.numbers(batch.column(slot.column))
-                rating_rows(batch, items, slot, rows, score, state, refs)
+            assert slot.cell is not None
+            name = slot.cell.column or slot.cell.value or slot.cell.file
+            _map_slot(batch, items, slot, joined(batch.refs, " ", constant(name, number)))
+    else:  # a histogram needs no mean
+        slot = Slot.model_construct(mean=columns.mean, std=columns.std, std_scale=columns.std_scale)
+        opinion_rows(batch, items, slot, batch.refs)
+
+
+def _map_slot(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
+    rows = np.arange(len(batch.records))
+    if slot.column is not None:
+        score, state = batch.numbers(slot.column)
+        rating_rows(batch, items, slot, rows, score, state, refs)
+    elif slot.scores is not None:
+        column = batch.column(slot.scores)
+        score, state, lengths = number_lists(column, slot.scores, batch.source.decimal)
+        raters = None
+        if slot.annotator_ids is not None:
+            raters, fitting = _raters(batch, slot.annotator_ids, lengths)
+            state = np.where(np.repeat(fitting, lengths), state, MALFORMED)
+        rows = np.repeat(rows, lengths)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
+        votes = joined(refs.take(pa.array(rows)), " vote ", place)
+        rating_rows(batch, items, slot, rows, score, state, votes, raters)
     else:
-        mean = columns.mean or Cell(column="")
-        opinion_rows(batch, items, Slot(mean=mean, std=columns.std), batch.refs)
+        opinion_rows(batch, items, slot, refs)
+
+
+def _raters(batch: Batch, cell: Cell, lengths: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    """[M] raters of the scores in list cells, and [N] whether there are as many as scores."""
+    flat, numbers = text_lists(batch.column(cell), cell)
+    fitting = numbers == lengths
+    starts = np.cumsum(numbers) - numbers
+    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    index = np.where(np.repeat(fitting, lengths), np.repeat(starts, lengths) + place, -1)
+    return flat.take(pa.array(index, mask=index < 0)), fitting | (numbers == 0) & (lengths == 1)
+
+
+def _with_constants(records: Records, source: Source, path: str) -> Records:
+    """Add the columns of constants and of the parts of the file's name."""
+    added = {}
+    for cell in cells_of(source):
+        text = cell.value
+        if cell.file is not None:
+            found = re.search(cell.file, Path(path).name) or re.search(cell.file, path)
+            if found is None:
+                raise UserError(
+                    f"{path} (source '{source.name}'): its name does not match `file: "
+                    f"{cell.file}`; correct the pattern, or choose the files by `files`"
+                )
+            text = found.group(1 if found.re.groups else 0)
+        if cell.column is None:
+            added[cell.key] = constant(text, len(records)).dictionary_encode()
+    return replace(records, columns={**records.columns, **added}) if added else records
 
 
 def _filled(records: Records) -> np.ndarray:
@@ -174,7 +220,7 @@ def _selected(records: Records, only: RowFilter | None) -> np.ndarray:
     """[N] whether a record passes the source's filter."""
     if only is None:
         return np.ones(len(records), dtype=bool)
-    cells = texts(records.columns[only.column.column], only.column)
+    cells = texts(records.columns[only.column.key], only.column)
     counts = np.array([*(as_word(word) in only.words for word in cells.listed()), False])
     return counts[cells.codes]
 

@@ -18,9 +18,13 @@ from zreward_core.annotations.ingest.batch import (
     item_columns,
     names_of,
 )
+from zreward_core.annotations.ingest.column_settings import Cell, Scale, Slot
 from zreward_core.annotations.ingest.items import Items
-from zreward_core.annotations.ingest.settings import Cell, Scale, Slot
+from zreward_core.annotations.ingest.list_cells import number_lists
 from zreward_core.schemas import OPINIONS
+
+LARGEST_STD = 2**-0.5 + 1e-6
+"""Largest standard deviation as a share of the scale: of two ratings, one at either end."""
 
 
 def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
@@ -38,8 +42,8 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
     dimension, faults = batch.dimensions(slot.dimension, rows)
     shares, votes, state = _histograms(batch, scale)
     mean, mean_state = np.full(number, np.nan), np.full(number, values.MISSING, dtype=np.uint8)
-    if slot.mean is not None and slot.mean.column:
-        mean, mean_state = values.numbers(batch.column(slot.mean))
+    if slot.mean is not None:
+        mean, mean_state = batch.numbers(slot.mean)
     if shares is None:
         state = mean_state
     reasons = np.where(faults != GOOD, faults, OF_STATE[state])
@@ -47,9 +51,12 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
     reasons[(reasons == GOOD) & ((mean < scale.min) | (mean > scale.max))] = CODE["out_of_range"]
     std = np.full(number, np.nan)
     if slot.std is not None:
-        std, std_state = values.numbers(batch.column(slot.std))
+        std, std_state = batch.numbers(slot.std)
+        if slot.std_scale is not None:
+            std = std * (scale.max - scale.min) / (slot.std_scale.max - slot.std_scale.min)
         reasons[(reasons == GOOD) & (std_state == values.MALFORMED)] = CODE["malformed_record"]
-        reasons[(reasons == GOOD) & (std < 0)] = CODE["out_of_range"]
+        impossible = (std < 0) | (std > LARGEST_STD * (scale.max - scale.min))
+        reasons[(reasons == GOOD) & impossible] = CODE["out_of_range"]
     add_item_faults(reasons, items, rows)
     if slot.optional:
         reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT
@@ -58,7 +65,7 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
     if shares is not None:
         mapped = np.where(np.isnan(mean), shares @ np.asarray(rubric.levels), mapped)
     if isinstance(columns.num_ratings, Cell):
-        votes = values.numbers(batch.column(columns.num_ratings))[0]
+        votes = batch.numbers(columns.num_ratings)[0]
     elif columns.num_ratings is not None:
         votes = np.full(number, float(columns.num_ratings))
     factor = (rubric.maximum - rubric.minimum) / (scale.max - scale.min)
@@ -85,11 +92,11 @@ def _histograms(batch: Batch, scale: Scale) -> tuple[np.ndarray | None, np.ndarr
     if asked is None:
         return None, unknown, np.zeros(number, dtype=np.uint8)
     if isinstance(asked, list):
-        read = [values.numbers(batch.column(cell)) for cell in asked]
+        read = [batch.numbers(cell) for cell in asked]
         counts = np.stack([np.where(one[1] == values.MISSING, 0.0, one[0]) for one in read], 1)
         state = np.max([np.where(one[1] == values.MALFORMED, 2, 0) for one in read], axis=0)
     else:
-        flat, states, lengths = values.number_lists(batch.column(asked))
+        flat, states, lengths = number_lists(batch.column(asked), asked, batch.source.decimal)
         width = int(lengths.max(initial=0))
         counts, state = np.zeros((number, width)), np.where(lengths == width, 0, values.MALFORMED)
         place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -1,10 +1,12 @@
 """Prompts in a second file of a study."""
 
-import csv
 from pathlib import Path
 
-from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.formats import FORMATS
+from zreward_core.annotations.formats.records import Wanted
+from zreward_core.annotations.ingest.column_settings import Cell
 from zreward_core.annotations.ingest.settings import DROPS, Prompts
+from zreward_core.annotations.ingest.values import identifiers, texts
 from zreward_core.config import UserError
 
 
@@ -16,7 +18,7 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
         settings: the file and its columns.
 
     Raises:
-        UserError: the file or a column is missing, or a key has two prompts.
+        UserError: the file or a column is missing, a row is broken, or a key has two prompts.
     """
     path = source_file.parent / settings.path
     if not path.is_file() and Path(settings.path).is_relative_to(DROPS):
@@ -26,15 +28,16 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
             f"{settings.path}: not found beside {source_file} or below {DROPS}; correct "
             "`prompts.path` of the source"
         )
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    with path.open(encoding=detect_encoding(path).name, newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter)
-        missing = {settings.key, settings.prompt} - set(rows.fieldnames or [])
-        if missing:
-            raise UserError(f"{path}: no column {', '.join(sorted(missing))}; correct `prompts`")
-        found: dict[str, str] = {}
-        for number, row in enumerate(rows, start=2):
-            key, prompt = (row[settings.key] or "").strip(), row[settings.prompt] or ""
-            if found.setdefault(key, prompt) != prompt:
-                raise UserError(f"{path}#row {number}: '{key}' has two prompts; remove one")
+    key_cell, prompt_cell = Cell(column=settings.key), Cell(column=settings.prompt)
+    read = FORMATS["tsv" if path.suffix.lower() == ".tsv" else "csv"].read
+    found: dict[str, str] = {}
+    for records in read(path, Wanted((settings.key, settings.prompt))):
+        for place, _ in records.broken:
+            raise UserError(f"{path}#{place}: not a row with a cell for each column; correct it")
+        keys = identifiers(records.columns[settings.key], key_cell).take().to_pylist()
+        prompts = texts(records.columns[settings.prompt], prompt_cell, trim=False).take()
+        places = records.refs.to_pylist()
+        for key, prompt, place in zip(keys, prompts.to_pylist(), places, strict=True):
+            if key is not None and found.setdefault(key, prompt or "") != (prompt or ""):
+                raise UserError(f"{path}#{place}: '{key}' has two prompts; remove one")
     return found

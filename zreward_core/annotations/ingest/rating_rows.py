@@ -6,7 +6,6 @@ Shapes: N records, M judgements of some of their columns.
 import numpy as np
 import pyarrow as pa
 
-from zreward_core.annotations.ingest import values
 from zreward_core.annotations.ingest.batch import (
     CODE,
     EMPTY_RESULT,
@@ -18,8 +17,8 @@ from zreward_core.annotations.ingest.batch import (
     item_columns,
     names_of,
 )
+from zreward_core.annotations.ingest.column_settings import Slot
 from zreward_core.annotations.ingest.items import Items
-from zreward_core.annotations.ingest.settings import Slot
 from zreward_core.schemas import RATINGS
 
 MAX_SECONDS = 1e9
@@ -34,6 +33,7 @@ def rating_rows(
     native_M: np.ndarray,
     state_M: np.ndarray,
     refs: pa.Array,
+    raters_M: pa.Array | None = None,
 ) -> None:
     """Map M scores.
 
@@ -44,6 +44,7 @@ def rating_rows(
         rows: [M] record of each score.
         native_M, state_M: scores and states (``values``).
         refs: [M] file and place of each score.
+        raters_M: [M] annotators, if they are not those of the records.
     """
     scale, columns = batch.scale(slot.scale), batch.source.columns
     dimension, faults = batch.dimensions(slot.dimension, rows)
@@ -54,16 +55,18 @@ def rating_rows(
     if slot.optional:
         reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT
     good = np.flatnonzero(reasons == GOOD)
-    whole = len(good) == len(batch.records) and columns.scores is None  # saves copies
+    whole = len(good) == len(batch.records) and slot.scores is None  # saves copies
     kept = rows if whole else rows[good]
     native = native_M if whole else native_M[good]
-    if slot.annotator_id is not None:
+    if raters_M is not None:
+        annotators = raters_M.take(pa.array(good))
+    elif slot.annotator_id is not None:
         annotators = constant(slot.annotator_id, len(kept))
     else:
         annotators = batch.shared["annotator_id"].take(kept)
     seconds = pa.nulls(len(kept), pa.float64())
     if columns.seconds is not None:
-        read = values.numbers(batch.column(columns.seconds))[0][kept]
+        read = batch.numbers(columns.seconds)[0][kept]
         seconds = pa.array(read, mask=~(np.abs(read) < MAX_SECONDS))
     table = {
         **item_columns(batch, items, kept),

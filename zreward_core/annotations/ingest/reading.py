@@ -1,17 +1,29 @@
 """A file of a source to judgements: read, map, check the account."""
 
+import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+
 from zreward_core.annotations.formats import FORMATS
-from zreward_core.annotations.formats.records import Wanted
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.column_settings import RANKED
 from zreward_core.annotations.ingest.items import ItemIndex
-from zreward_core.annotations.ingest.mapping import map_records, wanted_columns
+from zreward_core.annotations.ingest.mapping import cells_of, map_records
 from zreward_core.annotations.ingest.prompt_file import read_prompts
 from zreward_core.annotations.ingest.settings import Source
+from zreward_core.annotations.ingest.unfolding import unfold, wanted_of
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
+
+_LEFTOVERS = ("._", "~$")
+"""Beginnings of names of files that macOS and Excel leave behind."""
+MIN_STD = 0.03
+"""Median standard deviation as a share of the scale; a smaller one is on another scale."""
+
+logger = logging.getLogger(__name__)
 
 
 def source_files(source: Source) -> list[Path]:
@@ -21,13 +33,23 @@ def source_files(source: Source) -> list[Path]:
         UserError: there are none.
     """
     suffix = FORMATS[source.base_format].suffix
-    if source.path.is_dir():
-        pattern = source.files or f"**/*{suffix}"
-        found = sorted(path for path in source.path.glob(pattern) if path.is_file())
-    elif any(mark in str(source.path) for mark in "*?["):
-        found = sorted(path for path in Path().glob(str(source.path)) if path.is_file())
-    else:
-        found = [source.path] if source.path.is_file() else []
+    if source.path.is_dir() and source.files:
+        found = list(source.path.glob(source.files))
+    elif source.path.is_dir():
+        found = [path for path in source.path.rglob("*") if path.suffix.lower() == suffix]
+    elif source.path.exists():
+        found = [source.path]
+    else:  # brackets can belong to a name
+        literal = re.sub(r"\[", "[[]", str(source.path))
+        found = list(Path().glob(str(source.path))) or list(Path().glob(literal))
+    found = sorted(
+        path for path in found if path.is_file() and not path.name.startswith(_LEFTOVERS)
+    )
+    if found and source.files and not source.path.is_dir() and source.format in FORMATS:
+        raise UserError(
+            f"{source.path} (source '{source.name}') is a file, so `files`, which chooses files of "
+            "a folder, is not read; remove it"
+        )
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') holds no {source.files or suffix} file: put "
@@ -50,8 +72,45 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
         UserError: the file cannot be read at all, or lacks a column.
     """
     prompt_of = read_prompts(path, source.prompts) if source.prompts else {}
-    wanted = Wanted(wanted_columns(source), source.encoding, source.records)
-    for records in FORMATS[source.base_format].read(path, wanted):
-        judgements = map_records(records, source, str(path), rubric, index, prompt_of)
+    opinions, filled = [], set()
+    for records in FORMATS[source.base_format].read(path, wanted_of(source)):
+        unfolded = unfold(records, source)
+        filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
+        judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
         judgements.check_account(f"{path} (source '{source.name}')")
+        opinions.append(judgements.opinions.select(["dimension", "std"]))
         yield judgements
+    if opinions and source.base_format in ("json", "jsonl"):
+        absent = sorted(_columns(source) - filled)
+        if absent:
+            logger.warning(
+                "%s (source '%s'): no record has a value at %s; correct `columns` if that is a "
+                "misspelling",
+                path,
+                source.name,
+                ", ".join(absent),
+            )
+    if opinions:
+        warn_of_deviations(pa.concat_tables(opinions), f"{path} (source '{source.name}')", rubric)
+
+
+def _columns(source: Source) -> set[str]:
+    """Columns in which a value is expected."""
+    optional = [one.cell for one in source.columns.wide if one.optional]
+    names = {cell.column for cell in cells_of(source) if cell not in optional and cell.column}
+    return {name for name in names if not name.startswith(f"{RANKED}.")}
+
+
+def warn_of_deviations(opinions: pa.Table, place: str, rubric: Rubric) -> None:
+    """Warn of standard deviations that are too small for the scale of their means."""
+    stds = opinions.to_pandas().groupby("dimension")["std"].median()
+    shares = stds[stds > 0] / (rubric.maximum - rubric.minimum)
+    for dimension, share in shares[shares < MIN_STD].items():
+        logger.warning(
+            "%s: the standard deviations of %s are %.2g%% of the scale of the means (median), so "
+            "that almost all raters of an image would agree; if they are on another scale, give it "
+            "as `std_scale: {min: .., max: ..}`",
+            place,
+            dimension,
+            100 * share,
+        )

@@ -1,15 +1,23 @@
-"""Settings of a source in params.yaml: its files and the meaning of their columns.
+"""Settings of a source in params.yaml: its files and how they are read.
 
 A named public set is a set of such settings (``public_sets``); those of params.yaml override them.
 """
 
-import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from zreward_core.annotations.formats import FORMATS
+from zreward_core.annotations.formats.records import FORMAT_SETTINGS
+from zreward_core.annotations.ingest.column_settings import (
+    Cell,
+    Columns,
+    Dimension,
+    Scale,
+    as_word,
+    compiled,
+)
 from zreward_core.annotations.ingest.public_sets import load_public_set, public_set_names
 from zreward_core.config import Settings, merge
 
@@ -18,158 +26,6 @@ ANNOTATE = Path("data/annotate")
 CANDIDATE_IMAGES = Path("data/candidates/images")
 INPUTS = (DROPS, ANNOTATE, CANDIDATE_IMAGES)
 """Dependencies of the stage in dvc.yaml; sources must be in them."""
-
-Vote = Literal["a", "b", "tie", "both_bad"]
-
-
-class Cell(Settings):
-    """A column and, optionally, which part of its cells is used."""
-
-    column: str
-    """Name; keys of nested records are joined by dots, a number selects from a list."""
-    pattern: str | None = None
-    """Regular expression (RE2); every match is replaced."""
-    to: str = ""
-    """Replacement; \\1 is the first group."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"column": value} if isinstance(value, str) else value
-
-
-class Scale(Settings):
-    """The scale of the raters' answers."""
-
-    min: float
-    """Lowest possible score."""
-    max: float
-    """Highest possible score."""
-    higher_is_better: bool
-    """False for scales whose lowest value is the best, such as ranks."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.min < self.max:
-            raise ValueError("`min` must be lower than `max`")
-        return self
-
-
-class DimensionColumn(Settings):
-    """The dimension is named in each row."""
-
-    column: Cell
-    """Column with the name of the dimension."""
-    map: dict[str, str | None] = {}
-    """The source's word to the rubric's; null: not a judgement, counted as an event."""
-    scales: dict[str, Scale] = {}
-    """The scales of words whose scale is not the source's, by the source's word."""
-
-
-Dimension = str | DimensionColumn
-
-
-class VoteColumn(Settings):
-    """Which of two images is preferred."""
-
-    column: Cell | None = None
-    """Column with the answer."""
-    map: dict[str, Vote | None] = {}
-    """The source's word to a, b, tie or both_bad; null: the rater skipped."""
-    value: Vote | None = None
-    """The answer of every row, for sets that always name the preferred image first."""
-
-    @field_validator("map", mode="before")
-    @classmethod
-    def _words(cls, value: Any) -> Any:
-        return {as_word(key): vote for key, vote in value.items()} if value else value
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.column is None) == (self.value is None):
-            raise ValueError("give either `column` (with `map`) or `value`")
-        return self
-
-
-class Slot(Settings):
-    """One of several judgements in a row: a rating or a mean opinion."""
-
-    column: Cell | None = None
-    """Column with the score."""
-    mean: Cell | None = None
-    """Column with a mean opinion."""
-    std: Cell | None = None
-    """Column with its standard deviation."""
-    annotator_id: str | None = None
-    """The rater, if the column belongs to one."""
-    dimension: Dimension | None = None
-    """Its dimension; else the source's `dimension`."""
-    scale: Scale | None = None
-    """Its scale; else the source's `scale`."""
-    optional: bool = False
-    """An empty cell means that the question was not asked: ignored as empty_result."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.column is None) == (self.mean is None):
-            raise ValueError("give either `column` (a rating) or `mean` (an opinion)")
-        return self
-
-
-class Columns(Settings):
-    """The meaning of the columns."""
-
-    prompt: Cell | None = None
-    """The prompt; optional."""
-    image: Cell | None = None
-    """File name of the image, or its image id."""
-    generator: Cell | None = None
-    """The model that generated the image."""
-    item: Cell | None = None
-    """The source's name of the rated item, if prompt, image and generator do not identify it."""
-    annotator_id: Cell | None = None
-    """The rater."""
-    submitted_at: Cell | None = None
-    """Time of submission, as text that sorts by time."""
-    seconds: Cell | None = None
-    """Time spent."""
-    score: Cell | None = None
-    """The score of one rater."""
-    scores: Cell | None = None
-    """A list of scores of anonymous raters."""
-    wide: list[Slot] = []
-    """One column per rater and dimension."""
-    mean: Cell | None = None
-    """A mean opinion."""
-    std: Cell | None = None
-    """Its standard deviation."""
-    histogram: list[Cell] | Cell | None = None
-    """Votes (or shares) per level, lowest first: one column each, or a list column."""
-    num_ratings: Cell | int | None = None
-    """Number of ratings behind an opinion: a column, or a constant."""
-    vote: VoteColumn | None = None
-    """A comparison of two images; beside `score`, the rows with two images are comparisons."""
-    image_a: Cell | None = None
-    image_b: Cell | None = None
-    generator_a: Cell | None = None
-    generator_b: Cell | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        opinion = self.mean is not None or self.histogram is not None
-        kinds = [self.score or self.vote, self.scores, self.wide or None, opinion or None]
-        if sum(kind is not None for kind in kinds) > 1:
-            raise ValueError(
-                "a row holds one of `score`, `scores`, `wide`, an opinion (`mean`, `histogram`) or "
-                "a `vote`; for several judgements per row use entries of `wide`"
-            )
-        if self.vote and self.score and not (self.image_a and self.image_b):
-            raise ValueError("`vote` beside `score` needs `image_a` and `image_b`")
-        if self.vote and not all(
-            getattr(self, f"image_{side}") or getattr(self, f"generator_{side}") for side in "ab"
-        ):
-            raise ValueError("a `vote` needs `image_a` and `image_b` (or `generator_a` and _b)")
-        return self
 
 
 class RowFilter(Settings):
@@ -206,6 +62,37 @@ class Prompts(Settings):
         return value
 
 
+class Answers(Settings):
+    """Several answers in a record, each of which becomes a record with the column ``answer``."""
+
+    path: str | None = None
+    """Dotted path of the answers in a record, also in JSON inside a cell; ``*`` stands for every
+    element of a list or every value of an object. The key or index matched by the first ``*`` is in
+    the column ``answer_1``, that of the second in ``answer_2``."""
+    columns: str | None = None
+    """Regular expression (Python) of the names of the columns that hold one answer each. Its first
+    group is in the column ``answer_1``, the second in ``answer_2``."""
+    optional: bool = False
+    """An empty answer means that the question was not asked: ignored as empty_result."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.path is None) == (self.columns is None):
+            raise ValueError("give either `path` or `columns`")
+        if self.path is not None and ("*" not in self.root[1] or not self.root[0]):
+            raise ValueError("`path` names the answers, such as `responses.*`")
+        if self.columns is not None:
+            compiled(self.columns)
+        return self
+
+    @property
+    def root(self) -> tuple[str, list[str]]:
+        """The column with the answers, and the keys below it."""
+        keys = (self.path or "").split(".")
+        end = keys.index("*") if "*" in keys else len(keys)
+        return ".".join(keys[:end]), keys[end:]
+
+
 class Source(Settings):
     """A source of annotations."""
 
@@ -233,6 +120,16 @@ class Source(Settings):
     """A second file with the prompts."""
     encoding: str | None = None
     """Encoding of text files; detected if not given."""
+    delimiter: str | None = None
+    """Character between the cells of a CSV or TSV file; detected if not given."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal mark of numbers in text; detected if not given, where a number is not ambiguous."""
+    sheet: str | int | None = None
+    """Name or number (from 1) of the sheet of a workbook; the first if not given."""
+    header_row: int = Field(default=1, ge=1)
+    """Line of a table or row of a sheet that has the names of the columns."""
+    answers: Answers | None = None
+    """Several answers in a record."""
 
     @model_validator(mode="before")
     @classmethod
@@ -260,6 +157,30 @@ class Source(Settings):
             raise ValueError(f"'{value}' must lie below {' or '.join(map(str, INPUTS))}")
         return value
 
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        value = "\t" if value in ("\\t", "tab") else value
+        if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
+            raise ValueError('must be one character (a tab is "\\t")')
+        return value
+
+    @model_validator(mode="after")
+    def _read_by_format(self) -> Self:
+        reads = FORMATS[self.base_format].reads
+        for name in FORMAT_SETTINGS:
+            given = getattr(self, name) != type(self).model_fields[name].default
+            if given and name not in reads:
+                readers = ", ".join(word for word, one in FORMATS.items() if name in one.reads)
+                raise ValueError(
+                    f"`{name}` is not read by the format {self.base_format} (it is by {readers}); "
+                    "remove it or correct `format`"
+                )
+        unfolded = self.answers is not None or self.columns.ranking is not None
+        if unfolded and self.base_format == "label_studio":
+            raise ValueError("`answers` and `ranking` are not read by the format label_studio")
+        return self
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         columns = self.columns
@@ -286,13 +207,3 @@ class Source(Settings):
         """The format of the files, also of a public set."""
         known = self.format in public_set_names()
         return load_public_set(self.format).format if known else self.format
-
-
-def as_word(value: object) -> str:
-    """The form in which cells and keys of a map are compared: 1, 1.0 and "1.0" are equal."""
-    text = str(value).strip()
-    if isinstance(value, bool):
-        return text.lower()
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text):
-        return f"{float(text):g}"
-    return text

@@ -13,12 +13,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zreward_core.annotations.ingest.settings import Cell
+from zreward_core.annotations.formats.records import is_text
+from zreward_core.annotations.ingest.column_settings import Cell, as_word
 
 OK, MISSING, MALFORMED = 0, 1, 2
 """States of a number."""
-NO_VALUE = {"", "nan", "na", "n/a", "null", "none"}
+NO_VALUE = {"", "nan", "na", "n/a", "#n/a", "null", "none"}
 """Cells that mean a missing number."""
+COMMA, POINT = ",", "."
+_GROUPED = {
+    POINT: re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
+    COMMA: re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
+}
+"""Numbers with separators of thousands, by their decimal mark."""
+_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+")
 
 
 @dataclass
@@ -54,13 +62,13 @@ def texts(column: pa.Array, cell: Cell | None = None, trim: bool = True) -> Text
 
     Args:
         column: of any type; whole numbers are written without a decimal point.
-        cell: the pattern to cut out.
+        cell: the pattern to cut out, and the meaning of words.
         trim: remove leading and trailing space; blank cells are null in either case.
     """
-    codes, distinct = _encode(column)
+    codes, distinct = _encode(column, cell is not None and cell.pattern is not None)
     values = _as_text(distinct)
-    if cell is not None and cell.pattern is not None:
-        values = pc.replace_substring_regex(values, pattern=cell.pattern, replacement=cell.to)
+    if cell is not None:
+        values = _rewritten(values, cell)
     trimmed = pc.utf8_trim_whitespace(values)
     blank = pc.fill_null(pc.equal(trimmed, ""), True).to_numpy(zero_copy_only=False)
     if blank.any():
@@ -68,111 +76,152 @@ def texts(column: pa.Array, cell: Cell | None = None, trim: bool = True) -> Text
     return Texts(codes, trimmed if trim else values)
 
 
-def numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def _rewritten(values: pa.Array, cell: Cell) -> pa.Array:
+    """Distinct texts after the pattern and the words of a cell."""
+    if cell.pattern is not None:
+        values = pc.replace_substring_regex(values, pattern=cell.pattern, replacement=cell.to)
+    if cell.words:
+        found = [
+            text if text is None else cell.words.get(as_word(text), text)
+            for text in values.to_pylist()
+        ]
+        values = pa.array(found, pa.string())
+    return values
+
+
+def identifiers(column: pa.Array, cell: Cell) -> Texts:
+    """Read a column of identifiers: 12.0, as some tools write the number 12, is 12."""
+    found = texts(column, cell)
+    whole = pc.replace_substring_regex(found.values, pattern=r"^(\d+)\.0+$", replacement=r"\1")
+    return Texts(found.codes, whole)
+
+
+def numbers(
+    column: pa.Array, cell: Cell | None = None, decimal: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Read a column as numbers.
+
+    Args:
+        column: of any type.
+        cell: the pattern to cut out, and the meaning of words.
+        decimal: the decimal mark of numbers in text; None: detected.
 
     Returns:
         [N] values (NaN where there is none) and [N] states (OK, MISSING, MALFORMED).
     """
+    rewritten = cell is not None and (cell.pattern is not None or bool(cell.words))
+    if pa.types.is_dictionary(column.type) and not is_text(column.type):
+        column = column.dictionary_decode()
     kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return values, np.where(np.isnan(values), MISSING, OK).astype(np.uint8)
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan), np.full(len(column), MISSING, dtype=np.uint8)
-    codes, distinct = _encode(column)
-    if not _is_text(distinct.type):
+    if _is_number(kind) and not rewritten:
+        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return values, np.where(np.isnan(values), MISSING, OK).astype(np.uint8)
+    codes, distinct = _encode(column, cell is not None and cell.pattern is not None)
+    if not is_text(distinct.type) and not (_is_number(distinct.type) and rewritten):
         state = np.where(codes < 0, MISSING, MALFORMED).astype(np.uint8)
         return np.full(len(column), np.nan), state
-    values_U, states_U = _parse(pc.utf8_trim_whitespace(distinct))
+    distinct = _as_text(distinct)
+    if cell is not None:
+        distinct = _rewritten(distinct, cell)
+    values_U, states_U = _parse(pc.utf8_trim_whitespace(distinct), decimal)
     values_U, states_U = np.append(values_U, np.nan), np.append(states_U, np.uint8(MISSING))
     return values_U[codes], states_U[codes]  # a code of -1 is the last
 
 
-def number_lists(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a column of lists of numbers, or of texts that hold such lists.
+def parse_number(value: object, decimal: str | None = None) -> tuple[float, int]:
+    """A number and its state.
 
-    Returns:
-        Numbers of all lists, concatenated, their states, and [N] lengths; a cell that is not a
-        list counts as one malformed (or missing) number.
+    Without a declared decimal mark 4,5 is read as four and a half, and 1,234 is malformed: it can
+    be read in two ways.
     """
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        values, states = numbers(column.flatten())
-        if not (lengths == 0).any():
-            return values, states, lengths
-        starts = (np.cumsum(lengths) - lengths)[lengths == 0]  # an empty list lacks its value
-        values = np.insert(values, starts, np.nan)
-        return values, np.insert(states, starts, MISSING), np.maximum(lengths, 1)
-    read = [_parse_list(value) for value in column.to_pylist()]
-    lengths = np.array([len(one) for one in read], dtype=np.int64)
-    pairs = [pair for one in read for pair in one]
-    values = np.array([value for value, _ in pairs], dtype=float)
-    return values, np.array([state for _, state in pairs], dtype=np.uint8), lengths
-
-
-def _parse_list(value: object) -> list[tuple[float, int]]:
-    if value is None or not str(value).strip():
-        return [(math.nan, MISSING)]
-    try:
-        parts = json.loads(str(value))
-    except json.JSONDecodeError:
-        parts = re.split(r"[|;,\s]+", str(value).strip("[]() \t"))
-    if not isinstance(parts, list):
-        parts = [parts]
-    return [_parse_one(part) for part in parts] or [(math.nan, MISSING)]
-
-
-def _parse_one(value: object) -> tuple[float, int]:
     if value is None or (isinstance(value, str) and value.strip().casefold() in NO_VALUE):
         return math.nan, MISSING
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan, MALFORMED
     try:
-        number = float(value)
+        number = float(_with_point(value, decimal) if isinstance(value, str) else value)
     except (ValueError, OverflowError):
         return math.nan, MALFORMED
     return number, MISSING if math.isnan(number) else OK
 
 
-def _parse(distinct: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def _with_point(value: str, decimal: str | None) -> str:
+    """A number in text as Python writes it; an ambiguous one is left as it is."""
+    text = value.strip()
+    if "_" in text:  # Python reads 1_000
+        return ""
+    mark = decimal
+    if mark is None and COMMA in text:
+        one_way = _COMMA_NUMBER.fullmatch(text) and not _GROUPED[POINT].fullmatch(text)
+        mark = COMMA if one_way or text.find(POINT) in range(text.find(COMMA)) else None
+        grouped = _GROUPED[POINT].fullmatch(text) and (text.count(COMMA) > 1 or POINT in text)
+        mark = POINT if grouped else mark
+    if mark is None:
+        return text
+    if _GROUPED[mark].fullmatch(text):
+        text = text.replace(POINT if mark == COMMA else COMMA, "")
+    elif mark == COMMA and POINT in text:
+        return ""
+    return text.replace(COMMA, POINT) if mark == COMMA else text
+
+
+def _parse(distinct: pa.Array, decimal: str | None) -> tuple[np.ndarray, np.ndarray]:
     try:
+        if decimal == COMMA:
+            raise pa.ArrowInvalid("")
         values = distinct.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return values, np.where(np.isnan(values), MISSING, OK).astype(np.uint8)
     except pa.ArrowInvalid:
-        pairs = [_parse_one(value) for value in distinct.to_pylist()]
+        pairs = [parse_number(value, decimal) for value in distinct.to_pylist()]
     states = np.array([state for _, state in pairs], dtype=np.uint8)
     return np.array([value for value, _ in pairs], dtype=float), states
 
 
-def _encode(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Codes [N] (-1: null) and the distinct values [U]."""
-    if pa.types.is_list(column.type) or pa.types.is_struct(column.type):
-        column = pa.array([None if one is None else str(one) for one in column.to_pylist()])
-        codes, distinct = _encode(column)
-        return codes, distinct.cast(pa.large_binary())  # neither text nor number
+def _encode(column: pa.Array, as_json: bool = False) -> tuple[np.ndarray, pa.Array]:
+    """Codes [N] (-1: null) and the distinct values [U].
+
+    Args:
+        column: of any type.
+        as_json: lists and objects become text that a pattern can search.
+    """
+    if pa.types.is_nested(column.type):
+        lines = [
+            None if one is None else json.dumps(one, ensure_ascii=False, default=str)
+            for one in column.to_pylist()
+        ]
+        codes, distinct = _encode(pa.array(lines, pa.string()))
+        # Without a pattern they are neither text nor number.
+        return codes, distinct if as_json else distinct.cast(pa.large_binary())
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
     return codes.astype(np.int32, copy=False), column.dictionary
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _is_number(kind: pa.DataType) -> bool:
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return any(one(kind) for one in known)
 
 
 def _as_text(distinct: pa.Array) -> pa.Array:
     if pa.types.is_string(distinct.type):
         return distinct
     if pa.types.is_floating(distinct.type):
-        whole = [
-            str(int(value)) if float(value).is_integer() else repr(value)
-            for value in distinct.to_pylist()
-        ]
-        return pa.array(whole, pa.string())
+        return pa.array([_float_text(value) for value in distinct.to_pylist()], pa.string())
+    if pa.types.is_decimal(distinct.type):
+        plain = [format(value.normalize(), "f") for value in distinct.to_pylist()]
+        return pa.array(plain, pa.string())
     if pa.types.is_binary(distinct.type) or pa.types.is_large_binary(distinct.type):
         return pa.array([value.decode("utf-8", "replace") for value in distinct.to_pylist()])
     return distinct.cast(pa.string())
+
+
+def _float_text(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def combine(codes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,247 @@
+"""Records with several judgements unfolded: a record per answer, or per two images of a ranking.
+
+Shapes: N records before, L records after.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zreward_core.annotations.formats.records import (
+    Records,
+    Wanted,
+    column_of,
+    matched,
+    parsed,
+    pick,
+    raw_text,
+)
+from zreward_core.annotations.ingest.column_settings import ANSWER, ENTRANTS, RANKED, Cell, Ranking
+from zreward_core.annotations.ingest.list_cells import text_lists
+from zreward_core.annotations.ingest.mapping import cells_of
+from zreward_core.annotations.ingest.settings import Answers, Source
+from zreward_core.annotations.ingest.values import OK, parse_number, texts
+
+_OWN = re.compile(rf"{ANSWER}([._].*)?|{RANKED}\..*")
+"""Names of columns that unfolding makes."""
+
+
+def wanted_of(source: Source) -> Wanted:
+    """What the settings need of the files of a source."""
+    names = [cell.column for cell in cells_of(source) if cell.column is not None]
+    answers, pattern = source.answers, None
+    if answers is not None or source.columns.ranking is not None:
+        names = [name for name in names if not _OWN.fullmatch(name)]
+    if answers is not None:
+        pattern = answers.columns
+        names += [answers.root[0]] if answers.path is not None else []
+    return Wanted(
+        tuple(dict.fromkeys(names)),
+        pattern=pattern,
+        encoding=source.encoding,
+        records=source.records,
+        delimiter=source.delimiter,
+        header_row=source.header_row,
+        sheet=source.sheet,
+    )
+
+
+def unfold(records: Records, source: Source) -> Records:
+    """The records whose judgements the settings describe: one or none for each."""
+    if source.answers is not None:
+        records = _unfold_answers(records, source.answers, _names(source))
+    if source.columns.ranking is not None:
+        records = _unfold_ranking(records, source.columns.ranking, source.decimal)
+    return records
+
+
+def _names(source: Source) -> list[str]:
+    return [cell.column for cell in cells_of(source) if cell.column is not None]
+
+
+def _unfold_answers(records: Records, answers: Answers, names: list[str]) -> Records:
+    """A record per answer; one without any counts as an empty result."""
+    rows: list[int] = []
+    found: list[Any] = []
+    captured: list[tuple[str, ...]] = []
+    ignored, broken = Counter(records.ignored), list(records.broken)
+    refs = records.refs.to_pylist()
+    empty = _empty(records)
+    for row, listed in enumerate(_listed(records, answers)):
+        if empty[row]:
+            listed = [(None, ())]  # stays an empty line
+        elif listed is None:
+            broken.append((refs[row], raw_text(_record(records, row))))
+            continue
+        elif not listed:
+            ignored["empty_result"] += 1
+        for answer, keys in listed:
+            blank = answer is None or answer == ""
+            if blank and answers.optional and not empty[row]:
+                ignored["empty_result"] += 1
+                continue
+            rows.append(row)
+            found.append(answer)
+            captured.append(keys)
+    columns = {name: one.take(pa.array(rows, pa.int64())) for name, one in records.columns.items()}
+    for name in names:
+        if name == ANSWER or name.startswith(f"{ANSWER}."):
+            path = name[len(ANSWER) + 1 :]
+            columns[name] = column_of([pick(one, path) if path else one for one in found])
+        elif re.fullmatch(rf"{ANSWER}_\d+", name):
+            place = int(name[len(ANSWER) + 1 :]) - 1
+            parts = [keys[place] if 0 <= place < len(keys) else None for keys in captured]
+            columns[name] = pa.array(parts, pa.string())
+    places = [
+        f"{refs[row]} answer {' '.join(keys)}" if keys else refs[row]
+        for row, keys in zip(rows, captured, strict=True)
+    ]
+    return Records(
+        columns,
+        pa.array(places, pa.string()),
+        broken,
+        num_repaired=records.num_repaired,
+        ignored=ignored,
+    )
+
+
+def _listed(
+    records: Records, answers: Answers
+) -> Iterator[list[tuple[Any, tuple[str, ...]]] | None]:
+    """Answers of each record, and the keys that lead to them; None: no list or object."""
+    if answers.columns is not None:
+        found = {name: matched(answers.columns, name) for name in records.columns}
+        keys = {
+            name: tuple(one or "" for one in match.groups()) or (name,)
+            for name, match in found.items()
+            if match
+        }
+        cells = {name: records.columns[name].to_pylist() for name in keys}
+        for row in range(len(records)):
+            yield [(cells[name][row], keys[name]) for name in keys]
+        return
+    top, path = answers.root
+    for value in records.columns[top].to_pylist():
+        yield _leaves(value, path, ())
+
+
+def _leaves(
+    value: Any, path: list[str], keys: tuple[str, ...]
+) -> list[tuple[Any, tuple[str, ...]]] | None:
+    """The values at a path with stars; None if a list or object is expected and is not there."""
+    if not path:
+        return [(value, keys)]
+    value = parsed(value)
+    if value is None or value == "":
+        return []
+    if path[0] != "*":
+        return _leaves(pick(value, path[0]), path[1:], keys)
+    if isinstance(value, dict):
+        pairs = [(key, one) for key, one in value.items()]
+    elif isinstance(value, list):
+        pairs = [(str(place), one) for place, one in enumerate(value)]
+    else:
+        return None
+    found = [_leaves(one, path[1:], (*keys, key)) for key, one in pairs]
+    if any(one is None for one in found):
+        return None
+    return [leaf for one in found if one for leaf in one]
+
+
+def _unfold_ranking(records: Records, ranking: Ranking, decimal: str | None) -> Records:
+    """A record per two images of each ranking."""
+    entrants = {
+        name: _lists(records, cells)
+        for name in ENTRANTS
+        if (cells := getattr(ranking, f"{name}s")) is not None
+    }
+    ranks = None if ranking.ranks is None else _lists(records, ranking.ranks)
+    rows: list[int] = []
+    made: dict[str, list[str | None]] = {
+        f"{RANKED}.{name}": []
+        for name in ("vote", *(f"{one}_{side}" for one in ENTRANTS for side in "ab"))
+    }
+    broken, refs, empty = list(records.broken), records.refs.to_pylist(), _empty(records)
+    for row in range(len(records)):
+        named = {name: lists[row] for name, lists in entrants.items()}
+        pairs = _pairs(named, None if ranks is None else ranks[row], ranking, decimal)
+        if pairs is None and not empty[row]:
+            broken.append((refs[row], raw_text(_record(records, row))))
+            continue
+        for pair in pairs or [{}]:
+            rows.append(row)
+            for name, column in made.items():
+                column.append(pair.get(name[len(RANKED) + 1 :]))
+    index = pa.array(rows, pa.int64())
+    columns = {name: column.take(index) for name, column in records.columns.items()}
+    columns |= {name: pa.array(one, pa.string()) for name, one in made.items()}
+    return replace(records, columns=columns, refs=records.refs.take(index), broken=broken)
+
+
+def _pairs(
+    named: dict[str, list[str | None]],
+    ranks: list[str | None] | None,
+    ranking: Ranking,
+    decimal: str | None,
+) -> list[dict[str, str | None]] | None:
+    """Comparisons of a ranking; None if it is not one of at least two images."""
+    lengths = {len(one) for one in named.values()} | ({len(ranks)} if ranks is not None else set())
+    if len(lengths) != 1:
+        return None
+    (number,) = lengths
+    if ranks is None:
+        places: list[float | None] = [float(place) for place in range(number)]
+    else:
+        read = [parse_number(one, decimal) for one in ranks]
+        if any(state != OK for (_, state), one in zip(read, ranks, strict=True) if one is not None):
+            return None
+        sign = -1.0 if ranking.higher_is_better else 1.0
+        places = [sign * value if state == OK else None for value, state in read]
+    known = [
+        place
+        for place in range(number)
+        if places[place] is not None and any(one[place] for one in named.values())
+    ]
+    entrants = [tuple(one[place] for one in named.values()) for place in known]
+    if len(known) < 2 or len(set(entrants)) < len(entrants):
+        return None
+    pairs = []
+    for a, b in combinations(known, 2):
+        gap = places[a] - places[b]  # type: ignore[operator]
+        pair: dict[str, str | None] = {"vote": "a" if gap < 0 else "b" if gap > 0 else "tie"}
+        for name, one in named.items():
+            pair |= {f"{name}_a": one[a], f"{name}_b": one[b]}
+        pairs.append(pair)
+    return pairs
+
+
+def _lists(records: Records, cells: Cell | list[Cell]) -> list[list[str | None]]:
+    """[N] texts of a list cell, or of one column each."""
+    if isinstance(cells, list):
+        columns = []
+        for cell in cells:
+            fixed = cell.value is not None
+            column = [cell.value] * len(records) if fixed else records.columns[cell.key]
+            columns.append(column if fixed else texts(column, cell).take().to_pylist())
+        return [list(row) for row in zip(*columns, strict=True)]
+    flat, lengths = text_lists(records.columns[cells.key], cells)
+    listed, ends = flat.to_pylist(), np.cumsum(lengths)
+    return [listed[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def _empty(records: Records) -> np.ndarray:
+    """[N] whether a record has no value at all."""
+    empty = np.ones(len(records), dtype=bool)
+    for column in records.columns.values():
+        empty &= np.array([one is None or one == "" for one in column.to_pylist()], dtype=bool)
+    return empty
+
+
+def _record(records: Records, row: int) -> dict[str, Any]:
+    return {name: column[row].as_py() for name, column in records.columns.items()}

@@ -143,7 +143,7 @@ def test_references_that_exclude_each_other_get_no_image(folder: Path) -> None:
 
 def test_uploads_of_two_projects_are_the_same_file_and_of_one_are_not(folder: Path) -> None:
     fill(folder, "0.png", "1.png")
-    two = ["/data/upload/1/aaaaaaaa-0.png", "/data/upload/2/bbbbbbbb-0.png"]
+    two = ["/data/upload/1/aaaaaaaa-0.png", "/data/upload/2/bbbbbbbb-0.png", "/data/upload/3/0.png"]
     one = ["/data/upload/1/aaaaaaaa-1.png", "/data/upload/1/bbbbbbbb-1.png"]
     assert found(folder, *two, *one) == {**dict.fromkeys(two, "0.png"), **dict.fromkeys(one)}
 

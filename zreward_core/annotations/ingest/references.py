@@ -108,14 +108,16 @@ def readings(reference: str) -> list[Reading]:
     local = _LOCAL_FILES.search(reference)
     body, extra = (local[1], "") if local else _without_query(reference)
     absolute = local is not None or bool(re.match(r"[\\/]", body))
-    found = [plain]
+    decoded = []
     for text in dict.fromkeys((body, unquote(body))):
         path, num_scheme = _SCHEME.subn("", text, count=1)
         path, num_drive = _DRIVE.subn("", path, count=1)
         rooted = absolute or num_scheme + num_drive > 0
-        found.append(_reading(re.split(r"[\\/]", path), rooted, extra))
-    uploads = [_without_upload_prefix(one) for one in found[1:] if one is not None]
-    return list(dict.fromkeys(one for one in [*found, *uploads] if one is not None))
+        if reading := _reading(re.split(r"[\\/]", path), rooted, extra):
+            decoded.append(reading)
+    named = [_upload(one, whole=False) for one in decoded]
+    whole = [_upload(one, whole=True) or one for one in decoded]
+    return list(dict.fromkeys(one for one in (plain, *whole, *named) if one is not None))
 
 
 def canonical(reference: str) -> tuple[str, Reading]:
@@ -180,8 +182,10 @@ def _reading(
     return Reading(tuple(parts), absolute, None, extra, num_up, literal) if parts else None
 
 
-def _without_upload_prefix(reading: Reading) -> Reading | None:
+def _upload(reading: Reading, whole: bool) -> Reading | None:
+    """The path of an upload, whole or as the name of the file alone; None if it is not one."""
     match = _UPLOAD.search("/".join(reading.parts))
     if match is None:
         return None
-    return Reading((match[3],), True, (match[1] or "", match[2] or ""), reading.extra)
+    parts = reading.parts if whole else (match[3],)
+    return Reading(parts, True, (match[1] or "", match[2] or ""), reading.extra)

@@ -161,7 +161,7 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
             f"`ingest.max_quarantine_share` ({max_share:g})"
         )
     else:
-        problem = "no usable rating in it"
+        problem = "no usable ratings"
     files = ", ".join(summary.files[:3])
     raise UserError(
         f"{files} (source '{source.name}'): {problem} ({counts or 'no records'}"

@@ -37,7 +37,7 @@ class Records:
     faults: list[str | None] | None = None
     """[N] quarantine reasons that the reader found; None: no faults."""
     raw: list[Any] | None = None
-    """[N] what goes to quarantine for a faulty record; None: its columns."""
+    """[N] text to quarantine for a faulty record; None: its columns."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Reason to the number of entries that hold no judgement and are not among the records."""
     num_native: int | None = None
@@ -47,7 +47,7 @@ class Records:
         return len(self.refs)
 
     def select(self, rows: np.ndarray) -> "Records":
-        """The records at the given places; what belongs to the whole batch is left out."""
+        """The records at the given positions, without the fields of the whole batch."""
         index = pa.array(rows)
         return Records(
             {name: column.take(index) for name, column in self.columns.items()},
@@ -59,7 +59,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a reader is asked for."""
+    """Request to a reader: columns, encoding, location of the records."""
 
     names: tuple[str, ...]
     """Columns, dotted where nested."""

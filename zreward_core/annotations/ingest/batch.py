@@ -1,4 +1,4 @@
-"""A batch of records during mapping, and what all kinds of judgements share.
+"""A batch of records during mapping, shared by all kinds of judgements.
 
 Faults of judgements are numeric codes until the few faulty rows are written.
 

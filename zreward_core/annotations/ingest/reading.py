@@ -1,4 +1,4 @@
-"""A file of a source to judgements: read, map, check the account."""
+"""Read a file of a source into judgements, and check their counts."""
 
 import logging
 import re
@@ -52,7 +52,7 @@ def source_files(source: Source) -> list[Path]:
         )
     if not found:
         raise UserError(
-            f"{source.path} (source '{source.name}') holds no {source.files or suffix} file: put "
+            f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "
             "the export below data/drops/ and name it in 'ingest.sources' of params.yaml, or "
             "simulate annotators (`zreward annotate` with 'annotate.simulate: true')"
         )

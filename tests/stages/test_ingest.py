@@ -146,8 +146,8 @@ def test_useless_exports_stop_with_file_and_remedy(
     [
         ("{name: x, path: data/drops/none.json}", "has no .json file"),
         ("{name: x, path: data/drops/x.json, images: data/drops/none}", "must name a folder"),
-        ("{name: x, path: /etc/x.json}", "must lie below data/drops"),
-        ("{name: x, path: data/drops/../x.json}", "must lie below data/drops"),
+        ("{name: x, path: /etc/x.json}", "must be below data/drops"),
+        ("{name: x, path: data/drops/../x.json}", "must be below data/drops"),
         (
             "{name: x, path: data/drops/x.json, format: xls}",
             "unknown format 'xls'; known: agiqa3k, ",

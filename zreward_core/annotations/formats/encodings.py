@@ -1,4 +1,4 @@
-"""The encoding of a text file, and damaged bytes."""
+"""The encoding of a text file, and invalid bytes."""
 
 import codecs
 import re

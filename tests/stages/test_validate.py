@@ -140,7 +140,7 @@ def test_a_broken_contract_stops_before_anything_is_written(root: Path) -> None:
     with pytest.raises(UserError) as caught:
         validate.run(Config.load("validate"))
     message = str(caught.value)
-    assert f"{INPUT}: 1 rows break" in message
+    assert f"{INPUT}: 1 rows violate" in message
     assert f"{ratings.loc[7, 'row_ref']}: 6.5" in message
     assert "zreward ingest" in message
     assert not OUTPUT.exists()

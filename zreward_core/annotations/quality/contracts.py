@@ -49,7 +49,7 @@ class Contract:
     remedy: str
     """How to correct rows that break a rule."""
     notes: Sequence[str] = ()
-    """Markdown shown beside the results."""
+    """Markdown shown next to the results."""
     checks: list[Check] = field(default_factory=list)
 
     def require(self, rule: str, sound: np.ndarray | pd.Series, column: str | None = None) -> None:
@@ -86,7 +86,7 @@ class Contract:
     def faults(self) -> list[str]:
         """A line for each broken rule, with the first rows."""
         return [
-            f"{self.file}: {one.num_broken} rows break '{one.rule}', "
+            f"{self.file}: {one.num_broken} rows violate '{one.rule}', "
             f"first {'; '.join(one.examples)}"
             for one in self.checks
             if one.num_broken

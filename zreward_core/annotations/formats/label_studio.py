@@ -90,7 +90,7 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
     A record has the columns of ``SETTINGS``, ``type`` (the result type) and the task's data.
 
     Raises:
-        UserError: the file is not JSON, not an export, or no task has a wanted column.
+        UserError: the file is not JSON, not an export, or no task has a requested column.
     """
     tasks = load_export(path)
     keys = tuple(name for name in wanted.names if name not in OWN)

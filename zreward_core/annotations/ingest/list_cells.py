@@ -142,6 +142,6 @@ def _flattened(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     flat = column.flatten().cast(pa.float64(), safe=False)
     values = flat.to_numpy(zero_copy_only=False)
     states = np.where(np.isnan(values), MISSING, 0).astype(np.uint8)
-    starts = (np.cumsum(lengths) - lengths)[lengths == 0]  # an empty list lacks its value
+    starts = (np.cumsum(lengths) - lengths)[lengths == 0]  # an empty list is one missing value
     values = np.insert(values, starts, np.nan)
     return values, np.insert(states, starts, MISSING), np.maximum(lengths, 1)

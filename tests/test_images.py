@@ -1,4 +1,4 @@
-"""Image shards, and one decoder that shows what a browser shows."""
+"""Image shards, and the decoder, which equals that of a browser."""
 
 import io
 import struct
@@ -67,7 +67,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 def png(width: int, height: int, bits: int, kind: int, rows: bytes, *chunks: bytes) -> bytes:
-    """A PNG file as the specification has it, for depths that Pillow does not write."""
+    """A PNG file after the specification, for bit depths that Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     body = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
@@ -170,7 +170,7 @@ def test_color_profiles_are_applied() -> None:
                 append_images=[Image.new("L", (2, 2), 255)],
                 save_all=True,
             ),
-            "several frames",
+            "has several frames",
         ),
         (png(1, 1, 16, 2, b"\0" * 7, chunk(b"tRNS", b"\0" * 6)), "a transparent colour"),
         (png(1, 1, 8, 0, b"\0\0", chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8)))), "large"),

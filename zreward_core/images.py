@@ -1,7 +1,7 @@
 """Images in Parquet shards: one row per image, identified by the sha256 of its bytes.
 
-``decode`` is the only decoder: training, scoring, serving and ingest see the pixels that a browser
-shows, and refuse what cannot be shown faithfully.
+All images are decoded by ``decode``: training, scoring, serving and ingest use the pixels that a
+browser shows, and reject images that cannot be shown faithfully.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ MAX_PIXELS = 64_000_000
 MAX_ASPECT = 200
 """Longer side by shorter side; Qwen2-VL's image processor (``smart_resize``) accepts no more."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
-"""Formats that are opened; others of Pillow start programs (EPS) or are not shown by browsers."""
+"""Accepted formats; others of Pillow run programs (EPS) or are not shown by browsers."""
 SHARD_ROWS = 4096
 """Images per shard."""
 
@@ -109,7 +109,7 @@ def shown(image: Image.Image, name: str = "image") -> np.ndarray:
     """
     check_size(image.width, image.height, name)
     if image.format != "MPO" and getattr(image, "is_animated", False):  # phones add images to MPO
-        raise UserError(f"{name} holds several frames or pages; save the one that was rated as PNG")
+        raise UserError(f"{name} has several frames or pages; save the one that was rated as PNG")
     tiles = getattr(image, "tile", ())
     stored = str(tiles[0].args) if tiles else image.mode
     image.load()
@@ -119,7 +119,7 @@ def shown(image: Image.Image, name: str = "image") -> np.ndarray:
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuse images that are too large or too narrow.
+    """Reject images that are too large or too narrow.
 
     Raises:
         ImageTooLarge: more than ``MAX_PIXELS``.
@@ -139,7 +139,7 @@ def check_size(width: int, height: int, name: str) -> None:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of a loaded image; 1 where the EXIF data is absent or damaged.
 
-    Only the EXIF block counts, as in browsers; Pillow also reads XMP. TIFF is upright once loaded.
+    Only the EXIF block is read, as in browsers; Pillow also reads XMP. TIFF is upright once loaded.
     """
     exif = Image.Exif()
     try:
@@ -150,13 +150,13 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _as_bytes(image: Image.Image, stored: str, name: str) -> Image.Image:
-    """The image with 8 bits a channel; ``stored`` is Pillow's name of the file's layout."""
+    """The image with 8 bits per channel; ``stored`` is Pillow's name of the file's layout."""
     reason = _REFUSED_MODES.get(image.mode)
     transparent = image.info.get("transparency")
     if transparent is not None and stored in _GREYS:  # Pillow does not scale the transparent grey
         image.info["transparency"] = transparent * 255 // _GREYS[stored]
     elif transparent is not None and stored == "RGB;16B":
-        reason = "it has 16 bits a channel and a transparent colour"
+        reason = "it has 16 bits per channel and a transparent colour"
     if image.mode.startswith("I;16"):
         if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
             reason = "16-bit grey values are inverted (white is zero)"
@@ -172,7 +172,7 @@ def _as_bytes(image: Image.Image, stored: str, name: str) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """An image of 8 bits a channel as RGB in sRGB, composited over white."""
+    """An image of 8 bits per channel as RGB in sRGB, composited over white."""
     profile = image.info.get("icc_profile")
     if not image.has_transparency_data:
         plain = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")

@@ -105,7 +105,7 @@ PAIRS = pa.schema(
     ]
 )
 VOTED_PAIRS = PAIRS.append(pa.field("vote_share", _number))
-"""Pairs, some of which are known from votes alone. Those have no scores; ``vote_share`` is the
+"""Pairs, some of which are known only from votes. Those have no scores; ``vote_share`` is the
 share of the votes for the winner, a tie counting half, so 0.5 is a tie. It is null in scored pairs.
 A file without such pairs has the columns of ``PAIRS``."""
 TEST_RATINGS = pa.schema(
@@ -225,7 +225,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
 
 def with_scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Items or pairs with scores; the number of those known from votes alone is logged.
+    """Items or pairs with scores; the number of those known only from votes is logged.
 
     Args:
         table: rows of ``ITEMS``, ``PAIRS`` or ``VOTED_PAIRS``.

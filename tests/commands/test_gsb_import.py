@@ -75,8 +75,8 @@ def test_tasks_do_not_tell_who_is_who(root: Path) -> None:
         assert set(task["data"]) == {"pair", "prompt", "left", "right"}
         for side in ("left", "right"):
             assert (Path("gsb") / task["data"][side].removeprefix("/served/")).is_file()
-    told = Path("gsb/tasks.json").read_text() + Path("gsb/labeling_config.xml").read_text()
-    assert "tuned" not in told and "base" not in told
+    output = Path("gsb/tasks.json").read_text() + Path("gsb/labeling_config.xml").read_text()
+    assert "tuned" not in output and "base" not in output
 
 
 def test_several_people_and_what_is_left_out(root: Path) -> None:
@@ -90,10 +90,10 @@ def test_several_people_and_what_is_left_out(root: Path) -> None:
             [annotated(result=[odd, "no object"])],
         ]
     )
-    told = import_judgements(EXPORT, Path("people.json"))
-    assert "3 judgements of 2 pairs (annotators: 2)" in told
-    assert "left out: 1 skipped or empty" in told
-    assert "left out: 3 not a choice of left, same or right" in told
+    output = import_judgements(EXPORT, Path("people.json"))
+    assert "3 judgements of 2 pairs (annotators: 2)" in output
+    assert "left out: 1 skipped or empty" in output
+    assert "left out: 3 not a choice of left, same or right" in output
     result = read_json(Path("people.json"))
     assert (result["charm"]["same"], result["charm"]["gsb"]) == (3, 0.0)
     empty = {"good": 0, "same": 0, "bad": 0, "gsb": None, "low": None, "high": None}
@@ -111,10 +111,10 @@ def test_each_person_has_one_judgement_per_pair_and_question(root: Path) -> None
     nameless = [annotated({"charm": "same"}, id=n, completed_by=None) for n in (6, 7)]
     write([[later, first, first], [annotated({"charm": tuned[1]}, id=3)], nameless, []])
     EXPORT.write_text(EXPORT.read_text().replace('"annotations"', '"completions"'))
-    told = import_judgements(EXPORT)
-    assert "4 judgements of 3 pairs (annotators: 1 and unnamed ones)" in told
-    assert "left out: 1 answered again later by the same annotator" in told
-    assert "left out: 1 in the file twice (the same annotation)" in told
+    output = import_judgements(EXPORT)
+    assert "4 judgements of 3 pairs (annotators: 1 and unnamed ones)" in output
+    assert "left out: 1 answered again later by the same annotator" in output
+    assert "left out: 1 in the file twice (the same annotation)" in output
     charm = read_json(Path("reports/gsb.json"))["charm"]
     assert (charm["good"], charm["same"], charm["bad"]) == (1, 2, 1)
 
@@ -127,7 +127,7 @@ def test_faults_of_the_user(root: Path) -> None:
         import_judgements(EXPORT)
     export_pairs(Path("gsb"), "")
     write([[], [], [], []])
-    with pytest.raises(UserError, match=r"holds no judgement.*None of its 4 tasks has an"):
+    with pytest.raises(UserError, match=r"has no judgements.*None of its 4 tasks has an"):
         import_judgements(EXPORT)
     EXPORT.write_text(EXPORT.read_text().replace('"pair": "', '"pair": "x'))
     with pytest.raises(UserError, match=r"task 0: pair 'x.*' is not in .*zreward gsb export"):

@@ -52,7 +52,7 @@ def test_page_without_and_with_exemplars(root: Path) -> None:
     assert not re.search(r'(src|href)="(?!data:|#)', text), "nothing is loaded from elsewhere"
 
 
-def test_a_faulty_rubric_is_told(root: Path) -> None:
+def test_a_faulty_rubric_is_reported(root: Path) -> None:
     broken = RUBRIC.replace("points: 1.5", "points: -1")
     Path("data/rubric.yaml").write_text(broken)
     with pytest.raises(UserError, match=r"data/rubric.yaml.*patterns.0.points"):

@@ -135,7 +135,7 @@ PIPELINES: dict[str, Callable[[], Any]] = {
 
 
 def tiny_pipeline(name: str) -> Any:
-    """A pipeline for inference whose random weights depend on nothing but its name."""
+    """A pipeline for inference whose random weights depend only on its name."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         pipe = PIPELINES[name]()

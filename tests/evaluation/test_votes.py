@@ -40,5 +40,5 @@ def test_only_ties_have_no_hpa() -> None:
 
 
 def test_a_missing_prediction_is_an_error() -> None:
-    with pytest.raises(ValueError, match="m: d or e lacks a prediction"):
+    with pytest.raises(ValueError, match="m: d or e has no prediction"):
         vote_accuracy({"m": predicted(d=np.nan, e=1.0)}, PAIRS)

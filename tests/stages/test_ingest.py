@@ -120,7 +120,7 @@ def test_folders_globs_and_plain_images(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "no usable rating in it .no records"),
+        ([], "no usable ratings .no records"),
         (
             [one_task(choice="77")],
             r"1 out_of_range; first out_of_range: data/drops/x.json#task 1 annotation 1",
@@ -144,10 +144,10 @@ def test_useless_exports_stop_with_file_and_remedy(
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ("{name: x, path: data/drops/none.json}", "holds no .json file"),
+        ("{name: x, path: data/drops/none.json}", "has no .json file"),
         ("{name: x, path: data/drops/x.json, images: data/drops/none}", "must name a folder"),
-        ("{name: x, path: /etc/x.json}", "must lie below data/drops"),
-        ("{name: x, path: data/drops/../x.json}", "must lie below data/drops"),
+        ("{name: x, path: /etc/x.json}", "must be below data/drops"),
+        ("{name: x, path: data/drops/../x.json}", "must be below data/drops"),
         (
             "{name: x, path: data/drops/x.json, format: xls}",
             "unknown format 'xls'; known: agiqa3k, ",

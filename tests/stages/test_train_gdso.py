@@ -204,7 +204,7 @@ def test_thorough_traces_are_counted_in_the_dimensions_that_have_a_limit(
 
 
 def by_votes(batch: PairBatch, tie: bool) -> PairBatch:
-    """The batch with its second pair known from votes alone."""
+    """The batch with its second pair known only from votes."""
     scores, target = batch.scores_P2.clone(), batch.target_P2S.clone()
     scores[1], target[1] = torch.nan, 0.0
     ties = torch.tensor([False, tie])

@@ -1,4 +1,4 @@
-"""Validate: the gate, the audit, test items by several annotators, splits by prompt."""
+"""Validate: the contracts, the audit, test items by several annotators, splits by prompt."""
 
 import json
 import shutil
@@ -140,7 +140,7 @@ def test_a_broken_contract_stops_before_anything_is_written(root: Path) -> None:
     with pytest.raises(UserError) as caught:
         validate.run(Config.load("validate"))
     message = str(caught.value)
-    assert f"{INPUT}: 1 rows break" in message
+    assert f"{INPUT}: 1 rows violate" in message
     assert f"{ratings.loc[7, 'row_ref']}: 6.5" in message
     assert "zreward ingest" in message
     assert not OUTPUT.exists()
@@ -150,7 +150,7 @@ def test_a_broken_contract_stops_before_anything_is_written(root: Path) -> None:
 def test_missing_and_empty_inputs(root: Path) -> None:
     config = Config.load("validate")
     write_table(pd.DataFrame(columns=RATINGS.names), INPUT, RATINGS)
-    with pytest.raises(UserError, match=r"ratings.parquet holds no rating.*zreward ingest"):
+    with pytest.raises(UserError, match=r"ratings.parquet has no ratings.*zreward ingest"):
         validate.run(config)
     INPUT.unlink()
     with pytest.raises(UserError, match=r"ratings.parquet not found.*zreward ingest"):

@@ -48,7 +48,7 @@ class FrozenTest(NamedTuple):
 
 
 def read_test_set() -> FrozenTest:
-    """Test pairs of two items with images and scores, and the items; pairs by votes don't count.
+    """Test pairs of two items with images and scores, and the items; pairs by votes are excluded.
 
     Raises:
         UserError: there is no such pair, or validate has not run.

@@ -45,7 +45,7 @@ def import_judgements(export: Path, output: Path = RESULT) -> str:
     if choices.empty:
         unanswered = set(left_out) <= {SKIPPED}
         remedy = explain_export(export, dimensions) if unanswered else "Export the project again"
-        raise UserError(f"{export} holds no judgement ({dict(left_out) or 'no tasks'}). {remedy}")
+        raise UserError(f"{export} has no judgements ({dict(left_out) or 'no tasks'}). {remedy}")
     seed = int(read_params().get("seed", 0))
     result = {name: _figures(choices, pairs, name, seed) for name in dimensions}
     write_json(result, output)

@@ -1,7 +1,7 @@
 """Sampling from a generator, with and without gradients.
 
-Shapes: B images, C latent channels, H x W pixels, h x w latents. Every image has a seed of its
-own, so a sample does not depend on the rest of its batch.
+Shapes: B images, C latent channels, H x W pixels, h x w latents. Every image has its own
+seed, so a sample does not depend on the rest of its batch.
 """
 
 from collections.abc import Collection, Sequence

@@ -38,7 +38,7 @@ class TinySizes(Settings):
     num_layers: int = 4
     """Layers over image and caption together."""
     num_refiner_layers: int = 1
-    """Layers over image alone, and over caption alone."""
+    """Layers over only the image, and over only the caption."""
     num_heads: int = 2
     """Attention heads of the transformer."""
     rope_theta: float = 30.0

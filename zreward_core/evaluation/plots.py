@@ -128,7 +128,7 @@ def plot_dimensions(
 
 
 def plot_hpa(metrics: Mapping[str, Any], dimensions: Sequence[str], path: Path) -> None:
-    """HPA by model and dimension with 95 % intervals, beside annotator agreement and the ceiling.
+    """HPA by model and dimension with 95 % intervals, with annotator agreement and the ceiling.
 
     Args:
         metrics: result of ``evaluate_predictions``.

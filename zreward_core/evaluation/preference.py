@@ -1,4 +1,4 @@
-"""Metrics of scores and preferences (section 7 of Z-Reward, arXiv:2606.09076).
+"""Metrics of scores and preferences (Z-Reward, arXiv:2606.09076).
 
 Shapes: N items, P pairs, S score levels. A metric that is undefined on its data is NaN.
 """
@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 MARGIN = 0.5
-"""Margin HPA is restricted to pairs whose scores differ by more than this many rubric points."""
+"""Margin HPA is restricted to pairs whose scores differ by more than this (rubric points)."""
 MIN_PROBABILITY = 1e-6
 """Lower bound on probabilities inside a logarithm, which keeps the NLL of a zero finite."""
 NUM_BINS = 10

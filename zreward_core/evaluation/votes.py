@@ -1,4 +1,4 @@
-"""Human preference accuracy on pairs known from votes alone, which have no scores.
+"""Human preference accuracy on pairs known only from votes, which have no scores.
 
 Shapes: P pairs, Q prompts.
 """
@@ -55,7 +55,7 @@ def vote_accuracy(
         )
         if (missing_P := np.isnan(winners_P + losers_P)).any():
             row = pairs.iloc[int(missing_P.argmax())]
-            raise ValueError(f"{model}: {row['winner']} or {row['loser']} lacks a prediction")
+            raise ValueError(f"{model}: {row['winner']} or {row['loser']} has no prediction")
         found[model] = {}
         for name, mask_P in masks.items():
             used_P = mask_P & won_P

@@ -1,10 +1,10 @@
-"""Pairs known from votes alone: which image wins, or a tie, but no scores.
+"""Pairs known only from votes: which image wins, or a tie, but no scores.
 
 Not in Z-Reward (arXiv:2606.09076), which leaves unified reward modelling open. Equations 10 and 11
 with the error of a gap replaced by its distance from the gaps that agree with the vote: at least
 ``margin`` for a win, zero for a tie. Unlike equation 12, a wide gap isn't rewarded further.
 
-Shapes: P same-prompt pairs, 2 sides (winner, loser), G outputs a side.
+Shapes: P same-prompt pairs, 2 sides (winner, loser), G outputs of a side.
 """
 
 import torch
@@ -19,7 +19,7 @@ def vote_errors(means_P2G: Tensor, ties_P: Tensor, margin: float) -> Tensor:
 
     Args:
         means_P2G: [P, 2, G] expected scores; NaN for an output without a score.
-        ties_P: [P] bool, pairs that the votes tie; the others were won by the first side.
+        ties_P: [P] bool, tied pairs; the first side wins the others.
         margin: smallest gap that agrees with a win, in rubric points.
     """
     gaps_P2GG = predicted_gaps(means_P2G)

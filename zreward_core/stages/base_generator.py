@@ -302,7 +302,7 @@ def train_flow(
 def measure(
     config: Config, generator: ImageGenerator, held_out: pd.DataFrame, folder: Path
 ) -> None:
-    """Oracle figures of samples of held-out prompts, beside shuffled prompts and clean renders."""
+    """Oracle figures of samples of held-out prompts, with shuffled prompts and clean renders."""
     prompts = list(dict.fromkeys(held_out["prompt"]))[: config.check.num_prompts]
     images = sample(
         generator,

@@ -84,9 +84,9 @@ def run(config: Config) -> None:
 
 
 def without_absent_candidates(config: Config) -> Config:
-    """Read Label Studio exports in data/drops without images where there are no candidates.
+    """Read Label Studio exports in data/drops without images if there are no candidates.
 
-    ``CANDIDATE_IMAGES`` is the default of the format; a fresh root has none.
+    ``CANDIDATE_IMAGES`` is the default of the format; a new root does not have it.
     """
     if CANDIDATE_IMAGES.is_dir():
         return config
@@ -95,7 +95,7 @@ def without_absent_candidates(config: Config) -> Config:
         if source.images == CANDIDATE_IMAGES and not source.path.is_relative_to(ANNOTATE):
             logger.warning(
                 "%s: there is no %s, the default of `images`; the judgements are read without "
-                "images. Name the folder of the images by `images`, or set it to null",
+                "images. Set `images` to the folder of the images, or to null",
                 source.name,
                 CANDIDATE_IMAGES,
             )
@@ -161,7 +161,7 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
             f"`ingest.max_quarantine_share` ({max_share:g})"
         )
     else:
-        problem = "no usable rating in it"
+        problem = "no usable ratings"
     files = ", ".join(summary.files[:3])
     raise UserError(
         f"{files} (source '{source.name}'): {problem} ({counts or 'no records'}"
@@ -175,7 +175,7 @@ def read_keys(path: Path) -> pa.Table:
 
 
 def show_comparisons(summary: dict[str, dict[str, Any]], repeated: int, contradicting: int) -> None:
-    """Log votes that repeat others, and that a study has no scores."""
+    """Log repeated votes, and studies without scores."""
     if repeated:
         logger.warning(
             "%d comparisons repeat one of the same annotator, images and dimension; %d of these "
@@ -186,7 +186,7 @@ def show_comparisons(summary: dict[str, dict[str, Any]], repeated: int, contradi
     scored = sum(one["ratings"] + one["opinions"] for one in summary.values())
     if not scored and sum(one["comparisons"] for one in summary.values()):
         logger.warning(
-            "only comparisons were read, no scores: `zreward validate` makes pairs of them by votes"
+            "only comparisons were read, no scores: `zreward validate` derives pairs from votes"
         )
 
 
@@ -202,14 +202,14 @@ def show(summary: dict[str, dict[str, Any]]) -> None:
         for key, label in (
             ("without_image", "judgements without an image"),
             ("resubmissions", "ratings submitted again by the same annotator"),
-            ("repaired", "rows joined again after a line break had split them"),
+            ("repaired", "rows that were split by a line break and have been joined"),
         ):
             if counts[key]:
                 logger.warning("%s: %d %s", name, counts[key], label)
         for key, label in (
             (
                 "missing_images",
-                "references found no image: correct `images` of the source, or rewrite them by "
+                "references have no image: correct `images` of the source, or rewrite them by "
                 "`image: {column: .., pattern: .., to: ..}`",
             ),
             ("refused_images", "references lead to images that cannot be used"),

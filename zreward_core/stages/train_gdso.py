@@ -48,7 +48,7 @@ class Config(shared.PairPolicyConfig):
     pairwise: Literal["gap", "bradley_terry"] = "gap"
     """The pairwise loss: on the annotated gap (equation 11), or Bradley-Terry (equation 12)."""
     votes: Votes = "leave_out"
-    """Use of pairs known from votes alone, without scores: none, or by their order, with a gap of
+    """Use of pairs known only from votes, without scores: none, or by their order, with a gap of
     at least half a level ("margin") or equation 12. A tie is a gap of zero in both. Such pairs have
     no pointwise reward and loss."""
     policy_weight: float = 1.0
@@ -116,7 +116,7 @@ def objective(
     num_pairs, group = batch.rewards_P2G.shape[0], batch.rewards_P2G.shape[2]
     annotated_P2 = batch.pairs.scores_P2[part.start : part.stop].to(backbone.device)
     target_P2S = batch.pairs.target_P2S[part.start : part.stop].to(backbone.device)
-    scored_P = batch.pairs.scored_P[part.start : part.stop]  # not known from votes alone
+    scored_P = batch.pairs.scored_P[part.start : part.stop]  # not known only from votes
     span = backbone.rubric.maximum - backbone.rubric.minimum
     with_score = config.count_score_token or config.from_text
     grpo, policy, drift = policy_loss(  # L_GRPO (4)

@@ -1,7 +1,7 @@
-"""Validate: judgements to train, validation and test items and pairs, behind a gate.
+"""Validate: judgements to train, validation and test items and pairs, checked by contracts.
 
-The ratings are checked before aggregation, the items and pairs after it; a broken contract stops
-the run before anything is written. The audit decides which annotators are included.
+The ratings are checked before aggregation, the items and pairs after it; a violated contract
+stops the run before anything is written. The audit decides which annotators are included.
 """
 
 import logging
@@ -118,7 +118,7 @@ def run(config: Config) -> None:
     comparisons = read_table(COMPARISONS_FILE, COMPARISONS)
     if submitted.empty and opinions.empty and comparisons.empty:
         raise UserError(
-            f"{RATINGS_FILE} holds no rating, and there are no opinions and comparisons either: "
+            f"{RATINGS_FILE} has no ratings, and there are no opinions or comparisons: "
             "add a source and run `zreward ingest`"
         )
     gate = Gate(DATA_DOCS)
@@ -164,7 +164,7 @@ def run(config: Config) -> None:
     unrated, voted, vote_counts = pairs_by_votes(votes, items, config)
     if not num_submitted and opinions.empty and voted.empty:
         raise UserError(
-            f"{COMPARISONS_FILE}: there are only comparisons, and none of them makes a pair of two "
+            f"{COMPARISONS_FILE}: there are only comparisons, and none of them is a pair of "
             f"images of one prompt ({vote_counts}): correct `columns.prompt`, `columns.image_a`, "
             "`columns.image_b` and `images` of the source in params.yaml and run `zreward ingest`"
         )
@@ -217,7 +217,7 @@ def run(config: Config) -> None:
         write_json(gate.rules, folder / "contracts.json")
     write_page(audit_page(audit, disputed), AUDIT_PAGE)
     for name, reason in missing_pairs(items, pairs).items():
-        logger.warning("no pair can be made of the dimension %s: %s", name, reason)
+        logger.warning("the dimension %s has no pairs: %s", name, reason)
     report(audit)
 
 
@@ -247,12 +247,12 @@ def agreement(
 
 
 def report_times(texts: pd.Series, times_N: np.ndarray) -> None:
-    """Log times of submission that could not be parsed."""
+    """Log submission times that could not be parsed."""
     unread = texts[(times_N == UNKNOWN) & texts.notna().to_numpy()]
     if len(unread):
         logger.warning(
-            "%d of %d times of submission could not be parsed, first '%s': they count as earlier "
-            "than the others, in the order of the file; write them like 2026-01-31T09:30:00Z",
+            "%d of %d submission times could not be parsed, first '%s': they are sorted before the "
+            "others, in file order; use a format such as 2026-01-31T09:30:00Z",
             len(unread),
             len(texts),
             unread.iloc[0],

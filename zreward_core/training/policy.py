@@ -80,14 +80,14 @@ def policy_loss(
     """L_GRPO, equation 4, of some pairs of a batch, divided by the rewarded outputs of all pairs.
 
     Args:
-        chosen: which pairs.
+        chosen: range of pair indices.
         reference: weights of pi_ref; unused if beta is 0.
-        temperature: of the sampling, so that log-probabilities are those of the sampled policy.
+        temperature: sampling temperature; log-probabilities are taken at the same one.
         count_score_token: include the sampled score token in the sum over tokens.
 
     Returns:
         the loss; log-probabilities and score distributions under the policy, gradients passing;
-        the drift from the reference (nats per output).
+        log pi - log pi_ref summed over tokens, mean per output (nats); 0 if beta is 0.
     """
     group = batch.rewards_P2G.shape[-1]
     sides = slice(2 * chosen.start, 2 * chosen.stop)

@@ -28,7 +28,7 @@ class PairBatch:
     target_P2S: torch.Tensor
     """Histograms of the annotated scores; zero in a pair by votes."""
     ties_P: torch.Tensor
-    """Pairs that votes tie; False in a pair with scores."""
+    """Pairs tied by their votes; False for a pair with scores."""
 
     @property
     def inputs(self) -> tuple[list[str], list[torch.Tensor], list[int]]:

@@ -25,7 +25,7 @@ class Step:
     optimizers: list[torch.optim.Optimizer]
     max_grad_norm: float
     metrics: dict[str, float] = field(default_factory=dict)
-    """Metrics of the whole batch, recorded beside those of the last update."""
+    """Metrics of the whole batch, recorded with those of the last update."""
     sums: dict[str, float] = field(default_factory=dict)
     """Metrics of this process's micro-batches, summed; those of the last update."""
     grad_norm: float = 0.0

@@ -1,4 +1,4 @@
-"""Pairs known from votes alone, without scores, in the rewards and losses of GDSO.
+"""Pairs known only from votes, without scores, in the rewards and losses of GDSO.
 
 Shapes: P pairs, 2 sides (winner, loser), G outputs of a side.
 """

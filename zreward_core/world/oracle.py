@@ -1,4 +1,4 @@
-"""The pixel oracle: scores an image from its pixels and its prompt alone.
+"""The pixel oracle: scores an image from only its pixels and its prompt.
 
 It replaces human perception in the miniature. No part of it is learned and it has no access to the
 scene: an image of any size is resized to a canonical grid and decomposed into a background and one

@@ -1,6 +1,7 @@
-"""Inputs made after public bug reports: what a cell says, shapes of files, nothing is lost, types.
+"""Inputs based on public bug reports: cell values, file layouts, accounting, types.
 
-Each folder beside this file is laid over an empty project; ``overlay*.yaml`` is what a user writes.
+Each folder next to this file is copied over an empty project; ``overlay*.yaml`` has the user's
+settings.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Damaged Label Studio exports: the account equals the count of a second, simple reader."""
+"""Damaged Label Studio exports: the account equals the count of a second, simpler reader."""
 
 import json
 import random

@@ -1,6 +1,6 @@
-"""Label Studio exports as people configure them, after public bug reports.
+"""Label Studio exports of common configurations, based on public bug reports.
 
-The numbers are those of the cases; the inputs are made here.
+Numbers refer to the cases; the inputs are generated here.
 """
 
 import json
@@ -213,12 +213,12 @@ def test_08_own_names_and_scales(export: Callable[..., Read]) -> None:
     assert read.ratings["score"].tolist() == pytest.approx([1 + (4 + n) * 4 / 9 for n in range(6)])
     assert read.ratings["prompt"].tolist() == [f"a tower {n}" for n in range(6)]
     assert read.ratings["item_id"].nunique() == 6
-    assert len(read.quarantine) == 6  # words need a score
-    said = explain_export(Path("data/drops/export.json"), DIMENSIONS)
-    assert "overall_quality (rating), prompt_match (choices)" in said
-    assert "`dimension: {map: {overall_quality: alignment}}`" in said
-    assert "words: {Good: .., Bad: .., Excellent: ..}" in said
-    assert "scores run from 5 to 10" in said
+    assert len(read.quarantine) == 6  # words without scores
+    message = explain_export(Path("data/drops/export.json"), DIMENSIONS)
+    assert "overall_quality (rating), prompt_match (choices)" in message
+    assert "`dimension: {map: {overall_quality: alignment}}`" in message
+    assert "words: {Good: .., Bad: .., Excellent: ..}" in message
+    assert "scores run from 5 to 10" in message
 
 
 @pytest.mark.skipif("words" not in Cell.model_fields, reason="cells have no `words`")
@@ -254,8 +254,8 @@ def test_26_predictions_and_drafts_are_not_ratings(export: Callable[..., Read]) 
     assert read.summary.ignored == {"prediction": 2, "draft": 1}
     assert "press Submit" in explain_export(Path("data/drops/export.json"), DIMENSIONS)
     export([predicted])
-    said = explain_export(Path("data/drops/export.json"), DIMENSIONS)
-    assert "1 of 1 tasks have predictions of a model and none has an annotation of a person" in said
+    message = explain_export(Path("data/drops/export.json"), DIMENSIONS)
+    assert "1 of 1 tasks have model predictions and none has a human annotation" in message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What ingest and validate say about studies that are not as expected; numbers of the cases."""
+"""Messages of ingest and validate about unexpected studies; numbers refer to the cases."""
 
 import json
 import logging
@@ -66,11 +66,8 @@ def write_votes(root: Path, raters: int, spread: bool) -> None:
 def test_20_only_ties(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_votes(root, raters=3, spread=False)
     run(VOTES, validate={"min_overlap": 20})
-    said = caplog.text
-    assert (
-        "no pair can be made of the dimension alignment: all images of a prompt have the same"
-        in said
-    )
+    message = caplog.text
+    assert "the dimension alignment has no pairs: all images of a prompt have the same" in message
     audit = read_json(Path("data/validate/audit.json"))
     assert [one["agreement"] for one in audit["annotators"].values()] == [1.0] * 3
     assert sum(audit["counts"]["items"].values()) == 40
@@ -80,10 +77,10 @@ def test_21_one_annotator(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_votes(root, raters=1, spread=True)
     try:
         run(VOTES, validate={"min_overlap": 20})
-        said = caplog.text
+        message = caplog.text
     except UserError as error:
-        said = str(error)
-    assert "validate.min_test_ratings" in said
+        message = str(error)
+    assert "validate.min_test_ratings" in message
 
 
 def test_41_first_try(drops: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -127,7 +124,7 @@ def test_only_comparisons_and_repeated_ones(root: Path, caplog: pytest.LogCaptur
         (
             ["a,0.png,r,3"],
             {"dimension": {"column": "rater"}},
-            "map the words of the column 'rater' to the rubric's dimensions",
+            "map the values of the column 'rater' to the rubric's dimensions",
         ),
         (["a,0.png,r,3"], {"only": {"column": "rater", "words": ["x"]}}, "compare `only`"),
     ],

@@ -17,7 +17,7 @@ COLUMNS = {"prompt": "text", "image": "img", "annotator_id": "who", "score": "st
 SCALE = {"min": 1, "max": 5, "higher_is_better": True}
 HEADER = ["text", "img", "who", "stars"]
 SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-"""Characters at which `str.splitlines` breaks a line and a CSV file does not."""
+"""Characters that end a line for `str.splitlines`, but not in a CSV file."""
 many = settings(
     max_examples=60,
     deadline=None,
@@ -67,7 +67,7 @@ def test_well_formed_files_are_read_as_the_csv_module_reads_them(
 
 
 stray = st.text(alphabet='ab "\u2028\x85', max_size=8).map(lambda text: text.rstrip('"'))
-"""Cells without delimiters and line ends, in which a quote is only a character: it closes none."""
+"""Cells without delimiters and line ends, where a quote is literal and does not close a cell."""
 
 
 @many

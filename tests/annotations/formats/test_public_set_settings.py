@@ -1,4 +1,4 @@
-"""Public sets whose files are not available, on rows of the shape that their pages describe."""
+"""Public sets whose files are not available, on rows in their documented layout."""
 
 import json
 from pathlib import Path

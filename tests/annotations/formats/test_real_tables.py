@@ -1,4 +1,4 @@
-"""Tables of public studies read by params alone, counted by pandas; skipped where absent."""
+"""Tables of public studies read using only params, counted by pandas; skipped where absent."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ ZERO_TO_FIVE = {"min": 0, "max": 5, "higher_is_better": True}
 def table(drops: Path, default_rubric):
     def read(folder: str, **settings) -> tuple[Read, Path]:
         if not (TABLES / folder).is_dir():
-            pytest.skip(f"{TABLES / folder} is absent; it lies beside ZREWARD_SHARED_DATA")
+            pytest.skip(f"{TABLES / folder} is absent; it is expected next to ZREWARD_SHARED_DATA")
         (drops / folder).symlink_to(TABLES / folder)
         path = drops / folder / settings.pop("path", "")
         source = Source(name=folder, path=path, **settings)
@@ -145,7 +145,7 @@ def test_geneval_counted_by_the_csv_module(public) -> None:
             header, *rows = csv.reader(file)
         place = header.index("Answer.task-quality")
         whole = [row for row in rows if len(row) == len(header)]
-        number += len(whole) + (len(rows) - len(whole)) // 2  # a torn row is two
+        number += len(whole) + (len(rows) - len(whole)) // 2  # a split row is two lines
         qualities += sum(bool(row[place]) for row in whole)
     assert read.summary.native == 3 * number
     torn = read.summary.repaired

@@ -1,4 +1,4 @@
-"""Shapes of files: workbooks, delimiters, tables by columns, answers and rankings in a record."""
+"""File layouts: workbooks, delimiters, tables by columns, answers and rankings in a record."""
 
 import csv
 import io
@@ -284,16 +284,16 @@ def test_the_name_of_the_file_and_constants(read, drops: Path) -> None:
         ({"format": "csv", "records": "a"}, "`records` is not read by the format csv"),
         ({"format": "csv", "sheet": 2}, "`sheet` is not read by the format csv .it is by excel"),
         ({"format": "csv", "delimiter": ";;"}, "one character"),
-        ({"columns": {**COLUMNS, "std": "sd"}}, "`std` is read only beside `mean`"),
-        ({"columns": {**COLUMNS, "num_ratings": 3}}, "`num_ratings` is read with"),
-        ({"columns": {**COLUMNS, "image_a": "x"}}, "`image_a` is read only beside `vote`"),
+        ({"columns": {**COLUMNS, "std": "sd"}}, "`std` is read only with `mean`"),
+        ({"columns": {**COLUMNS, "num_ratings": 3}}, "`num_ratings` is read only with"),
+        ({"columns": {**COLUMNS, "image_a": "x"}}, "`image_a` is read only with `vote`"),
         ({"columns": {**COLUMNS, "score": {"column": "s", "separator": "|"}}}, "not a list"),
         ({"columns": {**COLUMNS, "score": {"column": "s", "pattern": "("}}}, "not valid RE2"),
         ({"columns": {**COLUMNS, "score": {"column": "s", "to": "1"}}}, "add `pattern`"),
         ({"columns": {**COLUMNS, "score": {"pattern": "a"}}}, "one of `column`, `file` or `val"),
         ({"columns": {"mean": "m", "annotator_id": "w"}}, "`annotator_id` not read with an opi"),
         ({"columns": {"ranking": {"images": "x"}, "image": "y"}}, "image not read with a `rank"),
-        ({"answers": {"path": "responses"}}, "`path` names the answers"),
+        ({"answers": {"path": "responses"}}, "`path` needs a `.` that selects"),
         ({"answers": {"path": "r.*", "columns": "q"}}, "either `path` or `columns`"),
         ({"format": "label_studio", "answers": {"path": "r.*"}}, "not read by the format label"),
     ],
@@ -363,7 +363,7 @@ def test_a_quote_left_open_that_another_prompt_closes_hides_no_row(read, drops: 
     result = read(write(drops, "\n".join(lines)), format="csv", **STUDY)
     assert result.summary.native == 5
     assert result.ratings["prompt"].tolist() == ["a", "b", 'ends"', "c"]
-    prompt = "one, two,\nthree\nfour, five, six, seven"  # lines of a sound cell are no rows
+    prompt = "one, two,\nthree\nfour, five, six, seven"  # lines inside a quoted cell are not rows
     pd.DataFrame([(prompt, "x", "r", 4)], columns=list(COLUMNS.values())).to_csv(
         drops / "s.csv", index=False
     )

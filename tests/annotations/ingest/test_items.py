@@ -81,7 +81,7 @@ def test_exports_of_two_people_without_the_images(ingested) -> None:
     ratings, summary = ingested({"name": "ls", "path": Path("data/drops"), "images": None})
     assert len(ratings) == 11 and summary["ls"]["missing_images"]["number"] == 7
     raters = ratings.groupby("item_id")["annotator_id"].apply(lambda x: sorted(x))
-    # Person 1 has uploaded two files of the name cat.png, so none of them is that of person 2.
+    # Person 1 has uploaded two files named cat.png, so neither is that of person 2.
     assert sorted(raters) == [["1"], ["1"], ["1", "2"], ["1", "2"], ["1", "2"], ["1", "2"], ["2"]]
 
 
@@ -93,7 +93,7 @@ def test_names_across_sources(ingested) -> None:
     assert ratings["item_id"].nunique() == 4
     assert ratings["item_id"][0] == ratings["item_id"][3]
     Path("data/drops/other").mkdir()
-    two["images"] = Path("data/drops/other")  # names of another folder are other images
+    two["images"] = Path("data/drops/other")  # in another folder, the same names are other images
     assert ingested(one, two)[0]["item_id"].nunique() == 5
 
 

@@ -1,4 +1,4 @@
-"""References as they arrive, and the file that each of them means."""
+"""References as they occur in exports, and the file that each resolves to."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ STUDY = {
 
 
 def content_of(name: str) -> bytes:
-    """A PNG of its own for each name."""
+    """A different PNG for each name."""
     values = np.frombuffer(name.encode().ljust(48, b".")[:48], dtype=np.uint8)
     return encode_png(values.reshape(4, 4, 3))
 
@@ -39,7 +39,7 @@ def fill(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path, *references: str) -> dict[str, str | None]:
-    """Reference to the file it is given after all were seen; "!" and a reason if refused."""
+    """Reference to the file it resolves to after all were read; "!" and a reason if rejected."""
     images = ImageFolder(folder)
     names = {image_id(content_of(path)): path for path in _names(folder)}
     while True:
@@ -115,7 +115,7 @@ def test_a_name_is_never_another_image_of_the_same_name(folder: Path) -> None:
         "sdxl/0.png": "sdxl/0.png",
         "x/dalle/0.png": "dalle/0.png",
         "0.png": "0.png",
-        "flux/0.png": None,  # the same end as 0.png, which is named whole
+        "flux/0.png": None,  # ends like 0.png, which is matched in full
     }
     assert found(folder, "PHOTO.png", "photo.png") == {"PHOTO.png": None, "photo.png": "photo.png"}
 
@@ -182,7 +182,7 @@ def test_unusable_files_are_named_with_the_reason(
     (folder / "torn.png").write_bytes(content_of("torn.png")[:40])
     read_bytes = Path.read_bytes
 
-    def refuse(path: Path) -> bytes:  # a superuser may read every file
+    def refuse(path: Path) -> bytes:  # the superuser can read any file
         if path.name == "locked.png":
             raise PermissionError(13, "Permission denied", str(path))
         return read_bytes(path)

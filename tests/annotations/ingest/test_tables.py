@@ -265,11 +265,11 @@ def test_images_outside_the_drop_are_refused(read, drops: Path) -> None:
         ({"format": ["csv"]}, "valid string"),
         ({"dimension": None}, "`dimension` is missing"),
         ({"columns": {"prompt": "text"}}, "has no judgements: add `score`"),
-        ({"columns": {**COLUMNS, "scores": "s"}}, "a row holds one of"),
+        ({"columns": {**COLUMNS, "scores": "s"}}, "a row has one of"),
         ({"columns": {"vote": {"value": "a"}}}, "needs `image_a`"),
         ({"scale": {"min": 5, "max": 1, "higher_is_better": True}}, "lower than `max`"),
         ({"scale": {"min": 1, "max": 5}}, "higher_is_better"),
-        ({"prompts": {"path": "../x", "key": "k", "prompt": "p", "column": "c"}}, "must lie"),
+        ({"prompts": {"path": "../x", "key": "k", "prompt": "p", "column": "c"}}, "must be"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict, message: str) -> None:

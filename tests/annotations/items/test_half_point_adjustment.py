@@ -57,5 +57,5 @@ def test_what_moves_nothing(rubric: Rubric) -> None:
     assert adjusted([("x", "top", "a")], rubric) == {}, "another bin"
     assert adjusted([("x", "y", "a"), ("x", "y", "b")], rubric) == {}, "one vote each"
     assert adjusted([("x", "unknown", "a")], rubric) == {}
-    assert adjusted([("x", "y", "a")], rubric, who="carl") == {}, "he rated neither"
+    assert adjusted([("x", "y", "a")], rubric, who="carl") == {}, "carl rated neither"
     assert adjusted([("x", "y", "a")], rubric, who=None) == {}, "an anonymous vote"

@@ -94,10 +94,10 @@ def test_an_empty_split_names_the_param(
 def test_splits_in_which_nothing_is_expected_may_be_empty() -> None:
     check_splits(described(list(SPLITS)), described(list(SPLITS)), SHARES, 3)
     test = described(["test"] * 9)
-    check_splits(test, test, Splits(train=0, validation=0), 3)  # no share
+    check_splits(test, test, Splits(train=0, validation=0), 3)  # shares of 0
     check_splits(described(["test"] * 2), described(["test"]), SHARES, 3)  # less than one prompt
     check_splits(described(["train"] * 20, None), described(["train"]), SHARES, 3)  # no images
-    check_splits(described(["train"] * 20), described([]), SHARES, 3)  # comparisons alone
+    check_splits(described(["train"] * 20), described([]), SHARES, 3)  # only comparisons
 
 
 def test_items_without_prompt_and_image_are_spread_over_the_splits() -> None:

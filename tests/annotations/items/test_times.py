@@ -1,4 +1,4 @@
-"""Times of submission in the forms that exports have."""
+"""Submission times in the formats of exports."""
 
 import pandas as pd
 

@@ -49,14 +49,14 @@ def test_a_sound_pair() -> None:
 @pytest.mark.parametrize(
     ("pair", "rule"),
     [
-        ({"dimension": "beauty"}, "one of the rubric's"),
-        ({"score_w": 2.0}, "has no scores"),
-        ({"vote_share": 0.4}, "at least half of the votes"),
-        ({"vote_share": np.nan}, "at least half of the votes"),
-        ({"loser": "x"}, "nothing wins against itself"),
-        ({"loser": "z"}, "prompt_id is prompt_id_of_loser"),
+        ({"dimension": "beauty"}, "dimension is defined in the rubric"),
+        ({"score_w": 2.0}, "score_w and score_l are null"),
+        ({"vote_share": 0.4}, "vote_share is between 0.5 and 1"),
+        ({"vote_share": np.nan}, "vote_share is between 0.5 and 1"),
+        ({"loser": "x"}, "winner and loser are different items"),
+        ({"loser": "z"}, "prompt_id equals the prompt_id of the loser"),
         ({"winner": "unknown"}, "the winner has an image"),
-        ({"split": "test"}, "split is split_of_winner"),
+        ({"split": "test"}, "split equals the split of the winner"),
     ],
 )
 def test_a_broken_rule_is_named(pair: dict[str, Any], rule: str) -> None:
@@ -65,4 +65,4 @@ def test_a_broken_rule_is_named(pair: dict[str, Any], rule: str) -> None:
 
 def test_a_prompt_in_two_splits() -> None:
     items = ITEMS.assign(split=["train", "test", "test"])
-    assert "splits never share a prompt" in faults({}, items)
+    assert "each prompt is in one split" in faults({}, items)

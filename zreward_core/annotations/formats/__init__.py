@@ -1,4 +1,4 @@
-"""File formats: one module and one word of params.yaml each."""
+"""File formats: one module and one name in params.yaml each."""
 
 from zreward_core.annotations.formats.delimited import read_csv, read_tsv
 from zreward_core.annotations.formats.excel import read_excel
@@ -22,4 +22,4 @@ FORMATS: dict[str, Format] = {
     "imagenhub": Format(read_imagenhub, ".tsv", reads=("encoding",)),
     "hpdv2_test": Format(read_hpdv2_test, ".json", reads=("encoding",)),
 }
-"""Word of params.yaml to format."""
+"""Name in params.yaml to format."""

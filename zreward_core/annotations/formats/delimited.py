@@ -1,7 +1,8 @@
 """CSV and TSV: read in blocks by Arrow; rows that do not fit the header are handled in Python.
 
-A file with damaged text or unsound quotes (``quoting``) is read line by line instead, so that one
-bad row costs one row. Rows are numbered as in a spreadsheet: a header in the first line is row 1.
+A file with invalid bytes or malformed quotes (``quoting``) is read line by line instead, so that a
+malformed row affects only itself. Rows are numbered as in a spreadsheet: a header in the first
+line is row 1.
 """
 
 import csv
@@ -40,7 +41,7 @@ WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 OPEN, WHOLE, FAULTY = "open", "whole", "faulty"
 """States of the quotes of a row; faulty: a quote inside a cell is not doubled."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
-"""A first line by which Excel announces the delimiter."""
+"""First line with which Excel declares the delimiter."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Table:
     header: list[str]
     """Names of the columns; none in an empty file."""
     tops: dict[str, str]
-    """Wanted name to the column that holds it."""
+    """Requested name to the column that contains it."""
 
     @property
     def columns(self) -> list[str]:
@@ -64,12 +65,12 @@ class Table:
 
 
 def read_csv(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a table of text with a header; its delimiter is detected if it is not a comma."""
+    """Read a text table with a header; its delimiter is detected if it is not a comma."""
     return _read(path, wanted, ",")
 
 
 def read_tsv(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a table of text with a header; its delimiter is detected if it is not a tab."""
+    """Read a text table with a header; its delimiter is detected if it is not a tab."""
     return _read(path, wanted, "\t")
 
 
@@ -150,7 +151,7 @@ def _read_blocks(table: Table) -> Iterator[Records]:
     if table.encoding not in ("utf-8", "utf-8-sig"):
         stream = pa.transcoding_input_stream(stream, table.encoding, "utf-8")
     text = pa.dictionary(pa.int32(), pa.string())
-    # Arrow wants distinct names; those of the columns to read are.
+    # Arrow requires distinct names; the names of the columns to read are distinct.
     names = [
         name if name in table.columns else f"{place} {name}"
         for place, name in enumerate(table.header)
@@ -217,7 +218,7 @@ def _rejoin(invalid: list[tuple[int, str]], table: Table) -> Iterator[Records]:
         cells = _cells(text, delimiter)
         if waiting and waiting[0][0] == number + 1:
             rest = _cells(waiting[0][1], delimiter)
-            # An unclosed quote hides the cells behind it.
+            # An unclosed quote hides the cells after it.
             whole = {_quoting(one, delimiter) for one in (text, waiting[0][1])} == {WHOLE}
             if (
                 whole

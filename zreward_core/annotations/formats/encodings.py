@@ -1,4 +1,4 @@
-"""The encoding of a text file, and damaged bytes."""
+"""The encoding of a text file, and invalid bytes."""
 
 import codecs
 import re
@@ -43,7 +43,7 @@ def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
         decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     except LookupError:
         raise UserError(
-            f"{path}: unknown encoding '{encoding}'; use a name that Python knows"
+            f"{path}: unknown encoding '{encoding}'; use the name of a Python codec"
         ) from None
     wrong = right = 0
     windows = True

@@ -1,4 +1,4 @@
-"""Excel workbooks (.xlsx), read by openpyxl; formulas count by their stored values."""
+"""Excel workbooks (.xlsx), read by openpyxl; formulas are read as their stored values."""
 
 import itertools
 import zipfile
@@ -19,12 +19,13 @@ from zreward_core.config import UserError
 
 
 def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
-    """Read a sheet of a workbook; rows have the numbers of the sheet.
+    """Read a sheet of a workbook; rows are numbered as in the sheet.
 
     Raises:
-        UserError: not a workbook, or it lacks the sheet or a column, or has a column twice.
+        UserError: the file is not a workbook, the sheet or a column is missing, or a column occurs
+            twice.
     """
-    import openpyxl  # 0.3 s, for this format alone
+    import openpyxl  # takes 0.3 s; needed by this format only
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
@@ -44,7 +45,7 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     header = ["" if cell is None else str(cell).strip() for cell in next(rows, ())]
     if not any(header):
         raise UserError(
-            f"{path}: row {wanted.header_row} of the sheet '{name}' has no names of columns; "
+            f"{path}: row {wanted.header_row} of the sheet '{name}' has no column names; "
             "correct `header_row` or `sheet`"
         )
     tops = header_columns(header, wanted, path)

@@ -39,7 +39,7 @@ def read_json(path: Path, wanted: Wanted) -> Iterator[Records]:
     The keys of an object of records become the column ``_key``.
 
     Raises:
-        UserError: the file is not JSON, or has none of them at the declared place.
+        UserError: the file is not JSON, or has no records at the declared path.
     """
     content = load_json(path, wanted.encoding)
     if wanted.records is not None:
@@ -58,7 +58,7 @@ def _by_columns(content: list | dict, wanted: Wanted, path: Path) -> list | dict
     """The records of a table that is written by columns, or as rows below a header.
 
     The shapes of pandas' ``to_json``: an object of columns (lists, or objects by row), an object
-    with ``columns`` and ``data``, and a list of rows whose first holds the names.
+    with ``columns`` and ``data``, and a list of rows whose first has the names.
     """
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         header = content.get("columns")
@@ -79,7 +79,7 @@ def _by_columns(content: list | dict, wanted: Wanted, path: Path) -> list | dict
         index = dict.fromkeys(key for one in columns.values() for key in one)
         columns = {name: [one.get(key) for key in index] for name, one in columns.items()}
     if not any(isinstance(one, list | dict) for one in columns.values()):
-        return [content]  # one record alone
+        return [content]  # a single record
     if not all(isinstance(one, list) for one in columns.values()):
         return content
     lengths = {name: len(one) for name, one in columns.items()}
@@ -89,7 +89,7 @@ def _by_columns(content: list | dict, wanted: Wanted, path: Path) -> list | dict
 
 
 def _rows(header: list, rows: list, wanted: Wanted, path: Path) -> list:
-    """Records of rows; a row without a cell for each name stays a list, which is broken."""
+    """Records of rows; a row without a cell for each name stays a list, which is not a record."""
     header_columns(header, wanted, path)
     return [
         dict(zip(header, row, strict=True))

@@ -5,7 +5,7 @@ skipped ones (``was_cancelled``) included. A native judgement is one result item
 ranking; an annotation without result items, or a task without annotations, counts as one ignored
 entry.
 
-A task that names two images, and a ranking, holds comparisons: its records have ``image_a``,
+A task with two images, or with a ranking, is read as comparisons: its records have ``image_a``,
 ``image_b`` and ``vote``. All others are ratings: ``image`` and ``score``. Other names are keys of
 the task's data.
 """
@@ -90,7 +90,7 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
     A record has the columns of ``SETTINGS``, ``type`` (the result type) and the task's data.
 
     Raises:
-        UserError: the file is not JSON, not an export, or no task has a wanted column.
+        UserError: the file is not JSON, not an export, or no task has a requested column.
     """
     tasks = load_export(path)
     keys = tuple(name for name in wanted.names if name not in OWN)
@@ -113,7 +113,7 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 
 def _check_keys(tasks: list[Any], keys: tuple[str, ...], path: Path, wanted: Wanted) -> None:
-    """Refuse wanted keys that are in no task; warn where prompts or images have another key."""
+    """Reject requested keys that no task has; warn if prompts or images have another key."""
     datas = [task.get("data") for task in tasks if isinstance(task, dict)]
     found = [data for data in datas if isinstance(data, dict)]
     known = sorted({key for data in found for key in data})
@@ -122,7 +122,7 @@ def _check_keys(tasks: list[Any], keys: tuple[str, ...], path: Path, wanted: Wan
         pairs = any(set(pair) <= set(known) for pair in PAIRS_OF_KEYS)
         if name in wanted.names and name not in known and not (name == "image" and lists | pairs):
             logger.warning(
-                "%s: no task has '%s' in its data (%s); if another key holds it, name that by "
+                "%s: no task has '%s' in its data (%s); if another key is used, set it in "
                 "`columns.%s` of the source",
                 path,
                 name,
@@ -134,7 +134,7 @@ def _check_keys(tasks: list[Any], keys: tuple[str, ...], path: Path, wanted: Wan
             raise UserError(
                 f"{path}: no task has '{name}' in its data ({', '.join(known)}); correct `columns` "
                 "of the source. The answers of all controls are in the column `score` (`vote` of "
-                "comparisons), their names in `from_name`: give those to `dimension.map`"
+                "comparisons), their names in `from_name`: list those in `dimension.map`"
             )
 
 
@@ -163,7 +163,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the judgements of a task (or of one of its annotations) have in common."""
+    """Context shared by the judgements of a task (or of one of its annotations)."""
 
     ref: str
     shared: Record
@@ -176,19 +176,19 @@ class _Task:
 
 @dataclass
 class _Reading:
-    """What the tasks of a file have in common."""
+    """Context shared by the tasks of a file."""
 
     path: str
     wanted: Wanted
     keys: tuple[str, ...]
-    """Wanted keys of the tasks' data."""
+    """Requested keys of the tasks' data."""
     annotations: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     """Ids of task and annotation to the annotations with these ids, and the data of their tasks."""
     tasks: dict[str, Any] = field(default_factory=dict)
     """Id of each task to its data."""
 
     def without_duplicates(self, task: Any, batch: _Batch) -> list[Any]:
-        """The task without annotations that were read before; none if no other is left."""
+        """The task without annotations that were already read; none if no others remain."""
         found = task.get("annotations") if isinstance(task, dict) else None
         if not isinstance(found, list) or not found:
             return [task]
@@ -237,7 +237,7 @@ def _read_task(task: Any, index: int, reading: _Reading, batch: _Batch) -> None:
 
 
 def _absent(task: Record) -> str:
-    """Why a task has no annotations."""
+    """The reason why a task has no annotations."""
     if task.get("drafts"):
         return "draft"
     return "prediction" if task.get("predictions") else "empty_result"
@@ -315,10 +315,10 @@ def _read_result(entry: Any, index: int, task: _Task, regions: set[str], batch: 
 def _answer(entry: Record, task: _Task) -> tuple[Record, str | None]:
     """Columns of an answer, and its fault."""
     compared = task.shared.get("image_a") is not None
-    asked = compared or "image_a" not in task.wanted.names  # the user names the two images
+    asked = compared or "image_a" not in task.wanted.names  # the settings name the two images
     if entry["type"] == "pairwise":
         return vote_of(entry), None if asked else "unknown_image"
-    if compared and entry["type"] != "choices":  # stars or a number: of which of the two?
+    if compared and entry["type"] != "choices":  # stars or a number: unclear of which image
         return {}, "unknown_image"
     row, fault = score_of(entry)
     return row | vote_of(entry), None if compared else fault

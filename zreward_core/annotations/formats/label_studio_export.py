@@ -1,4 +1,4 @@
-"""Files of Label Studio: their tasks, and what to do about a file without usable judgements.
+"""Label Studio files: their tasks, and remedies for a file without usable judgements.
 
 Besides the raw export (a list of tasks), a single task and an annotation from a target storage
 (which contains its task) are read. ``completions`` is the name of ``annotations`` before Label
@@ -22,7 +22,7 @@ from zreward_core.config import UserError
 SHOWN = 6
 """Controls and answers listed in a message."""
 JSON_MIN_KEYS = ("annotation_id", "annotator", "lead_time")
-"""Keys beside the data in each row of a JSON-MIN export."""
+"""Keys next to the data in each row of a JSON-MIN export."""
 
 
 def load_export(path: Path) -> list[Any]:
@@ -58,7 +58,7 @@ def load_export(path: Path) -> list[Any]:
 
 
 def _is_stored(one: Any) -> bool:
-    """Whether this is an annotation as a target storage writes it."""
+    """Whether this is an annotation as written to a target storage."""
     return isinstance(one, dict) and "result" in one and isinstance(one.get("task"), dict)
 
 
@@ -71,7 +71,7 @@ def _as_task(one: Any) -> Any:
 
 
 def count_native(tasks: list[Any]) -> int:
-    """Number of native judgements of an export, counted without reading any of them."""
+    """Number of native judgements of an export, counted without parsing them."""
     number = 0
     for task in tasks:
         annotations = task.get("annotations") if isinstance(task, dict) else None
@@ -83,7 +83,7 @@ def count_native(tasks: list[Any]) -> int:
 
 
 def explain_export(path: Path, dimensions: list[str]) -> str:
-    """What to do about an export that has too few usable judgements, by what is in it.
+    """Remedy for an export that has too few usable judgements, based on its content.
 
     Args:
         path: a file that ``load_export`` can read.
@@ -124,8 +124,8 @@ def _without_annotations(tasks: list[Any]) -> str:
         )
     if predicted:
         return (
-            f"{predicted} of {len(tasks)} tasks have predictions of a model and none has an "
-            "annotation of a person. Predictions are not read as ratings: annotate the tasks in "
+            f"{predicted} of {len(tasks)} tasks have model predictions and none has a "
+            "human annotation. Predictions are not read as ratings: annotate the tasks in "
             "Label Studio, then export the project again as JSON"
         )
     return (
@@ -164,11 +164,11 @@ def _about_controls(annotations: list[Any], dimensions: list[str]) -> str:
     if words:
         some = ", ".join(f"{word}: .." for word, _ in words.most_common(SHOWN))
         parts.append(
-            f"give words a score: `columns: {{score: {{column: score, words: {{{some}}}}}}}`"
+            f"map words to scores: `columns: {{score: {{column: score, words: {{{some}}}}}}}`"
         )
     if numbers:
         parts.append(
-            f"scores run from {min(numbers):g} to {max(numbers):g}: another scale than the "
-            "rubric's is `scale: {min: .., max: .., higher_is_better: true}`"
+            f"scores run from {min(numbers):g} to {max(numbers):g}: declare a scale other than the "
+            "rubric's by `scale: {min: .., max: .., higher_is_better: true}`"
         )
     return "; ".join(parts)

@@ -1,7 +1,7 @@
 """Result items of Label Studio annotations: their kinds and answers.
 
-A native judgement is one result item; a ranking of n images is n (n - 1) / 2 of them, one for every
-two images.
+A native judgement is one result item; a ranking of n images is n (n - 1) / 2 of them, one for each
+pair of images.
 
 Tags: https://labelstud.io/tags
 """
@@ -14,16 +14,16 @@ from typing import Any
 LARGEST = 1e300
 """JSON integers can be too large for a float."""
 SCORE_TYPES = ("choices", "rating", "number")
-"""Result types that hold a score."""
+"""Result types with a score."""
 ANSWER_TYPES = (*SCORE_TYPES, "pairwise")
-"""Result types that hold one answer."""
+"""Result types with one answer."""
 _REGION = re.compile(
     r"\w*(rectangle|polygon|brush|keypoint|ellipse|vector|bitmask|magicwand|cuboid)\w*|\w*labels"
 )
 _EVENT = re.compile(r"textarea|relation|datetime|chatmessage|reactcode")
-"""Result types that hold no judgement. A type that is unknown is a judgement that is not read."""
+"""Result types without a judgement. An unknown type counts as a judgement that is not read."""
 REGION_KEYS = frozenset(("x", "y", "points", "vertices", "rle", "start", "end", "sequence"))
-"""Keys of a result's value that say which part of an object it is about."""
+"""Keys of a result's value that identify the part of an object that it refers to."""
 VOTES = {
     "left": "a",
     "right": "b",
@@ -34,7 +34,7 @@ VOTES = {
     "both bad": "both_bad",
     "both_bad": "both_bad",
 }
-"""Answers of a pairwise control (left and right alone) or of choices beside it, in lower case."""
+"""Answers of a pairwise control (only left and right) or of choices next to it, in lower case."""
 ADDRESSES = ("image", "url", "src", "image_url")
 """Keys of an image's address in an object."""
 _IN_HTML = re.compile(r"<img\b[^>]*?\bsrc\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))", re.I)
@@ -45,7 +45,7 @@ Answer = tuple[Record, str | None]
 
 
 def is_event(kind: str) -> bool:
-    """Whether results of a type hold no judgement."""
+    """Whether results of a type are not judgements."""
     return bool(_REGION.fullmatch(kind) or _EVENT.fullmatch(kind))
 
 
@@ -98,7 +98,7 @@ def ranking_of(entry: Any) -> list[Any] | None:
 
 
 def comparisons_of(ranked: list[Any], data: Record) -> Iterator[Answer]:
-    """A comparison of every two images of a ranking; the higher one is image_a."""
+    """A comparison for each pair of images of a ranking; the higher one is image_a."""
     names = [str(one) for one in ranked]
     entries = _entries(names, data)
     if len(names) < 2:
@@ -124,7 +124,7 @@ def _entries(names: list[str], data: Record) -> dict[str, Any]:
 
 
 def address_of(entry: Any) -> Any:
-    """Address of an image: a text, or an object with an address or HTML that shows it."""
+    """Address of an image: a string, or an object with an address or HTML that shows it."""
     if not isinstance(entry, dict):
         return entry
     found = next((entry[key] for key in ADDRESSES if entry.get(key)), None)

@@ -49,7 +49,7 @@ def _batches(file: pq.ParquetFile, tops: dict[str, str]) -> Iterator[Records]:
 
 
 def plain_type(column: pa.Array) -> pa.Array:
-    """The column in the one type of its kind that the mapping knows: no views, no large types."""
+    """The column cast to a type that the mapping supports: no views, no large types."""
     kind = column.type
     if isinstance(column, pa.ExtensionArray):
         return column_of([None if one is None else str(one) for one in column.to_pylist()])
@@ -57,7 +57,7 @@ def plain_type(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         column = column.cast(pa.binary())
-        try:  # text of writers that do not mark it as such
+        try:  # some writers do not mark strings as strings
             return column.cast(pa.string())
         except pa.ArrowInvalid:
             return column

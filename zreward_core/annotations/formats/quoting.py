@@ -1,8 +1,8 @@
 """Whether the quotes of a delimited file enclose whole cells.
 
-In a sound file (RFC 4180) a quote opens a cell, closes a cell, or is doubled inside one. If a file
-has any other quote, such as one that is never closed, a parser can take the following rows for the
-text of one cell.
+In a well-formed file (RFC 4180), a quote opens a cell, closes a cell, or is doubled inside one. If
+a file has any other quote, such as one that is never closed, a parser can read the following rows
+as the text of one cell.
 """
 
 import codecs
@@ -18,12 +18,12 @@ QUOTE, LINE_ENDS = ord('"'), (ord("\n"), ord("\r"))
 def is_sound(path: Path, encoding: str, delimiter: str, width: int) -> bool:
     """Check all quotes of a file.
 
-    A line inside a quoted cell that has as many delimiters as a row of the table counts as a row
-    that unclosed quotes hide: the file is not sound.
+    A line inside a quoted cell that has as many delimiters as a row of the table is taken as a row
+    hidden by unclosed quotes: the file is not well-formed.
 
     Args:
         path: the file.
-        encoding: Python's name of it.
+        encoding: its encoding, as a Python codec name.
         delimiter: between the cells.
         width: number of columns.
     """
@@ -44,7 +44,7 @@ def is_sound(path: Path, encoding: str, delimiter: str, width: int) -> bool:
 
 
 def _chunks(path: Path, encoding: str) -> Iterator[bytes]:
-    """Parts of the file as UTF-8 (or a superset of ASCII) that end with a line."""
+    """Chunks of whole lines of the file, in UTF-8 (or a superset of ASCII)."""
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
         with path.open(encoding=encoding, errors="replace", newline="") as file:
             while text := file.read(CHUNK_BYTES):
@@ -78,7 +78,7 @@ def _enclose_cells(
 def _hides_rows(
     text: np.ndarray, quotes: np.ndarray, delimiter: int, width: int, open_: bool
 ) -> bool:
-    """Whether a whole line inside a quoted cell has the delimiters of a row."""
+    """Whether a whole line inside a quoted cell has as many delimiters as a row."""
     ends = np.flatnonzero(text == LINE_ENDS[0])
     inside = (np.searchsorted(quotes, ends) + open_) % 2 == 1
     before = np.append(open_, inside[:-1])

@@ -19,7 +19,7 @@ BATCH_ROWS = 2**18
 RAW_LENGTH = 2000
 """Characters kept of a quarantined record."""
 EXACT = 2**53
-"""Integers from here on are not exact as floats; identifiers of 64 bits are among them."""
+"""Integers from here on may not be exact as floats; 64-bit identifiers can be as large."""
 
 
 @dataclass
@@ -37,9 +37,9 @@ class Records:
     faults: list[str | None] | None = None
     """[N] quarantine reasons that the reader found; None: no faults."""
     raw: list[Any] | None = None
-    """[N] what goes to quarantine for a faulty record; None: its columns."""
+    """[N] text that is quarantined for a faulty record; None: its columns."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Reason to the number of entries that hold no judgement and are not among the records."""
+    """Reason to the number of entries without a judgement, which are not among the records."""
     num_native: int | None = None
     """Native judgements of the batch, if the reader counts them independently of reading."""
 
@@ -47,7 +47,7 @@ class Records:
         return len(self.refs)
 
     def select(self, rows: np.ndarray) -> "Records":
-        """The records at the given places; what belongs to the whole batch is left out."""
+        """The records at the given positions, without the fields of the whole batch."""
         index = pa.array(rows)
         return Records(
             {name: column.take(index) for name, column in self.columns.items()},
@@ -59,7 +59,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a reader is asked for."""
+    """Request to a reader: columns, encoding, location of the records."""
 
     names: tuple[str, ...]
     """Columns, dotted where nested."""
@@ -68,13 +68,13 @@ class Wanted:
     records: str | None = None
     """Dotted path of the records in a JSON file."""
     delimiter: str | None = None
-    """Declared delimiter of a table of text."""
+    """Declared delimiter of a text table."""
     header_row: int = 1
-    """Line or row with the names of the columns."""
+    """Line or row with the column names."""
     sheet: str | int | None = None
     """Name or number (from 1) of the sheet of a workbook."""
     pattern: str | None = None
-    """Regular expression of the names of further columns."""
+    """Regular expression that matches the names of further columns."""
 
 
 FORMAT_SETTINGS = ("encoding", "records", "delimiter", "header_row", "sheet")
@@ -94,7 +94,7 @@ class Format:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Source settings that follow from the format; those of params.yaml override them."""
     reads: tuple[str, ...] = ()
-    """Which of ``FORMAT_SETTINGS`` it reads; the others are refused."""
+    """Which of ``FORMAT_SETTINGS`` it reads; the others are rejected."""
 
 
 def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, str]:
@@ -106,7 +106,7 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
         path: for messages.
 
     Returns:
-        Wanted name to the name of the table's column; what follows it in the wanted name is a path
+        Requested name to the name of the table's column; the rest of the requested name is a path
         into the JSON of its cells.
 
     Raises:
@@ -133,12 +133,12 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
 
 
 def matched(pattern: str, name: str) -> re.Match[str] | None:
-    """A column name that a pattern matches whole; names can have several lines."""
+    """Match of a pattern with a whole column name; names can have several lines."""
     return re.fullmatch(pattern, name, re.DOTALL)
 
 
 def _top(name: str, header: list[str]) -> str | None:
-    """The longest column name that is the name or its beginning."""
+    """The longest column name that equals the name or is a dotted prefix of it."""
     parts = name.split(".")
     starts = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return next((start for start in starts if start in header), None)
@@ -155,13 +155,13 @@ def inside(column: pa.Array, path: str) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column is text, also as a dictionary."""
+    """Whether a column is text, plain or dictionary-encoded."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def parsed(value: Any) -> Any:
-    """The list or object that a text holds as JSON; any other value as it is."""
+    """The list or object in JSON text, parsed; any other value is unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
@@ -249,5 +249,5 @@ def writable(text: str) -> str:
 
 
 def raw_text(record: Any) -> str:
-    """A record as it is written to quarantine."""
+    """A record as written to quarantine."""
     return writable(json.dumps(record, ensure_ascii=False, default=str))[:RAW_LENGTH]

@@ -14,17 +14,18 @@ _ADDRESS = re.compile(
     r"^(https?:|s3:|gs:|/data/|data:image/)|\.(png|jpe?g|webp|gif|bmp|tiff?|avif)$", re.I
 )
 UNPLACED = -1
-"""Place of judgements that do not tell which of several images they are about."""
+"""Place of judgements that do not identify their image among several."""
 Record = dict[str, Any]
 
 
 def one_by_one(tasks: list[Any]) -> list[Any]:
     """Split tasks of several images; all others are returned unchanged.
 
-    Every result item ends up in exactly one task. Entries that judge no image (a skipped or empty
-    annotation, a general comment) go to the first one; judgements whose image is not known go to a
-    task without an image, marked as ``unplaced``. The time spent is divided evenly among the
-    images. Lists in the data that are as long as the list of images are parallel to it.
+    Every result item ends up in exactly one task. Entries without a judgement of an image (a
+    skipped or empty annotation, a general comment) go to the first one; judgements whose image is
+    not known go to a task without an image, marked as ``unplaced``. The time spent is divided
+    evenly among the images. Lists in the data that are as long as the list of images are treated
+    as parallel to it.
     """
     return [part for task in tasks for part in _parts(task)]
 
@@ -49,11 +50,11 @@ def _parts(task: Any) -> list[Any]:
 
 
 def _images(data: Record, items: list[Any]) -> list[Any] | None:
-    """The list of images of a task; None if it does not show a list.
+    """The list of images of a task; None if the task does not show a list.
 
-    Without a key `images` or `image`, it is the only list of addresses of images, or for items with
-    an index a list of the length of all lists, whose entries are unknown (None). An index of
-    nothing gives an empty list.
+    Without a key `images` or `image`, this is the only list of image addresses. For items with an
+    index it is otherwise a list of unknown entries (None), as long as all lists of the data; it is
+    empty if there are no lists.
     """
     lists = {key: value for key, value in data.items() if isinstance(value, list) and value}
     for key in ("images", "image"):

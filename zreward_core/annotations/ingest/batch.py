@@ -1,4 +1,4 @@
-"""A batch of records during mapping, and what all kinds of judgements share.
+"""A batch of records during mapping, shared by all kinds of judgements.
 
 Faults of judgements are numeric codes until the few faulty rows are written.
 
@@ -102,7 +102,7 @@ class Batch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """[M] index of each judgement's dimension in the rubric, and [M] fault codes.
 
-        The faults of the reader come first, except for what is not a judgement.
+        Faults found by the reader take precedence, except for entries that are not judgements.
         """
         names, unknown = self.rubric.names, CODE["unknown_dimension"]
         asked = asked or self.source.dimension

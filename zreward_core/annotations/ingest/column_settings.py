@@ -1,7 +1,7 @@
-"""Settings of columns: the source of a value, and how it is written.
+"""Column settings: the source of a value, and its notation.
 
-A cell is the value of one record: from a column, from the name of the file, or a constant. A
-pattern and a map of words are applied to it.
+A cell is the value of one record: from a column or the file name, or a constant. A pattern
+and a map of words are applied to it.
 """
 
 import re
@@ -40,8 +40,8 @@ class Cell(Settings):
     to: str = ""
     """Replacement; \\1 is the first group."""
     words: dict[str, str | None] = {}
-    """The source's word, after the pattern, to its meaning, such as {Good: 4}; null: an empty cell.
-    Other cells stay as they are."""
+    """Text of a cell, after the pattern, to its value, such as {Good: 4}; null: an empty cell.
+    Other cells are unchanged."""
     separator: str | None = None
     """Separates the values of a list cell; detected if not given."""
 
@@ -113,9 +113,9 @@ class DimensionColumn(Settings):
     column: Cell
     """Column with the name of the dimension."""
     map: dict[str, str | None] = {}
-    """The source's word to the rubric's; null: not a judgement, counted as an event."""
+    """The source's value to a dimension; null: not a judgement, counted as an event."""
     scales: dict[str, Scale] = {}
-    """The scales of words whose scale is not the source's, by the source's word."""
+    """Scales that differ from the source's scale, by the source's value."""
 
     @field_validator("map", "scales", mode="before")
     @classmethod
@@ -132,7 +132,7 @@ class VoteColumn(Settings):
     column: Cell | None = None
     """Column with the answer."""
     map: dict[str, Vote | None] = {}
-    """The source's word to a, b, tie or both_bad; null: the rater skipped."""
+    """The source's answer to a, b, tie or both_bad; null: the rater skipped."""
     value: Vote | None = None
     """The answer of every row, for sets that always name the preferred image first."""
 
@@ -154,7 +154,7 @@ class Slot(Settings):
     column: Cell | None = None
     """Column with the score."""
     scores: Cell | None = None
-    """Column with a list of scores, one rater each."""
+    """Column with a list of scores, one per rater."""
     annotator_ids: Cell | None = None
     """Column with the list of their raters, in the same order."""
     mean: Cell | None = None
@@ -199,7 +199,7 @@ class Slot(Settings):
 
 
 class Ranking(Settings):
-    """Several images of a prompt in order; read as a comparison of every two of them."""
+    """A ranking of several images of a prompt; read as one comparison per pair of images."""
 
     images: Cell | list[Cell] | None = None
     """The images: a list cell, or one column each."""
@@ -229,7 +229,7 @@ class Columns(Settings):
     generator: Cell | None = None
     """The model that generated the image."""
     item: Cell | None = None
-    """The source's name of the rated item, if prompt, image and generator do not identify it."""
+    """The source's id of the rated item, if prompt, image and generator do not identify it."""
     annotator_id: Cell | None = None
     """The rater."""
     submitted_at: Cell | None = None
@@ -239,7 +239,7 @@ class Columns(Settings):
     score: Cell | None = None
     """The score of one rater."""
     scores: Cell | None = None
-    """A list of scores, one rater each."""
+    """A list of scores, one per rater."""
     annotator_ids: Cell | None = None
     """The list of the raters of `scores`, in the same order; else they are anonymous."""
     wide: list[Slot] = []
@@ -255,13 +255,13 @@ class Columns(Settings):
     num_ratings: Cell | int | None = None
     """Number of ratings behind an opinion: a column, or a constant."""
     vote: VoteColumn | None = None
-    """A comparison of two images; beside `score`, the rows with two images are comparisons."""
+    """A comparison of two images; with `score`, the rows with two images are comparisons."""
     image_a: Cell | None = None
     image_b: Cell | None = None
     generator_a: Cell | None = None
     generator_b: Cell | None = None
     ranking: Ranking | None = None
-    """Several images in order."""
+    """A ranking of several images."""
 
     @model_validator(mode="before")
     @classmethod
@@ -271,7 +271,7 @@ class Columns(Settings):
             return value
         clash = sorted(key for key in value if key.startswith(("image", "generator", "vote")))
         if clash:
-            raise ValueError(f"{', '.join(clash)} not read with a `ranking`; name images in it")
+            raise ValueError(f"{', '.join(clash)} not read with a `ranking`; use its fields")
         sides = {f"{one}_{side}": f"{RANKED}.{one}_{side}" for one in ENTRANTS for side in "ab"}
         return {**value, **sides, "vote": {"column": f"{RANKED}.vote", "map": VOTES}}
 
@@ -281,11 +281,11 @@ class Columns(Settings):
         kinds = [self.score or self.vote, self.scores, self.wide or None, opinion or None]
         if sum(kind is not None for kind in kinds) > 1:
             raise ValueError(
-                "a row holds one of `score`, `scores`, `wide`, an opinion (`mean`, `histogram`) or "
+                "a row has one of `score`, `scores`, `wide`, an opinion (`mean`, `histogram`) or "
                 "a `vote`; for several judgements per row use entries of `wide`"
             )
         if self.vote and self.score and not (self.image_a and self.image_b):
-            raise ValueError("`vote` beside `score` needs `image_a` and `image_b`")
+            raise ValueError("`vote` with `score` needs `image_a` and `image_b`")
         if self.vote and not all(
             getattr(self, f"image_{side}") or getattr(self, f"generator_{side}") for side in "ab"
         ):
@@ -294,7 +294,7 @@ class Columns(Settings):
         return self
 
     def _check_unread(self, opinion: bool) -> None:
-        """Refuse columns that these judgements do not read."""
+        """Reject columns that are not read for these judgements."""
         check_read(self, "mean", ("std",))
         check_read(self, "std", ("std_scale",))
         check_read(self, "scores", ("annotator_ids",))
@@ -302,7 +302,7 @@ class Columns(Settings):
         if self.annotator_id is not None and self.annotator_ids is not None:
             raise ValueError("give either `annotator_id` or `annotator_ids`")
         if self.num_ratings is not None and not (opinion or any(one.mean for one in self.wide)):
-            raise ValueError("`num_ratings` is read with `mean` or `histogram` alone; remove it")
+            raise ValueError("`num_ratings` is read only with `mean` or `histogram`; remove it")
         unread = []
         if opinion:
             unread = [self._given("annotator_id", "submitted_at", "seconds"), "an opinion"]
@@ -317,7 +317,7 @@ class Columns(Settings):
 
 
 def check_read(settings: Settings, needed: str, names: tuple[str, ...]) -> None:
-    """Refuse settings that are read only beside another.
+    """Reject settings that are read only with another one.
 
     Raises:
         ValueError: one is given and the other is not.
@@ -325,11 +325,11 @@ def check_read(settings: Settings, needed: str, names: tuple[str, ...]) -> None:
     for name in names:
         given = getattr(settings, name) != type(settings).model_fields[name].default
         if given and not getattr(settings, needed):
-            raise ValueError(f"`{name}` is read only beside `{needed}`; remove it or add that")
+            raise ValueError(f"`{name}` is read only with `{needed}`; add that or remove it")
 
 
 def check_separators(settings: Settings, lists: tuple[str, ...]) -> None:
-    """Refuse separators of cells that are not lists.
+    """Reject separators of cells that are not lists.
 
     Raises:
         ValueError: one has a separator.
@@ -368,7 +368,7 @@ def as_word(value: object) -> str:
 
 
 def words_of(value: Any) -> Any:
-    """A map of params.yaml with keys as words and numbers and booleans as text."""
+    """A map of params.yaml with strings as keys, and numbers and booleans as text."""
     if not isinstance(value, dict):
         return value
     return {as_word(key): _plain(one) for key, one in value.items()}

@@ -1,4 +1,4 @@
-"""What all sources know of the items together; some of it only once all of them were read."""
+"""Identities of items across all sources; some are known only after all sources were read."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ class Identities:
     """Names of absent images, and prompts for records without one, shared by all sources.
 
     ``settle`` is called after all sources were read; if it returns True, they are read again with
-    what has become known.
+    the new information.
     """
 
     names: Claims = field(default_factory=Claims)
@@ -25,11 +25,11 @@ class Identities:
     """Images with records without a prompt, from the last reading."""
     _without_prompt: set[str] = field(default_factory=set)
     _prompts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    """Wanted image to its prompts, by their normal form."""
+    """Requested image to its prompts, by their normal form."""
     _any_prompt: bool = False
 
     def add_image(self, image: str, prompt: str | None) -> None:
-        """Note that a record is about an image (its id or name) and its prompt."""
+        """Record that a row refers to an image (its id or name) and its prompt."""
         if prompt is None:
             self._without_prompt.add(image)
         else:
@@ -52,7 +52,7 @@ class Identities:
         return self._item_of_name[name]
 
     def settle(self) -> bool:
-        """Whether something has become known that can change the items."""
+        """Whether there is new information that can change the items."""
         found = {
             image: next(iter(prompts.values()))
             for image, prompts in self._prompts.items()

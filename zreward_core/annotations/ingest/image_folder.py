@@ -16,7 +16,7 @@ from zreward_core.schemas import digest
 MAX_BYTES = 2**28
 """Larger files are not read."""
 MAX_REFERENCE = 4096
-"""Longer references are embedded images; they are remembered by their hash."""
+"""Longer references are embedded images; they are cached by their hash."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 Resolved = tuple[str | None, str | None]
@@ -29,7 +29,7 @@ class ImageFolder:
     A reference is an image by itself (a data URI), or is resolved by image id if its file name
     contains one (``images/<sha256>.png``), else as a file below the folder (``FileIndex``). Of
     several references that lead to one file and exclude each other (``Claims``), only the one that
-    names it whole counts.
+    matches it in full is used.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -64,7 +64,7 @@ class ImageFolder:
         return self._resolved[key]
 
     def settle(self) -> bool:
-        """Whether references that were given a file exclude each other: read all of them again."""
+        """Whether references resolved to one file exclude each other and all must be read again."""
         changed = self._claims.settle()
         self._resolved.clear()
         if changed:
@@ -105,7 +105,7 @@ class ImageFolder:
     def _given(self, key: str, reading: Reading, files: list[ImageFile], whole: bool) -> Resolved:
         if len(files) > 1:
             names = " and ".join("/".join(one.parts) for one in files[:2])
-            self.why[key] = f"{len(files)} files end so, among them {names}"
+            self.why[key] = f"{len(files)} files match its path, such as {names}"
             return None, None
         target = "/".join(files[0].parts)
         self._claims.add(target, Reading(files[0].parts) if whole else reading)
@@ -113,7 +113,7 @@ class ImageFolder:
             self.why[key] = f"several references could be {target}"
             return None, None
         if files[0].outside:
-            self.why[key] = f"{target} is a link that leaves the folder"
+            self.why[key] = f"{target} is a link to a file outside the folder"
             return None, "path_outside_drop"
         resolved, why = self._read(files[0].path)
         if why:
@@ -134,7 +134,7 @@ class ImageFolder:
         return self._read_files[file]
 
     def _embedded(self, content: bytes, key: str) -> Resolved:
-        """An image that is no file yet; it is kept on disk until the run has written it."""
+        """An image without a file of its own; it is kept on disk until the run has written it."""
         resolved, why = _checked(content, "the embedded image")
         if why:
             self.why[key] = why
@@ -154,7 +154,7 @@ def short_reference(reference: str) -> str:
 
 
 def _checked(content: bytes, name: str) -> tuple[Resolved, str]:
-    """Image id of an encoded image, and why it has none."""
+    """Image id of an encoded image, and the reason if it has none."""
     try:
         decode(content, name)
     except ImageTooLarge as error:

@@ -21,9 +21,9 @@ class ImageFile:
     parts: tuple[str, ...]
     """Folders and name, starting at the folder that was indexed."""
     is_folder: bool
-    """It is a link to a folder outside."""
+    """Whether it is a link to a folder outside the indexed one."""
     outside: bool
-    """It is a link that leaves the folder and was not made by DVC."""
+    """Whether it is a link to a place outside the folder that was not made by DVC."""
 
 
 class FileIndex:
@@ -39,7 +39,7 @@ class FileIndex:
         self._by_path: dict[str, list[ImageFile]] = {}
         self._by_name: dict[str, list[ImageFile]] = {}
         self._by_safe_name: dict[str, list[ImageFile]] = {}
-        """By the name that Django, and so Label Studio, gives to an uploaded file."""
+        """By the name that Django, and therefore Label Studio, gives to an uploaded file."""
         self._links: dict[str, ImageFile] = {}
         """Linked folders outside; they are not entered."""
         root = folder.resolve()
@@ -54,9 +54,9 @@ class FileIndex:
                 self._by_safe_name.setdefault(_folded((safe,)), []).append(file)
 
     def match(self, reading: Reading) -> tuple[list[ImageFile], bool]:
-        """The files that the longest part of a path leads to, and whether it names them whole.
+        """The files that match the longest part of a path, and whether they match all of it.
 
-        Case and Unicode form count only where they distinguish files.
+        Case and Unicode form matter only if they distinguish files.
         """
         parts = reading.parts
         if reading.num_up:

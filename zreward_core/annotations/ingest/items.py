@@ -38,8 +38,8 @@ class Items:
 class ItemIndex:
     """Items of one source.
 
-    An item is an image of a prompt: the same bytes are one item in all sources. Where the bytes are
-    absent, the image's name (with prompt and generator) takes their place, among the sources with
+    An item is an image of a prompt: the same bytes are one item in all sources. If the bytes are
+    absent, the image is identified by its name (with prompt and generator) among the sources with
     the same `images` folder. A record without a prompt takes the prompt of its image if that is
     judged for one prompt only. Records without an image are distinguished by the source's `item`
     column, else by prompt and generator, else by row; an `item` column that params.yaml names
@@ -48,9 +48,9 @@ class ItemIndex:
 
     def __init__(self, source: Source, images: ImageFolder, identities: Identities) -> None:
         self.missing: dict[str, str] = {}
-        """References without an image, and why if the image is not simply absent."""
+        """References without an image, with the reason if the image is not simply absent."""
         self.refused: dict[str, str] = {}
-        """References to images that cannot be used, and why."""
+        """References to images that cannot be used, with the reason."""
         self._source = source.name
         self._images = images
         self._identities = identities

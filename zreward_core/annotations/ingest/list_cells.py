@@ -1,9 +1,9 @@
 """List cells: several values in the cell of one record.
 
-A list cell is a list of the file, JSON in text, or text with separators. Separators are found by
-the whole column: bars and semicolons separate, and so does white space between numbers; a comma
-separates only if no cell has another separator and some cell shows that it does, since 4,5 can
-also be four and a half.
+A list cell is a list of the file, JSON in text, or text with separators. Separators are detected
+for the whole column: bars, semicolons, and white space between numbers; a comma is a separator only
+if no cell has another separator and at least one cell is unambiguous, since 4,5 can also be a
+decimal number.
 
 Shapes: N records, M values of all lists.
 """
@@ -31,7 +31,7 @@ _HARD = re.compile(r"\s*[|;\n]\s*")
 _SPACES = re.compile(r"(?<![,\s])\s+(?![,\s])")
 _COMMAS = re.compile(r"\s*,\s*")
 _MAYBE_NUMBERS = re.compile(r"[\d.+-]*\d,\d+(\s+[\d.+-]*\d,\d+)*")
-"""Numbers with decimal commas, or two numbers with a comma between."""
+"""Numbers with decimal commas, or two numbers separated by a comma."""
 
 
 def number_lists(
@@ -95,7 +95,7 @@ def _json(text: str) -> list[Any] | None:
 
 
 def _commas_separate(cells: list[str]) -> bool | None:
-    """Whether commas separate the values of a column; None: it cannot be known."""
+    """Whether commas separate the values of a column; None: ambiguous."""
     if any(_HARD.search(text) or _SPACES.search(text.strip()) for text in cells):
         return False
     if any(text.count(COMMA) > 1 or re.search(r",\s|\s,", text) for text in cells):
@@ -142,6 +142,6 @@ def _flattened(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     flat = column.flatten().cast(pa.float64(), safe=False)
     values = flat.to_numpy(zero_copy_only=False)
     states = np.where(np.isnan(values), MISSING, 0).astype(np.uint8)
-    starts = (np.cumsum(lengths) - lengths)[lengths == 0]  # an empty list lacks its value
+    starts = (np.cumsum(lengths) - lengths)[lengths == 0]  # an empty list is one missing value
     values = np.insert(values, starts, np.nan)
     return values, np.insert(states, starts, MISSING), np.maximum(lengths, 1)

@@ -31,7 +31,7 @@ from zreward_core.rubric import Rubric
 
 
 def cells_of(source: Source) -> list[Cell]:
-    """All cells that the settings name."""
+    """All cells of the settings."""
     found: list[Cell] = []
 
     def collect(value: Any) -> None:
@@ -186,7 +186,7 @@ def _raters(batch: Batch, cell: Cell, lengths: np.ndarray) -> tuple[pa.Array, np
 
 
 def _with_constants(records: Records, source: Source, path: str) -> Records:
-    """Add the columns of constants and of the parts of the file's name."""
+    """Add columns for constants and for values from the file name."""
     added = {}
     for cell in cells_of(source):
         text = cell.value
@@ -195,7 +195,7 @@ def _with_constants(records: Records, source: Source, path: str) -> Records:
             if found is None:
                 raise UserError(
                     f"{path} (source '{source.name}'): its name does not match `file: "
-                    f"{cell.file}`; correct the pattern, or choose the files by `files`"
+                    f"{cell.file}`; correct the pattern, or select the files by `files`"
                 )
             text = found.group(1 if found.re.groups else 0)
         if cell.column is None:

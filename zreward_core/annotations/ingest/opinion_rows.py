@@ -24,7 +24,7 @@ from zreward_core.annotations.ingest.list_cells import number_lists
 from zreward_core.schemas import OPINIONS
 
 LARGEST_STD = 2**-0.5 + 1e-6
-"""Largest standard deviation as a share of the scale: of two ratings, one at either end."""
+"""Largest standard deviation as a share of the scale: two ratings at opposite ends."""
 
 
 def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:

@@ -1,4 +1,4 @@
-"""Dimensions with scales of their own, such as the controls of a Label Studio project.
+"""Dimensions with their own scales, such as the controls of a Label Studio project.
 
 Shapes: N records.
 """
@@ -13,14 +13,14 @@ from zreward_core.annotations.ingest.values import texts
 
 
 def by_scale(batch: Batch) -> Iterator[Batch]:
-    """The records by their scale; every record is in exactly one part."""
+    """The records grouped by scale; every record is in exactly one group."""
     asked = batch.source.dimension
     if asked is None or isinstance(asked, str) or not asked.scales:
         yield batch
         return
     words = texts(batch.column(asked.column), asked.column)
     scales = [asked.scales.get(word, batch.source.scale) for word in words.listed()]
-    scales.append(batch.source.scale)  # a code of -1 is the last
+    scales.append(batch.source.scale)  # a code of -1 selects the last one
     distinct = [one for n, one in enumerate(scales) if one not in scales[:n]]
     places_N = np.array([distinct.index(one) for one in scales])[words.codes]
     for place, scale in enumerate(distinct):

@@ -25,7 +25,7 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
         path = Path(settings.path)
     if not path.is_file():
         raise UserError(
-            f"{settings.path}: not found beside {source_file} or below {DROPS}; correct "
+            f"{settings.path}: not found next to {source_file} or below {DROPS}; correct "
             "`prompts.path` of the source"
         )
     key_cell, prompt_cell = Cell(column=settings.key), Cell(column=settings.prompt)

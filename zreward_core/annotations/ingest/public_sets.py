@@ -22,7 +22,7 @@ class PublicSet:
     title: str
     """Name and contents."""
     origin: str
-    """Where its files are described, or what their shape was taken from."""
+    """Description of its files, or the source of their layout."""
     format: str
     """Format of its files."""
     settings: dict[str, Any]

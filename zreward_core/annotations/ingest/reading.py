@@ -1,4 +1,4 @@
-"""A file of a source to judgements: read, map, check the account."""
+"""Read a file of a source into judgements, and check their counts."""
 
 import logging
 import re
@@ -19,9 +19,9 @@ from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 
 _LEFTOVERS = ("._", "~$")
-"""Beginnings of names of files that macOS and Excel leave behind."""
+"""Prefixes of the names of files that macOS and Excel leave behind."""
 MIN_STD = 0.03
-"""Median standard deviation as a share of the scale; a smaller one is on another scale."""
+"""Median standard deviation as a share of the scale; a smaller one suggests another scale."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def source_files(source: Source) -> list[Path]:
         found = [path for path in source.path.rglob("*") if path.suffix.lower() == suffix]
     elif source.path.exists():
         found = [source.path]
-    else:  # brackets can belong to a name
+    else:  # brackets can be part of a name
         literal = re.sub(r"\[", "[[]", str(source.path))
         found = list(Path().glob(str(source.path))) or list(Path().glob(literal))
     found = sorted(
@@ -47,12 +47,12 @@ def source_files(source: Source) -> list[Path]:
     )
     if found and source.files and not source.path.is_dir() and source.format in FORMATS:
         raise UserError(
-            f"{source.path} (source '{source.name}') is a file, so `files`, which chooses files of "
+            f"{source.path} (source '{source.name}') is a file, so `files`, which selects files of "
             "a folder, is not read; remove it"
         )
     if not found:
         raise UserError(
-            f"{source.path} (source '{source.name}') holds no {source.files or suffix} file: put "
+            f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "
             "the export below data/drops/ and name it in 'ingest.sources' of params.yaml, or "
             "simulate annotators (`zreward annotate` with 'annotate.simulate: true')"
         )
@@ -102,14 +102,14 @@ def _columns(source: Source) -> set[str]:
 
 
 def warn_of_deviations(opinions: pa.Table, place: str, rubric: Rubric) -> None:
-    """Warn of standard deviations that are too small for the scale of their means."""
+    """Warn about standard deviations that are too small for the scale of their means."""
     stds = opinions.to_pandas().groupby("dimension")["std"].median()
     shares = stds[stds > 0] / (rubric.maximum - rubric.minimum)
     for dimension, share in shares[shares < MIN_STD].items():
         logger.warning(
-            "%s: the standard deviations of %s are %.2g%% of the scale of the means (median), so "
-            "that almost all raters of an image would agree; if they are on another scale, give it "
-            "as `std_scale: {min: .., max: ..}`",
+            "%s: the standard deviations of %s are %.2g%% of the scale of the means (median), "
+            "which is implausibly small; if they are on another scale, declare it as "
+            "`std_scale: {min: .., max: ..}`",
             place,
             dimension,
             100 * share,

@@ -1,4 +1,4 @@
-"""Image references as exports hold them: paths of other machines, URLs, uploads, data URIs."""
+"""Image references as they occur in exports: paths of other machines, URLs, uploads, data URIs."""
 
 import base64
 import binascii
@@ -23,7 +23,7 @@ _SIGNED = re.compile(
 _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/]|$)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BASE64_IMAGE = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]{40,}={0,2}\s*")
-"""An encoded image file without the head of a data URI."""
+"""An encoded image file without the header of a data URI."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Reading:
     num_up: int = 0
     """Number of leading ``..``."""
     literal: bool = False
-    """Nothing was decoded although the text asks for it; it must name a file whole."""
+    """Not decoded although the text has escapes; it must match the full path of a file."""
 
     def agrees(self, other: "Reading") -> bool:
         """Whether both can be the same file.
 
-        A path may be written relative and, with the folders of a machine in front, absolute. Two
+        A path may be written relative, or absolute with the folders of a machine in front. Two
         relative paths, or two absolute ones, with different folders are different files, and so are
         two uploads of one project.
         """
@@ -69,9 +69,9 @@ class Reading:
 
 @dataclass
 class Claims:
-    """References that lead to the same target by less than their whole text.
+    """References that lead to the same target by a part of their text.
 
-    They may mean different files of the same name. This is known only once all references were
+    They may refer to different files of the same name. This is known only after all references were
     read, so the sources are read again if ``settle`` finds a new conflict.
     """
 
@@ -80,12 +80,12 @@ class Claims:
     _claims: dict[str, set[Reading]] = field(default_factory=lambda: defaultdict(set))
 
     def add(self, target: str, reading: Reading) -> None:
-        """Note that a reference leads to a target."""
+        """Record that a reference leads to a target."""
         if target not in self.contested:
             self._claims[target].add(reading)
 
     def settle(self) -> bool:
-        """Update ``contested``; whether it has changed."""
+        """Update ``contested``; return whether it has changed."""
         found = {
             target
             for target, claims in self._claims.items()
@@ -97,7 +97,7 @@ class Claims:
 
 
 def readings(reference: str) -> list[Reading]:
-    """Ways to read a reference as a path, best first: as it stands, then decoded.
+    """Ways to read a reference as a path, best first: unchanged, then decoded.
 
     The last ones are without the prefix that a labelling tool added to the name.
     """
@@ -121,7 +121,7 @@ def readings(reference: str) -> list[Reading]:
 
 
 def canonical(reference: str) -> tuple[str, Reading]:
-    """The name of an image whose file is absent, without what a tool or a machine adds.
+    """The name of an image whose file is absent, without the additions of a tool or machine.
 
     Returns:
         The name, and the reading that it is taken from.
@@ -183,7 +183,7 @@ def _reading(
 
 
 def _upload(reading: Reading, whole: bool) -> Reading | None:
-    """The path of an upload, whole or as the name of the file alone; None if it is not one."""
+    """The path of an upload, in full or only its file name; None if it is not one."""
     match = _UPLOAD.search("/".join(reading.parts))
     if match is None:
         return None

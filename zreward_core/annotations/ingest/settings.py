@@ -46,7 +46,7 @@ class Prompts(Settings):
     """A second file with the prompts."""
 
     path: str
-    """CSV or TSV; beside the source's file, or below data/drops."""
+    """CSV or TSV; next to the source's file, or below data/drops."""
     key: str
     """Its key column."""
     prompt: str
@@ -58,7 +58,7 @@ class Prompts(Settings):
     @classmethod
     def _inside(cls, value: str) -> str:
         if Path(value).is_absolute() or ".." in Path(value).parts:
-            raise ValueError(f"'{value}' must lie beside the source's file or below {DROPS}")
+            raise ValueError(f"'{value}' must be next to the source's file or below {DROPS}")
         return value
 
 
@@ -66,11 +66,11 @@ class Answers(Settings):
     """Several answers in a record, each of which becomes a record with the column ``answer``."""
 
     path: str | None = None
-    """Dotted path of the answers in a record, also in JSON inside a cell; ``*`` stands for every
+    """Dotted path of the answers in a record, also in JSON inside a cell; ``*`` matches every
     element of a list or every value of an object. The key or index matched by the first ``*`` is in
     the column ``answer_1``, that of the second in ``answer_2``."""
     columns: str | None = None
-    """Regular expression (Python) of the names of the columns that hold one answer each. Its first
+    """Regular expression (Python) of the names of the columns with one answer each. Its first
     group is in the column ``answer_1``, the second in ``answer_2``."""
     optional: bool = False
     """An empty answer means that the question was not asked: ignored as empty_result."""
@@ -80,7 +80,7 @@ class Answers(Settings):
         if (self.path is None) == (self.columns is None):
             raise ValueError("give either `path` or `columns`")
         if self.path is not None and ("*" not in self.root[1] or not self.root[0]):
-            raise ValueError("`path` names the answers, such as `responses.*`")
+            raise ValueError("`path` needs a `*` that selects the answers, such as `responses.*`")
         if self.columns is not None:
             compiled(self.columns)
         return self
@@ -154,7 +154,7 @@ class Source(Settings):
     def _watched(cls, value: Path | None) -> Path | None:
         known = [folder for folder in INPUTS if value and value.is_relative_to(folder)]
         if value is not None and (not known or ".." in value.parts):
-            raise ValueError(f"'{value}' must lie below {' or '.join(map(str, INPUTS))}")
+            raise ValueError(f"'{value}' must be below {' or '.join(map(str, INPUTS))}")
         return value
 
     @field_validator("delimiter")

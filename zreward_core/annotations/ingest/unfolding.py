@@ -1,4 +1,5 @@
-"""Records with several judgements unfolded: a record per answer, or per two images of a ranking.
+"""Records with several judgements unfolded: a record per answer, or per pair of
+images of a ranking.
 
 Shapes: N records before, L records after.
 """
@@ -29,11 +30,11 @@ from zreward_core.annotations.ingest.settings import Answers, Source
 from zreward_core.annotations.ingest.values import OK, parse_number, texts
 
 _OWN = re.compile(rf"{ANSWER}([._].*)?|{RANKED}\..*")
-"""Names of columns that unfolding makes."""
+"""Names of columns that unfolding creates."""
 
 
 def wanted_of(source: Source) -> Wanted:
-    """What the settings need of the files of a source."""
+    """Columns and reader settings that a source requests from its files."""
     names = [cell.column for cell in cells_of(source) if cell.column is not None]
     answers, pattern = source.answers, None
     if answers is not None or source.columns.ranking is not None:
@@ -53,7 +54,7 @@ def wanted_of(source: Source) -> Wanted:
 
 
 def unfold(records: Records, source: Source) -> Records:
-    """The records whose judgements the settings describe: one or none for each."""
+    """Unfold records, so that each has at most one judgement."""
     if source.answers is not None:
         records = _unfold_answers(records, source.answers, _names(source))
     if source.columns.ranking is not None:
@@ -134,7 +135,7 @@ def _listed(
 def _leaves(
     value: Any, path: list[str], keys: tuple[str, ...]
 ) -> list[tuple[Any, tuple[str, ...]]] | None:
-    """The values at a path with stars; None if a list or object is expected and is not there."""
+    """The values at a path with stars; None if a list or object is expected but missing."""
     if not path:
         return [(value, keys)]
     value = parsed(value)
@@ -155,7 +156,7 @@ def _leaves(
 
 
 def _unfold_ranking(records: Records, ranking: Ranking, decimal: str | None) -> Records:
-    """A record per two images of each ranking."""
+    """A record per pair of images of each ranking."""
     entrants = {
         name: _lists(records, cells)
         for name in ENTRANTS
@@ -236,7 +237,7 @@ def _lists(records: Records, cells: Cell | list[Cell]) -> list[list[str | None]]
 
 
 def _empty(records: Records) -> np.ndarray:
-    """[N] whether a record has no value at all."""
+    """[N] whether all values of a record are missing."""
     empty = np.ones(len(records), dtype=bool)
     for column in records.columns.values():
         empty &= np.array([one is None or one == "" for one in column.to_pylist()], dtype=bool)

@@ -25,7 +25,7 @@ _GROUPED = {
     POINT: re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
     COMMA: re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
 }
-"""Numbers with separators of thousands, by their decimal mark."""
+"""Numbers with thousands separators, by their decimal mark."""
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+")
 
 
@@ -62,7 +62,7 @@ def texts(column: pa.Array, cell: Cell | None = None, trim: bool = True) -> Text
 
     Args:
         column: of any type; whole numbers are written without a decimal point.
-        cell: the pattern to cut out, and the meaning of words.
+        cell: gives the pattern to replace, and the values of words.
         trim: remove leading and trailing space; blank cells are null in either case.
     """
     codes, distinct = _encode(column, cell is not None and cell.pattern is not None)
@@ -90,7 +90,7 @@ def _rewritten(values: pa.Array, cell: Cell) -> pa.Array:
 
 
 def identifiers(column: pa.Array, cell: Cell) -> Texts:
-    """Read a column of identifiers: 12.0, as some tools write the number 12, is 12."""
+    """Read a column of identifiers: 12.0, which some tools write for 12, is read as 12."""
     found = texts(column, cell)
     whole = pc.replace_substring_regex(found.values, pattern=r"^(\d+)\.0+$", replacement=r"\1")
     return Texts(found.codes, whole)
@@ -103,7 +103,7 @@ def numbers(
 
     Args:
         column: of any type.
-        cell: the pattern to cut out, and the meaning of words.
+        cell: gives the pattern to replace, and the values of words.
         decimal: the decimal mark of numbers in text; None: detected.
 
     Returns:
@@ -133,8 +133,8 @@ def numbers(
 def parse_number(value: object, decimal: str | None = None) -> tuple[float, int]:
     """A number and its state.
 
-    Without a declared decimal mark 4,5 is read as four and a half, and 1,234 is malformed: it can
-    be read in two ways.
+    Without a declared decimal mark, 4,5 is read as 4.5, and 1,234 is malformed because it is
+    ambiguous.
     """
     if value is None or (isinstance(value, str) and value.strip().casefold() in NO_VALUE):
         return math.nan, MISSING
@@ -148,7 +148,7 @@ def parse_number(value: object, decimal: str | None = None) -> tuple[float, int]
 
 
 def _with_point(value: str, decimal: str | None) -> str:
-    """A number in text as Python writes it; an ambiguous one is left as it is."""
+    """A number in text as Python writes it; an ambiguous one is unchanged."""
     text = value.strip()
     if "_" in text:  # Python reads 1_000
         return ""

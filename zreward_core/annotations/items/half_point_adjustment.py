@@ -4,8 +4,8 @@ Z-Reward (arXiv:2606.09076), annotation workflow, step 2: candidates of the same
 bin are compared, and distinguishable ones move by half a point. Here a bin is one score of one
 annotator: only their own votes on images with equal scores change their ratings. An image with more
 wins than losses within its bin moves one level up, one with more losses one level down. Votes
-across bins and votes of other annotators change no rating. Several votes of an annotator on the
-same two images count once, by their majority; as many for one image as for the other cancel.
+across bins and votes of other annotators do not change ratings. Several votes of an annotator on
+the same two images count once, by their majority; equal numbers for both images cancel.
 """
 
 import numpy as np

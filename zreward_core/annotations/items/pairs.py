@@ -30,7 +30,7 @@ def make_pairs(items: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_pairs(items: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
-    """Why dimensions have no pair.
+    """Reasons why dimensions have no pairs.
 
     Args:
         items: rows of ``schemas.ITEMS``.

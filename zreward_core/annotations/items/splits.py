@@ -1,4 +1,4 @@
-"""Train, validation or test, by the prompt, else the image: no file of splits is needed."""
+"""Train, validation or test split, derived from the prompt, else the image (no split file)."""
 
 import hashlib
 
@@ -45,7 +45,7 @@ def splits_of(prompts: pd.Series, image_ids: pd.Series, splits: Splits) -> pd.Se
 def check_splits(
     described: pd.DataFrame, items: pd.DataFrame, splits: Splits, min_test_ratings: int
 ) -> None:
-    """Refuse a split that is empty although the shares let expect at least one prompt in it.
+    """Reject an empty split if its share amounts to at least one prompt.
 
     Studies whose images are all absent are only measured (agreement), and may have empty splits.
 
@@ -56,7 +56,7 @@ def check_splits(
         min_test_ratings: ratings that a test item needs.
 
     Raises:
-        UserError: naming the param that empties the split.
+        UserError: a split is empty; the message names the param.
     """
     usable = described[described["image_id"].notna()]
     if usable.empty or items.empty:

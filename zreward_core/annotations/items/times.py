@@ -1,4 +1,4 @@
-"""Times of submission, as exports write them."""
+"""Submission times in the formats of exports."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,8 @@
 """Pairs from comparisons of images without scores.
 
-A pair of scored images follows from the scores (``pairs``); its votes only adjust equal ratings
-(``half_point_adjustment``). If at least one image has no score in the dimension, the votes alone
-decide: each annotator has one vote per pair and dimension, each anonymous vote counts by itself,
+A pair of scored images is derived from the scores (``pairs``); its votes only adjust equal ratings
+(``half_point_adjustment``). If at least one image has no score in the dimension, only votes
+are used: each annotator has one vote per pair and dimension, each anonymous vote counts separately,
 and the image with more than half of the votes wins. Ties and "both bad" count half for each side;
 equal shares are a tie.
 """
@@ -55,7 +55,7 @@ def voted_pairs(
     Returns:
         Rows of ``schemas.VOTED_PAIRS`` without scores, sorted like those of ``make_pairs`` (the
         winner of a tie is the lower item_id), and counts of votes: without_prompt_or_image,
-        different_prompts, same_image (these make no pair), repeated (merged votes of one
+        different_prompts, same_image (these are excluded), repeated (merged votes of one
         annotator), and of pairs: contradicting (with votes for both images).
     """
     sides = {side: facts.reindex(comparisons[f"item_{side}"]) for side in "ab"}

@@ -1,4 +1,4 @@
-"""Assignment of prompts to annotators: a prompt's images all go to the same few, evenly."""
+"""Assignment of prompts to annotators: balanced, with all images of a prompt together."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A sheet of the exemplars of one dimension, for tools that show images but no pages."""
+"""A sheet of the exemplars of one dimension, for tools that show images but not HTML pages."""
 
 import io
 from collections.abc import Mapping

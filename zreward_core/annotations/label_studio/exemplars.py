@@ -105,7 +105,7 @@ def load_exemplars(folder: Path, rubric: Rubric) -> list[Exemplar]:
     file = folder / FILE
     rows = read_json(file)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{file} must hold a list of objects with image, prompt and scores")
+        raise UserError(f"{file} must be a list of objects with image, prompt and scores")
     exemplars = []
     for number, row in enumerate(rows, start=1):
         try:

@@ -15,9 +15,9 @@ from scipy import sparse
 
 NUM_RESAMPLES = 1000
 MAX_BLOCKS = 1000
-"""With more units, random blocks of equal size are drawn."""
+"""Above this number, equal-size random blocks of units are resampled."""
 MAX_VALUES = 64
-"""For the interval, more distinct scores are merged into classes of equal size."""
+"""Above this number, scores are merged into equal-size classes for the interval."""
 CONFIDENCE = 0.95
 
 

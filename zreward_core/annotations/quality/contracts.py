@@ -49,15 +49,15 @@ class Contract:
     remedy: str
     """How to correct rows that break a rule."""
     notes: Sequence[str] = ()
-    """Markdown shown beside the results."""
+    """Markdown shown next to the results."""
     checks: list[Check] = field(default_factory=list)
 
     def require(self, rule: str, sound: np.ndarray | pd.Series, column: str | None = None) -> None:
         """Add a rule.
 
         Args:
-            rule: what must hold, in words.
-            sound: whether it holds for each row.
+            rule: description of the rule.
+            sound: whether each row satisfies it.
             column: column whose value is shown with a row that breaks the rule.
         """
         broken = np.flatnonzero(~np.asarray(sound, dtype=bool))
@@ -72,12 +72,12 @@ class Contract:
         self.require(f"{column} is not null", self.table[column].notna(), column)
 
     def require_in(self, rule: str, column: str, allowed: Sequence[str]) -> None:
-        """Values that are given are among some."""
+        """Values that are not missing belong to a set."""
         values = self.table[column]
         self.require(rule, values.isna() | values.isin(list(allowed)), column)
 
     def require_on_scale(self, column: str, rubric: Rubric) -> None:
-        """Values that are given lie on the rubric's scale."""
+        """Values that are not missing lie within the rubric's scale."""
         rule = f"{column} is between {rubric.minimum:g} and {rubric.maximum:g}"
         values = self.table[column].to_numpy(dtype=float)
         off = (values < rubric.minimum) | (values > rubric.maximum)  # false where missing
@@ -86,7 +86,7 @@ class Contract:
     def faults(self) -> list[str]:
         """A line for each broken rule, with the first rows."""
         return [
-            f"{self.file}: {one.num_broken} rows break '{one.rule}', "
+            f"{self.file}: {one.num_broken} rows violate '{one.rule}', "
             f"first {'; '.join(one.examples)}"
             for one in self.checks
             if one.num_broken

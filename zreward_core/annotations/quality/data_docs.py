@@ -1,4 +1,4 @@
-"""The gate: contracts that stop the run, and their results as Data Docs of Great Expectations."""
+"""Enforcement of the contracts, and their results as Data Docs of Great Expectations."""
 
 import os
 import shutil

@@ -20,6 +20,7 @@ SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 """Characters that end a line for `str.splitlines`, but not in a CSV file."""
 many = settings(
     max_examples=60,
+    derandomize=True,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -56,6 +57,8 @@ records = st.lists(st.tuples(cells, cells, cells, scores), max_size=12)
 def test_well_formed_files_are_read_as_the_csv_module_reads_them(
     counted, rows: list, style: tuple[str, int]
 ) -> None:
+    # One image per row: a record without a prompt would take the prompt of its image.
+    rows = [(prompt, f"{n}{image}", *rest) for n, (prompt, image, *rest) in enumerate(rows)]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator=style[0], quoting=style[1])
     writer.writerows([HEADER, *rows])

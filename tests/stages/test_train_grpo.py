@@ -145,6 +145,6 @@ def test_a_killed_run_resumes_to_the_same_teacher(training_root, monkeypatch, ch
 
 def test_no_pair_to_train_on(training_root, monkeypatch) -> None:
     read = shared.read_pairs
-    monkeypatch.setattr(shared, "read_pairs", lambda *a: read(*a).iloc[:0])
+    monkeypatch.setattr(shared, "read_pairs", lambda path: read(path).iloc[:0])
     with pytest.raises(UserError, match=str(shared.PAIRS_FILE)):
         train_grpo.run(CONFIG)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from zreward_core.annotations.items.aggregation import Resubmissions
+from zreward_core.annotations.items.ratings_table import codes_among
 from zreward_core.schemas import ITEMS, VOTED_PAIRS
 
 KEYS = ["item_id", "dimension"]
@@ -28,8 +29,9 @@ def unscored_comparisons(comparisons: pd.DataFrame, items: pd.DataFrame) -> pd.D
         comparisons: rows of ``schemas.COMPARISONS``.
         items: rows of ``schemas.ITEMS``.
     """
-    compared = pd.concat([comparisons["item_a"], comparisons["item_b"]]).unique()
-    scored = _keys(items[items["item_id"].isin(compared)])
+    if comparisons.empty:
+        return comparisons
+    scored = _keys(items, pd.concat([comparisons["item_a"], comparisons["item_b"]]))
     sides = [
         pd.MultiIndex.from_frame(comparisons[[side, "dimension"]]).isin(scored)
         for side in ("item_a", "item_b")
@@ -37,8 +39,10 @@ def unscored_comparisons(comparisons: pd.DataFrame, items: pd.DataFrame) -> pd.D
     return comparisons[~(sides[0] & sides[1])]
 
 
-def _keys(items: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(items[KEYS].astype(str))
+def _keys(items: pd.DataFrame, used: pd.Series) -> pd.MultiIndex:
+    """Item and dimension of the items with one of some ids."""
+    known = codes_among(items["item_id"], pd.Index(used.unique())) >= 0
+    return pd.MultiIndex.from_frame(items.loc[known, KEYS].astype(str))
 
 
 def voted_pairs(
@@ -136,8 +140,7 @@ def unscored_items(pairs: pd.DataFrame, items: pd.DataFrame, facts: pd.DataFrame
         pairs[[side, "dimension"]].rename(columns={side: "item_id"}) for side in ("winner", "loser")
     ]
     keys = pd.concat(sides).drop_duplicates(ignore_index=True)
-    scored = _keys(items[items["item_id"].isin(keys["item_id"])])
-    keys = keys[~_keys(keys).isin(scored)]
+    keys = keys[~pd.MultiIndex.from_frame(keys).isin(_keys(items, keys["item_id"]))]
     rows = keys.join(facts[["prompt_id", "prompt", "image_id", "split"]], on="item_id")
     rows = rows.assign(score=np.nan, histogram=None, num_ratings=0)
     return rows.sort_values(KEYS, ignore_index=True)[ITEMS.names]

@@ -1,6 +1,7 @@
 """Loading of generators: a diffusers folder, or a pointer to a hub model and its revision."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -21,12 +22,12 @@ GENERATORS: dict[str, type[ImageGenerator]] = {
 }
 """``_class_name`` in model_index.json to the implementation."""
 CARD = "zreward.json"
-"""Beside a pipeline: a pointer (``hub_id``, ``revision``), or hashes of the inputs."""
+"""Beside a pipeline: hashes of the inputs. Alone: a pointer, ``hub_id`` and ``revision`` or ``path``."""
 
 
-def write_pointer(folder: Path, hub_id: str, revision: str) -> None:
-    """Write a folder that refers to a model of the hub."""
-    write_json({"hub_id": hub_id, "revision": revision}, folder / CARD)
+def write_pointer(folder: Path, pointer: dict[str, Any]) -> None:
+    """Write a folder that refers to a checkpoint of the hub or in another folder."""
+    write_json(pointer, folder / CARD)
 
 
 def generator_class(source: str, revision: str | None = None) -> type[ImageGenerator]:
@@ -68,8 +69,10 @@ def locate(folder: Path) -> tuple[str, str | None]:
             " run the stage that makes it (`zreward base_generator`) or correct the path"
         )
     pointer = read_json(folder / CARD)
+    if isinstance(pointer, dict) and "path" in pointer:
+        return pointer["path"], None
     if not isinstance(pointer, dict) or not {"hub_id", "revision"} <= set(pointer):
-        raise UserError(f"{folder / CARD} must name hub_id and revision")
+        raise UserError(f"{folder / CARD} must name path, or hub_id and revision")
     return pointer["hub_id"], pointer["revision"]
 
 

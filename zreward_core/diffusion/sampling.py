@@ -5,7 +5,6 @@ seed, so a sample does not depend on the rest of its batch.
 """
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +47,6 @@ def sample(
     guidance_scale: float,
     size: tuple[int, int],
     batch_size: int = 64,
-    precision: AbstractContextManager | None = None,
 ) -> Tensor:
     """Sample one image for each prompt and seed through ``pipe()`` itself.
 
@@ -60,7 +58,6 @@ def sample(
         guidance_scale: guidance scale as the pipeline defines it.
         size: (width, height) in pixels.
         batch_size: images at a time.
-        precision: context of the denoising steps, e.g. ``torch.autocast``; the VAE is outside.
 
     Returns:
         [B, 3, H, W] uint8.
@@ -70,8 +67,7 @@ def sample(
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
         noise = generator.initial_latents(seeds[batch], size)
-        with precision or nullcontext():
-            latents = generator.denoise(prompts[batch], noise, num_steps, guidance_scale)
+        latents = generator.denoise(prompts[batch], noise, num_steps, guidance_scale)
         pixels = generator.decode(latents)
         images.append((pixels * 255).round().to("cpu", torch.uint8))
     return torch.cat(images)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoTokenizer,
     PreTrainedConfig,
@@ -178,8 +179,7 @@ class Backbone:
         prompt: PromptSettings,
     ) -> None:
         self.network = Network(model)
-        if prompt.think_close is None:
-            prompt = prompt.model_copy(update={"think_close": self.network.family.TRACE_CLOSE})
+        prompt = with_trace_close(prompt, self.network.family)
         self.tokenizer = tokenizer
         self.pixels = pixels
         self.rubric = rubric
@@ -342,7 +342,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
-    """Load a model folder, or the hub checkpoint that its card points to.
+    """Load a model folder, or the checkpoint that its card points to.
 
     Args:
         folder: a folder with ``zreward.json``.
@@ -354,7 +354,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     """
     folder = Path(folder)
     content = read_card(folder)
-    source, revision = content.get("hub_id") or str(folder), content.get("revision") or "main"
+    source, revision = checkpoint_of(folder, content)
     try:
         require_family(source, revision)
         model = AutoModelForImageTextToText.from_pretrained(
@@ -370,8 +370,40 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     return backbone
 
 
-def require_family(source: str, revision: str) -> None:
-    """Read a checkpoint's config, before any weights, and reject unsupported families.
+def load_chat(folder: Path) -> ChatFormat:
+    """The chat format of a model folder, without its weights.
+
+    Raises:
+        UserError: the checkpoint has no readable config or tokenizer, is of an unsupported
+            family, or its tokenizer does not fit the rubric's labels or the prompt's texts.
+    """
+    content = read_card(folder)
+    source, revision = checkpoint_of(folder, content)
+    try:
+        family = require_family(source, revision)
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{source} is not a readable checkpoint: {error}") from None
+    prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
+    return ChatFormat(tokenizer, prompt, Rubric(**content["rubric"]), config.image_token_id)
+
+
+def checkpoint_of(folder: Path, content: dict[str, Any]) -> tuple[str, str]:
+    """Source and revision of the checkpoint that a card points to, or of the folder itself."""
+    source = content.get("hub_id") or content.get("path") or str(folder)
+    return source, content.get("revision") or "main"
+
+
+def with_trace_close(prompt: PromptSettings, family: Family) -> PromptSettings:
+    """The settings with the family's token that ends a trace, where they name none."""
+    if prompt.think_close is not None:
+        return prompt
+    return prompt.model_copy(update={"think_close": family.TRACE_CLOSE})
+
+
+def require_family(source: str, revision: str) -> Family:
+    """The family in a checkpoint's config, read before any weights.
 
     Raises:
         UserError: there is no config, or its ``model_type`` is not in ``FAMILIES``.
@@ -384,6 +416,7 @@ def require_family(source: str, revision: str) -> None:
             f"{source} has model_type {found!r}, which is not supported: "
             f"use a checkpoint with one of {', '.join(FAMILIES)}"
         )
+    return FAMILIES[found]
 
 
 def open_backbone(folder: Path, settings: TrainedWeights) -> Backbone:

@@ -15,6 +15,8 @@ import torch
 
 TRACE_CLOSE = "</think>"
 """Token that ends the thinking block which the chat template opens."""
+CHUNK = 16
+"""Tokens in a chunk of linear attention on CPUs."""
 VISION_TOWER = "model.visual"
 """Name of the vision tower with its patch merger inside the model."""
 
@@ -68,5 +70,17 @@ def hidden_states(
         past_key_values=cache,
         mm_encoder_outputs=None if images is None else {"image": images},
         use_cache=use_cache,
+        **_kernel_settings(model, input_ids),
     )
     return output.last_hidden_state, output.past_key_values
+
+
+def _kernel_settings(model: Any, input_ids: torch.Tensor) -> dict[str, int]:
+    """Smaller chunks for the reference kernel of linear attention, which is used on CPUs.
+
+    It pads a sequence to whole chunks of 64 tokens by default, more than a tiny model's sequence.
+    """
+    linear = "linear_attention" in getattr(model.config.text_config, "layer_types", ())
+    if linear and input_ids.device.type == "cpu" and input_ids.shape[1] > 1:
+        return {"chunk_size": CHUNK}
+    return {}

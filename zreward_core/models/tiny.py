@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -54,7 +54,10 @@ class TinySizes(Settings):
     hidden_size: int
     """Width of the language model."""
     num_layers: int = 4
-    """Layers of the language model; every fourth has full attention, the others have linear."""
+    """Layers of the language model."""
+    full_attention_interval: int = Field(4, ge=1)
+    """Every layer of this number has full attention, as every fourth of Qwen3.5; the others have
+    linear attention."""
     num_heads: int = 4
     """Attention heads."""
     intermediate_size: int
@@ -156,6 +159,7 @@ def build_backbone(
             "hidden_size": sizes.hidden_size,
             "intermediate_size": sizes.intermediate_size,
             "num_hidden_layers": sizes.num_layers,
+            "full_attention_interval": sizes.full_attention_interval,
             "num_attention_heads": sizes.num_heads,
             "num_key_value_heads": sizes.num_heads,
             "head_dim": head_dim,

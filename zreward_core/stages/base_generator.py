@@ -1,4 +1,4 @@
-"""base_generator: world images (or a hub id) -> the base generator.
+"""base_generator: world images (or a checkpoint) -> the base generator.
 
 The tiny model is pretrained on data of uneven quality, as web data is: a share of the images is
 blurred, noisy, broken or does not match its prompt. Reward tuning thus has defects to remove.
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from zreward_core.config import Settings, StageConfig, UserError
@@ -25,18 +25,18 @@ from zreward_core.diffusion.flow import (
     step_generator,
 )
 from zreward_core.diffusion.generator import ImageGenerator
-from zreward_core.diffusion.loading import generator_class, load_generator, write_pointer
+from zreward_core.diffusion.loading import generator_class, load_generator, locate, write_pointer
 from zreward_core.diffusion.sampling import sample
 from zreward_core.diffusion.sheet import image_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.device import fast_precision
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
+from zreward_core.stages._bases import BaseSource
 from zreward_core.training.optimizers import make_optimizers, trapezoid
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.measures import oracle_figures
@@ -95,13 +95,9 @@ class Check(Settings):
     """Weight of classifier-free guidance; 0 is none."""
 
 
-class Config(StageConfig):
-    """Either a hub model, or the sizes of a tiny one that is pretrained here."""
+class Config(StageConfig, BaseSource):
+    """A checkpoint of a supported pipeline class, or the sizes of a tiny one to pretrain here."""
 
-    hub_id: str | None = None
-    """Hub id (or folder) of a pipeline of a supported class; it is referred to, not copied."""
-    revision: str | None = None
-    """Commit of the hub model."""
     tiny: TinySizes | None = None
     """Sizes of a Z-Image model to pretrain on the world's images."""
     size: int = Field(32, ge=16)
@@ -115,14 +111,6 @@ class Config(StageConfig):
     checkpoint_every: int = Field(200, ge=1)
     """Steps between two checkpoints."""
 
-    @model_validator(mode="after")
-    def _one_source(self) -> "Config":
-        if (self.tiny is None) == (self.hub_id is None):
-            raise ValueError("give either hub_id with revision, or tiny")
-        if self.hub_id is not None and self.revision is None:
-            raise ValueError("hub_id needs a revision: the commit of the hub model to use")
-        return self
-
 
 def run(config: Config) -> None:
     """Write generator/, metrics.json, history.jsonl and contact_sheet.png.
@@ -130,14 +118,13 @@ def run(config: Config) -> None:
     Raises:
         UserError: there are no images to pretrain on, or the hub model cannot be used.
     """
-    if config.hub_id is not None and config.revision is not None:
-        generator_class(config.hub_id, config.revision)
+    if config.tiny is None:
         if is_main():
             with whole_output(OUTPUT, config) as folder:
-                write_pointer(folder / "generator", config.hub_id, config.revision)
+                write_pointer(folder / "generator", config.pointer("base_generator"))
+                generator_class(*locate(folder / "generator"))
                 write_json({}, folder / "metrics.json")
         return
-    assert config.tiny is not None
     checkpoint = Checkpoint(
         "base_generator", config, [WORLD / "inspections.parquet", WORLD / "images"]
     )
@@ -146,7 +133,7 @@ def run(config: Config) -> None:
     if table.empty:
         raise UserError(
             f"{WORLD} has no pretraining images: increase world.size, or set"
-            " base_generator.hub_id in params.yaml"
+            " base_generator.hub_id or path in params.yaml"
         )
     pixels = load_pixels(table, config.size)
     weights = draw_weights(table, config.flow.clean_shares)
@@ -278,13 +265,12 @@ def train_flow(
         own = own_part(len(chosen))
         part, loss = slice(own.start, own.stop), torch.zeros(())
         if own:
-            with fast_precision():
-                captions = encode_captions(
-                    pipe.text_encoder, {name: values[rows[part]] for name, values in tokens.items()}
-                )
-                loss = flow_matching_loss(
-                    pipe.transformer, latents[chosen[part]], captions, noise[part], sigmas[part]
-                )
+            captions = encode_captions(
+                pipe.text_encoder, {name: values[rows[part]] for name, values in tokens.items()}
+            )
+            loss = flow_matching_loss(
+                pipe.transformer, latents[chosen[part]], captions, noise[part], sigmas[part]
+            )
             loss = len(own) / len(chosen) * loss
             loss.backward()
         add_gradients(models.parameters())

@@ -1,8 +1,8 @@
 """base_vlm: world -> the base models of teacher and student.
 
-With hub ids the bases are pointers. Otherwise tiny Qwen3.5 models are pretrained on the world: to
-describe and inspect images (thoroughly first, then with varying care), and to score them by a
-generic notion of quality other than the rubric.
+The bases of a hub or a folder are pointers. Otherwise tiny Qwen3.5 models are pretrained on the
+world: to describe and inspect images (thoroughly first, then with varying care), and to score them
+by a generic notion of quality other than the rubric.
 """
 
 import json
@@ -14,19 +14,19 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import CARD, Backbone, card
+from zreward_core.models.backbone import CARD, Backbone, card, load_chat
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.device import fast_precision
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
+from zreward_core.stages._bases import BaseSource
 from zreward_core.training.optimizers import make_optimizers, set_rates, trapezoid
 from zreward_core.training.pretraining import (
     IGNORED,
@@ -62,27 +62,19 @@ class Pretraining(Curriculum):
     """Steps between checkpoints."""
 
 
-class Base(Settings):
-    """One base: a hub checkpoint, or a tiny model to pretrain."""
+class Base(BaseSource):
+    """One base: a checkpoint of the hub or on disk, or a tiny model to pretrain."""
 
-    hub_id: str | None = None
-    """Hub id of the checkpoint; nothing is copied, later stages load it by this name."""
-    revision: str | None = None
-    """Commit of the hub checkpoint; required with hub_id so that a run can be repeated."""
     max_pixels: int | None = Field(None, ge=1)
     """Larger images are resized to at most this many pixels, in training, labelling and scoring;
     null for the limit of the checkpoint (or of tiny models)."""
     tiny: TinySizes | None = None
     """Sizes of a tiny model."""
     pretraining: Pretraining | None = None
-    """How the tiny model is pretrained."""
+    """How a tiny model is pretrained; required with tiny."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Base":
-        if (self.hub_id is None) == (self.tiny is None):
-            raise ValueError("give either hub_id (with revision) or tiny (with pretraining)")
-        if self.hub_id is not None and self.revision is None:
-            raise ValueError("hub_id needs a revision, so that the run can be repeated")
+    def _pretrained(self) -> "Base":
         if self.tiny is not None and self.pretraining is None:
             raise ValueError("tiny needs pretraining")
         return self
@@ -118,7 +110,9 @@ def run(config: Config) -> None:
         checkpoints.append(checkpoint)
         table = read_table(WORLD / "inspections.parquet", INSPECTIONS)
         if table.empty:
-            raise UserError("params.yaml: world.size is 0: base_vlm needs hub_id instead of tiny")
+            raise UserError(
+                "params.yaml: world.size is 0: base_vlm needs hub_id or path instead of tiny"
+            )
         seed = config.seed * 10 + index
         backbone = build_backbone(
             base.tiny, vocabulary(), rubric, config.prompt, seed, base.max_pixels
@@ -138,7 +132,7 @@ def run(config: Config) -> None:
                     backbone.save(folder / role, {"stage": "base_vlm", "params": base.model_dump()})
                     write_history(history, folder / role / "history.jsonl")
                 else:
-                    write_pointer(folder / role, base, rubric, config.prompt)
+                    write_pointer(folder / role, base, rubric, config.prompt, f"base_vlm.{role}")
             write_json(metrics, folder / "metrics.json")
     for checkpoint in checkpoints:
         checkpoint.clear()
@@ -149,11 +143,23 @@ def bases(config: Config) -> list[tuple[str, Base]]:
     return [("teacher", config.teacher), ("student", config.student)]
 
 
-def write_pointer(folder: Path, base: Base, rubric: Rubric, prompt: PromptSettings) -> None:
-    """Write a model folder that names a hub checkpoint instead of holding weights."""
-    pointer = {"hub_id": base.hub_id, "revision": base.revision, "max_pixels": base.max_pixels}
+def write_pointer(
+    folder: Path, base: Base, rubric: Rubric, prompt: PromptSettings, key: str
+) -> None:
+    """Write a model folder that refers to a checkpoint instead of holding weights.
+
+    Args:
+        key: of the base's settings in params.yaml.
+
+    Raises:
+        UserError: a local checkpoint is missing, has another sha256 than in params.yaml, or cannot
+            be used with the rubric and the prompt's texts.
+    """
+    pointer = base.pointer(key) | {"max_pixels": base.max_pixels}
     folder.mkdir()
     write_json(card(rubric, prompt, None, {}) | pointer, folder / CARD)
+    if base.path is not None:
+        load_chat(folder)
 
 
 def load_examples(backbone: Backbone, table: pd.DataFrame) -> tuple[list[Example], list[Example]]:
@@ -229,8 +235,7 @@ def backward_by_length(
     for part in np.array_split(np.array(order, dtype=int), num_parts):
         if not len(part):
             continue
-        with fast_precision():
-            loss = sequence_loss(backbone, [sequences[i] for i in part], [images[i] for i in part])
+        loss = sequence_loss(backbone, [sequences[i] for i in part], [images[i] for i in part])
         (loss / num_targets).backward()
         total += loss.item() / num_targets
     return total

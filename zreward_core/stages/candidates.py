@@ -14,7 +14,7 @@ from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
-from zreward_core.runtime.device import fast_precision, pick_device
+from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
 from zreward_core.schemas import (
@@ -262,7 +262,6 @@ def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str,
                 num_steps=setting.steps,
                 guidance_scale=setting.guidance,
                 size=setting.size,
-                precision=fast_precision(),
             )
             for (prompt, purpose, _), pixels in zip(part, images, strict=True):
                 yield encode_png(pixels.permute(1, 2, 0).numpy()), prompt, purpose, setting.name

@@ -22,7 +22,7 @@ GENERATORS: dict[str, type[ImageGenerator]] = {
 }
 """``_class_name`` in model_index.json to the implementation."""
 CARD = "zreward.json"
-"""Beside a pipeline: hashes of the inputs. Alone: a pointer, ``hub_id`` and ``revision`` or ``path``."""
+"""Beside a pipeline: hashes of the inputs. Alone: a pointer to a hub model or another folder."""
 
 
 def write_pointer(folder: Path, pointer: dict[str, Any]) -> None:

@@ -40,6 +40,8 @@ def run_processes(settings: Accelerate, command: Sequence[str], shared: dict[str
     """
     base = {k: v for k, v in os.environ.items() if k != LAUNCHER} | shared
     base |= common_environment(settings) | {PARENT: str(os.getpid())}
+    if settings.threads is not None:
+        base["OMP_NUM_THREADS"] = str(settings.threads)
     base.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // settings.processes)))
     with stoppable():
         workers: list[subprocess.Popen] = []

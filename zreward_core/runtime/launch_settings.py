@@ -15,8 +15,11 @@ LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
 TRAINING = "train_"
 """Prefix of the stages that train a model; these can divide batches and shard the model."""
-PARALLEL = ("base_vlm", "base_generator", "label", "finetune_generator")
-"""Other stages whose loops divide their batches over processes."""
+PARALLEL = (
+    *("base_vlm", "base_generator", "candidates", "label", "predict", "evaluate"),
+    "finetune_generator",
+)
+"""Other stages that divide their work over processes."""
 
 
 class Fsdp(Settings):
@@ -37,6 +40,9 @@ class Accelerate(Settings):
     """accelerate."""
     processes: int = Field(ge=1)
     """Processes per machine: its number of GPUs."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of each process on the CPU (OMP_NUM_THREADS); null: the environment's, else its
+    share of the cores. Results depend on it by rounding."""
     machines: int = Field(1, ge=1)
     """Number of machines; the same command is started on each."""
     machine_rank: int = Field(0, ge=0)

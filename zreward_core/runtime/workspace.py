@@ -3,16 +3,18 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from zreward_core.config import PARAMS_FILE, UserError, read_params
+from zreward_core.config import PARAMS_FILE, UserError, merge, read_params
 from zreward_core.dvc import program
 from zreward_core.runtime.launch_settings import LAUNCH_FILE
 
 WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
-COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", CHAMPION_FILE)
+BASES = "data/bases"
+COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", BASES, CHAMPION_FILE)
 BENCH = Path("benchmarks")
 COMPARISON = (
     *("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
@@ -22,11 +24,15 @@ FINDINGS = "findings.md"
 """Discussion of the demo profile's tables; empty for other profiles."""
 
 
-def make_workspace(profile: str) -> Path:
+def make_workspace(
+    profile: str | None, overlay: dict[str, Any] | None = None, name: str | None = None
+) -> Path:
     """Create or update the workspace of a profile; results in it are kept.
 
     Args:
         profile: name of a file ``params/NAME.yaml`` that is merged over params.yaml.
+        overlay: values merged over those.
+        name: of the workspace; the profile if None.
 
     Returns:
         The workspace's folder, ready for `dvc repro`.
@@ -34,12 +40,12 @@ def make_workspace(profile: str) -> Path:
     Raises:
         UserError: no such profile.
     """
-    overlay = Path("params") / f"{profile}.yaml"
-    if not overlay.is_file():
+    file = Path("params") / f"{profile}.yaml" if profile else None
+    if file and not file.is_file():
         known = sorted(path.stem for path in Path("params").glob("*.yaml"))
-        raise UserError(f"no profile {profile!r}: {overlay} not found; use one of {known}")
-    params = read_params(overlay)
-    folder = WORKSPACES / profile
+        raise UserError(f"no profile {profile!r}: {file} not found; use one of {known}")
+    params = merge(read_params(file), overlay or {})
+    folder = WORKSPACES / str(name or profile)
     for name in COPIED:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

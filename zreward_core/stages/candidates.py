@@ -4,7 +4,9 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,9 +16,11 @@ from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
+from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.shards import compute_shards, read_shards
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import (
     CANDIDATES,
     PROMPTS,
@@ -37,8 +41,8 @@ OUTPUT = Path("data/candidates")
 TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 """Purpose of the prompts to the table of their images."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-SAMPLED_TOGETHER = 2048
-"""Samples drawn before the progress bar moves."""
+SHARD_SAMPLES = 512
+"""Samples in a shard, the unit of checkpointing."""
 
 
 class Sampling(Settings):
@@ -95,10 +99,25 @@ def run(config: Config) -> None:
     for setting in config.generators:
         generator_class(*locate(setting.path))
     prompts = gather_prompts(config)
+    if is_main():
+        for _ in found(config):  # its errors come before the samples, which take long
+            pass
+    inputs = [setting.path for setting in config.generators]
+    checkpoint = Checkpoint("candidates", config, [WORLD / "prompts.parquet", *inputs])
+    samples = draw_samples(config, prompts, checkpoint)
+    if is_main():
+        write_candidates(config, prompts, stored_samples(checkpoint, samples))
+    checkpoint.clear()
+
+
+def write_candidates(
+    config: Config, prompts: pd.DataFrame, samples: Iterator[tuple[bytes, str, str, str]]
+) -> None:
+    """Write the images of all sources and their tables."""
     rows: list[dict[str, str]] = []
 
     def contents() -> Iterator[bytes]:
-        for source in (rendered(), found(config), sampled(config, prompts)):
+        for source in (rendered(), found(config), samples):
             for content, prompt, purpose, origin in source:
                 rows.append({"prompt": prompt, "purpose": purpose, "generator": origin})
                 yield content
@@ -236,35 +255,68 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str, str, str]]:
-    """Samples of the generators; every sample has its own seed."""
-    for setting in config.generators:
-        jobs = [
-            (prompt, purpose, int(digest(str(config.seed), setting.name, prompt, str(copy)), 16))
-            for purpose, copies in (
-                ("annotation", setting.annotation),
-                ("unlabelled", setting.unlabelled),
-            )
-            for prompt in prompts.loc[prompts["purpose"] == purpose, "prompt"]
-            for copy in range(copies)
-        ]
-        if not jobs:
-            continue
+@dataclass
+class Job:
+    """One image to sample."""
+
+    prompt: str
+    purpose: str
+    seed: int
+
+
+def jobs_of(config: Config, setting: Sampling, prompts: pd.DataFrame) -> list[Job]:
+    """The images that a setting samples; every one has its own seed."""
+    copies = {"annotation": setting.annotation, "unlabelled": setting.unlabelled}
+    return [
+        Job(prompt, purpose, int(digest(str(config.seed), setting.name, prompt, str(copy)), 16))
+        for purpose, number in copies.items()
+        for prompt in prompts.loc[prompts["purpose"] == purpose, "prompt"]
+        for copy in range(number)
+    ]
+
+
+def draw_samples(
+    config: Config, prompts: pd.DataFrame, checkpoint: Checkpoint
+) -> list[tuple[Sampling, list[Job], list[str]]]:
+    """Sample all images, divided over processes by shards.
+
+    Returns:
+        for each setting its images and the names of their shards in ``checkpoint``.
+    """
+    drawn = []
+    for index, setting in enumerate(config.generators):
+        jobs = jobs_of(config, setting, prompts)
         generator = load_generator(setting.path, getattr(torch, setting.dtype))
         generator.pipe.to(pick_device())
-        starts = range(0, len(jobs), SAMPLED_TOGETHER)
-        for start in track(starts, f"{setting.steps} steps, guidance {setting.guidance:g}"):
-            part = jobs[start : start + SAMPLED_TOGETHER]
+
+        def compute(
+            part: slice, setting: Sampling = setting, jobs: list[Job] = jobs, generator=generator
+        ) -> dict[str, Any]:
             images = sample(
                 generator,
-                [prompt for prompt, _, _ in part],
-                [seed % 2**63 for _, _, seed in part],
+                [job.prompt for job in jobs[part]],
+                [job.seed % 2**63 for job in jobs[part]],
                 num_steps=setting.steps,
                 guidance_scale=setting.guidance,
                 size=setting.size,
             )
-            for (prompt, purpose, _), pixels in zip(part, images, strict=True):
-                yield encode_png(pixels.permute(1, 2, 0).numpy()), prompt, purpose, setting.name
+            files = [encode_png(pixels.permute(1, 2, 0).numpy()) for pixels in images]
+            return {"files": [torch.frombuffer(bytearray(f), dtype=torch.uint8) for f in files]}
+
+        name = f"samples{index}_"
+        names = compute_shards(checkpoint, name, len(jobs), SHARD_SAMPLES, compute)
+        drawn.append((setting, jobs, names))
+    return drawn
+
+
+def stored_samples(
+    checkpoint: Checkpoint, drawn: list[tuple[Sampling, list[Job], list[str]]]
+) -> Iterator[tuple[bytes, str, str, str]]:
+    """The sampled images: bytes, prompt, purpose, origin."""
+    for setting, jobs, names in drawn:
+        files = (file for shard in read_shards(checkpoint, names) for file in shard["files"])
+        for job, file in zip(jobs, files, strict=True):
+            yield file.numpy().tobytes(), job.prompt, job.purpose, setting.name
 
 
 def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -19,6 +19,7 @@ from zreward_core.images import ImageStore
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, track
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, read_pairs, read_table, with_scores, write_json
 from zreward_core.stages.predict import Judging, predict_at_once, predict_reasoning
 from zreward_core.world.oracle import judge
@@ -58,11 +59,15 @@ def run(config: Config) -> None:
     scored, by_votes = with_scores(items, ITEMS_FILE), pairs[pairs["score_w"].isna()]
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
+    zero_shot_reasoning = predict_reasoning(config, BASES / "teacher", items, images)
+    teacher = predict_reasoning(config, TEACHER, items, images)
+    if not is_main():
+        return
     oracle = oracle_scores(scored, images, config.aspects) if config.oracle else None
     predictions = {
         "zero_shot": predict_at_once(config, BASES / "student", items, images),
-        "zero_shot_reasoning": predict_reasoning(config, BASES / "teacher", items, images),
-        "teacher": predict_reasoning(config, TEACHER, items, images),
+        "zero_shot_reasoning": zero_shot_reasoning,
+        "teacher": teacher,
         "student": predict_at_once(config, STUDENT, items, images),
     }
     metrics = evaluate_predictions(

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -12,9 +13,9 @@ from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
-from zreward_core.runtime.distributed import precision, processes, wait
+from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.shards import compute_shards, read_shards
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, LABELS, read_table, write_table
 
@@ -56,17 +57,13 @@ def run(config: Config) -> None:
     backbone.network.to(pick_device())
     images = ImageStore(IMAGES)
     checkpoint = Checkpoint("label", config, [TEACHER, POOL, IMAGES])
-    starts = range(0, len(pool), config.shard_items)
-    names = {start: f"shard{index:05d}" for index, start in enumerate(starts)}
-    state = processes()
-    for start in track(starts[state.process_index :: state.num_processes], "label"):
-        if checkpoint.load(names[start]) is None:
-            shard = pool.iloc[start : start + config.shard_items]
-            rows = label_items(backbone, config, shard, images)
-            checkpoint.save(names[start], {"rows": rows}, by_any=True)
-    wait()
+
+    def compute(part: slice) -> dict[str, Any]:
+        return {"rows": label_items(backbone, config, pool.iloc[part], images)}
+
+    names = compute_shards(checkpoint, "label", len(pool), config.shard_items, compute)
     if is_main():
-        shards = [checkpoint.load(name) or {} for name in names.values()]
+        shards = read_shards(checkpoint, names)
         labels = pd.concat([pd.DataFrame(shard["rows"]) for shard in shards])
         with whole_output(OUTPUT, config) as folder:
             write_table(labels, folder / "labels.parquet", LABELS)

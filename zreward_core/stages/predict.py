@@ -13,8 +13,10 @@ from zreward_core.models.backbone import load_backbone
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.device import pick_device
+from zreward_core.runtime.distributed import gather, processes
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, read_table
 
 OUTPUT = Path("data/predict")
@@ -59,8 +61,9 @@ def run(config: Config) -> None:
             raise UserError(f"{ITEMS_FILE}: no {split} items with images: annotate more")
     predict = predict_reasoning if config.reasoning else predict_at_once
     predictions = predict(config, config.model, items, ImageStore(*IMAGES))
-    with whole_output(OUTPUT, config) as folder:
-        predictions.to_parquet(folder / "predictions.parquet", index=False)
+    if is_main():
+        with whole_output(OUTPUT, config) as folder:
+            predictions.to_parquet(folder / "predictions.parquet", index=False)
 
 
 def predict_at_once(
@@ -83,14 +86,20 @@ def predict_at_once(
 def predict_reasoning(
     config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
-    """Predictions of a reasoning model: distributions averaged over traces."""
+    """Predictions of a reasoning model: distributions averaged over traces.
+
+    Batches are divided over processes; every process returns all predictions.
+    """
     backbone = load_backbone(folder, config.dtype)
     backbone.network.to(pick_device())
     names = backbone.rubric.names
     shown = items.drop_duplicates("item_id")
     levels = np.asarray(backbone.rubric.levels)
-    rows: list[tuple] = []
-    for start in track(range(0, len(shown), config.batch_size), f"predicting with {folder}"):
+    state, starts = processes(), range(0, len(shown), config.batch_size)
+    own = starts[state.process_index :: state.num_processes]
+    parts: list[tuple[int, list[tuple]]] = []
+    for start in track(own, f"predicting with {folder}"):
+        rows: list[tuple] = []
         batch = shown.iloc[start : start + config.batch_size]
         identifiers = list(batch["item_id"])
         pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
@@ -111,7 +120,8 @@ def predict_reasoning(
             rows.append(
                 (identifiers[b], names[d], probs.tolist(), probs @ levels, tokens, judged.traces[q])
             )
-    return _predictions(rows, items)
+        parts.append((start, rows))
+    return _predictions([row for _, rows in sorted(gather(parts)) for row in rows], items)
 
 
 def _predictions(rows: list[tuple], items: pd.DataFrame) -> pd.DataFrame:

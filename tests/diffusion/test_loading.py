@@ -24,7 +24,8 @@ def test_a_saved_generator_loads_and_samples_the_same(generator, tmp_path):
 
 def test_a_pointer_is_followed(z_image, tmp_path):
     z_image.pipe.save_pretrained(tmp_path / "elsewhere")
-    write_pointer(tmp_path / "generator", str(tmp_path / "elsewhere"), "main")
+    pointer = {"path": str(tmp_path / "elsewhere"), "sha256": "0"}
+    write_pointer(tmp_path / "generator", pointer)
     assert load_generator(tmp_path / "generator").transformer.config.dim == 32
 
 
@@ -45,7 +46,7 @@ def test_a_missing_generator_is_a_user_error(tmp_path):
 
 def test_a_malformed_pointer_is_a_user_error(tmp_path):
     (tmp_path / CARD).write_text('{"hub_id": "someone/something"}')
-    with pytest.raises(UserError, match="must name hub_id and revision"):
+    with pytest.raises(UserError, match="must name path, or hub_id and revision"):
         load_generator(tmp_path)
 
 

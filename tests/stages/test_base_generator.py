@@ -95,7 +95,7 @@ def test_a_hub_model_that_cannot_be_reached_is_refused(root, monkeypatch):
 
 @pytest.mark.parametrize("changes", [{"tiny": None}, {"hub_id": "x", "revision": "y"}])
 def test_exactly_one_source_must_be_given(changes):
-    with pytest.raises(ValidationError, match="either hub_id"):
+    with pytest.raises(ValidationError, match="give one of hub_id"):
         generator_config(**changes)
 
 

@@ -6,11 +6,20 @@ import pytest
 import yaml
 
 from zreward_core.config import UserError
-from zreward_core.models.backbone import load_backbone, read_card
+from zreward_core.models.backbone import CARD, load_backbone, read_card
+from zreward_core.models.tiny import TinySizes, build_backbone
+from zreward_core.rubric import load_rubric
+from zreward_core.schemas import tree_hash
 from zreward_core.stages import world
 from zreward_core.stages.base_vlm import Config, run
 
 ROOT = Path(__file__).parents[2]
+SIZES = {
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "vision_hidden_size": 32,
+    "vision_intermediate_size": 64,
+}
 
 
 @pytest.fixture
@@ -50,10 +59,13 @@ def test_tiny_bases_are_pretrained_with_their_max_pixels(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hub_id": "a/b"}, "either hub_id"),
-        ({"hub_id": "a/b", "tiny": None}, "needs a revision"),
-        ({"pretraining": None}, "tiny needs pretraining"),
-        ({"tiny": {"hidden_size": 100}}, "multiple of 4"),
+        ({"hub_id": "a/b"}, "give one of hub_id"),
+        ({"hub_id": "a/b", "path": None}, "needs revision"),
+        ({"path": None}, "give one of hub_id"),
+        ({"sha256": None}, "path needs sha256"),
+        ({"sha256": "abc"}, "should match pattern"),
+        ({"path": None, "tiny": SIZES}, "tiny needs pretraining"),
+        ({"path": None, "tiny": SIZES | {"hidden_size": 100}}, "multiple of 4"),
         ({"max_pixels": 0}, "greater than or equal to 1"),
     ],
 )
@@ -61,3 +73,47 @@ def test_contradictory_bases_are_refused(root: Path, change: dict, message: str)
     Path("over.yaml").write_text(yaml.safe_dump({"base_vlm": {"teacher": change}}))
     with pytest.raises(UserError, match=message):
         Config.load("base_vlm", Path("over.yaml"))
+
+
+def _local_base(root: Path, folder: str = "checkpoint") -> str:
+    """A tiny base in a folder of its own, and an overlay that names it; returns its sha256."""
+    rubric, prompt = load_rubric(), Config.load("base_vlm").prompt
+    made = build_backbone(TinySizes(**SIZES), ["a", "b"], rubric, prompt, seed=1)
+    made.save(root / folder, {})
+    (root / folder / CARD).unlink()
+    return tree_hash(root / folder)
+
+
+def _overlay(teacher: dict) -> Config:
+    """The config with a teacher and the student's settings of the profile smoke."""
+    overlay = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+    overlay["base_vlm"] |= {"teacher": teacher, "student": teacher}
+    Path("over.yaml").write_text(yaml.safe_dump(overlay))
+    return Config.load("base_vlm", Path("over.yaml"))
+
+
+def test_a_local_base_is_opened_by_its_pointer(root: Path) -> None:
+    found = _local_base(root)
+    run(_overlay({"path": "checkpoint", "sha256": found, "max_pixels": 48 * 48}))
+    assert [p.name for p in Path("data/base_vlm/teacher").iterdir()] == ["zreward.json"]
+    backbone = load_backbone(Path("data/base_vlm/teacher"))
+    assert backbone.rubric.sha256 == load_rubric().sha256
+    assert backbone.pixels.num_tokens(*backbone.pixels.size(64, 64)) == 36
+
+
+def test_a_changed_local_base_is_refused(root: Path) -> None:
+    found = _local_base(root)
+    (root / "checkpoint/config.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"base_vlm.teacher.sha256' is {found}, but the files in"):
+        run(_overlay({"path": "checkpoint", "sha256": found}))
+    assert not Path("data/base_vlm").exists()
+
+
+def test_a_local_base_that_cannot_be_opened_is_refused(root: Path) -> None:
+    _local_base(root)
+    (root / "checkpoint/config.json").unlink()
+    overlay = {"path": "checkpoint", "sha256": tree_hash(root / "checkpoint")}
+    with pytest.raises(UserError, match="checkpoint is not a readable checkpoint"):
+        run(_overlay(overlay))
+    with pytest.raises(UserError, match="there is no folder elsewhere"):
+        run(_overlay(overlay | {"path": "elsewhere"}))

@@ -31,6 +31,8 @@ class BaseSource(Settings):
             )
         if self.hub_id is not None and self.revision is None:
             raise ValueError("hub_id needs revision, the commit of the hub checkpoint")
+        if self.path is not None and self.sha256 is None:
+            raise ValueError("path needs sha256, the hash of the folder's files")
         return self
 
     def pointer(self, key: str) -> dict[str, Any]:

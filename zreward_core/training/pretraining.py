@@ -44,6 +44,8 @@ class Curriculum(Settings):
     """Standard deviation of the noise in the generic scores (0 to 1)."""
     describe_share: float = 0.2
     """Share of sequences that are descriptions, after the start."""
+    verdict_share: float = 0.0
+    """Share of sequences that give the verdict on each place at once, without describing it."""
     at_once_share: float = 0.1
     """Share of sequences that score all dimensions at once, by the overall impression."""
     care: dict[str, float] = {"glance": 0.4, "partial": 0.35, "thorough": 0.25}
@@ -87,6 +89,8 @@ def sample_sequence(
     if kind < curriculum.describe_share + curriculum.at_once_share:
         noises = rng.normal(0.0, curriculum.score_noise, len(aspects))
         return score_at_once(backbone, example, [aspects] * len(aspects), noises)
+    if rng.random() < curriculum.verdict_share:
+        return give_verdicts(backbone, example, rng)
     chat = backbone.chat
     tokens = backbone.prefix(example.prompt, example.image)
     targets: list[int] = []
@@ -117,6 +121,23 @@ def describe(backbone: Backbone, example: Example) -> TrainingSequence:
     trace = chat.trace(description(example.inspection))
     tokens, targets = answer(chat.plain_question, trace, [], None)
     return chat.image(num_tokens) + tokens, targets
+
+
+def give_verdicts(
+    backbone: Backbone, example: Example, rng: np.random.Generator
+) -> TrainingSequence:
+    """Whether each place is as the prompt says, each answered with one token, in random order."""
+    chat, cells = backbone.chat, example.inspection["alignment"]
+    tokens = backbone.prefix(example.prompt, example.image) + chat.ask("")
+    targets: list[int] = []
+    for index in rng.permutation(len(cells)).tolist():
+        place, verdict = (
+            chat.trace(f" {cells[index][key].replace(' ', '')}")[:-1]
+            for key in ("place", "verdict")
+        )
+        tokens = tokens + place + verdict
+        targets += [IGNORED] * (len(place) - 1) + verdict + [IGNORED]
+    return tokens, targets
 
 
 def score_at_once(

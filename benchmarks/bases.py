@@ -48,6 +48,7 @@ def make(seed: int) -> None:
     shutil.copyfile(root / "data/base_generator/history.jsonl", made / "generator/history.jsonl")
     params = read_yaml(root / PARAMS_FILE)
     recipe = {
+        "world_seed": params["seed"],
         "seed": seed,
         "commit": commit(),
         "params": {name: params[name] for name in ("world", "base_vlm", "base_generator")},

@@ -23,7 +23,7 @@ from zreward_core.config import UserError, merge, read_yaml
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
-SHARED = ("base_vlm", "base_generator", "candidates", "ingest", "validate", "rubric.yaml")
+SHARED = ("bases", "base_vlm", "base_generator", "candidates", "ingest", "validate", "rubric.yaml")
 """Linked into every cell from the data of the pipeline."""
 KEPT = {
     "predict": {"predictions.parquet": "predictions.parquet"},

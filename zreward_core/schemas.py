@@ -194,6 +194,7 @@ def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
         [
             one.with_type(pa.dictionary(pa.int32(), one.type))
             if isinstance(frame[one.name].dtype, pd.CategoricalDtype)
+            and len(frame[one.name].cat.categories) < len(frame)
             else one
             for one in schema
         ]

@@ -98,9 +98,7 @@ def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.Data
     return pd.DataFrame(
         {
             "item_id": decoded(groups_K // num_dimensions, items, ratings["item_id"]),
-            "dimension": decoded(
-                groups_K % num_dimensions, dimensions, ratings["dimension"]
-            ),
+            "dimension": decoded(groups_K % num_dimensions, dimensions, ratings["dimension"]),
             "score": np.bincount(codes_N, values_U[places_N], len(groups_K)) / num_kept_K,
             "histogram": list_column(histograms(codes_N, places_N, values_U, rubric)),
             "num_ratings": numbers_K,

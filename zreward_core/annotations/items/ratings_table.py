@@ -32,8 +32,9 @@ NUM_READERS = 2
 
 
 def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> pd.DataFrame:
-    """Read columns of a table of ``schemas.RATINGS``; repeated texts become categories, those of ``SORTED``
-    columns in order.
+    """Read columns of a table of ``schemas.RATINGS``; repeated texts become categories.
+
+    The categories of the ``SORTED`` columns are in order.
 
     Raises:
         UserError: the file is missing or not such a table.

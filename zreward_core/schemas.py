@@ -189,7 +189,17 @@ def file_hash(path: Path) -> str:
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write the schema's columns as a Parquet file, atomically."""
-    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    frame = frame[schema.names]
+    coded = pa.schema(
+        [
+            one.with_type(pa.dictionary(pa.int32(), one.type))
+            if isinstance(frame[one.name].dtype, pd.CategoricalDtype)
+            and len(frame[one.name].cat.categories) < len(frame)
+            else one
+            for one in schema
+        ]
+    )  # otherwise every row of a category becomes a Python object
+    table = pa.Table.from_pandas(frame, schema=coded, preserve_index=False).cast(schema)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     pq.write_table(table.replace_schema_metadata(None), partial)

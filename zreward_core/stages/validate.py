@@ -127,10 +127,12 @@ def run(config: Config) -> None:
 
     facts = describe_items(submitted, opinions, config.splits)
     num_submitted, submitted = len(submitted), submitted[SUBMITTED]
-    pa.default_memory_pool().release_unused()  # the other columns are half of all memory
     encoded = encode(submitted, rubric.names)
-    times_N = parse_times(submitted["submitted_at"])
-    report_times(submitted["submitted_at"], times_N)
+    texts = submitted.pop("submitted_at")
+    times_N = parse_times(texts)
+    report_times(texts, times_N)
+    del texts
+    pa.default_memory_pool().release_unused()  # texts and other columns were half of all memory
     behavior = audit_behavior(encoded, times_N, submitted["seconds"], rubric)
     ratings = merge_resubmissions(submitted, config.resubmissions, times_N)
     kept_all = config.resubmissions == "keep"

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from zreward_core.annotations.items.ratings_table import coded, decoded
 from zreward_core.rubric import Rubric
 
 Resubmissions = Literal["average", "last", "keep"]
@@ -50,8 +51,10 @@ def resubmitted(ratings: pd.DataFrame) -> np.ndarray:
     """[N] whether a rating has an earlier one of the same annotator, item and dimension."""
     key = np.zeros(len(ratings), dtype=np.int64)
     for name in SUBMISSION:
-        codes, names = pd.factorize(ratings[name])
-        key = key * (len(names) + 1) + codes + 1
+        codes, names = coded(ratings[name])
+        key *= len(names) + 1
+        key += codes
+        key += 1
     return pd.Series(key).duplicated().to_numpy() & ratings["annotator_id"].notna().to_numpy()
 
 
@@ -61,71 +64,76 @@ def aggregate(ratings: pd.DataFrame, trim: pd.Series, rubric: Rubric) -> pd.Data
     Args:
         ratings: item_id, dimension, score of included annotators.
         trim: for each rating, whether the highest and the lowest score of its item are dropped (as
-            for the paper's test items), if it has at least ``MIN_TO_TRIM``.
+            for the paper's test items), if it has at least ``MIN_TO_TRIM``; the same for all
+            ratings of an item.
         rubric: gives the levels of the histogram.
 
     Returns:
         A row per item and dimension: item_id, dimension, score (mean of the kept scores), histogram
         (of the kept scores, [S]), num_ratings (before trimming), num_kept.
     """
-    codes, keys = _group(ratings)
-    numbers_K = np.bincount(codes, minlength=len(keys))
-    scores = ratings["score"].to_numpy(dtype=float)
-    places, values = pd.factorize(scores, sort=True)
-    order = np.argsort(codes * len(values) + places)  # by group, then by score
-    starts_K = np.cumsum(numbers_K) - numbers_K
-    place = np.arange(len(order)) - starts_K[codes[order]]
-    number = numbers_K[codes[order]]
-    extreme = (place == 0) | (place == number - 1)
-    dropped = extreme & (number >= MIN_TO_TRIM) & trim.to_numpy(dtype=bool)[order]
-    kept = order[~dropped]
-    histograms_KS = histograms(codes[kept], scores[kept], len(keys), rubric)
-    num_kept_K = np.bincount(codes[kept], minlength=len(keys))
-    sums_K = np.bincount(codes[kept], weights=scores[kept], minlength=len(keys))
-    return keys.assign(
-        score=sums_K / num_kept_K,
-        histogram=list_column(histograms_KS),
-        num_ratings=numbers_K,
-        num_kept=num_kept_K,
+    items_N, items = coded(ratings["item_id"])
+    dimensions_N, dimensions = coded(ratings["dimension"])
+    places_N, values_U = pd.factorize(ratings["score"].to_numpy(dtype=float), sort=True)
+    num_dimensions, num_values = max(1, len(dimensions)), max(1, len(values_U))
+    units_N = items_N.astype(np.int64) * num_dimensions + dimensions_N
+    trimmed = np.zeros(len(items) * num_dimensions, dtype=bool)
+    trimmed[units_N[trim.to_numpy(dtype=bool)]] = True
+    units_N *= num_values
+    units_N += places_N
+    units_N.sort()  # by item and dimension, then by score: faster than an order of the rows
+    units_N, places_N = np.divmod(units_N, num_values)
+    first_N = np.ones(len(units_N), dtype=bool)
+    first_N[1:] = units_N[1:] != units_N[:-1]
+    starts_K = np.flatnonzero(first_N)
+    groups_K = units_N[starts_K]
+    numbers_K = np.diff(np.append(starts_K, len(units_N)))
+    trimmed_K = trimmed[groups_K] & (numbers_K >= MIN_TO_TRIM)
+    kept_N = np.ones(len(units_N), dtype=bool)
+    kept_N[starts_K[trimmed_K]] = False
+    kept_N[(starts_K + numbers_K - 1)[trimmed_K]] = False
+    codes_N = (np.cumsum(first_N, dtype=np.int32) - 1)[kept_N]
+    places_N = places_N[kept_N]
+    num_kept_K = numbers_K - 2 * trimmed_K
+    return pd.DataFrame(
+        {
+            "item_id": decoded(groups_K // num_dimensions, items, ratings["item_id"]),
+            "dimension": decoded(groups_K % num_dimensions, dimensions, ratings["dimension"]),
+            "score": np.bincount(codes_N, values_U[places_N], len(groups_K)) / num_kept_K,
+            "histogram": list_column(histograms(codes_N, places_N, values_U, rubric)),
+            "num_ratings": numbers_K,
+            "num_kept": num_kept_K,
+        }
     )
 
 
 def histograms(
-    codes_N: np.ndarray, scores_N: np.ndarray, num_items: int, rubric: Rubric
+    codes_N: np.ndarray, places_N: np.ndarray, values_U: np.ndarray, rubric: Rubric
 ) -> np.ndarray:
     """``Rubric.histogram`` of many items at once.
 
     Args:
-        codes_N: item of each score, from 0.
-        scores_N: scores within the scale.
-        num_items: number of items, K.
+        codes_N: item of each score; every number from 0 to K - 1, in order.
+        places_N: place of each score among the values, in order for each item.
+        values_U: distinct scores within the scale.
         rubric: gives the levels.
 
     Returns:
         [K, S] shares; each row sums to one.
     """
-    if num_items == 0:
+    if len(codes_N) == 0:
         return np.zeros((0, len(rubric.levels)))
-    index_N, values_U = pd.factorize(scores_N, sort=True)
     shares_US = np.stack([rubric.histogram([value]) for value in values_U])
-    counts_KU = sparse.coo_matrix(
-        (np.ones(len(codes_N)), (codes_N, index_N)), shape=(num_items, len(values_U))
-    ).tocsr()
-    return (counts_KU @ shares_US) / np.asarray(counts_KU.sum(axis=1)).reshape(-1, 1)
-
-
-def _group(ratings: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """Number the (item, dimension) groups in the order of their first rating."""
-    items, item_names = pd.factorize(ratings["item_id"])
-    dimensions, dimension_names = pd.factorize(ratings["dimension"])
-    codes, groups = pd.factorize(items * len(dimension_names) + dimensions)
-    keys = pd.DataFrame(
-        {
-            "item_id": item_names.take(groups // max(1, len(dimension_names))),
-            "dimension": dimension_names.take(groups % max(1, len(dimension_names))),
-        }
+    first_N = np.ones(len(codes_N), dtype=bool)
+    first_N[1:] = (codes_N[1:] != codes_N[:-1]) | (places_N[1:] != places_N[:-1])
+    starts = np.flatnonzero(first_N)
+    counts = np.diff(np.append(starts, len(codes_N))).astype(float)
+    num_distinct_K = np.bincount(codes_N[starts])
+    counts_KU = sparse.csr_matrix(
+        (counts, places_N[starts], np.append(0, np.cumsum(num_distinct_K))),
+        shape=(len(num_distinct_K), len(values_U)),
     )
-    return codes, keys
+    return (counts_KU @ shares_US) / np.bincount(codes_N).reshape(-1, 1)
 
 
 def list_column(values_KS: np.ndarray) -> pd.Series:

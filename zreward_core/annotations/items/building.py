@@ -8,7 +8,7 @@ import pandas as pd
 
 from zreward_core.annotations.items.aggregation import aggregate
 from zreward_core.annotations.items.opinions import opinion_items
-from zreward_core.annotations.items.ratings_table import codes_among, facts_of
+from zreward_core.annotations.items.ratings_table import coded, codes_among, facts_of
 from zreward_core.annotations.items.splits import SPLITS, splits_of
 from zreward_core.config import Splits
 from zreward_core.rubric import Rubric
@@ -68,9 +68,25 @@ def make_items(
 
 def belong_to(ratings: pd.DataFrame, items: pd.DataFrame) -> np.ndarray:
     """[N] whether a rating is of one of the items."""
-    sizes = [len(ratings[name].cat.categories) for name in KEYS]
-    codes = [codes_among(items[name], ratings[name].cat.categories) for name in KEYS]
-    known = (codes[0] >= 0) & (codes[1] >= 0)
-    found = np.zeros(sizes, dtype=bool)
-    found[codes[0][known], codes[1][known]] = True
-    return found[ratings["item_id"].cat.codes, ratings["dimension"].cat.codes]
+    units_N, units_K, number = units_of(ratings, items)
+    found = np.zeros(number + 1, dtype=bool)
+    found[units_K] = True
+    return found[units_N]
+
+
+def units_of(ratings: pd.DataFrame, items: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int]:
+    """Code of item and dimension together, from 0, of ratings and of items.
+
+    Returns:
+        [N] codes of the ratings, [K] codes of the items, and their number, which is also the code
+        of the items without ratings.
+    """
+    units_N, units_K, number = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), 1
+    known_K = np.ones(len(items), dtype=bool)
+    for name in KEYS:
+        codes_N, names = coded(ratings[name])
+        codes_K = codes_among(items[name], names)
+        units_N, units_K = units_N * len(names) + codes_N, units_K * len(names) + codes_K
+        known_K &= codes_K >= 0
+        number *= len(names)
+    return units_N, np.where(known_K, units_K, number), number

@@ -25,12 +25,16 @@ CATEGORICAL = (
     "source",
 )
 """Columns with repeated values."""
+SORTED = ("item_id", "prompt_id", "dimension", "annotator_id")
+"""Columns by which tables are sorted."""
 NUM_READERS = 2
 """Columns read at a time; more would only take more memory."""
 
 
 def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> pd.DataFrame:
-    """Read columns of a table of ``schemas.RATINGS``; repeated texts become sorted categories.
+    """Read columns of a table of ``schemas.RATINGS``; repeated texts become categories.
+
+    The categories of the ``SORTED`` columns are in order.
 
     Raises:
         UserError: the file is missing or not such a table.
@@ -57,17 +61,32 @@ def _read(path: Path, name: str) -> pd.Categorical | pd.Series:
     """One column, read alone to bound the memory."""
     repeated = [name] if name in CATEGORICAL else None
     column = pq.read_table(path, columns=[name], read_dictionary=repeated)[name]
-    return _categories(column) if repeated else column.to_pandas()
+    return _categories(column, name in SORTED) if repeated else column.to_pandas()
 
 
-def _categories(column: pa.ChunkedArray) -> pd.Categorical:
+def _categories(column: pa.ChunkedArray, in_order: bool) -> pd.Categorical:
     column = column.unify_dictionaries()
     values = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
-    order = pc.sort_indices(values).to_numpy()
-    ranks = np.append(np.argsort(order), -1).astype(np.int32)
     parts = [pc.fill_null(one.indices, -1).to_numpy() for one in column.chunks]
-    codes = ranks[np.concatenate(parts)] if parts else np.array([], dtype=np.int32)
-    return pd.Categorical.from_codes(codes, values.take(pa.array(order)).to_pandas())
+    codes = np.concatenate(parts) if parts else np.array([], dtype=np.int32)
+    if in_order:
+        order = pc.sort_indices(values).to_numpy()
+        codes = np.append(np.argsort(order), -1).astype(np.int32)[codes]
+        values = values.take(pa.array(order))
+    return pd.Categorical.from_codes(codes, values.to_pandas())
+
+
+def coded(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """Code of each value, -1 if null, and the values by code: distinct ones, or all categories."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.codes.to_numpy(), values.cat.categories
+    codes, names = pd.factorize(values)
+    return codes, pd.Index(names)
+
+
+def decoded(codes: np.ndarray, names: pd.Index, like: pd.Series) -> pd.Series:
+    """The values with some codes of ``coded``, of the type of the values that were coded."""
+    return pd.Series(pd.Categorical.from_codes(codes, names)).astype(like.dtype)
 
 
 def codes_among(values: pd.Series, categories: pd.Index) -> np.ndarray:

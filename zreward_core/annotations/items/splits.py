@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pandas as pd
 
 from zreward_core.config import Splits, UserError
@@ -31,10 +32,10 @@ def split_of(prompt: str | None, splits: Splits, image_id: str | None = None) ->
 
 def splits_of(prompts: pd.Series, image_ids: pd.Series, splits: Splits) -> pd.Series:
     """Split of each item of a table; each distinct prompt is hashed once."""
-    prompts = prompts.astype(object).where(prompts.notna(), None)
-    distinct = {prompt: split_of(prompt, splits) for prompt in prompts.unique() if prompt}
-    result = prompts.map(distinct).astype(object)
-    without_prompt = prompts.map(lambda prompt: not prompt or not prompt.strip())
+    codes, distinct = pd.factorize(prompts)
+    found = [split_of(prompt, splits) if prompt.strip() else None for prompt in distinct]
+    result = pd.Series(np.array([*found, None], dtype=object)[codes], index=prompts.index)
+    without_prompt = result.isna()
     result[without_prompt] = [
         split_of(None, splits, identifier if isinstance(identifier, str) else None)
         for identifier in image_ids[without_prompt]

@@ -1,5 +1,6 @@
 """Submission times in the formats of exports."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -46,7 +47,9 @@ def parse_times(texts: pd.Series) -> np.ndarray:
     column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
     times_N = np.full(len(column), UNKNOWN)
     left_N = column.is_valid().to_numpy(zero_copy_only=False)
-    for pattern, read in TIMES.items():
+    first = next((text.as_py() for text in column if text.is_valid), "")
+    likely_first = sorted(TIMES.items(), key=lambda form: not re.match(form[0], first))
+    for pattern, read in likely_first:  # no text fits two patterns
         rows = np.flatnonzero(left_N)
         if not len(rows):
             break

@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zreward_core.annotations.items.building import units_of
+from zreward_core.annotations.items.ratings_table import coded
 from zreward_core.annotations.items.splits import SPLITS
 from zreward_core.rubric import Rubric
 
@@ -51,6 +53,15 @@ class Contract:
     notes: Sequence[str] = ()
     """Markdown shown next to the results."""
     checks: list[Check] = field(default_factory=list)
+    num_rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the rows, which are shown when the table is no longer there."""
+        self.num_rows = len(self.table)
+
+    def release(self) -> None:
+        """Drop the table, once all rules are added; the results stay."""
+        self.table = pd.DataFrame()
 
     def require(self, rule: str, sound: np.ndarray | pd.Series, column: str | None = None) -> None:
         """Add a rule.
@@ -114,7 +125,7 @@ def ratings_contract(
 
 def _match(values: pd.Series, pattern: str) -> np.ndarray:
     """[N] whether a text matches or is missing; each distinct text is tested once."""
-    codes, distinct = pd.factorize(values)
+    codes, distinct = coded(values)
     texts = pa.array(pd.Series(distinct, dtype=object), pa.string())
     matched = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
     return np.append(matched.astype(bool), True)[codes]  # a code of -1 is the last
@@ -122,10 +133,10 @@ def _match(values: pd.Series, pattern: str) -> np.ndarray:
 
 def _has_one_prompt(ratings: pd.DataFrame) -> np.ndarray:
     """[N] whether a rating's item has at most one prompt in all ratings."""
-    items_N = pd.factorize(ratings["item_id"])[0]
-    prompts_N = pd.factorize(ratings["prompt_id"])[0]
+    items_N, items = coded(ratings["item_id"])
+    prompts_N, _ = coded(ratings["prompt_id"])
     known_N = (items_N >= 0) & (prompts_N >= 0)
-    prompt_I = np.full(int(items_N.max(initial=-1)) + 1, -1)
+    prompt_I = np.full(len(items), -1)
     prompt_I[items_N[known_N]] = prompts_N[known_N]
     odd_N = known_N & (prompts_N != np.append(prompt_I, -1)[items_N])
     one_I = np.ones(len(prompt_I) + 1, dtype=bool)
@@ -162,12 +173,14 @@ def items_contract(
     contract.require_in("split is train, validation or test", "split", SPLITS)
     contract.require_given("num_ratings")
     contract.require("each item has one score per dimension", ~items.duplicated(KEYS, keep=False))
-    ranges = ratings.groupby(KEYS)["score"].agg(lowest="min", highest="max").reset_index()
-    ranges = items[KEYS].merge(ranges, on=KEYS, how="left", validate="m:1")
-    scores = items["score"].to_numpy(dtype=float)
+    units_N, units_K, number = units_of(ratings, items)
+    ratings_N, scores = ratings["score"].to_numpy(dtype=float), items["score"].to_numpy(dtype=float)
+    lowest, highest = np.full(number + 1, np.inf), np.full(number + 1, -np.inf)
+    np.minimum.at(lowest, units_N, ratings_N)
+    np.maximum.at(highest, units_N, ratings_N)
     within = "score is between the lowest and the highest rating"
-    contract.require(within, scores >= ranges["lowest"].to_numpy() - TOLERANCE, "score")
-    contract.require(within, scores <= ranges["highest"].to_numpy() + TOLERANCE, "score")
+    contract.require(within, scores >= lowest[units_K] - TOLERANCE, "score")
+    contract.require(within, scores <= highest[units_K] + TOLERANCE, "score")
     shares_KS = pa.array(items["histogram"]).flatten().to_numpy().reshape(-1, len(rubric.levels))
     total_K, mean_K = shares_KS.sum(axis=1), shares_KS @ np.asarray(rubric.levels)
     contract.require("histogram sums to 1", np.abs(total_K - 1) <= TOLERANCE, "histogram")

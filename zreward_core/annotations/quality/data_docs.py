@@ -35,6 +35,7 @@ class Gate:
         Raises:
             UserError: a rule is broken; names the file, the rows and the remedy.
         """
+        contract.release()
         self._contracts.append(contract)
         if faults := contract.faults():
             self.publish()
@@ -68,7 +69,7 @@ class Gate:
                 for column, one in zip(columns, contract.checks, strict=True)
             ]
             notes = [
-                f"{len(contract.table):,} rows of {contract.file}. The observed value of a rule is "
+                f"{contract.num_rows:,} rows of {contract.file}. The observed value of a rule is "
                 "the number of rows that break it.",
                 *contract.notes,
                 *contract.faults(),

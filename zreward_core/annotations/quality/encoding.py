@@ -30,6 +30,8 @@ class EncodedRatings:
 
     def select(self, mask_N: np.ndarray) -> "EncodedRatings":
         """Some of the ratings, with the same codes."""
+        if mask_N.dtype == bool and mask_N.all():
+            return self
         return replace(
             self,
             items_N=self.items_N[mask_N],

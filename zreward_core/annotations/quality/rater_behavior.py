@@ -39,7 +39,7 @@ def audit_behavior(
         (consecutive ratings of a dimension with the same score), seconds (median of a submission),
         scores ([S] ratings by nearest level). NaN or None where unknown.
     """
-    keys = [times_N, encoded.annotators_N]
+    keys = [times_N, _narrow(encoded.annotators_N)]
     if (times_N == UNKNOWN).any():  # otherwise the time identifies submissions
         keys.insert(0, encoded.items_N)
     order = np.lexsort(keys)
@@ -61,6 +61,12 @@ def audit_behavior(
             "scores": _score_counts(ordered, rubric),
         }
     )
+
+
+def _narrow(codes_N: np.ndarray) -> np.ndarray:
+    """Codes from -1 in 16 bits if they fit: numpy sorts those by radix, several times faster."""
+    fits = codes_N.max(initial=0) <= np.iinfo(np.int16).max
+    return codes_N.astype(np.int16) if fits else codes_N
 
 
 def _drift(
@@ -126,7 +132,7 @@ def _longest_run(encoded: EncodedRatings, times_N: np.ndarray) -> np.ndarray:
     result_P = np.full(len(encoded.annotators), np.nan)
     known_N = times_N != UNKNOWN
     keys_N = (encoded.annotators_N * len(encoded.dimensions) + encoded.dimensions_N)[known_N]
-    order = np.argsort(keys_N, kind="stable")
+    order = np.argsort(_narrow(keys_N), kind="stable")
     keys_N, scores_N = keys_N[order], encoded.scores_N[known_N][order]
     if len(keys_N):
         starts = _starts(keys_N, scores_N)

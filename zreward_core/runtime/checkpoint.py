@@ -4,24 +4,33 @@ A checkpoint is keyed by the stage's params, its inputs and the loaded code; a c
 these starts a new run. Every training step seeds its randomness with (seed, step), so weights,
 optimizer and step number are the complete state. The main process writes, all processes read from
 a shared file system.
+
+A checkpoint is on disk before it replaces the one before, which is kept beside it: a crash or a
+power failure costs at most the steps since then.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 
+from zreward_core.config import UserError
 from zreward_core.runtime.distributed import from_main
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import tree_hash
+from zreward_core.schemas import NotFinite, leaves, tree_hash
 
 __all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
+logger = logging.getLogger(__name__)
 CHECKPOINTS = Path(".zreward/checkpoints")
 
 
@@ -30,6 +39,7 @@ class Checkpoint:
 
     def __init__(self, stage: str, config: BaseModel, inputs: Iterable[Path]) -> None:
         key = from_main(state_key(config, inputs) if is_main() else "")
+        self.stage = stage
         self.folder = CHECKPOINTS / stage / key
 
     def save(self, name: str, state: dict[str, Any], by_any: bool = False) -> None:
@@ -37,25 +47,95 @@ class Checkpoint:
 
         Args:
             by_any: every calling process writes, under its own name; else only the main one.
+
+        Raises:
+            NotFinite: a number of the state is NaN or infinite; the checkpoint before is kept.
+            UserError: the file cannot be written; the checkpoint before is kept.
         """
         if not (by_any or is_main()):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{name}.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / f"{name}.pt")
+        self._require_finite(name, state)
+        partial, path = self.folder / f"{name}.partial", self.folder / f"{name}.pt"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save(state, partial)
+            _flush(partial)
+            with suppress(FileNotFoundError):
+                os.replace(path, _previous(path))
+            os.replace(partial, path)
+            _flush(self.folder)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} cannot be written ({error}); earlier checkpoints were kept: free some"
+                f" space or correct its permissions, then run `zreward {self.stage}` again"
+            ) from None
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Load the state saved under a name, or None."""
+        """Load the state saved under a name, or None.
+
+        A file that is not whole is renamed and reported, and the one before it is loaded.
+        """
         path = self.folder / f"{name}.pt"
-        if not path.is_file():
-            return None
-        return torch.load(path, weights_only=True, map_location="cpu")
+        for found in (path, _previous(path)):
+            if not found.is_file():
+                continue
+            if is_whole(found):
+                return torch.load(found, weights_only=True, map_location="cpu")
+            aside = found.with_name(f"{found.name}.torn")
+            with suppress(FileNotFoundError):  # another process renamed it
+                os.replace(found, aside)
+            logger.warning(
+                "%s is damaged and was renamed to %s: %s starts from the checkpoint before it, or"
+                " from the beginning if there is none",
+                found,
+                aside.name,
+                self.stage,
+            )
+        return None
 
     def clear(self) -> None:
         """Remove the stage's checkpoints, those of other keys included: the output is complete."""
         if is_main():
             shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+    def _require_finite(self, name: str, state: dict[str, Any]) -> None:
+        for part, value in leaves(state):
+            numbers = torch.as_tensor(value) if isinstance(value, float) else value
+            if isinstance(numbers, torch.Tensor) and not bool(torch.isfinite(numbers).all()):
+                step = f", step {state['step']}" if "step" in state else ""
+                raise NotFinite(
+                    f"{self.stage}{step}: '{part}' of the checkpoint '{name}' is not finite"
+                    f" ({first_not_finite(numbers)}), so it was not saved; lower the learning rate"
+                    " of this stage in params.yaml, or train the model that it uses again"
+                )
+
+
+def first_not_finite(values: torch.Tensor) -> float:
+    """The first number of a tensor that is NaN or infinite."""
+    return float(values[~torch.isfinite(values)][0])
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file written by ``torch.save`` is complete: an archive, its checksums intact."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError):
+        return False  # headers that are damaged lead to the last four
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _flush(path: Path) -> None:
+    """Have a file's contents, or a folder's entries, written to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:

@@ -29,10 +29,7 @@ from zreward_core.models.card import CARD, card, read_card
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.rubric import Rubric
-from zreward_core.schemas import write_json
-
-MAX_NAMED = 5
-"""Weights named in a message; the others are counted."""
+from zreward_core.schemas import require_all_weights, write_json
 
 
 class Family(Protocol):
@@ -345,38 +342,6 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         )
     backbone.network.eval()
     return backbone
-
-
-def require_all_weights(source: str, found: dict[str, Any]) -> None:
-    """Reject a checkpoint whose weights are not exactly those of the model it was loaded into.
-
-    transformers does not report tied weights, nor those that a family leaves out, such as the heads
-    for multi-token prediction.
-
-    Args:
-        found: loading info of ``from_pretrained``.
-
-    Raises:
-        UserError: a weight is missing (it would be random), unexpected, or of another shape.
-    """
-    faults = {
-        "lacks": sorted(found["missing_keys"]),
-        "has, unlike the model,": sorted(found["unexpected_keys"]),
-        "has in another shape than the model": sorted(
-            f"{name} {list(stored)} (not {list(expected)})"
-            for name, stored, expected in found["mismatched_keys"]
-        ),
-    }
-    told = [
-        f"it {fault} {', '.join(names[:MAX_NAMED])} ({len(names)} in all)"
-        for fault, names in faults.items()
-        if names
-    ]
-    if told:
-        raise UserError(
-            f"the checkpoint {source} is not whole: {'; '.join(told)}. Download or copy it again,"
-            " or run the stage that makes it"
-        )
 
 
 def require_family(source: str, revision: str) -> None:

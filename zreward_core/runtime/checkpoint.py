@@ -116,6 +116,23 @@ def first_not_finite(values: torch.Tensor) -> float:
     return float(values[~torch.isfinite(values)][0])
 
 
+def require_shapes(saved: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> None:
+    """Check that tensors of a checkpoint have the shapes of those that they are restored to.
+
+    torch broadcasts weights, and takes an optimizer's state as it is.
+
+    Raises:
+        UserError: they have not, or their number differs.
+    """
+    shapes = [[list(value.shape) for value in values] for values in (saved, expected)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"a checkpoint in {CHECKPOINTS} does not fit the model: its tensors have the shapes"
+            f" {shapes[0][:3]}..., not {shapes[1][:3]}...; delete the folder of the stage there to"
+            " start again"
+        )
+
+
 def is_whole(path: Path) -> bool:
     """Whether a file written by ``torch.save`` is complete: an archive, its checksums intact."""
     try:

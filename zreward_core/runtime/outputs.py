@@ -26,7 +26,7 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
-        require_finite_weights(scratch, folder.name)
+        require_finite_weights(scratch, f"{folder.name}, after the last step")
         write_json(config.model_dump(mode="json"), scratch / "config.json")
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -39,7 +39,7 @@ def require_finite_weights(folder: Path, name: str) -> None:
     """Check every weight in the safetensors files of a folder.
 
     Args:
-        name: what the folder holds, for the message.
+        name: the stage or folder, for the message.
 
     Raises:
         NotFinite: a weight is NaN or infinite.
@@ -54,8 +54,7 @@ def require_finite_weights(folder: Path, name: str) -> None:
                 wrong = values[~torch.isfinite(values)]
                 if len(wrong):
                     raise NotFinite(
-                        f"{name}: after the last step the weight {key} in"
-                        f" {path.relative_to(folder)} is not finite ({float(wrong[0])}), so nothing"
-                        " was exported; lower the learning rate of the stage in params.yaml and"
-                        " train again"
+                        f"{name}: the weight {key} in {path.relative_to(folder)} is not finite"
+                        f" ({float(wrong[0])}), so the model is not used; lower the learning rate"
+                        " of the stage in params.yaml and train again"
                     )

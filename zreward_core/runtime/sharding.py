@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from zreward_core.config import UserError
+from zreward_core.runtime.checkpoint import require_shapes
 from zreward_core.runtime.distributed import processes, same_weights
 
 
@@ -129,19 +130,13 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load an optimizer state of full tensors.
 
     Raises:
-        UserError: it is that of other weights, which torch does not check.
+        UserError: it has the shapes of other weights.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    saved = sum(len(group["params"]) for group in state["param_groups"])
     for index, values in state["state"].items():
-        shapes = [value.shape for value in values.values() if getattr(value, "ndim", 0)]
-        if saved != len(parameters) or any(s != parameters[index].shape for s in shapes):
-            raise UserError(
-                "a checkpoint in .zreward/checkpoints holds an optimizer's state for other weights"
-                f" than the model's (weight {index}: {[list(s) for s in shapes]}): delete the"
-                " folder of the stage there to start again"
-            )
         like = parameters[index]
+        tensors = [value for value in values.values() if getattr(value, "ndim", 0)]
+        require_shapes(tensors, [like] * len(tensors))
         for name, value in values.items():
             if isinstance(like, DTensor) and getattr(value, "shape", None) == like.shape:
                 values[name] = shard_like(value, like)

@@ -31,7 +31,7 @@ from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.scorer import RewardModel
-from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
+from zreward_core.runtime.checkpoint import Checkpoint, require_shapes, tree_hash
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import add_up, gather, own_part, precision
 from zreward_core.runtime.outputs import whole_output
@@ -248,6 +248,8 @@ def tune(
         state["history"] = [{"step": 0, **validate()}]
         state["kept"] = copy.deepcopy(average.shadow_params)
     else:
+        saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
+        require_shapes([*saved, *state["average"]["shadow_params"]], [*weights.values()] * 2)
         transformer.load_state_dict(state["weights"], strict=False)
         restore(optimizer, state["optimizer"])
         average.load_state_dict(state["average"])

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zreward_core.config import UserError
-from zreward_core.runtime.checkpoint import CHECKPOINTS
+from zreward_core.runtime.checkpoint import require_shapes
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.sharding import full_tensors, restore, shard_like
 from zreward_core.schemas import require_finite
@@ -130,15 +129,10 @@ def load_training_state(
     """Restore weights and optimizer state.
 
     Raises:
-        UserError: they are those of other weights.
+        UserError: they have the shapes of other weights.
     """
-    parameters, weights = backbone.trainable(), state["weights"]
-    if [p.shape for p in parameters] != [value.shape for value in weights]:
-        raise UserError(
-            f"a checkpoint in {CHECKPOINTS} holds weights of other shapes than those of the model:"
-            " delete the folder of the stage there to start again"
-        )
-    for parameter, value in zip(parameters, weights, strict=True):
+    require_shapes(state["weights"], backbone.trainable())
+    for parameter, value in zip(backbone.trainable(), state["weights"], strict=True):
         parameter.data.copy_(shard_like(value, parameter))
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         restore(optimizer, saved)

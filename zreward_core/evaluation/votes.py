@@ -55,7 +55,7 @@ def vote_accuracy(
         )
         if (missing_P := ~np.isfinite([winners_P, losers_P]).all(axis=0)).any():
             row = pairs.iloc[int(missing_P.argmax())]
-            raise ValueError(f"{model}: {row['winner']} or {row['loser']} has no finite prediction")
+            raise ValueError(f"{model}: {row['winner']} or {row['loser']} has no prediction that is finite")
         found[model] = {}
         for name, mask_P in masks.items():
             used_P = mask_P & won_P

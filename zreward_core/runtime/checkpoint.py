@@ -12,6 +12,7 @@ power failure costs at most the steps since then.
 import hashlib
 import logging
 import os
+import pickle
 import shutil
 import sys
 import zipfile
@@ -32,6 +33,15 @@ from zreward_core.schemas import NotFinite, leaves, tree_hash
 __all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
 logger = logging.getLogger(__name__)
 CHECKPOINTS = Path(".zreward/checkpoints")
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+"""Errors of reading an archive whose headers or content are damaged."""
 
 
 class Checkpoint:
@@ -80,8 +90,8 @@ class Checkpoint:
         for found in (path, _previous(path)):
             if not found.is_file():
                 continue
-            if is_whole(found):
-                return torch.load(found, weights_only=True, map_location="cpu")
+            if (state := read_state(found)) is not None:
+                return state
             aside = found.with_name(f"{found.name}.torn")
             with suppress(FileNotFoundError):  # another process renamed it
                 os.replace(found, aside)
@@ -133,13 +143,20 @@ def require_shapes(saved: Iterable[torch.Tensor], expected: Iterable[torch.Tenso
         )
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file written by ``torch.save`` is complete: an archive, its checksums intact."""
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Content of a file written by ``torch.save``, or None if it is damaged.
+
+    Such a file is a zip archive with checksums, which torch does not compare.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError):
-        return False  # headers that are damaged lead to the last four
+            if archive.testzip() is not None:
+                return None
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except DAMAGED as error:
+        if "memory" in str(error):  # torch has no error of its own for this
+            raise
+        return None
 
 
 def _previous(path: Path) -> Path:

@@ -55,7 +55,8 @@ def vote_accuracy(
         )
         if (missing_P := ~np.isfinite([winners_P, losers_P]).all(axis=0)).any():
             row = pairs.iloc[int(missing_P.argmax())]
-            raise ValueError(f"{model}: {row['winner']} or {row['loser']} has no prediction that is finite")
+            either = f"{row['winner']} or {row['loser']}"
+            raise ValueError(f"{model}: {either} has no prediction, or one that is not finite")
         found[model] = {}
         for name, mask_P in masks.items():
             used_P = mask_P & won_P

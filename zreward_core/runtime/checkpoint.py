@@ -144,9 +144,8 @@ def require_shapes(saved: Iterable[torch.Tensor], expected: Iterable[torch.Tenso
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """Content of a file written by ``torch.save``, or None if it is damaged.
-
-    Such a file is a zip archive with checksums, which torch does not compare.
+    """Content of a file written by ``torch.save`` (a zip archive with checksums), or None if it is
+    damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -79,7 +79,7 @@ def sample(
         pixels = generator.decode(latents)
         if not bool(torch.isfinite(latents).all() & torch.isfinite(pixels).all()):
             raise NotFinite(
-                f"{generator.pipe.config._name_or_path or 'the generator'}: samples are not finite,"
+                f"{generator.pipe.name_or_path or 'the generator'}: samples are not finite,"
                 " as after training that diverged; train the generator again with a lower learning"
                 " rate"
             )

@@ -6,6 +6,7 @@ By default the store is a SQLite file in the project root with its artifacts bes
 
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from zreward_core.config import UserError
-from zreward_core.schemas import combined_hash, file_hashes, read_json
+from zreward_core.schemas import combined_hash, file_hash, file_hashes, read_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +30,9 @@ SCHEME = "models:/"
 SHA256_TAG = "sha256"
 FOLDER, MANIFEST = "artifacts/student", "artifacts/lineage/manifest.json"
 """Artifacts of a version: the student's files, and their hashes."""
+CARD = "zreward.json"
+"""In a model folder; with ``hub_id`` and ``revision`` it points to a hub checkpoint."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 SETTINGS = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -147,11 +151,13 @@ def artifact(client: "MlflowClient", version: "ModelVersion", name: str) -> Path
 def check_manifest(folder: Path, manifest: Path) -> str:
     """Hash of a folder, after checking that its files are exactly those of its manifest.
 
+    If the folder is a pointer, the files that were registered of its hub checkpoint are checked.
+
     Raises:
         UserError: a file is missing, added or changed.
     """
-    hashes = file_hashes(folder)
-    expected = read_json(manifest)["files"]
+    hashes, content = file_hashes(folder), read_json(manifest)
+    expected = content["files"]
     wrong = sorted(
         name for name in hashes.keys() | expected.keys() if hashes.get(name) != expected.get(name)
     )
@@ -160,13 +166,79 @@ def check_manifest(folder: Path, manifest: Path) -> str:
             f"{folder}: {wrong} differ from {manifest.name}, the hashes taken at registration, so"
             " the model is not loaded. Restore the files, or register the model again"
         )
+    if "hub" in content:
+        _check_hub_files(folder, content["hub"])
     return combined_hash(hashes)
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:
-    """Manifest for ``check_manifest``: the hash of each file and of the folder."""
+    """Manifest for ``check_manifest``: the hash of each file and of the folder.
+
+    That of a pointer has ``hub``: the hub id, the commit and the hash of each file it resolves to.
+
+    Raises:
+        UserError: the folder is a pointer that cannot be registered; see ``hub_snapshot``.
+    """
     hashes = file_hashes(folder)
-    return {"files": hashes, SHA256_TAG: combined_hash(hashes)}
+    manifest = {"files": hashes, SHA256_TAG: combined_hash(hashes)}
+    if (snapshot := hub_snapshot(folder)) is not None:
+        pointer = {key: read_json(folder / CARD)[key] for key in ("hub_id", "revision")}
+        manifest["hub"] = pointer | {"files": file_hashes(snapshot)}
+    return manifest
+
+
+def hub_snapshot(folder: Path, download: list[str] | None = None) -> Path | None:
+    """Local files of the hub checkpoint that a pointer names; None if the folder is no pointer.
+
+    Args:
+        folder: a model folder.
+        download: files to download; None: the checkpoint must have been downloaded.
+
+    Raises:
+        UserError: the pointer names a branch or tag, whose content changes, or the checkpoint is
+            not on this machine.
+    """
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    if not card.get("hub_id"):
+        return None
+    source, revision = str(card["hub_id"]), str(card.get("revision"))
+    if Path(source).is_dir():
+        return Path(source)
+    if not COMMIT.fullmatch(revision):
+        raise UserError(
+            f"{folder / CARD} points to {source} at {revision!r}, which is not a commit: a branch"
+            " or tag can name other weights tomorrow, so it is not registered. Set the revision in"
+            " base_vlm (params.yaml) to the 40 digits of the commit"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            source, revision=revision, allow_patterns=download, local_files_only=download is None
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise UserError(
+            f"{source} at {revision} is not on this machine: run the stage that reads it, such as"
+            f" `dvc repro evaluate`, with a network ({error})"
+        ) from None
+    return Path(found)
+
+
+def _check_hub_files(folder: Path, hub: dict[str, Any]) -> None:
+    snapshot = hub_snapshot(folder, sorted(hub["files"]))
+    assert snapshot is not None, folder
+    wrong = sorted(
+        name
+        for name, sha256 in hub["files"].items()
+        if not (snapshot / name).is_file() or file_hash(snapshot / name) != sha256
+    )
+    if wrong:
+        raise UserError(
+            f"{hub['hub_id']} at {hub['revision']}: {wrong} differ from the hashes taken at"
+            f" registration, so the model is not loaded. Delete {snapshot} to download them again,"
+            " or register the model again"
+        )
 
 
 def _location(client: "MlflowClient", version: "ModelVersion") -> str:

@@ -38,7 +38,7 @@ def test_the_bases_are_small_and_in_bfloat16() -> None:
     assert sum(path.stat().st_size for path in files) < 10e6
     for path in BASES.rglob("*.safetensors"):
         with safe_open(path, "pt") as weights:
-            assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.bfloat16}
+            assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.bfloat16}  # noqa: SIM118
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Vision-language backbones: a checkpoint with its tokenizer, pixel path and chat format.
 
-A model family is a module that implements ``Family``, listed in ``FAMILIES``.
-
 Shapes: I images, N sequences, L tokens, K last positions whose logits are computed,
 V vocabulary, H hidden size.
 """
@@ -11,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,58 +23,12 @@ from transformers import (
 )
 
 from zreward_core.config import Settings, UserError
-from zreward_core.models import qwen2_5_vl, qwen3_5, qwen3_vl
 from zreward_core.models.card import CARD, card, read_card
+from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import require_all_weights, write_json
-
-
-class Family(Protocol):
-    """Interface of a model family; for the arguments see ``qwen3_5``."""
-
-    TRACE_CLOSE: str
-    """Token that ends a trace unless ``PromptSettings.think_close`` names another."""
-    VISION_TOWER: str
-    """Name of the vision tower inside the model, which LoRA leaves out."""
-
-    def encode_images(self, model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Any:
-        """Features of I images, differentiable in the pixel values."""
-
-    def select_images(self, features: Any, index: Sequence[int]) -> Any:
-        """The features of the image in each of N sequences."""
-
-    def positions(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        grid: torch.Tensor,
-    ) -> torch.Tensor:
-        """Position ids [axes, N, L]; a generated token has one position on all axes."""
-
-    def hidden_states(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        position_ids: torch.Tensor,
-        images: Any = None,
-        cache: Any = None,
-        use_cache: bool = False,
-    ) -> tuple[torch.Tensor, Any]:
-        """Last hidden states and the cache, which must support ``reorder_cache``."""
-
-
-FAMILIES: dict[str, Family] = {
-    "qwen2_5_vl": qwen2_5_vl,
-    "qwen3_5": qwen3_5,
-    "qwen3_5_moe": qwen3_5,
-    "qwen3_vl": qwen3_vl,
-    "qwen3_vl_moe": qwen3_vl,
-}
-"""``model_type`` of a checkpoint's config to its family."""
 
 
 class LoraSettings(Settings):

@@ -118,6 +118,7 @@ def ship(seed: int) -> None:
     shutil.copytree(made, SHIPPED)
     yaml_file = YAML()
     yaml_file.width, yaml_file.preserve_quotes = 1000, True
+    yaml_file.indent(mapping=2, sequence=4, offset=2)
     params = yaml_file.load(PARAMS_FILE)
     for role, section in sections(params).items():
         section.update(source(SHIPPED / role))

@@ -18,17 +18,19 @@ from zreward_core.registry.sync import find_run
 from zreward_core.registry.tracker import DIRTY_TAG, git_revision
 from zreward_core.registry.versions import (
     DEMOTED_TAG,
+    all_versions,
     champion_of,
     demote,
     past_champions,
     register,
+    registry,
     set_champion,
     stand_in_run,
     tag_version,
     version_of,
 )
 from zreward_core.schemas import tree_hash, write_json
-from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, connect, fetch
+from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, fetch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,14 +66,22 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
         changed.
 
     Raises:
-        UserError: there is no trained student, ``force`` without a reason, or invalid params.
+        UserError: there is no trained student, ``force`` without a reason, invalid params, or
+            the store fails.
     """
     if force and not reason.strip():
         raise UserError("--force needs --reason TEXT, which is stored with the version")
     if not TRAINED.is_dir():
         raise UserError(f"{TRAINED} not found: run `dvc repro evaluate` first")
     config = gate.Config.load("promote")
-    client = connect()
+    with registry() as client:
+        return _promote(client, config, force, reason)
+
+
+def _promote(
+    client: "MlflowClient", config: gate.Config, force: bool, reason: str
+) -> dict[str, Any]:
+    """The result of ``promote``, on a store that no other process changes."""
     taken_over = _take_over(client)
     candidate = _registered(client, TRAINED, tree_hash(TRAINED))
     champion = champion_of(client)
@@ -124,19 +134,21 @@ def rollback() -> dict[str, Any]:
     """Move the alias back to the previous champion.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its files differ from the registered ones.
     """
-    client = connect(create=False)
-    _take_over(client)
-    champions = past_champions(client)
-    current = champion_of(client)
-    earlier = [one for one in champions if current is None or one != current.version]
-    if current is None or not earlier:
-        raise UserError(f"{MODEL} has no earlier champion: nothing was changed")
-    previous = earlier[-1]
-    set_champion(client, previous, champions[: len(champions) - champions[::-1].index(previous)])
-    demote(client, current.version, f"version {current.version} was rolled back on {_now()}")
-    return _answer(client, changed=True)
+    with registry(create=False) as client:
+        _take_over(client)
+        champions, current = past_champions(client), champion_of(client)
+        kept = {one.version for one in all_versions(client)} - {current and current.version}
+        earlier = [one for one in champions if one in kept]  # others were deleted in MLflow
+        if current is None or not earlier:
+            raise UserError(f"{MODEL} has no earlier champion: nothing was changed")
+        previous = earlier[-1]
+        fetch(f"{SCHEME}{MODEL}/{previous}")  # before the alias moves to it
+        before = champions[: len(champions) - champions[::-1].index(previous)]
+        set_champion(client, previous, before)
+        demote(client, current.version, f"version {current.version} was rolled back on {_now()}")
+        return _answer(client, changed=True)
 
 
 def adopt() -> dict[str, Any]:
@@ -147,9 +159,9 @@ def adopt() -> dict[str, Any]:
         ``changed``: the generator's reward is now a different student. If a new student was
         trained, only the form of the file changes, from ``trained`` to the champion's version.
     """
-    client = connect()
-    moved = _take_over(client)
-    return _answer(client, moved)
+    with registry() as client:
+        moved = _take_over(client)
+        return _answer(client, moved)
 
 
 def _take_over(client: "MlflowClient") -> bool:

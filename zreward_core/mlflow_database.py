@@ -23,9 +23,9 @@ ARTIFACTS = Path(".zreward/mlartifacts")
 LOCK = Path(".zreward/mlflow.lock")
 """Held while the store is created and while a version is registered, judged or promoted."""
 EXPERIMENT = "zreward"
-BUSY_TIMEOUT = 5.0
+BUSY_TIMEOUT = 10.0
 """Seconds that another process may hold the database."""
-CREATION_TIMEOUT = 10.0
+CREATION_TIMEOUT = 30.0
 """Seconds without a write after which an incomplete database is no longer being created."""
 LOCATIONS = (
     ("experiments", "artifact_location"),

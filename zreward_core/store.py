@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -222,24 +222,29 @@ def check_loaded(folder: Path) -> None:
     )
 
 
-def manifest_of(version: "ModelVersion") -> dict[str, str]:
-    """Registered hash of each file of a version, by name.
+def manifest_of(version: "ModelVersion") -> dict[str, Any]:
+    """A version's manifest: {"files": {name: sha256}}.
 
     Raises:
-        UserError: the version has no manifest.
+        UserError: the version has none.
     """
     try:
         manifest = json.loads(version.tags.get(MANIFEST_TAG, ""))
-    except json.JSONDecodeError:
+        dict(manifest["files"])
+    except (ValueError, KeyError, TypeError):
         raise UserError(
             f"version {version.version} of {version.name} has no valid tag {MANIFEST_TAG}, so the"
             " model is not loaded: `zreward promote` did not register it; register it again"
         ) from None
-    assert isinstance(manifest, dict)
     return manifest
 
 
-def compare(folder: Path, manifest: Mapping[str, str], part: str = WHOLE) -> dict[str, str]:
+def make_manifest(files: Mapping[str, str]) -> str:
+    """Value of the tag, from the hash of each file of a version by name."""
+    return json.dumps({"files": files})
+
+
+def compare(folder: Path, manifest: Mapping[str, Any], part: str = WHOLE) -> dict[str, str]:
     """Hashes of a version's part, after comparing them with the manifest of the version.
 
     Raises:
@@ -250,7 +255,7 @@ def compare(folder: Path, manifest: Mapping[str, str], part: str = WHOLE) -> dic
     prefix = f"{part}/" if part else ""
     expected = {
         name.removeprefix(prefix): value
-        for name, value in manifest.items()
+        for name, value in manifest["files"].items()
         if name.startswith(prefix)
     }
     hashes = file_hashes(folder)

@@ -100,7 +100,7 @@ def test_an_unreadable_database_is_reported_at_once(
     for create in (True, False):
         with pytest.raises(UserError, match=r"mlflow\.db (cannot be used|is incomplete)"):
             connect(create)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10
 
 
 def test_a_database_that_another_process_holds_is_reported_in_seconds(
@@ -114,7 +114,7 @@ def test_a_database_that_another_process_holds_is_reported_in_seconds(
             begun = time.monotonic()
             with pytest.raises(UserError, match="locked"):
                 connect(create)
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - begun < 30
             holder.rollback()
 
 

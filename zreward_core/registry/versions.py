@@ -24,6 +24,7 @@ from zreward_core.store import (
     SHA256_TAG,
     connect,
     experiment_id,
+    make_manifest,
     refuse_pickles,
     store_errors,
 )
@@ -142,7 +143,7 @@ def register(
             ),
             pip_requirements=[f"{name}=={installed(name)}" for name in PACKAGES],
         )
-        hashes = {SHA256_TAG: tree_hash(folder), MANIFEST_TAG: json.dumps(flavor.files)}
+        hashes = {SHA256_TAG: tree_hash(folder), MANIFEST_TAG: make_manifest(flavor.files)}
         found = mlflow.register_model(info.model_uri, MODEL, tags={**tags, **hashes})
     return client.get_model_version(MODEL, str(found.version))
 

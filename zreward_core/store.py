@@ -213,7 +213,7 @@ def check_loaded(folder: Path) -> None:
     with store_errors():
         versions = client.search_model_versions(f"name='{MODEL}'")
     for version in versions:
-        if version.model_id == model_id:
+        if version.source == f"{SCHEME}{model_id}":
             compare(folder, manifest_of(version))
             return
     raise UserError(

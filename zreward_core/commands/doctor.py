@@ -164,7 +164,7 @@ def registry_findings() -> Iterator[Finding]:
         yield Finding(
             "registry", f"no version of {MODEL} is champion", "`zreward promote` sets one"
         )
-    elif champion is not None and past[-1:] != [champion.version]:
+    elif champion is not None and past[-1:] != [str(champion.version)]:
         yield Finding(
             "registry",
             f"version {champion.version} was made champion by hand",

@@ -139,8 +139,9 @@ def rollback() -> dict[str, Any]:
     with registry(create=False) as client:
         _take_over(client)
         champions, current = past_champions(client), champion_of(client)
-        kept = {one.version for one in all_versions(client)} - {current and current.version}
-        earlier = [one for one in champions if one in kept]  # others were deleted in MLflow
+        kept = {str(one.version) for one in all_versions(client)}  # others were deleted in MLflow
+        now = current and str(current.version)
+        earlier = [one for one in champions if one in kept and one != now]
         if current is None or not earlier:
             raise UserError(f"{MODEL} has no earlier champion: nothing was changed")
         previous = earlier[-1]
@@ -167,7 +168,7 @@ def adopt() -> dict[str, Any]:
 def _take_over(client: "MlflowClient") -> bool:
     """Record a champion that was set by hand in MLflow; returns whether there was one."""
     champion, champions = champion_of(client), past_champions(client)
-    if champion is None or champions[-1:] == [champion.version]:
+    if champion is None or champions[-1:] == [str(champion.version)]:
         return False
     if champions:
         moved = f"{ALIAS} was moved by hand from version {champions[-1]} to {champion.version}"

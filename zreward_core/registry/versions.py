@@ -66,7 +66,8 @@ def champion_of(client: "MlflowClient") -> "ModelVersion | None":
 def past_champions(client: "MlflowClient") -> list[str]:
     """Versions that have had the alias, oldest first, the current one included."""
     model = _model(client)
-    return json.loads(model.tags.get(CHAMPIONS_TAG, "[]")) if model else []
+    # numbers: SQLite stores return int, servers str
+    return [str(one) for one in json.loads(model.tags.get(CHAMPIONS_TAG, "[]"))] if model else []
 
 
 def _model(client: "MlflowClient") -> "RegisteredModel | None":
@@ -83,8 +84,8 @@ def set_champion(client: "MlflowClient", version: str, champions: list[str] | No
         champions: the history before the move; None: as recorded.
     """
     before = past_champions(client) if champions is None else champions
-    if before[-1:] != [version]:
-        before = [*before, version]
+    if before[-1:] != [str(version)]:
+        before = [*before, str(version)]
     client.set_registered_model_alias(MODEL, ALIAS, version)
     client.set_registered_model_tag(MODEL, CHAMPIONS_TAG, json.dumps(before[-MAX_CHAMPIONS:]))
     if DEMOTED_TAG in client.get_model_version(MODEL, version).tags:

@@ -56,6 +56,25 @@ def locked() -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Within the block errors of the store's database or server are raised as UserError."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+        cause = cause or error.__context__
+        if not isinstance(cause, SQLAlchemyError | OSError):
+            raise
+        reason = getattr(cause, "orig", None) or cause
+        raise UserError(
+            f"the MLflow store failed: {reason}. Nothing was promoted; run `zreward doctor`"
+        ) from None
+
+
 def database_of(uri: str) -> Path | None:
     """The file of a ``sqlite:///`` URI; None for other stores."""
     if not uri.startswith("sqlite:"):

@@ -3,14 +3,17 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import unicodedata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zreward_core.config import UserError
@@ -140,6 +143,72 @@ LABELS = pa.schema(
 
 PURPOSES = ("pretraining", "annotation", "unlabelled", "generator_train", "generator_eval")
 """Possible uses of a prompt; each prompt has exactly one."""
+MAX_NAMED = 5
+"""Weights named in a message; the others are counted."""
+
+
+class NotFinite(UserError):
+    """A number that must be finite is NaN or infinite: nothing is written or promoted from it."""
+
+
+def require_finite(place: str, numbers: Mapping[str, float], remedy: str) -> None:
+    """Check numbers by name.
+
+    Args:
+        place: stage and step, or file, that they belong to.
+        remedy: what to do if one is not finite.
+
+    Raises:
+        NotFinite: one is NaN or infinite; the message names it and its value.
+    """
+    wrong = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
+    if wrong:
+        raise NotFinite(f"{place}: {', '.join(wrong)}; {remedy}")
+
+
+def leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything inside nested mappings and lists."""
+    if isinstance(content, Mapping):
+        parts: Any = content.items()
+    elif isinstance(content, list | tuple):
+        parts = enumerate(content)
+    else:
+        yield name, content
+        return
+    for key, value in parts:
+        yield from leaves(value, f"{name}.{key}" if name else str(key))
+
+
+def require_all_weights(source: str, found: dict[str, Any]) -> None:
+    """Reject a checkpoint whose weights are not exactly those of the model it was loaded into.
+
+    transformers does not report tied weights, nor those that a family leaves out, such as the heads
+    for multi-token prediction.
+
+    Args:
+        found: loading info of ``from_pretrained`` of transformers or diffusers.
+
+    Raises:
+        UserError: a weight is missing (it would be random), unexpected, or of another shape.
+    """
+    faults = {
+        "lacks": sorted(found["missing_keys"]),
+        "has, unlike the model,": sorted(found["unexpected_keys"]),
+        "has in another shape than the model": sorted(
+            f"{name} {list(stored)} (not {list(expected)})"
+            for name, stored, expected in found["mismatched_keys"]
+        ),
+    }
+    told = [
+        f"it {fault} {', '.join(names[:MAX_NAMED])} ({len(names)} in all)"
+        for fault, names in faults.items()
+        if names
+    ]
+    if told:
+        raise UserError(
+            f"the checkpoint {source} is not whole: {'; '.join(told)}. Download or copy it again,"
+            " or run the stage that makes it"
+        )
 
 
 def normalise_prompt(prompt: str) -> str:
@@ -188,8 +257,24 @@ def file_hash(path: Path) -> str:
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
-    """Write the schema's columns as a Parquet file, atomically."""
+    """Write the schema's columns as a Parquet file, atomically.
+
+    Raises:
+        NotFinite: a number is infinite, or one of a list is not finite. NaN in a column of numbers
+            is a missing value.
+    """
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    for field in schema:
+        values = table[field.name]
+        lists = pa.types.is_list(field.type)
+        numbers = pc.list_flatten(values) if lists else values
+        if not pa.types.is_floating(numbers.type):
+            continue
+        if (lists and numbers.null_count) or pc.any(pc.invert(pc.is_finite(numbers))).as_py():
+            raise NotFinite(
+                f"{path}: the column '{field.name}' holds a number that is not finite; correct its"
+                " source, or run the stage that computes it again"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     pq.write_table(table.replace_schema_metadata(None), partial)
@@ -238,10 +323,20 @@ def with_scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON with sorted keys, atomically."""
+    """Write JSON with sorted keys, atomically.
+
+    Raises:
+        NotFinite: a number is NaN or infinite, which JSON cannot express.
+    """
+    try:
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+    except ValueError:  # now name the number; a walk through every content would take time
+        numbers = {name: value for name, value in leaves(content) if isinstance(value, float)}
+        require_finite(str(path), numbers, "it was not written; correct what it is computed from")
+        raise
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    partial.write_text(text + "\n")
     os.replace(partial, path)
 
 

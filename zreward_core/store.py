@@ -8,10 +8,10 @@ relative to the root, so a copy of the project is complete. mlflow is imported l
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -28,8 +28,9 @@ from zreward_core.mlflow_database import (
     is_own,
     locked,
     make_relative,
+    store_errors,
 )
-from zreward_core.schemas import combined_hash, file_hashes
+from zreward_core.schemas import combined_hash, file_hash, file_hashes, read_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +45,9 @@ SHA256_TAG, MANIFEST_TAG = "sha256", "manifest"
 """Tags of a version: the hash of the student's folder, and the hash of each file of the version."""
 FOLDER, WHOLE = "artifacts/student", ""
 """Parts of a version: the student's files, and everything that MLflow executes or reads."""
+CARD = "zreward.json"
+"""In a model folder; with ``hub_id`` and ``revision`` it points to a hub checkpoint."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 SETTINGS = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -61,25 +65,6 @@ PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04
 def is_uri(source: object) -> bool:
     """Whether a model is given as a registry URI rather than as a folder or a hub id."""
     return isinstance(source, str) and source.startswith(SCHEME)
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Within the block errors of the store's database or server are raised as UserError."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
-        cause = cause or error.__context__
-        if not isinstance(cause, SQLAlchemyError | OSError):
-            raise
-        reason = getattr(cause, "orig", None) or cause
-        raise UserError(
-            f"the MLflow store failed: {reason}. Nothing was promoted; run `zreward doctor`"
-        ) from None
 
 
 def connect(create: bool = True, write: bool | None = None) -> "MlflowClient":
@@ -225,6 +210,8 @@ def check_loaded(folder: Path) -> None:
 def manifest_of(version: "ModelVersion") -> dict[str, Any]:
     """A version's manifest: {"files": {name: sha256}}.
 
+    That of a pointer has ``hub``: the hub id, the commit and the hash of each file it resolves to.
+
     Raises:
         UserError: the version has none.
     """
@@ -239,13 +226,27 @@ def manifest_of(version: "ModelVersion") -> dict[str, Any]:
     return manifest
 
 
-def make_manifest(files: Mapping[str, str]) -> str:
-    """Value of the tag, from the hash of each file of a version by name."""
-    return json.dumps({"files": files})
+def make_manifest(files: Mapping[str, str], folder: Path) -> str:
+    """Value of the tag.
+
+    Args:
+        files: hash of each file of the version, by name.
+        folder: the student's folder.
+
+    Raises:
+        UserError: the folder is a pointer that cannot be registered; see ``hub_snapshot``.
+    """
+    manifest: dict[str, Any] = {"files": files}
+    if (snapshot := hub_snapshot(folder)) is not None:
+        pointer = {key: read_json(folder / CARD)[key] for key in ("hub_id", "revision")}
+        manifest["hub"] = pointer | {"files": file_hashes(snapshot)}
+    return json.dumps(manifest)
 
 
 def compare(folder: Path, manifest: Mapping[str, Any], part: str = WHOLE) -> dict[str, str]:
     """Hashes of a version's part, after comparing them with the manifest of the version.
+
+    If the student is a pointer, the registered files of its hub checkpoint are compared as well.
 
     Raises:
         UserError: a file is missing, added or changed, or may be a pickle.
@@ -268,6 +269,9 @@ def compare(folder: Path, manifest: Mapping[str, Any], part: str = WHOLE) -> dic
             " Restore the files, or register the model again"
         )
     refuse_pickles(folder)
+    student = {WHOLE: folder / FOLDER, FOLDER: folder}.get(part)
+    if student is not None and "hub" in manifest:
+        _check_hub_files(student, manifest["hub"])
     return hashes
 
 
@@ -311,6 +315,60 @@ def _root(client: "MlflowClient") -> Path:
     """The folder that relative locations refer to: the root of the database's project."""
     path = database_of(client.tracking_uri)
     return path.parents[1] if path and path.match(str(DATABASE)) else Path.cwd()
+
+
+def hub_snapshot(folder: Path, download: list[str] | None = None) -> Path | None:
+    """Local files of the hub checkpoint that a pointer names; None if the folder is no pointer.
+
+    Args:
+        folder: a model folder.
+        download: files to download; None: the checkpoint must have been downloaded.
+
+    Raises:
+        UserError: the pointer names a branch or tag, whose content changes, or the checkpoint is
+            not on this machine.
+    """
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    if not card.get("hub_id"):
+        return None
+    source, revision = str(card["hub_id"]), str(card.get("revision"))
+    if Path(source).is_dir():
+        return Path(source)
+    if not COMMIT.fullmatch(revision):
+        raise UserError(
+            f"{folder / CARD} points to {source} at {revision!r}, which is not a commit: a branch"
+            " or tag can name other weights tomorrow, so it is not registered. Set the revision in"
+            " base_vlm (params.yaml) to the 40 digits of the commit"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            source, revision=revision, allow_patterns=download, local_files_only=download is None
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise UserError(
+            f"{source} at {revision} is not on this machine: run the stage that reads it, such as"
+            f" `dvc repro evaluate`, with a network ({error})"
+        ) from None
+    return Path(found)
+
+
+def _check_hub_files(folder: Path, hub: dict[str, Any]) -> None:
+    snapshot = hub_snapshot(folder, sorted(hub["files"]))
+    assert snapshot is not None, folder
+    wrong = sorted(
+        name
+        for name, sha256 in hub["files"].items()
+        if not (snapshot / name).is_file() or file_hash(snapshot / name) != sha256
+    )
+    if wrong:
+        raise UserError(
+            f"{hub['hub_id']} at {hub['revision']}: {wrong} differ from the hashes taken at"
+            f" registration, so the model is not loaded. Delete {snapshot} to download them again,"
+            " or register the model again"
+        )
 
 
 def _location(client: "MlflowClient", version: "ModelVersion") -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from zreward_core.commands.gate import Config, FrozenTest, judge
 from zreward_core.config import UserError
+from zreward_core.schemas import NotFinite
 
 
 def pairs(num_prompts: int) -> pd.DataFrame:
@@ -55,10 +56,13 @@ def test_pairs_with_equal_scores_are_excluded() -> None:
         judge(Config(seed=1), FrozenTest(tied, pd.DataFrame(), "key"), *[scores([True] * 3)] * 2)
 
 
-def test_nan_scores_count_as_wrong() -> None:
+def test_scores_that_are_not_finite_are_refused_whatever_the_margin() -> None:
     test = FrozenTest(pairs(3), pd.DataFrame(), "key")
-    broken = scores([True] * 3) * np.nan
-    assert judge(Config(seed=1), test, broken, scores([True] * 3)).difference == -1.0
+    good, broken = scores([True] * 3), scores([True] * 3)
+    broken.iloc[0] = np.nan
+    for two in ((broken, good), (good, broken)):
+        with pytest.raises(NotFinite, match="1 of 3 pairs have a score that is not finite"):
+            judge(Config(seed=1, margin=1.0), test, *two)
 
 
 def test_a_student_of_another_rubric_is_rejected() -> None:

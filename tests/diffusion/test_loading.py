@@ -2,10 +2,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from zreward_core.config import UserError
 from zreward_core.diffusion.loading import CARD, generator_class, load_generator, write_pointer
 from zreward_core.diffusion.sampling import sample
+from zreward_core.schemas import NotFinite
 
 
 def test_a_saved_generator_loads_and_samples_the_same(generator, tmp_path):
@@ -55,3 +57,29 @@ def test_an_incomplete_checkpoint_is_a_user_error(z_image, tmp_path):
         file.unlink()
     with pytest.raises(UserError, match="cannot be loaded"):
         load_generator(tmp_path / "generator")
+
+
+@pytest.mark.parametrize("change", ["lacks", "unlike the model", "another shape"])
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_components_with_other_weights_are_refused(z_image, tmp_path, part, change):
+    z_image.pipe.save_pretrained(tmp_path / "generator")
+    (file,) = (tmp_path / "generator" / part).glob("*.safetensors")
+    weights = load_file(file)
+    name = max(weights, key=lambda one: weights[one].numel())
+    if change == "lacks":
+        del weights[name]
+    elif change == "another shape":
+        weights[name] = torch.zeros(3, 3)
+    else:
+        weights["more.weight"] = torch.zeros(2)
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(UserError, match=f"{tmp_path}/generator.*"):
+        load_generator(tmp_path / "generator")
+
+
+def test_samples_that_are_not_finite_are_refused(z_image):
+    with torch.no_grad():
+        for weight in z_image.transformer.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(NotFinite, match="samples are not finite"):
+        sample(z_image, ["a circle"], [1], num_steps=1, guidance_scale=1.0, size=(16, 16))

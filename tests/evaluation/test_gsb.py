@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, gsb_share, judge, unblind
+from zreward_core.schemas import NotFinite
 
 
 def test_gsb_by_hand():
@@ -110,3 +111,11 @@ def test_images_of_a_prompt_are_resampled_together():
 def test_no_judgements_are_null():
     entry = aggregate_gsb(pd.DataFrame({"overall": []}), [], seed=0)["overall"]
     assert entry == {"good": 0, "same": 0, "bad": 0, "gsb": None, "low": None, "high": None}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_not_judged_the_same(value):
+    left, right = np.ones((2, 1)), np.ones((2, 1))
+    right[1, 0] = value
+    with pytest.raises(NotFinite, match="not finite"):
+        judge(left, right, ["charm"])

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zreward_core.evaluation.preference import MARGIN, binary_ece, ece, hpa, nll, plcc, srcc
+from zreward_core.evaluation.preference import (
+    MARGIN,
+    agreements,
+    binary_ece,
+    ece,
+    hpa,
+    nll,
+    plcc,
+    srcc,
+)
+from zreward_core.schemas import NotFinite
 
 
 def test_hpa_by_hand():
@@ -87,3 +97,13 @@ def test_ece_is_zero_for_calibrated_predictions_and_detects_a_wrong_spread():
     assert ece(probs, drawn) < 0.01
     sharp = probs**4 / (probs**4).sum(axis=1, keepdims=True)
     assert ece(sharp, drawn) > 0.05
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("column", range(4))
+def test_a_score_that_is_not_finite_is_no_hpa(column: int, value: float) -> None:
+    columns = [np.array([1.0, 2.0, 3.0]), np.zeros(3), np.array([3.0, 2.0, 1.0]), np.zeros(3)]
+    assert agreements(*columns).all()
+    columns[column][1] = value
+    with pytest.raises(NotFinite, match=r"1 of 3 pairs .* number 1: predicted"):
+        agreements(*columns)

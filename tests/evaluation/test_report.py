@@ -9,6 +9,7 @@ import pytest
 from zreward_core.evaluation.agreement import split_means
 from zreward_core.evaluation.reference import build_reference
 from zreward_core.evaluation.report import evaluate_predictions
+from zreward_core.schemas import NotFinite
 
 LEVELS = np.array([1.0, 2.0, 3.0])
 FIELDS = {
@@ -236,3 +237,13 @@ def test_missing_and_duplicate_predictions_are_rejected(small):
         evaluate_predictions({"student": pd.concat([prediction, prediction])}, items, pairs)
     with pytest.raises(ValueError, match="not among the items"):
         build_reference(items[1:], pairs, seed=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("column", ["mean", "probs"])
+def test_predictions_that_are_not_finite_are_refused(small, column: str, value: float) -> None:
+    items, pairs = small
+    frame = predict(items, [2.0] * len(items)).astype({"mean": float})
+    frame.at[2, column] = value if column == "mean" else [value, 0.0, 0.0]
+    with pytest.raises(NotFinite, match=rf"m: 1 of {len(items)} predictions are not finite"):
+        evaluate_predictions({"m": frame}, items, pairs)

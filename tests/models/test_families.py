@@ -15,7 +15,8 @@ from transformers import AutoModelForImageTextToText
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
 from zreward_core.config import UserError
-from zreward_core.models.backbone import FAMILIES, Backbone, LoraSettings, card, load_backbone
+from zreward_core.models.backbone import FAMILIES, Backbone, LoraSettings, load_backbone
+from zreward_core.models.card import card
 from zreward_core.models.rollouts import Rollouts, closed_sequence, sample_rollouts
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.models.scorer import RewardModel, student_scores

@@ -80,7 +80,7 @@ def gdso(rollouts: Rollouts) -> dict:
         train_gdso.objective(model, GDSO, rewarded, part, reference)
         for part in own_parts(GDSO.pairs_per_step, GDSO.micro_batch_pairs)
     )
-    sums, norm = update(model, [optimizer], parts, GDSO.max_grad_norm)
+    sums, norm = update("step", model, [optimizer], parts, GDSO.max_grad_norm)
     metrics |= add_up(sums) | {"grad_norm": norm}
     return {"metrics": metrics, "weights": weights(model), "sampled": own.tokens}
 
@@ -100,7 +100,7 @@ def opd(rollouts: Rollouts) -> dict:
         train_opd.loss_of(model, teacher, OPD, drawn, part)
         for part in own_parts(OPD.images_per_step, OPD.micro_batch_images)
     )
-    sums, norm = update(model, [optimizer], parts, 1e9)
+    sums, norm = update("step", model, [optimizer], parts, 1e9)
     return {"metrics": add_up(sums) | {"grad_norm": norm}, "weights": weights(model)}
 
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from zreward_core.config import UserError
-from zreward_core.models.backbone import load_backbone, read_card
+from zreward_core.models.backbone import load_backbone
+from zreward_core.models.card import read_card
 from zreward_core.stages import world
 from zreward_core.stages.base_vlm import Config, run
 

@@ -228,6 +228,6 @@ def _check_card(path: Path) -> None:
     if not isinstance(content, dict):
         raise UserError(f"{path} must contain a mapping")
     if "rubric" in content:  # a reward model; else a generator or a pointer to the hub
-        from zreward_core.models.backbone import read_card
+        from zreward_core.models.card import read_card
 
         read_card(path.parent)

@@ -12,7 +12,15 @@ from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.schemas import ITEMS, PAIRS, digest, read_table, tree_hash, with_scores
+from zreward_core.schemas import (
+    ITEMS,
+    PAIRS,
+    NotFinite,
+    digest,
+    read_table,
+    tree_hash,
+    with_scores,
+)
 
 SCORES = Path(".zreward/gate")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -71,6 +79,7 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
     """Expected score of each test item by (item_id, dimension), cached by the model's hash.
 
     Raises:
+        NotFinite: a score is NaN or infinite; such a model is refused, whatever the margin.
         UserError, OSError, ValueError, RuntimeError: the model cannot be loaded or run.
     """
     cached = SCORES / f"{sha256}-{test.key}.parquet"
@@ -87,7 +96,14 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
         partial = cached.with_suffix(".partial")
         frame.to_parquet(partial, index=False)
         partial.replace(cached)
-    return pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
+    scores = pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
+    wrong = scores[~np.isfinite(scores)]
+    if len(wrong):
+        raise NotFinite(
+            f"{folder}: {len(wrong)} of {len(scores)} scores of the test items are not finite, the"
+            f" first for {wrong.index[0]}; train the model again with a lower learning rate"
+        )
+    return scores
 
 
 def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:
@@ -95,6 +111,7 @@ def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.S
 
     Raises:
         UserError: no pair has different scores, or a model lacks a dimension of the pairs.
+        NotFinite: an item of a pair has no finite score.
     """
     # imported here: a promotion with nothing new does not need scipy
     from zreward_core.evaluation.bootstrap import ratio_interval, resample

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,8 +30,9 @@ from zreward_core.registry.versions import (
     tag_version,
     version_of,
 )
-from zreward_core.schemas import tree_hash, write_json
-from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, fetch
+from zreward_core.runtime.outputs import require_finite_weights
+from zreward_core.schemas import NotFinite, tree_hash, write_json
+from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, fetch, hub_snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,6 +70,7 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
     Raises:
         UserError: there is no trained student, ``force`` without a reason, invalid params, or
             the store fails.
+        NotFinite: a weight or a score of the student is NaN or infinite; ``force`` does not help.
     """
     if force and not reason.strip():
         raise UserError("--force needs --reason TEXT, which is stored with the version")
@@ -208,6 +211,9 @@ def _registered(client: "MlflowClient", folder: Path, sha256: str) -> Candidate:
     """The version with a folder's content; registers it if there is none."""
     found = version_of(client, sha256)
     if found is None:
+        hub_snapshot(folder)  # refuses a pointer to a branch before anything is created
+        with suppress(SafetensorError):  # the gate reports a file that cannot be read
+            require_finite_weights(folder, str(folder))
         with tempfile.TemporaryDirectory() as scratch:
             lineage = Path(scratch) / "lineage"
             stage = capture(folder, lineage)
@@ -249,12 +255,18 @@ def _judged(
     try:
         # Judge the registered files, not the folder they were copied from.
         mine = fetch(f"{SCHEME}{MODEL}/{candidate.version.version}", candidate.sha256)
+        scores = gate.score_items(mine, candidate.sha256, test)
         theirs = fetch(f"{SCHEME}{MODEL}/{champion.version}", rival) if champion else BASE
-        scored = [
-            gate.score_items(folder, sha256, test)
-            for folder, sha256 in ((mine, candidate.sha256), (theirs, rival))
-        ]
-        verdict = gate.judge(config, test, *scored)
+        try:
+            other_scores = gate.score_items(theirs, rival, test)
+        except NotFinite as error:
+            if champion is None:
+                raise
+            reason = f"the champion is not usable ({error}): replace it by --force --reason TEXT"
+            return gate.Verdict(False, reason)
+        verdict = gate.judge(config, test, scores, other_scores)
+    except NotFinite:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = f"a model could not be loaded or run: {type(error).__name__}: {error}"
         return gate.Verdict(False, reason)

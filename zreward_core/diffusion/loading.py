@@ -1,9 +1,14 @@
 """Loading of generators: a diffusers folder, or a pointer to a hub model and its revision."""
 
+import importlib
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from zreward_core.config import UserError
 from zreward_core.diffusion.flux import Flux
@@ -11,7 +16,7 @@ from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.qwen_image import QwenImage
 from zreward_core.diffusion.sd3 import StableDiffusion3
 from zreward_core.diffusion.z_image import ZImage
-from zreward_core.schemas import read_json, write_json
+from zreward_core.schemas import read_json, require_all_weights, write_json
 
 GENERATORS: dict[str, type[ImageGenerator]] = {
     "ZImagePipeline": ZImage,
@@ -22,6 +27,8 @@ GENERATORS: dict[str, type[ImageGenerator]] = {
 """``_class_name`` in model_index.json to the implementation."""
 CARD = "zreward.json"
 """Beside a pipeline: a pointer (``hub_id``, ``revision``), or hashes of the inputs."""
+HEAD = re.compile(r"lm_head\.")
+"""Weights that a text encoder leaves out: the head of the language model whose body it is."""
 
 
 def write_pointer(folder: Path, hub_id: str, revision: str) -> None:
@@ -81,18 +88,51 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> ImageGen
         dtype: of the weights.
 
     Raises:
-        UserError: there is no checkpoint, it is incomplete, or its class is not supported.
+        UserError: there is no checkpoint, it is incomplete, a component's weights are not exactly
+            those of its class, or the class of the pipeline is not supported.
     """
     source, revision = locate(folder)
     implementation = generator_class(source, revision)
     try:
+        models = load_models(source, revision, dtype)
         pipe = DiffusionPipeline.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True
+            source, revision=revision, dtype=dtype, use_safetensors=True, **models
         )
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the generator {source} cannot be loaded: {error}") from None
     pipe.set_progress_bar_config(disable=True)
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):
             component.requires_grad_(False).eval()
     return implementation(pipe)
+
+
+def load_models(source: str, revision: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    """Load the components of a pipeline that have weights, by name.
+
+    The pipeline would load them in the same way, but gives random values to weights that are
+    missing.
+
+    Raises:
+        UserError: a component's weights are not exactly those of its class.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = Path(DiffusionPipeline.download(source, revision=revision, use_safetensors=True))
+    index = DiffusionPipeline.load_config(str(folder))
+    models = {}
+    for name, part in index.items():
+        if not isinstance(part, list | tuple) or part[0] not in ("diffusers", "transformers"):
+            continue
+        kind = getattr(importlib.import_module(part[0]), part[1])
+        if not issubclass(kind, torch.nn.Module):
+            continue
+        word = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
+        models[name], found = kind.from_pretrained(
+            str(folder / name), use_safetensors=True, output_loading_info=True, **{word: dtype}
+        )
+        unexpected = [key for key in found["unexpected_keys"] if not HEAD.match(key)]
+        require_all_weights(str(folder / name), found | {"unexpected_keys": unexpected})
+    return models

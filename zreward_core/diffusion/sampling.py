@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zreward_core.diffusion.generator import Conditions, ImageGenerator
+from zreward_core.schemas import NotFinite
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ def sample(
 
     Returns:
         [B, 3, H, W] uint8.
+
+    Raises:
+        NotFinite: the generator computes NaN or infinity, which would be shown as black or white.
     """
     width, height = size
     images = [torch.empty(0, 3, height, width, dtype=torch.uint8)]
@@ -73,6 +77,12 @@ def sample(
         with precision or nullcontext():
             latents = generator.denoise(prompts[batch], noise, num_steps, guidance_scale)
         pixels = generator.decode(latents)
+        if not bool(torch.isfinite(latents).all() & torch.isfinite(pixels).all()):
+            raise NotFinite(
+                f"{generator.pipe.name_or_path or 'the generator'}: samples are not finite,"
+                " as after training that diverged; train the generator again with a lower learning"
+                " rate"
+            )
         images.append((pixels * 255).round().to("cpu", torch.uint8))
     return torch.cat(images)
 

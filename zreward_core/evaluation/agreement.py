@@ -83,7 +83,8 @@ def _agreement(
         first, second = reference.winners_P, reference.losers_P
         sides = (predicted_N[first], predicted_N[second], judged_N[first], judged_N[second])
         known_P = pairs_P & ~np.isnan(np.stack(sides)).any(axis=0)
-        agree_P = agreements(*sides)
+        agree_P = np.zeros(len(known_P), dtype=bool)
+        agree_P[known_P] = agreements(*(side[known_P] for side in sides))
         counted_P = known_P & counted_pairs(sides[2], sides[3])
         wide_P = known_P & counted_pairs(sides[2], sides[3], margin=MARGIN)
         right += reference.by_prompt(agree_P & counted_P)

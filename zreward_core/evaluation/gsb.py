@@ -15,6 +15,7 @@ from zreward_core.evaluation.bootstrap import (
     resample,
     sum_by_prompt,
 )
+from zreward_core.schemas import NotFinite
 
 THRESHOLD = 0.25
 """Score differences below this many rubric points are judged "same"."""
@@ -70,7 +71,12 @@ def judge(
 
     Returns:
         [N] rows, a column for each dimension and "overall"; cells are "left", "same" or "right".
+
+    Raises:
+        NotFinite: a score is NaN or infinite; it would be judged "same".
     """
+    if not (np.isfinite(left_ND).all() and np.isfinite(right_ND).all()):
+        raise NotFinite("the judge's scores are not finite: sample the images of both models again")
     columns = {name: right_ND[:, d] - left_ND[:, d] for d, name in enumerate(dimensions)}
     columns[OVERALL] = right_ND.mean(axis=1) - left_ND.mean(axis=1)
     return pd.DataFrame(

@@ -6,6 +6,8 @@ Shapes: N items, P pairs, S score levels. A metric that is undefined on its data
 import numpy as np
 from scipy import stats
 
+from zreward_core.schemas import NotFinite
+
 MARGIN = 0.5
 """Margin HPA is restricted to pairs whose scores differ by more than this (rubric points)."""
 MIN_PROBABILITY = 1e-6
@@ -47,7 +49,20 @@ def agreements(
     scores_a_P: np.ndarray,
     scores_b_P: np.ndarray,
 ) -> np.ndarray:
-    """(mu_a - mu_b)(s_a - s_b) > 0 of equation 17, [P] bool; a predicted tie is False."""
+    """(mu_a - mu_b)(s_a - s_b) > 0 of equation 17, [P] bool; a predicted tie is False.
+
+    Raises:
+        NotFinite: a score is NaN or infinite; a comparison with it would count as incorrect.
+    """
+    sides_4P = np.stack([predicted_a_P, predicted_b_P, scores_a_P, scores_b_P])
+    wrong_P = ~np.isfinite(sides_4P).all(axis=0)
+    if wrong_P.any():
+        pair = int(wrong_P.argmax())
+        raise NotFinite(
+            f"{wrong_P.sum()} of {len(wrong_P)} pairs have a score that is not finite, the first"
+            f" of them number {pair}: predicted {sides_4P[:2, pair].tolist()}, annotated"
+            f" {sides_4P[2:, pair].tolist()}; run the stage that writes these scores again"
+        )
     return (predicted_a_P - predicted_b_P) * (scores_a_P - scores_b_P) > 0
 
 
@@ -72,8 +87,8 @@ def hpa(
     counted_P = counted_pairs(scores_a_P, scores_b_P, margin)
     if not counted_P.any():
         return float("nan")
-    right_P = agreements(predicted_a_P, predicted_b_P, scores_a_P, scores_b_P)
-    return float(right_P[counted_P].mean())
+    sides = (predicted_a_P, predicted_b_P, scores_a_P, scores_b_P)
+    return float(agreements(*(side[counted_P] for side in sides)).mean())
 
 
 def nll(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:

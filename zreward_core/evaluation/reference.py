@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from zreward_core.evaluation.bootstrap import NUM_RESAMPLES, Interval, resample, sum_by_prompt
+from zreward_core.schemas import NotFinite
 
 OVERALL = "overall"
 
@@ -93,11 +94,23 @@ def align_prediction(frame: pd.DataFrame, reference: Reference, name: str) -> Pr
 
     Raises:
         ValueError: an item without a prediction, or with two.
+        NotFinite: a predicted mean or probability is NaN or infinite.
     """
     frame = align(frame, reference, name)
+    means_N = frame["mean"].to_numpy(dtype=float)
+    probs_NS = np.stack(frame["probs"].to_list()).astype(float) if len(frame) else None
+    wrong_N = ~np.isfinite(means_N)
+    if probs_NS is not None:
+        wrong_N |= ~np.isfinite(probs_NS).all(axis=1)
+    if wrong_N.any():
+        row = int(wrong_N.argmax())
+        raise NotFinite(
+            f"{name}: {wrong_N.sum()} of {len(frame)} predictions are not finite, the first for"
+            f" {reference.keys[row]} ({means_N[row]}); train the model again"
+        )
     return Prediction(
-        means_N=frame["mean"].to_numpy(dtype=float),
-        probs_NS=np.stack(frame["probs"].to_list()).astype(float) if len(frame) else None,
+        means_N=means_N,
+        probs_NS=probs_NS,
         output_tokens_N=frame["output_tokens"].to_numpy(dtype=float),
     )
 

@@ -39,7 +39,7 @@ def vote_accuracy(
         an undefined number is None.
 
     Raises:
-        ValueError: an item of a pair without a prediction.
+        ValueError: an item of a pair without a finite prediction.
     """
     prompts_P, prompts = pd.factorize(pairs["prompt_id"], sort=True)
     counts_RQ = resample(len(prompts), seed, num_resamples)
@@ -53,9 +53,10 @@ def vote_accuracy(
             means.reindex(pd.MultiIndex.from_frame(pairs[[side, "dimension"]])).to_numpy(float)
             for side in ("winner", "loser")
         )
-        if (missing_P := np.isnan(winners_P + losers_P)).any():
+        if (missing_P := ~np.isfinite([winners_P, losers_P]).all(axis=0)).any():
             row = pairs.iloc[int(missing_P.argmax())]
-            raise ValueError(f"{model}: {row['winner']} or {row['loser']} has no prediction")
+            either = f"{row['winner']} or {row['loser']}"
+            raise ValueError(f"{model}: {either} has no prediction, or one that is not finite")
         found[model] = {}
         for name, mask_P in masks.items():
             used_P = mask_P & won_P

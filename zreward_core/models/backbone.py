@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
@@ -24,12 +25,11 @@ from transformers import (
 
 from zreward_core.config import Settings, UserError
 from zreward_core.models import qwen2_5_vl, qwen3_5, qwen3_vl
+from zreward_core.models.card import CARD, card, read_card
 from zreward_core.models.pixels import PixelPath
-from zreward_core.models.prompts import TEMPLATE_VERSION, ChatFormat, PromptSettings
+from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.rubric import Rubric
-from zreward_core.schemas import read_json, write_json
-
-CARD = "zreward.json"
+from zreward_core.schemas import require_all_weights, write_json
 
 
 class Family(Protocol):
@@ -176,8 +176,10 @@ class Backbone:
         pixels: PixelPath,
         rubric: Rubric,
         prompt: PromptSettings,
+        source: str = "the model",
     ) -> None:
         self.network = Network(model)
+        self.source = source
         if prompt.think_close is None:
             prompt = prompt.model_copy(update={"think_close": self.network.family.TRACE_CLOSE})
         self.tokenizer = tokenizer
@@ -300,47 +302,6 @@ class Backbone:
         write_json(card(self.rubric, self.prompt, self.chat.label_ids, lineage), folder / CARD)
 
 
-def card(
-    rubric: Rubric, prompt: PromptSettings, label_ids: list[int] | None, lineage: dict[str, Any]
-) -> dict[str, Any]:
-    """Content of ``zreward.json``: everything beyond the checkpoint that scoring needs."""
-    return {
-        "dimensions": rubric.names,
-        "levels": rubric.levels,
-        "label_ids": label_ids,
-        "prompt_template_version": TEMPLATE_VERSION,
-        "prompt": prompt.model_dump(),
-        "rubric": rubric.model_dump(mode="json"),
-        "rubric_sha256": rubric.sha256,
-        "lineage": lineage,
-    }
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """Read a model folder's card.
-
-    Raises:
-        UserError: the folder or its card is missing or unreadable.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: give the folder of a model")
-    if not (folder / CARD).is_file():
-        raise UserError(
-            f"{folder} has no {CARD}, so it was not written by this project: give the folder of a "
-            "stage's model, such as data/train_risd/student"
-        )
-    content = read_json(folder / CARD)
-    missing = {"rubric", "prompt", "prompt_template_version"} - set(content)
-    if missing:
-        raise UserError(f"{folder / CARD} lacks {sorted(missing)}: run the model's stage again")
-    if content["prompt_template_version"] != TEMPLATE_VERSION:
-        raise UserError(
-            f"{folder / CARD} has prompt template {content['prompt_template_version']}, not "
-            f"{TEMPLATE_VERSION}: run the model's stage again"
-        )
-    return content
-
-
 def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     """Load a model folder, or the hub checkpoint that its card points to.
 
@@ -349,23 +310,37 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         dtype: name of the torch dtype of the weights.
 
     Raises:
-        UserError: there is no such folder, card or readable checkpoint, or the checkpoint is of an
-            unsupported family.
+        UserError: there is no such folder, card or readable checkpoint, the family is unsupported,
+            weights differ from those of the model, or label tokens from those of the card.
     """
     folder = Path(folder)
     content = read_card(folder)
     source, revision = content.get("hub_id") or str(folder), content.get("revision") or "main"
     try:
         require_family(source, revision)
-        model = AutoModelForImageTextToText.from_pretrained(
-            source, revision=revision, dtype=getattr(torch, dtype)
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            source,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,  # never a pickle
+            ignore_mismatched_sizes=True,  # reported below, with the shapes
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=False
+        )
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{source} is not a readable checkpoint: {error}") from None
+    require_all_weights(source, found)
     rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
-    backbone = Backbone(model, tokenizer, pixels, rubric, prompt)
+    backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
+    if content["label_ids"] not in (None, backbone.chat.label_ids):
+        raise UserError(
+            f"{folder / CARD}: 'label_ids' is {content['label_ids']}, but {backbone.chat.label_ids}"
+            " in the tokenizer beside it: restore the folder, or run the model's stage again"
+        )
     backbone.network.eval()
     return backbone
 

@@ -3,7 +3,11 @@
 Shapes: S levels, V vocabulary.
 """
 
+from collections.abc import Sequence
+
 import torch
+
+from zreward_core.schemas import NotFinite
 
 
 def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:
@@ -49,3 +53,27 @@ def expected_score(probs: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         expected scores [...], in rubric units.
     """
     return probs @ levels.to(probs)
+
+
+def require_finite_scores(
+    source: str, names: Sequence[str], probs: torch.Tensor, mass: torch.Tensor
+) -> None:
+    """Check score distributions before they are used as numbers.
+
+    Args:
+        source: the model, for the message.
+        names: what each of the first dimension's entries is, for the message.
+        probs: [N, ..., S] distributions over levels.
+        mass: [N, ...] total probability of the score tokens; it depends on every logit.
+
+    Raises:
+        NotFinite: a probability or a mass is NaN or infinite.
+    """
+    finite = torch.isfinite(probs).flatten(1).all(1) & torch.isfinite(mass).flatten(1).all(1)
+    if not bool(finite.all()):
+        row = int((~finite).int().argmax())
+        raise NotFinite(
+            f"{source}: the score of {names[row]} is not finite (probabilities"
+            f" {probs[row].flatten().tolist()[:3]}..., mass {mass[row].flatten().tolist()[0]}), as"
+            " after training that diverged; train the model again with a lower learning rate"
+        )

@@ -15,7 +15,11 @@ from torch import nn
 from zreward_core.config import UserError
 from zreward_core.images import check_size, shown
 from zreward_core.models.backbone import Backbone, load_backbone
-from zreward_core.models.score_decoder import expected_score, score_log_probs
+from zreward_core.models.score_decoder import (
+    expected_score,
+    require_finite_scores,
+    score_log_probs,
+)
 from zreward_core.store import fetch, is_uri
 
 
@@ -117,6 +121,7 @@ class RewardModel:
 
         Raises:
             UserError: the numbers of prompts and images differ, or a dimension is unknown.
+            NotFinite: a score is not finite.
         """
         if len(prompts) != len(images):
             raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
@@ -134,8 +139,10 @@ class RewardModel:
             log_probs.append(found[0].cpu())
             mass.append(found[1].cpu())
         index = [self.dimensions.index(name) for name in chosen]
-        probs = torch.cat(log_probs)[:, index].exp()
-        return Scores(chosen, probs, torch.cat(mass)[:, index], self.backbone.levels)
+        probs, total = torch.cat(log_probs)[:, index].exp(), torch.cat(mass)[:, index]
+        names = [f"the image for {prompt[:80]!r}" for prompt in prompts]
+        require_finite_scores(self.backbone.source, names, probs, total)
+        return Scores(chosen, probs, total, self.backbone.levels)
 
     def reward(self, prompts: Sequence[str], pixels: torch.Tensor) -> torch.Tensor:
         """Expected scores [B, D] of pixels [B, 3, H, W] in [0, 1]; differentiable in the pixels.

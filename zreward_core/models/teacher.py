@@ -11,7 +11,7 @@ import torch
 
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.rollouts import sample_rollouts
-from zreward_core.models.score_decoder import expected_score
+from zreward_core.models.score_decoder import expected_score, require_finite_scores
 from zreward_core.schemas import digest
 
 
@@ -49,11 +49,20 @@ def judge_queries(
         num_traces: G.
         seeds: a seed for each query; see ``query_seed``.
         temperature: 0 for greedy decoding.
+
+    Raises:
+        NotFinite: a score is not finite.
     """
     limit = backbone.prompt.max_trace_tokens
     rollouts = sample_rollouts(
         backbone, prompts, images, queries, num_traces, limit, seeds, temperature
     )
+    names = [
+        f"the image for {prompts[b][:80]!r} in {backbone.rubric.names[d]}"
+        for b, d in queries
+        for _ in range(num_traces)
+    ]
+    require_finite_scores(backbone.source, names, rollouts.log_probs.exp(), rollouts.mass)
     probs_QGS = rollouts.log_probs.exp().unflatten(0, (len(queries), num_traces))
     means_QG = expected_score(probs_QGS, backbone.levels)
     lengths = torch.tensor([float(len(tokens)) for tokens in rollouts.tokens])

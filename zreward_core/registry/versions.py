@@ -24,6 +24,7 @@ from zreward_core.store import (
     SHA256_TAG,
     connect,
     experiment_id,
+    hub_snapshot,
     make_manifest,
     refuse_pickles,
     store_errors,
@@ -121,13 +122,14 @@ def register(
         lineage: folder written by ``lineage.capture``.
 
     Raises:
-        UserError: a file of the folder may be a pickle.
+        UserError: a file of the folder may be a pickle, or it is a pointer to a branch.
     """
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
     refuse_pickles(folder)
+    hub_snapshot(folder)
     assert folder.name == "student"  # MLflow names the artifact after the folder
     flavor = _HashedPyfunc()
     with _as_current(client), _quiet():
@@ -144,7 +146,7 @@ def register(
             ),
             pip_requirements=[f"{name}=={installed(name)}" for name in PACKAGES],
         )
-        hashes = {SHA256_TAG: tree_hash(folder), MANIFEST_TAG: make_manifest(flavor.files)}
+        hashes = {SHA256_TAG: tree_hash(folder), MANIFEST_TAG: make_manifest(flavor.files, folder)}
         found = mlflow.register_model(info.model_uri, MODEL, tags={**tags, **hashes})
     return client.get_model_version(MODEL, str(found.version))
 

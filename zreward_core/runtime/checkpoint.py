@@ -4,25 +4,44 @@ A checkpoint is keyed by the stage's params, its inputs and the loaded code; a c
 these starts a new run. Every training step seeds its randomness with (seed, step), so weights,
 optimizer and step number are the complete state. The main process writes, all processes read from
 a shared file system.
+
+A checkpoint is on disk before it replaces the one before, which is kept beside it: a crash or a
+power failure costs at most the steps since then.
 """
 
 import hashlib
+import logging
 import os
+import pickle
 import shutil
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 
+from zreward_core.config import UserError
 from zreward_core.runtime.distributed import from_main
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import tree_hash
+from zreward_core.schemas import NotFinite, leaves, tree_hash
 
 __all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
+logger = logging.getLogger(__name__)
 CHECKPOINTS = Path(".zreward/checkpoints")
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+"""Errors of reading an archive whose headers or content are damaged."""
 
 
 class Checkpoint:
@@ -30,6 +49,7 @@ class Checkpoint:
 
     def __init__(self, stage: str, config: BaseModel, inputs: Iterable[Path]) -> None:
         key = from_main(state_key(config, inputs) if is_main() else "")
+        self.stage = stage
         self.folder = CHECKPOINTS / stage / key
 
     def save(self, name: str, state: dict[str, Any], by_any: bool = False) -> None:
@@ -37,25 +57,118 @@ class Checkpoint:
 
         Args:
             by_any: every calling process writes, under its own name; else only the main one.
+
+        Raises:
+            NotFinite: a number of the state is NaN or infinite; the checkpoint before is kept.
+            UserError: the file cannot be written; the checkpoint before is kept.
         """
         if not (by_any or is_main()):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{name}.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / f"{name}.pt")
+        self._require_finite(name, state)
+        partial, path = self.folder / f"{name}.partial", self.folder / f"{name}.pt"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save(state, partial)
+            _flush(partial)
+            with suppress(FileNotFoundError):
+                os.replace(path, _previous(path))
+            os.replace(partial, path)
+            _flush(self.folder)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} cannot be written ({error}); earlier checkpoints were kept: free some"
+                f" space or correct its permissions, then run `zreward {self.stage}` again"
+            ) from None
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Load the state saved under a name, or None."""
+        """Load the state saved under a name, or None.
+
+        A file that is not whole is renamed and reported, and the one before it is loaded.
+        """
         path = self.folder / f"{name}.pt"
-        if not path.is_file():
-            return None
-        return torch.load(path, weights_only=True, map_location="cpu")
+        for found in (path, _previous(path)):
+            if not found.is_file():
+                continue
+            if (state := read_state(found)) is not None:
+                return state
+            aside = found.with_name(f"{found.name}.torn")
+            with suppress(FileNotFoundError):  # another process renamed it
+                os.replace(found, aside)
+            logger.warning(
+                "%s is damaged and was renamed to %s: %s starts from the checkpoint before it, or"
+                " from the beginning if there is none",
+                found,
+                aside.name,
+                self.stage,
+            )
+        return None
 
     def clear(self) -> None:
         """Remove the stage's checkpoints, those of other keys included: the output is complete."""
         if is_main():
             shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+    def _require_finite(self, name: str, state: dict[str, Any]) -> None:
+        for part, value in leaves(state):
+            numbers = torch.as_tensor(value) if isinstance(value, float) else value
+            if isinstance(numbers, torch.Tensor) and not bool(torch.isfinite(numbers).all()):
+                step = f", step {state['step']}" if "step" in state else ""
+                raise NotFinite(
+                    f"{self.stage}{step}: '{part}' of the checkpoint '{name}' is not finite"
+                    f" ({first_not_finite(numbers)}), so it was not saved; lower the learning rate"
+                    " of this stage in params.yaml, or train the model that it uses again"
+                )
+
+
+def first_not_finite(values: torch.Tensor) -> float:
+    """The first number of a tensor that is NaN or infinite."""
+    return float(values[~torch.isfinite(values)][0])
+
+
+def require_shapes(saved: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> None:
+    """Check that tensors of a checkpoint have the shapes of those that they are restored to.
+
+    torch broadcasts weights, and takes an optimizer's state as it is.
+
+    Raises:
+        UserError: they have not, or their number differs.
+    """
+    shapes = [[list(value.shape) for value in values] for values in (saved, expected)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"a checkpoint in {CHECKPOINTS} does not fit the model: its tensors have the shapes"
+            f" {shapes[0][:3]}..., not {shapes[1][:3]}...; delete the folder of the stage there to"
+            " start again"
+        )
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Content of a file written by ``torch.save`` (a zip archive with checksums), or None if it is
+    damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except DAMAGED as error:
+        if "memory" in str(error):  # torch has no error of its own for this
+            raise
+        return None
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _flush(path: Path) -> None:
+    """Have a file's contents, or a folder's entries, written to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:

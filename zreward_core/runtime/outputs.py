@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import write_json
+from zreward_core.schemas import NotFinite, write_json
 
 
 @contextmanager
@@ -16,6 +16,9 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
     """Yield a scratch folder that replaces ``folder`` if the block ends without an error.
 
     Adds the resolved config as ``config.json``. Only the main process may call it.
+
+    Raises:
+        NotFinite: a weight in the folder is NaN or infinite; ``folder`` stays as it was.
     """
     assert is_main(), f"{folder} may be written by the main process only"
     scratch = folder.parent / f".{folder.name}.partial"
@@ -23,9 +26,35 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
+        require_finite_weights(scratch, f"{folder.name}, after the last step")
         write_json(config.model_dump(mode="json"), scratch / "config.json")
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
+
+
+def require_finite_weights(folder: Path, name: str) -> None:
+    """Check every weight in the safetensors files of a folder.
+
+    Args:
+        name: the stage or folder, for the message.
+
+    Raises:
+        NotFinite: a weight is NaN or infinite.
+    """
+    for path in sorted(folder.rglob("*.safetensors")):
+        import torch
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118 - not a dict
+                values = weights.get_tensor(key)
+                wrong = values[~torch.isfinite(values)]
+                if len(wrong):
+                    raise NotFinite(
+                        f"{name}: the weight {key} in {path.relative_to(folder)} is not finite"
+                        f" ({float(wrong[0])}), so the model is not used; lower the learning rate"
+                        " of the stage in params.yaml and train again"
+                    )

@@ -30,7 +30,9 @@ def track(
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:
     """Write the metrics of each logged step as JSON lines."""
-    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in history))
+    path.write_text(
+        "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in history)
+    )
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from zreward_core.config import UserError
+from zreward_core.runtime.checkpoint import require_shapes
 from zreward_core.runtime.distributed import processes, same_weights
 
 
@@ -126,10 +127,16 @@ def shard_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimizer state of full tensors."""
+    """Load an optimizer state of full tensors.
+
+    Raises:
+        UserError: it has the shapes of other weights.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, values in state["state"].items():
         like = parameters[index]
+        tensors = [value for value in values.values() if getattr(value, "ndim", 0)]
+        require_shapes(tensors, [like] * len(tensors))
         for name, value in values.items():
             if isinstance(like, DTensor) and getattr(value, "shape", None) == like.shape:
                 values[name] = shard_like(value, like)

@@ -32,12 +32,14 @@ from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokeniz
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import fast_precision
-from zreward_core.runtime.distributed import add_gradients, add_up, own_part
+from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
 from zreward_core.training.optimizers import make_optimizers, trapezoid
+from zreward_core.training.updates import apply_gradients
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.measures import oracle_figures
 from zreward_core.world.rendering import render
@@ -222,12 +224,11 @@ def train_vae(
         if own:
             loss = len(own) / len(batch) * reconstruction_loss(pipe.vae, batch, generator, own)
             loss.backward()
-        add_gradients(pipe.vae.parameters())
-        torch.nn.utils.clip_grad_norm_(pipe.vae.parameters(), MAX_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
+        metrics = {"vae/loss": loss.item()}
+        place = f"base_generator, step {step + 1} of the autoencoder"
+        apply_gradients(place, list(pipe.vae.parameters()), [optimizer], MAX_NORM, metrics)
         if (step + 1) % LOG_EVERY == 0:
-            history.append({"step": step + 1} | add_up({"vae/loss": loss.item()}))
+            history.append({"step": step + 1} | add_up(metrics))
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
             _keep(checkpoint, "vae", parts, step + 1, history)
     return history
@@ -287,13 +288,11 @@ def train_flow(
                 )
             loss = len(own) / len(chosen) * loss
             loss.backward()
-        add_gradients(models.parameters())
-        torch.nn.utils.clip_grad_norm_(models.parameters(), MAX_NORM)
-        for optimizer in optimizers:
-            optimizer.step()
-        models.zero_grad()
+        metrics = {"flow/loss": loss.item()}
+        place = f"base_generator, step {step + 1} of the transformer"
+        apply_gradients(place, list(models.parameters()), optimizers, MAX_NORM, metrics)
         if (step + 1) % LOG_EVERY == 0:
-            history.append({"step": step + 1} | add_up({"flow/loss": loss.item()}))
+            history.append({"step": step + 1} | add_up(metrics))
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
             _keep(checkpoint, "flow", parts, step + 1, history)
     return history
@@ -337,7 +336,10 @@ def _resume(checkpoint: Checkpoint, name: str, parts: dict) -> tuple[int, list[d
     if state is None:
         return 0, []
     for key, part in parts.items():
-        part.load_state_dict(state[key])
+        if isinstance(part, torch.optim.Optimizer):
+            restore(part, state[key])
+        else:
+            part.load_state_dict(state[key])
     logger.info("%s: resumed at step %d", name, state["step"])
     return state["step"], state["history"]
 

@@ -16,15 +16,17 @@ from pydantic import Field, model_validator
 
 from zreward_core.config import Settings, StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import CARD, Backbone, card
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.card import CARD, card
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import fast_precision
-from zreward_core.runtime.distributed import add_gradients, add_up, own_part
+from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, write_json
 from zreward_core.training.optimizers import make_optimizers, set_rates, trapezoid
@@ -38,6 +40,7 @@ from zreward_core.training.pretraining import (
     vocabulary,
 )
 from zreward_core.training.pretraining_metrics import measure
+from zreward_core.training.updates import apply_gradients
 from zreward_core.world.inspection import INSPECTIONS
 
 logger = logging.getLogger(__name__)
@@ -184,7 +187,7 @@ def pretrain(
     if state := checkpoint.load("state"):
         backbone.network.load_state_dict(state["network"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            restore(optimizer, saved)
         history, start = state["history"], state["step"]
     for step in track(range(start, settings.steps), f"{role} base", settings.steps, start):
         rng = np.random.default_rng([seed, step])
@@ -193,12 +196,9 @@ def pretrain(
         sequences = [sample_sequence(backbone, e, settings, aspects, progress, rng) for e in batch]
         images = [example.image for example in batch]
         loss = backward_by_length(backbone, sequences, images, settings.micro_batches)
-        add_gradients(backbone.trainable())
-        torch.nn.utils.clip_grad_norm_(backbone.trainable(), 1.0)
         set_rates(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        place = f"base_vlm, step {step} of the {role}"
+        apply_gradients(place, backbone.trainable(), optimizers, 1.0, {"loss": loss})
         if step % 10 == 0:
             history.append({"step": step} | add_up({"loss": loss}))
         if (step + 1) % settings.checkpoint_every == 0:

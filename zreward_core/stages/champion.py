@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from zreward_core.config import StageConfig, UserError, read_yaml
-from zreward_core.models.backbone import read_card
+from zreward_core.models.card import read_card
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.store import SHA256_TAG, fetch, is_uri
 

@@ -31,11 +31,12 @@ from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.scorer import RewardModel
-from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
+from zreward_core.runtime.checkpoint import Checkpoint, require_shapes, tree_hash
 from zreward_core.runtime.device import pick_device
-from zreward_core.runtime.distributed import add_gradients, add_up, gather, own_part, precision
+from zreward_core.runtime.distributed import add_up, gather, own_part, precision
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, write_json
 from zreward_core.training.judges import (
@@ -47,6 +48,7 @@ from zreward_core.training.judges import (
     panel_judge,
     reward_judge,
 )
+from zreward_core.training.updates import apply_gradients
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/finetune_generator")
@@ -246,8 +248,10 @@ def tune(
         state["history"] = [{"step": 0, **validate()}]
         state["kept"] = copy.deepcopy(average.shadow_params)
     else:
+        saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
+        require_shapes([*saved, *state["average"]["shadow_params"]], [*weights.values()] * 2)
         transformer.load_state_dict(state["weights"], strict=False)
-        optimizer.load_state_dict(state["optimizer"])
+        restore(optimizer, state["optimizer"])
         average.load_state_dict(state["average"])
         average.to(generator.pipe.device)
     for step in track(range(state["step"], config.steps), "tune", config.steps, state["step"]):
@@ -347,13 +351,11 @@ def train_step(
         loss.backward()
         aggregate = aggregate_rewards(rewards.detach(), importance)
         totals["tune/reward"] += aggregate.sum().item() / num_images
-    add_gradients(weights.values())
-    norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.max_norm)
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
-    optimizer.step()
-    optimizer.zero_grad()
-    return {"step": step + 1, **add_up(totals), "tune/gradient_norm": norm.item()}
+    place = f"finetune_generator, step {step + 1}"
+    norm = apply_gradients(place, list(weights.values()), [optimizer], config.max_norm, totals)
+    return {"step": step + 1, **add_up(totals), "tune/gradient_norm": norm}
 
 
 def dimension_weights(config: Config, dimensions: list[str]) -> Tensor | None:

@@ -17,7 +17,7 @@ from zreward_core.evaluation.coupling import flip_verdict, measure_coupling
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.rollouts import sample_rollouts
-from zreward_core.models.score_decoder import expected_score
+from zreward_core.models.score_decoder import expected_score, require_finite_scores
 from zreward_core.models.teacher import query_seed
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.device import pick_device
@@ -124,6 +124,8 @@ def read_pairs(
         traces += [trace, own[side ^ 1], words[: len(words) // 2], flipped]
         directions.append(direction)
     found = trace_log_probs(backbone, prompts, pixels, dimensions, traces)
+    items_N = [f"item {item}" for item in sides for _ in READINGS]
+    require_finite_scores(backbone.source, items_N, found.scores_NS.exp(), found.mass_N)
     means = expected_score(found.scores_NS.exp(), backbone.levels).unflatten(0, (-1, len(READINGS)))
     table = pd.DataFrame(means.double().cpu().numpy(), columns=list(READINGS))
     table.insert(0, "item_id", sides)

@@ -76,6 +76,7 @@ def on_policy_steps(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
         step = PolicyStep(
+            place=f"{name}, step {index}",
             backbone=backbone,
             optimizers=[optimizer],
             max_grad_norm=max_grad_norm,

@@ -93,6 +93,7 @@ def supervised_steps(
         history[:], start = state["history"], state["step"]
     for index in track(range(start, steps), name, steps, start):
         step = BatchStep(
+            place=f"{name}, step {index}",
             backbone=backbone,
             optimizers=optimizers,
             max_grad_norm=max_grad_norm,

@@ -1,13 +1,16 @@
 """Optimizer updates and training state, shared by the supervised and the on-policy loop."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
+from zreward_core.runtime.checkpoint import require_shapes
 from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.sharding import full_tensors, restore, shard_like
+from zreward_core.schemas import require_finite
 
 Part = tuple[torch.Tensor, dict[str, float]]
 """Loss of a micro-batch, divided by the counts of the whole batch, and metrics that add up."""
@@ -15,12 +18,18 @@ History = list[dict[str, float]]
 """Metrics of each logged step."""
 Reference = list[torch.Tensor]
 """Trainable weights of the reference policy."""
+DIVERGED = (
+    "training has diverged, so nothing was exported; lower the learning rate of this stage in"
+    " params.yaml"
+)
 
 
 @dataclass(kw_only=True)
 class Step:
     """One training step: the loop prepares it, the stage computes its losses."""
 
+    place: str
+    """Stage and number of the step, for messages."""
     backbone: Any
     optimizers: list[torch.optim.Optimizer]
     max_grad_norm: float
@@ -31,9 +40,14 @@ class Step:
     grad_norm: float = 0.0
 
     def update(self, parts: Iterable[Part]) -> None:
-        """Make one optimizer update on a batch, given as this process's micro-batches."""
+        """Make one optimizer update on a batch, given as this process's micro-batches.
+
+        Raises:
+            NotFinite: a metric of the batch, a loss or the gradient norm is not finite.
+        """
+        require_finite(self.place, self.metrics, DIVERGED)
         self.sums, self.grad_norm = update(
-            self.backbone, self.optimizers, parts, self.max_grad_norm
+            self.place, self.backbone, self.optimizers, parts, self.max_grad_norm
         )
 
     def row(self, index: int) -> dict[str, float]:
@@ -42,6 +56,7 @@ class Step:
 
 
 def update(
+    place: str,
     backbone: Any,
     optimizers: list[torch.optim.Optimizer],
     parts: Iterable[Part],
@@ -51,18 +66,46 @@ def update(
 
     Returns:
         the summed metrics of this process's micro-batches, and the gradient norm before clipping.
+
+    Raises:
+        NotFinite: a metric or the norm is not finite; ``place`` names the step in the message.
     """
     sums: dict[str, float] = {}
     for loss, metrics in parts:
         loss.backward()
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value
-    add_gradients(backbone.trainable())
-    norm = torch.nn.utils.clip_grad_norm_(backbone.trainable(), max_grad_norm)
+    return sums, apply_gradients(place, backbone.trainable(), optimizers, max_grad_norm, sums)
+
+
+def apply_gradients(
+    place: str,
+    parameters: Sequence[nn.Parameter],
+    optimizers: Sequence[torch.optim.Optimizer],
+    max_grad_norm: float,
+    metrics: Mapping[str, float],
+) -> float:
+    """Add up the gradients of all processes, clip them, and make one update of the weights.
+
+    Args:
+        place: stage and number of the step.
+        metrics: losses of the step.
+
+    Returns:
+        the gradient norm before clipping.
+
+    Raises:
+        NotFinite: a metric or the norm is not finite. The weights have been changed by then (the
+            norm is read after the update, so that a GPU is not waited for), and are of no use.
+    """
+    add_gradients(parameters)
+    clipped = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    return sums, float(full_tensors(norm))
+    norm = float(full_tensors(clipped))
+    require_finite(place, {**metrics, "grad_norm": norm}, DIVERGED)
+    return norm
 
 
 def own_parts(count: int, size: int) -> Iterator[range]:
@@ -83,7 +126,12 @@ def training_state(backbone: Any, optimizers: list[torch.optim.Optimizer]) -> di
 def load_training_state(
     backbone: Any, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
 ) -> None:
-    """Restore weights and optimizer state."""
+    """Restore weights and optimizer state.
+
+    Raises:
+        UserError: they have the shapes of other weights.
+    """
+    require_shapes(state["weights"], backbone.trainable())
     for parameter, value in zip(backbone.trainable(), state["weights"], strict=True):
         parameter.data.copy_(shard_like(value, parameter))
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):

@@ -1,0 +1,139 @@
+"""Model folders that are not whole: weights, card, tokenizer."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from tests.models.conftest import PROMPT
+from tests.tiny_models import build_family
+from zreward_core.config import UserError
+from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.card import CARD
+from zreward_core.rubric import Rubric
+
+HEAD = "lm_head.weight"
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def folder(backbone: Backbone, tmp_path: Path) -> Path:
+    backbone.save(tmp_path / "model", {})
+    return tmp_path / "model"
+
+
+def change(folder: Path, changed: Callable[[Weights], Weights]) -> None:
+    """Rewrite the weights of a model folder."""
+    path = folder / "model.safetensors"
+    save_file(changed(load_file(path)), path, {"format": "pt"})
+
+
+def first_layer(weights: Weights) -> str:
+    return next(name for name in sorted(weights) if name.endswith("mlp.up_proj.weight"))
+
+
+def without(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if name != first_layer(weights)}
+
+
+def with_more(weights: Weights) -> Weights:
+    return {**weights, "model.language_model.layers.0.adapter.weight": torch.zeros(2)}
+
+
+def misshaped(weights: Weights) -> Weights:
+    return {**weights, first_layer(weights): torch.zeros(3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (without, r"it lacks model.*mlp\.up_proj\.weight \(1 in all\)"),
+        (with_more, r"has, unlike the model, .*adapter"),
+        (misshaped, r"another shape.*mlp\.up_proj\.weight \[3, 3\] \(not \["),
+    ],
+)
+def test_weights_that_are_not_those_of_the_model_are_refused(
+    folder: Path, changed: Callable[[Weights], Weights], message: str
+) -> None:
+    change(folder, changed)
+    with pytest.raises(UserError, match=rf"{folder} is not whole: .*{message}"):
+        load_backbone(folder)
+
+
+def test_a_torn_file_of_weights_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        load_backbone(folder)
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_5", "qwen3_5_moe"])
+def test_heads_for_multi_token_prediction_are_left_out(
+    model_type: str, rubric: Rubric, tmp_path: Path
+) -> None:
+    build_family(model_type, ["a red circle"], rubric, PROMPT).save(tmp_path / "model", {})
+    change(tmp_path / "model", lambda weights: {**weights, "mtp.fc.weight": torch.zeros(2)})
+    load_backbone(tmp_path / "model")
+
+
+def test_tied_weights_are_not_missing(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    change(folder, lambda weights: {n: value for n, value in weights.items() if n != HEAD})
+    model = load_backbone(folder).network.model
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rubric_sha256", "0" * 64),
+        ("levels", [1.0, 2.0, 3.0, 5.0]),
+        ("dimensions", ["alignment", "charm", "realism"]),
+        ("label_ids", [5, 6, 7, 8]),
+        ("rubric", {"name": "no rubric"}),
+    ],
+)
+def test_a_card_that_contradicts_itself_or_the_tokenizer_is_refused(
+    folder: Path, key: str, value: Any
+) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | {key: value}))
+    with pytest.raises(UserError, match=rf"zreward.json.*{key}"):
+        load_backbone(folder)
+
+
+def test_a_changed_rubric_is_noticed_by_its_hash(folder: Path) -> None:
+    card = json.loads((folder / CARD).read_text())
+    card["rubric"]["dimensions"][0]["question"] = "another question"
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(UserError, match="rubric_sha256"):
+        load_backbone(folder)
+
+
+def test_a_hub_pointer_is_checked_as_well(folder: Path, tmp_path: Path) -> None:
+    card = json.loads((folder / CARD).read_text())
+    pointer = tmp_path / "pointer"
+    pointer.mkdir()
+    content = card | {"hub_id": str(folder), "revision": "main", "label_ids": None}
+    (pointer / CARD).write_text(json.dumps(content))
+    load_backbone(pointer)
+    change(folder, without)
+    with pytest.raises(UserError, match="is not whole: it lacks"):
+        load_backbone(pointer)
+
+
+def test_what_is_refused_would_be_random(folder: Path) -> None:
+    """The library fills in a missing weight with random numbers: the reason for the check."""
+    shutil.copytree(folder, folder.with_name("whole"))
+    change(folder, without)
+    name = first_layer(load_file(folder.with_name("whole") / "model.safetensors"))
+    two = [AutoModelForImageTextToText.from_pretrained(folder).state_dict()[name] for _ in range(2)]
+    assert not torch.equal(*two)

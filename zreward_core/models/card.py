@@ -1,0 +1,75 @@
+"""The card ``zreward.json`` of a model folder: what scoring needs beyond the checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from zreward_core.config import UserError
+from zreward_core.models.prompts import TEMPLATE_VERSION, PromptSettings
+from zreward_core.rubric import Rubric
+from zreward_core.schemas import read_json
+
+CARD = "zreward.json"
+RECORDED = ("dimensions", "levels", "rubric_sha256")
+"""Keys of a card that repeat a part of its rubric."""
+
+
+def card(
+    rubric: Rubric, prompt: PromptSettings, label_ids: list[int] | None, lineage: dict[str, Any]
+) -> dict[str, Any]:
+    """Content of ``zreward.json``: everything beyond the checkpoint that scoring needs."""
+    return {
+        **recorded(rubric),
+        "label_ids": label_ids,
+        "prompt_template_version": TEMPLATE_VERSION,
+        "prompt": prompt.model_dump(),
+        "rubric": rubric.model_dump(mode="json"),
+        "lineage": lineage,
+    }
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read a model folder's card.
+
+    Raises:
+        UserError: the folder or its card is missing or unreadable, or the card contradicts itself:
+            its rubric has another hash, or other dimensions or levels, than it records.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder of a model")
+    if not (folder / CARD).is_file():
+        raise UserError(
+            f"{folder} has no {CARD}, so it was not written by this project: give the folder of a "
+            "stage's model, such as data/train_risd/student"
+        )
+    content = read_json(folder / CARD)
+    keys = "rubric", "prompt", "prompt_template_version", *RECORDED, "label_ids"
+    missing = set(keys) - set(content) if isinstance(content, dict) else set(keys)
+    if missing:
+        raise UserError(f"{folder / CARD} lacks {sorted(missing)}: run the model's stage again")
+    if content["prompt_template_version"] != TEMPLATE_VERSION:
+        raise UserError(
+            f"{folder / CARD} has prompt template {content['prompt_template_version']}, not "
+            f"{TEMPLATE_VERSION}: run the model's stage again"
+        )
+    try:
+        rubric, _ = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
+    except (ValidationError, TypeError) as error:
+        raise UserError(
+            f"{folder / CARD} holds no valid rubric and prompt: {error}; restore the file, or run"
+            " the model's stage again"
+        ) from None
+    for name, value in recorded(rubric).items():
+        if content[name] != value:
+            raise UserError(
+                f"{folder / CARD}: '{name}' is {content[name]!r}, but that of the rubric in it is"
+                f" {value!r}: one of them was changed; restore the file, or run the model's stage"
+                " again"
+            )
+    return content
+
+
+def recorded(rubric: Rubric) -> dict[str, Any]:
+    """What a card records of its rubric, beside the rubric itself."""
+    return {"dimensions": rubric.names, "levels": rubric.levels, "rubric_sha256": rubric.sha256}

@@ -77,8 +77,8 @@ def test_a_learning_rate_of_1e10_ends_the_training_of_a_generator(
     root: Path, part: str, words: str
 ) -> None:
     settings = {"steps": 8, "batch_size": 4, "learning_rate": RATE}
-    before = files()
-    with pytest.raises(NotFinite, match=rf"^base_generator, step \d of the {words}: .* is (nan|inf)"):
+    before, message = files(), rf"^base_generator, step \d of the {words}: .* is (nan|inf)"
+    with pytest.raises(NotFinite, match=message):
         base_generator.run(generator_config(**{part: settings}))
     assert files() == before
 

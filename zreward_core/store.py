@@ -45,6 +45,8 @@ SHA256_TAG, MANIFEST_TAG = "sha256", "manifest"
 """Tags of a version: the hash of the student's folder, and the hash of each file of the version."""
 FOLDER, WHOLE = "artifacts/student", ""
 """Parts of a version: the student's files, and everything that MLflow executes or reads."""
+NOTE = "registered_model_meta"
+"""File with name and number of the version, which MLflow adds when it loads a version."""
 CARD = "zreward.json"
 """In a model folder; with ``hub_id`` and ``revision`` it points to a hub checkpoint."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -260,6 +262,8 @@ def compare(folder: Path, manifest: Mapping[str, Any], part: str = WHOLE) -> dic
         if name.startswith(prefix)
     }
     hashes = file_hashes(folder)
+    if part == WHOLE:
+        hashes.pop(NOTE, None)
     wrong = sorted(
         name for name in hashes.keys() | expected.keys() if hashes.get(name) != expected.get(name)
     )

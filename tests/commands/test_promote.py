@@ -319,10 +319,13 @@ def test_without_a_trained_student_the_error_names_the_command(root: Path) -> No
         promote()
 
 
-def spoil(folder: Path, value: float, name: str = "lm_head.weight") -> None:
+NORM = "model.language_model.norm.weight"
+
+
+def spoil(folder: Path, value: float) -> None:
     """Fill a weight of a model folder with a number."""
     weights = load_file(folder / "model.safetensors")
-    weights[name].fill_(value)
+    weights[NORM].fill_(value)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
@@ -331,7 +334,7 @@ def test_a_student_with_nan_weights_is_not_registered_even_by_force(root: Path) 
     spoil(TRAINED, np.nan)
     Path("params.yaml").write_text("seed: 5\npromote: {margin: 1.0, num_resamples: 200}\n")
     for arguments in ({}, {"force": True, "reason": "it is pretty"}):
-        with pytest.raises(NotFinite, match=r"train_risd/student: the weight lm_head.weight"):
+        with pytest.raises(NotFinite, match=rf"train_risd/student: the weight {NORM}"):
             promote(**arguments)
     assert not all_versions(connect()) and chosen() == {"source": "trained"}
 

@@ -20,10 +20,10 @@ from dagster import (
 from pipelines.commands import run
 from pipelines.dvc_state import DvcBusyError, busy_with
 from pipelines.sync import events, signature
-from zreward_core.dvc import Graph, closure, environment, program
+from zreward_core.dvc import Graph, closure, environment, is_locked, program
 
 INTERVAL = 30
-DATABASE = Path(".zreward/mlflow.db")
+DATABASE, REGISTRY_LOCK = Path(".zreward/mlflow.db"), Path(".zreward/mlflow.lock")
 
 
 def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
@@ -72,6 +72,8 @@ def champion_moved(graph: Graph, root: Path) -> SensorDefinition:
             return SkipReason("the registry is empty")
         if registry == seen["registry"]:
             return SkipReason("the registry has not changed")
+        if is_locked(root / REGISTRY_LOCK):
+            return SkipReason("waiting for `zreward promote`")
         done = subprocess.run(
             [program("zreward"), "adopt", "--json"],
             cwd=root, capture_output=True, text=True, env=environment(),

@@ -211,6 +211,29 @@ def sync() -> None:
 
 
 @app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5001,
+) -> None:
+    """Serve a registered version over HTTP after comparing its files with the registry."""
+    from zreward_core.commands.serve import serve
+
+    serve(model, host, port)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Verify cache, registry, locks, model folders and YAML files; exit with 1 if one is wrong."""
+    from zreward_core.commands.doctor import describe, examine
+
+    findings = [finding._asdict() for finding in examine()]
+    typer.echo(json.dumps(findings) if as_json else describe(findings))
+    if findings:
+        sys.exit(1)
+
+
+@app.command()
 def lineage(
     model: Annotated[str | None, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")] = None,
     row: Annotated[str, typer.Option(help="List the versions that used this annotation.")] = "",

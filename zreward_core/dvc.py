@@ -6,6 +6,7 @@ Reading them needs no DVC import. ``parse_yaml`` is DVC's dialect, so that value
 import fcntl
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from zreward_core.config import PARAMS_FILE, merge, parse_yaml, read_yaml
+from zreward_core.config import PARAMS_FILE, UserError, merge, read_yaml
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
@@ -21,6 +22,8 @@ DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
 stages with the process that runs each."""
 QUEUE = Path(".zreward/repro.lock")
 """Held by `zreward repro` from the start of its turn to the end."""
+CONFLICT = re.compile(r"(<{7}|={7}|>{7})( |$)")
+"""A line that git writes around the two sides of a merge conflict."""
 
 Lock = dict[str, dict[str, Any]]
 """Stage to its entry in dvc.lock."""
@@ -51,9 +54,31 @@ def read_stages(path: Path) -> dict[str, dict[str, Any]]:
     """Stages as a dvc.yaml describes them, by name.
 
     Raises:
-        UserError: no such file, or malformed YAML.
+        UserError: no such file, malformed YAML, or a merge conflict.
     """
-    return read_yaml(path).get("stages") or {}
+    refuse_conflict(path)
+    stages = read_yaml(path).get("stages") or {}
+    if not (isinstance(stages, dict) and all(isinstance(one, dict) for one in stages.values())):
+        raise UserError(f"{path}: 'stages' must be a mapping of names to mappings")
+    return stages
+
+
+def refuse_conflict(path: Path) -> None:
+    """Reject a file in which git left a merge conflict; the file keeps both sides.
+
+    Raises:
+        UserError: names the lines.
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    marked = [number for number, line in enumerate(lines, 1) if CONFLICT.match(line)]
+    if any(lines[number - 1].startswith(("<", ">")) for number in marked):
+        raise UserError(
+            f"{path} has a merge conflict (lines {', '.join(map(str, marked))}) and was not"
+            f" changed: keep one side with `git checkout --ours {path}` or `--theirs`, or edit the"
+            " file, then run `zreward repro`"
+        )
 
 
 def read_graph(root: Path = Path(".")) -> Graph:
@@ -111,10 +136,13 @@ def overlap(one: str, other: str) -> bool:
 
 
 def read_lock(root: Path = Path(".")) -> Lock:
-    """Stages of the dvc.lock in a folder; empty if there is none."""
+    """Stages of the dvc.lock in a folder; empty if there is none.
+
+    Raises:
+        UserError: malformed YAML, or a merge conflict.
+    """
     path = root / LOCK
-    content = parse_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return (content or {}).get("stages") or {}
+    return read_stages(path) if path.is_file() else {}
 
 
 def md5s(entry: Mapping[str, Any], kind: str) -> Md5s:
@@ -151,11 +179,13 @@ def read_rwlock(root: Path = Path(".")) -> dict | None:
     """Content of DVC's rwlock: {} if there is none, None if it is corrupt."""
     try:
         content = json.loads((root / RWLOCK).read_text(encoding="utf-8"))
+        infos = [info for mode in ("read", "write") for _, info in rwlock_entries(content, mode)]
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, AttributeError):  # AttributeError: not a mapping
         return None
-    return content if isinstance(content, dict) else None
+    valid = all(isinstance(info, dict) and {"pid", "cmd"} <= set(info) for info in infos)
+    return content if valid else None
 
 
 def rwlock_entries(content: dict, mode: str) -> Iterator[tuple[str, dict]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,10 +30,23 @@ from zreward_core.cli import app
 from zreward_core.commands import gate
 from zreward_core.commands.promote import CODE, adopt, promote, rollback
 from zreward_core.config import UserError
+from zreward_core.registry.sync import sync
 from zreward_core.registry.versions import all_versions, champion_of, register, stand_in_run
-from zreward_core.schemas import NotFinite, file_hash, tree_hash
+from zreward_core.schemas import NotFinite, file_hash, file_hashes, tree_hash
 from zreward_core.stages import champion
-from zreward_core.store import ALIAS, MANIFEST, MODEL, artifact, connect, fetch
+from zreward_core.store import (
+    ALIAS,
+    DATABASE,
+    FOLDER,
+    MANIFEST_TAG,
+    MODEL,
+    WHOLE,
+    artifact,
+    checked,
+    connect,
+    fetch,
+    manifest_of,
+)
 
 __all__ = ["empty_store", "finished_root", "root"]  # fixtures
 URI = f"models:/{MODEL}@{ALIAS}"
@@ -148,27 +162,108 @@ def test_scores_of_a_version_are_bit_identical_to_its_folder(root: Path) -> None
         assert torch.equal(found.probs, expected.probs) and torch.equal(found.mass, expected.mass)
 
 
-@pytest.mark.parametrize("harm", ["change", "add", "remove"])
+def harm_version(harm: str, part: str = WHOLE) -> None:
+    """Change, add or remove a file of version 1."""
+    client = connect()
+    folder = artifact(client, client.get_model_version(MODEL, "1"), part)
+    if harm == "add":
+        (folder / "more.txt").write_text("more")
+    elif harm == "pickle":
+        (folder / "more.json").write_bytes(b"\x80\x04K\x01.")
+    elif harm == "remove":
+        (folder / "model.safetensors").unlink()
+    else:
+        path = folder / harm
+        path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+
+
+@pytest.mark.parametrize("harm", ["model.safetensors", "add", "remove"])
 def test_files_that_differ_from_the_manifest_are_not_loaded(root: Path, harm: str) -> None:
     train_as_base()
     promote()
-    client = connect()
-    version = champion_of(client)
-    assert version is not None
-    folder = artifact(client, version, "artifacts/student")
-    weights = folder / "model.safetensors"
-    if harm == "add":
-        (folder / "more.txt").write_text("more")
-    elif harm == "remove":
-        weights.unlink()
-    else:
-        weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
-    with pytest.raises(UserError, match=r"differ from manifest\.json"):
+    harm_version(harm, FOLDER)
+    with pytest.raises(UserError, match="differ from the registered manifest"):
         fetch(URI)
     make_student(TRAINED, seed=0)  # the gate cannot load the champion and fails
     result = promote()
     assert not result["passed"] and "could not be loaded" in result["reason"]
     assert result["champion_version"] == 1
+
+
+def test_every_file_of_a_version_is_compared_with_its_tag_before_loading(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_as_base()
+    promote()
+    client = connect()
+    version = client.get_model_version(MODEL, "1")
+    folder = artifact(client, version, WHOLE)
+    assert manifest_of(version)["files"] == file_hashes(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    mlflow.pyfunc.load_model(URI)
+    checked(client, version, WHOLE)  # without the bytecode that loading wrote
+    for name in ("MLmodel", "student_pyfunc.py", "artifacts/lineage/rows.parquet"):
+        kept = (folder / name).read_bytes()
+        harm_version(name)
+        with pytest.raises(UserError, match=name):
+            checked(client, version, WHOLE)
+        if name.startswith("artifacts"):
+            with pytest.raises(UserError, match=name):
+                mlflow.pyfunc.load_model(URI)
+        (folder / name).write_bytes(kept)
+    client.delete_model_version_tag(MODEL, "1", MANIFEST_TAG)
+    for load in (fetch, mlflow.pyfunc.load_model):
+        with pytest.raises(UserError, match="no valid tag manifest"):
+            load(URI)
+    assert promote()["version"] == 2  # registered again, with a manifest
+
+
+def test_pickles_are_not_registered(root: Path) -> None:
+    train_as_base()
+    for name, content in (("model.bin", b"weights"), ("x.json", b"\x80\x04K\x01.")):
+        (TRAINED / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name} may be a pickle"):
+            promote()
+        (TRAINED / name).unlink()
+    assert not all_versions(connect())
+
+
+def test_a_copy_of_the_project_is_complete(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = two_champions()
+    copy = root.parent / "a copy"
+    shutil.copytree(root, copy)
+    shutil.rmtree(root)
+    monkeypatch.chdir(copy)
+    assert tree_hash(fetch(URI)) == second and fetch(URI).is_relative_to(copy)
+    assert rollback()["version"] == 1
+    assert tree_hash(fetch(URI)) == first
+    assert list(sync()) == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy / DATABASE}")
+    assert mlflow.pyfunc.load_model(URI).unwrap_python_model().model.dimensions
+    monkeypatch.chdir(root.parent)
+    assert tree_hash(fetch(URI)) == first  # relative to the project, not to the current folder
+
+
+def test_two_promotions_at_once_register_one_version(root: Path) -> None:
+    train_as_base()
+    shutil.rmtree(".zreward")
+    command = [sys.executable, "-m", "zreward_core", "promote", "--json"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    results = [json.loads(process.communicate()[0]) for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert sorted(result["changed"] for result in results) == [False, True]
+    assert len(all_versions(connect())) == 1
+
+
+def test_rollback_skips_deleted_and_damaged_versions(root: Path) -> None:
+    two_champions()
+    harm_version("model.safetensors", FOLDER)
+    with pytest.raises(UserError, match="differ from the registered manifest"):
+        rollback()
+    assert int(champion_of(connect()).version) == 2
+    connect().delete_model_version(MODEL, "1")
+    with pytest.raises(UserError, match="no earlier champion"):
+        rollback()
 
 
 def test_a_candidate_that_cannot_be_loaded_fails_the_gate(root: Path) -> None:
@@ -224,10 +319,13 @@ def test_without_a_trained_student_the_error_names_the_command(root: Path) -> No
         promote()
 
 
-def spoil(folder: Path, value: float, name: str = "lm_head.weight") -> None:
+NORM = "model.language_model.norm.weight"
+
+
+def spoil(folder: Path, value: float) -> None:
     """Fill a weight of a model folder with a number."""
     weights = load_file(folder / "model.safetensors")
-    weights[name].fill_(value)
+    weights[NORM].fill_(value)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
@@ -236,7 +334,7 @@ def test_a_student_with_nan_weights_is_not_registered_even_by_force(root: Path) 
     spoil(TRAINED, np.nan)
     Path("params.yaml").write_text("seed: 5\npromote: {margin: 1.0, num_resamples: 200}\n")
     for arguments in ({}, {"force": True, "reason": "it is pretty"}):
-        with pytest.raises(NotFinite, match=r"train_risd/student: the weight lm_head.weight"):
+        with pytest.raises(NotFinite, match=rf"train_risd/student: the weight {NORM}"):
             promote(**arguments)
     assert not all_versions(connect()) and chosen() == {"source": "trained"}
 
@@ -278,6 +376,7 @@ def make_pointer(revision: str) -> None:
     (snapshot / "zreward.json").unlink()
     card |= {"hub_id": "someone/base", "revision": revision, "label_ids": None}
     (BASE / "zreward.json").write_text(json.dumps(card))
+    Path("lineage").mkdir()
 
 
 @pytest.fixture
@@ -292,7 +391,7 @@ def test_a_hub_pointer_is_registered_by_commit_and_file_hashes(hub: Path) -> Non
     client = connect()
     version = register(client, BASE, CODE, stand_in_run(client, "test"), {}, Path("lineage"))
     uri = f"models:/{MODEL}/{version.version}"
-    manifest = json.loads(artifact(client, version, MANIFEST).read_text())
+    manifest = manifest_of(version)
     assert (manifest["hub"]["hub_id"], manifest["hub"]["revision"]) == ("someone/base", COMMIT)
     assert manifest["hub"]["files"]["model.safetensors"] == file_hash(
         hub / COMMIT / "model.safetensors"

@@ -182,6 +182,74 @@ def test_corrupt_files_of_a_killed_run_are_repaired(root: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "restored dvc.lock" in done.stderr and "removed .dvc/tmp/rwlock" in done.stderr
         assert (root / "dvc.lock").read_text() == lock
+        kept = [path.read_text() for path in (root / ".zreward").glob("dvc.lock.corrupt-*")]
+        assert corrupt in kept
+
+
+def test_a_merge_conflict_in_dvc_lock_is_named_and_kept(root: Path) -> None:
+    assert run(root, "zreward", "repro").returncode == 0
+    lock = (root / "dvc.lock").read_text()
+    ours, theirs = lock, lock.replace("size: 1", "size: 2")
+    both = f"<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> other\n"
+    for number, name in enumerate(("dvc.lock", "dvc.yaml", "benchmarks/dvc.lock")):
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        kept = path.read_text() if path.exists() else ""
+        path.write_text(both)
+        (root / "seconds").write_text(f"0.{number}")
+        done = run(root, "zreward", "repro")
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert f"{name} has a merge conflict (lines 1, " in done.stderr
+        assert path.read_text() == both
+        path.write_text(kept) if kept else path.unlink()
+    (root / "dvc.lock").write_text(both)
+    assert run(root, "zreward", "sync").returncode == 2
+    assert "merge conflict" in run(root, "zreward", "doctor").stdout
+
+
+def cached(root: Path, content: str) -> Path:
+    (path,) = [
+        path for path in (root / ".dvc/cache/files").rglob("*")
+        if path.is_file() and path.read_text() == content
+    ]  # fmt: skip
+    return path
+
+
+def damage(path: Path) -> None:
+    """Write other content of the same size, and restore time and mode."""
+    stat = path.stat()
+    path.chmod(0o644)
+    path.write_text("9" * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    path.chmod(0o444)
+
+
+def test_a_damaged_cache_file_is_found_before_it_is_used(root: Path) -> None:
+    assert run(root, "zreward", "repro").returncode == 0
+    assert run(root, "zreward", "doctor").returncode == 0
+    path = cached(root, "0")
+    md5 = path.parent.name + path.name
+
+    damage(path)  # the workspace has intact copies
+    found = run(root, "zreward", "doctor")
+    assert found.returncode == 1 and f"{path.relative_to(root)}: its content" in found.stdout
+    assert "slow" in found.stdout and "zreward repro" in found.stdout
+    done = run(root, "zreward", "repro")
+    assert done.returncode == 0 and f"{md5} of after, slow" in done.stderr
+    assert "restored from" in done.stderr and "Running stage" not in done.stdout
+    assert path.read_text() == "0" and path.stat().st_mode & 0o777 == 0o444
+    assert (root / ".zreward/damaged" / md5).read_text() == "9"
+
+    damage(path)  # the workspace has copies of the damaged file
+    for name in ("slow", "after"):
+        (root / name).unlink()
+    run(root, "dvc", "checkout")
+    assert (root / "slow").read_text() == "9"
+    done = run(root, "zreward", "repro")
+    assert done.returncode == 0 and "its stage runs again" in done.stderr
+    assert "Running stage 'slow'" in done.stdout
+    assert (root / "slow").read_text() == (root / "after").read_text() == "0"
+    assert run(root, "zreward", "doctor").returncode == 0
 
 
 def test_a_reused_pid_blocks_nothing(root: Path) -> None:

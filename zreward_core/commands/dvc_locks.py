@@ -21,6 +21,12 @@ def has_stage(pid: int) -> bool:
     return any(info["pid"] == pid for _, info in rwlock_entries(read_rwlock() or {}, "write"))
 
 
+def dead_processes(content: dict) -> dict[int, dict]:
+    """Entries of the rwlock by pid whose process no longer exists."""
+    return {info["pid"]: info for mode in ("read", "write")
+            for _, info in rwlock_entries(content, mode) if not is_alive(info)}  # fmt: skip
+
+
 def repair_rwlock(say: Callable[[str], None]) -> None:
     """Remove the entries of dead processes from the rwlock, or the file if it is corrupt.
 
@@ -33,9 +39,7 @@ def repair_rwlock(say: Callable[[str], None]) -> None:
         RWLOCK.unlink()
         say(f"removed {RWLOCK}, which a killed DVC process left corrupt")
         return
-    dead = {info["pid"]: info for mode in ("read", "write")
-            for _, info in rwlock_entries(content, mode) if not is_alive(info)}  # fmt: skip
-    if dead:
+    if dead := dead_processes(content):
         read = {
             path: [info for info in infos if info["pid"] not in dead]
             for path, infos in content.get("read", {}).items()

@@ -6,7 +6,7 @@ from typing import Any
 from zreward_core.config import UserError
 from zreward_core.registry.lineage import known_rows, use_of_row, walk
 from zreward_core.registry.versions import all_versions, champion_of
-from zreward_core.store import ALIAS, MODEL, SCHEME, artifact, connect, find_version
+from zreward_core.store import ALIAS, MODEL, SCHEME, checked, connect, find_version, store_errors
 
 KEPT = "artifacts/lineage"
 
@@ -25,8 +25,9 @@ def lineage_of_model(uri: str | None) -> dict[str, Any]:
         UserError: there is no such version.
     """
     client = connect(create=False)
-    version = find_version(client, uri or f"{SCHEME}{MODEL}@{ALIAS}")
-    kept = artifact(client, version, KEPT)
+    with store_errors():
+        version = find_version(client, uri or f"{SCHEME}{MODEL}@{ALIAS}")
+        kept = checked(client, version, KEPT)
     return {
         "model": version.name,
         "version": int(version.version),
@@ -51,11 +52,13 @@ def lineage_of_row(row_ref: str, uri: str | None = None) -> dict[str, Any]:
         UserError: neither a version nor data/ingest has an annotation with this reference.
     """
     client = connect(create=False)
-    champion = champion_of(client)
-    versions = [find_version(client, uri)] if uri else all_versions(client)
+    with store_errors():
+        champion = champion_of(client)
+        versions = [find_version(client, uri)] if uri else all_versions(client)
+        folders = [checked(client, version, KEPT) for version in versions]
     used = []
-    for version in versions:
-        use = use_of_row(artifact(client, version, KEPT), row_ref)
+    for version, folder in zip(versions, folders, strict=True):
+        use = use_of_row(folder, row_ref)
         if use is not None:
             is_champion = champion is not None and champion.version == version.version
             used.append({"version": int(version.version), "use": use, "champion": is_champion})

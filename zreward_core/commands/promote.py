@@ -19,10 +19,12 @@ from zreward_core.registry.sync import find_run
 from zreward_core.registry.tracker import DIRTY_TAG, git_revision
 from zreward_core.registry.versions import (
     DEMOTED_TAG,
+    all_versions,
     champion_of,
     demote,
     past_champions,
     register,
+    registry,
     set_champion,
     stand_in_run,
     tag_version,
@@ -30,7 +32,7 @@ from zreward_core.registry.versions import (
 )
 from zreward_core.runtime.outputs import require_finite_weights
 from zreward_core.schemas import NotFinite, tree_hash, write_json
-from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, connect, fetch, hub_snapshot
+from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, fetch, hub_snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,7 +68,8 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
         changed.
 
     Raises:
-        UserError: there is no trained student, ``force`` without a reason, or invalid params.
+        UserError: there is no trained student, ``force`` without a reason, invalid params, or
+            the store fails.
         NotFinite: a weight or a score of the student is NaN or infinite; ``force`` does not help.
     """
     if force and not reason.strip():
@@ -74,7 +77,14 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
     if not TRAINED.is_dir():
         raise UserError(f"{TRAINED} not found: run `dvc repro evaluate` first")
     config = gate.Config.load("promote")
-    client = connect()
+    with registry() as client:
+        return _promote(client, config, force, reason)
+
+
+def _promote(
+    client: "MlflowClient", config: gate.Config, force: bool, reason: str
+) -> dict[str, Any]:
+    """The result of ``promote``, on a store that no other process changes."""
     taken_over = _take_over(client)
     candidate = _registered(client, TRAINED, tree_hash(TRAINED))
     champion = champion_of(client)
@@ -127,19 +137,22 @@ def rollback() -> dict[str, Any]:
     """Move the alias back to the previous champion.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its files differ from the registered ones.
     """
-    client = connect(create=False)
-    _take_over(client)
-    champions = past_champions(client)
-    current = champion_of(client)
-    earlier = [one for one in champions if current is None or one != current.version]
-    if current is None or not earlier:
-        raise UserError(f"{MODEL} has no earlier champion: nothing was changed")
-    previous = earlier[-1]
-    set_champion(client, previous, champions[: len(champions) - champions[::-1].index(previous)])
-    demote(client, current.version, f"version {current.version} was rolled back on {_now()}")
-    return _answer(client, changed=True)
+    with registry(create=False) as client:
+        _take_over(client)
+        champions, current = past_champions(client), champion_of(client)
+        kept = {str(one.version) for one in all_versions(client)}  # others were deleted in MLflow
+        now = current and str(current.version)
+        earlier = [one for one in champions if one in kept and one != now]
+        if current is None or not earlier:
+            raise UserError(f"{MODEL} has no earlier champion: nothing was changed")
+        previous = earlier[-1]
+        fetch(f"{SCHEME}{MODEL}/{previous}")  # before the alias moves to it
+        before = champions[: len(champions) - champions[::-1].index(previous)]
+        set_champion(client, previous, before)
+        demote(client, current.version, f"version {current.version} was rolled back on {_now()}")
+        return _answer(client, changed=True)
 
 
 def adopt() -> dict[str, Any]:
@@ -150,15 +163,15 @@ def adopt() -> dict[str, Any]:
         ``changed``: the generator's reward is now a different student. If a new student was
         trained, only the form of the file changes, from ``trained`` to the champion's version.
     """
-    client = connect()
-    moved = _take_over(client)
-    return _answer(client, moved)
+    with registry() as client:
+        moved = _take_over(client)
+        return _answer(client, moved)
 
 
 def _take_over(client: "MlflowClient") -> bool:
     """Record a champion that was set by hand in MLflow; returns whether there was one."""
     champion, champions = champion_of(client), past_champions(client)
-    if champion is None or champions[-1:] == [champion.version]:
+    if champion is None or champions[-1:] == [str(champion.version)]:
         return False
     if champions:
         moved = f"{ALIAS} was moved by hand from version {champions[-1]} to {champion.version}"

@@ -19,9 +19,20 @@ from types import FrameType
 
 import psutil
 
+from zreward_core.commands.dvc_cache import lock_files, repair_cache
 from zreward_core.commands.dvc_locks import has_stage, repair_rwlock
 from zreward_core.config import UserError, read_yaml
-from zreward_core.dvc import LOCK, QUEUE, environment, holders, program, try_lock
+from zreward_core.dvc import (
+    GRAPH,
+    LOCK,
+    QUEUE,
+    environment,
+    holders,
+    program,
+    refuse_conflict,
+    try_lock,
+)
+from zreward_core.registry.dvc_hashes import file_md5
 
 STAGE_LOCKS = Path(".zreward/stage_locks")
 LOCK_BACKUP = Path(".zreward/dvc.lock.kept")
@@ -45,7 +56,8 @@ def repro(arguments: Sequence[str], say: Say) -> int:
         DVC's exit code, or 128 plus the number of the signal that terminated it.
 
     Raises:
-        UserError: the folder is not a DVC workspace, or dvc.lock is corrupt and has no backup.
+        UserError: the folder is not a DVC workspace, dvc.lock or dvc.yaml has a merge conflict, or
+            dvc.lock is corrupt and has no backup.
     """
     if not Path(".dvc").is_dir():
         raise UserError(
@@ -141,14 +153,22 @@ def _wait_for_dvc(say: Say, signals: _Signals) -> None:
 
 
 def _repair(say: Say) -> None:
-    """Repair the files that a run can leave corrupt if it is killed while it writes them."""
+    """Repair the files that a run can leave corrupt if it is killed while it writes them.
+
+    Raises:
+        UserError: a merge conflict, or a corrupt dvc.lock without a backup; nothing was changed.
+    """
+    for path in (GRAPH, *lock_files()):
+        refuse_conflict(path)
     repair_rwlock(say)
-    if not LOCK.exists() or _back_up_lock():
-        return
-    if not LOCK_BACKUP.is_file():
-        raise UserError(f"{LOCK} is corrupt: restore it with `git checkout {LOCK}`")
-    shutil.copyfile(LOCK_BACKUP, LOCK)
-    say(f"restored {LOCK} from its backup: a killed run left it corrupt")
+    if LOCK.exists() and not _back_up_lock():
+        if not LOCK_BACKUP.is_file():
+            raise UserError(f"{LOCK} is corrupt: restore it with `git checkout {LOCK}`")
+        corrupt = LOCK_BACKUP.with_name(f"{LOCK}.corrupt-{file_md5(LOCK)[:8]}")
+        shutil.copyfile(LOCK, corrupt)
+        shutil.copyfile(LOCK_BACKUP, LOCK)
+        say(f"restored {LOCK} from its backup: a killed run left it corrupt (kept as {corrupt})")
+    repair_cache(say)
 
 
 def _back_up_lock() -> bool:

@@ -16,7 +16,7 @@ from mlflow.pyfunc import PythonModel
 
 from zreward_core.config import UserError
 from zreward_core.images import decode
-from zreward_core.store import check_manifest
+from zreward_core.store import check_loaded
 
 MAX_ROWS = 256
 MAX_BASE64 = 64_000_000
@@ -27,11 +27,11 @@ class Student(PythonModel):
     """Scores images for prompts."""
 
     def load_context(self, context: Any) -> None:
-        """Load the student after checking its files against the manifest."""
+        """Load the student after comparing the version's files with the registry."""
         from zreward_core import RewardModel
 
         folder = Path(context.artifacts["student"])
-        check_manifest(folder, Path(context.artifacts["lineage"]) / "manifest.json")
+        check_loaded(folder.parents[1])
         self.model = RewardModel.from_pretrained(folder)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -275,6 +275,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
             revision=revision,
             dtype=getattr(torch, dtype),
             trust_remote_code=False,
+            use_safetensors=True,  # never a pickle
             ignore_mismatched_sizes=True,  # reported below, with the shapes
             output_loading_info=True,
         )

@@ -69,9 +69,9 @@ def require_finite_scores(
     Raises:
         NotFinite: a probability or a mass is NaN or infinite.
     """
-    finite = torch.isfinite(probs).flatten(1).all(1) & torch.isfinite(mass).flatten(1).all(1)
+    finite = torch.isfinite(probs).all(-1) & torch.isfinite(mass)
     if not bool(finite.all()):
-        row = int((~finite).int().argmax())
+        row = int((~finite).nonzero()[0, 0])
         raise NotFinite(
             f"{source}: the score of {names[row]} is not finite (probabilities"
             f" {probs[row].flatten().tolist()[:3]}..., mass {mass[row].flatten().tolist()[0]}), as"

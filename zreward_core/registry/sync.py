@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zreward_core.dvc import md5s, read_lock
 from zreward_core.registry.stage_fingerprint import locked_fingerprint
 from zreward_core.registry.tracker import FINGERPRINT_TAG, OUTS_TAG, STAGE_TAG
-from zreward_core.store import connect, experiment_id
+from zreward_core.store import connect, experiment_id, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,16 +31,18 @@ def sync() -> Iterator[Synced]:
 
     For a stage that DVC restored from its cache this is the run that produced the cached files.
     """
+    entries = read_lock()
     client = connect()
-    for stage, entry in read_lock().items():
-        run = find_run(client, stage, entry)
-        if run is None:
-            yield Synced(stage, None, "no run")
-        elif OUTS_TAG in run.data.tags:
-            yield Synced(stage, run.info.run_id, "known")
-        else:
-            client.set_tag(run.info.run_id, OUTS_TAG, outs_text(entry))
-            yield Synced(stage, run.info.run_id, "tagged")
+    with store_errors():
+        for stage, entry in entries.items():
+            run = find_run(client, stage, entry)
+            if run is None:
+                yield Synced(stage, None, "no run")
+            elif OUTS_TAG in run.data.tags:
+                yield Synced(stage, run.info.run_id, "known")
+            else:
+                client.set_tag(run.info.run_id, OUTS_TAG, outs_text(entry))
+                yield Synced(stage, run.info.run_id, "tagged")
 
 
 def describe(synced: list[Synced]) -> str:

@@ -7,6 +7,7 @@ an alias moved by hand in MLflow can be distinguished from a promotion.
 import io
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -14,12 +15,24 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zreward_core.schemas import write_json
-from zreward_core.store import ALIAS, MODEL, SHA256_TAG, experiment_id, make_manifest
+from zreward_core.mlflow_database import locked
+from zreward_core.schemas import file_hashes, tree_hash
+from zreward_core.store import (
+    ALIAS,
+    MANIFEST_TAG,
+    MODEL,
+    SHA256_TAG,
+    connect,
+    experiment_id,
+    hub_snapshot,
+    make_manifest,
+    refuse_pickles,
+    store_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPIONS_TAG = "champions"
 DEMOTED_TAG = "demoted"
@@ -35,31 +48,33 @@ def all_versions(client: "MlflowClient") -> list["ModelVersion"]:
 
 
 def version_of(client: "MlflowClient", sha256: str) -> "ModelVersion | None":
-    """The version with this hash, or None."""
-    found = [one for one in all_versions(client) if one.tags.get(SHA256_TAG) == sha256]
+    """The version with this hash and a manifest, or None."""
+    found = [
+        one
+        for one in all_versions(client)
+        if one.tags.get(SHA256_TAG) == sha256 and MANIFEST_TAG in one.tags
+    ]
     return found[0] if found else None
 
 
 def champion_of(client: "MlflowClient") -> "ModelVersion | None":
     """The version that has the alias, or None."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        number = client.get_registered_model(MODEL).aliases.get(ALIAS)
-    except MlflowException:  # nothing was registered yet
-        return None
+    model = _model(client)
+    number = model.aliases.get(ALIAS) if model else None
     return None if number is None else client.get_model_version(MODEL, str(number))
 
 
 def past_champions(client: "MlflowClient") -> list[str]:
     """Versions that have had the alias, oldest first, the current one included."""
-    from mlflow.exceptions import MlflowException
+    model = _model(client)
+    # numbers: SQLite stores return int, servers str
+    return [str(one) for one in json.loads(model.tags.get(CHAMPIONS_TAG, "[]"))] if model else []
 
-    try:
-        tags = client.get_registered_model(MODEL).tags
-    except MlflowException:
-        return []
-    return json.loads(tags.get(CHAMPIONS_TAG, "[]"))
+
+def _model(client: "MlflowClient") -> "RegisteredModel | None":
+    """The registered model; None if nothing was registered yet."""
+    found = client.search_registered_models(f"name='{MODEL}'")
+    return found[0] if found else None
 
 
 def set_champion(client: "MlflowClient", version: str, champions: list[str] | None = None) -> None:
@@ -70,8 +85,8 @@ def set_champion(client: "MlflowClient", version: str, champions: list[str] | No
         champions: the history before the move; None: as recorded.
     """
     before = past_champions(client) if champions is None else champions
-    if before[-1:] != [version]:
-        before = [*before, version]
+    if before[-1:] != [str(version)]:
+        before = [*before, str(version)]
     client.set_registered_model_alias(MODEL, ALIAS, version)
     client.set_registered_model_tag(MODEL, CHAMPIONS_TAG, json.dumps(before[-MAX_CHAMPIONS:]))
     if DEMOTED_TAG in client.get_model_version(MODEL, version).tags:
@@ -97,28 +112,32 @@ def register(
     tags: Mapping[str, str],
     lineage: Path,
 ) -> "ModelVersion":
-    """Register a student's folder as a new version.
+    """Register a student's folder as a new version, in one transaction with its tags.
 
     Args:
         folder: safetensors, tokenizer and card; its name is "student".
         code: source file of the pyfunc model (models from code, nothing is pickled).
         run_id: the run that produced the folder.
-        tags: tags of the version, in addition to its hash.
-        lineage: folder written by ``lineage.capture``; the manifest is added to it.
+        tags: tags of the version, in addition to its hash and manifest.
+        lineage: folder written by ``lineage.capture``.
+
+    Raises:
+        UserError: a file of the folder may be a pickle, or it is a pointer to a branch.
     """
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    manifest = make_manifest(folder)
-    write_json(manifest, lineage / "manifest.json")
+    refuse_pickles(folder)
+    hub_snapshot(folder)
     assert folder.name == "student"  # MLflow names the artifact after the folder
+    flavor = _HashedPyfunc()
     with _as_current(client), _quiet():
         info = Model.log(
             artifact_path=None,
             name="student",
-            flavor=mlflow.pyfunc,
-            registered_model_name=MODEL,
+            flavor=flavor,
+            flavor_name=mlflow.pyfunc.__name__,
             run_id=run_id,
             python_model=str(code),
             artifacts={"student": str(folder.resolve()), "lineage": str(lineage)},
@@ -127,9 +146,22 @@ def register(
             ),
             pip_requirements=[f"{name}=={installed(name)}" for name in PACKAGES],
         )
-    number = str(info.registered_model_version)
-    tag_version(client, number, {**tags, SHA256_TAG: manifest[SHA256_TAG]})
-    return client.get_model_version(MODEL, number)
+        hashes = {SHA256_TAG: tree_hash(folder), MANIFEST_TAG: make_manifest(flavor.files, folder)}
+        found = mlflow.register_model(info.model_uri, MODEL, tags={**tags, **hashes})
+    return client.get_model_version(MODEL, str(found.version))
+
+
+class _HashedPyfunc:
+    """MLflow's pyfunc flavor; records the hash of each file before it is stored."""
+
+    def save_model(self, path: str, **arguments: Any) -> None:
+        """Save the model; ``files`` is then its manifest."""
+        import mlflow
+
+        mlflow.pyfunc.save_model(path, **arguments)
+        for cache in list(Path(path).rglob("__pycache__")):
+            shutil.rmtree(cache)
+        self.files = file_hashes(Path(path))
 
 
 def stand_in_run(client: "MlflowClient", reason: str) -> str:
@@ -138,6 +170,22 @@ def stand_in_run(client: "MlflowClient", reason: str) -> str:
     run = client.create_run(experiment_id(client), run_name="register", tags=tags)
     client.set_terminated(run.info.run_id)
     return run.info.run_id
+
+
+@contextmanager
+def registry(create: bool = True) -> Iterator["MlflowClient"]:
+    """The store for changes of versions and of the alias, by one process at a time.
+
+    Args:
+        create: create the store if it does not exist.
+
+    Raises:
+        UserError: there is no store, or it fails.
+    """
+    with locked():
+        client = connect(create, write=True)
+        with store_errors():
+            yield client
 
 
 @contextmanager

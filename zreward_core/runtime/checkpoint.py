@@ -38,6 +38,7 @@ DAMAGED = (
     zlib.error,
     pickle.UnpicklingError,
     EOFError,
+    FileNotFoundError,  # another process has set it aside
     RuntimeError,
     ValueError,
 )

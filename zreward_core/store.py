@@ -119,10 +119,10 @@ def experiment_id(client: "MlflowClient") -> str:
 def _create_experiment(client: "MlflowClient") -> "Experiment":
     path = database_of(client.tracking_uri)
     location = ARTIFACTS.resolve().as_uri()
-    client.create_experiment(EXPERIMENT, location if path else None)
+    created = client.create_experiment(EXPERIMENT, location if path else None)
     if path and is_own(path):
         make_relative(path, location)
-    return client.get_experiment_by_name(EXPERIMENT)
+    return client.get_experiment(created)
 
 
 def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":

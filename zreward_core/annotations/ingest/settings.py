@@ -16,7 +16,7 @@ from zreward_core.annotations.ingest.column_settings import (
     Dimension,
     Scale,
     as_word,
-    compiled,
+    check_pattern,
 )
 from zreward_core.annotations.ingest.public_sets import load_public_set, public_set_names
 from zreward_core.config import Settings, merge
@@ -82,7 +82,7 @@ class Answers(Settings):
         if self.path is not None and ("*" not in self.root[1] or not self.root[0]):
             raise ValueError("`path` needs a `*` that selects the answers, such as `responses.*`")
         if self.columns is not None:
-            compiled(self.columns)
+            check_pattern(self.columns)
         return self
 
     @property

@@ -118,7 +118,8 @@ class ChatFormat:
         if self.max_prompt_tokens < 1:
             raise UserError(
                 f"the model has {1 - self.max_prompt_tokens} positions too few for the largest"
-                " image, the questions and a trace: lower base_vlm's max_pixels or prompt.max_trace_tokens"
+                " image, the questions and a trace: lower base_vlm's max_pixels or its"
+                " prompt.max_trace_tokens"
             )
 
     def prefix(self, prompt: str, num_image_tokens: int) -> list[int]:

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +189,30 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a scratch file that replaces ``path`` if the block ends without an error.
+
+    Raises:
+        OSError: names ``path`` if the system does not; the old file is kept, the new one deleted.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write the schema's columns as a Parquet file, atomically."""
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table.replace_schema_metadata(None), partial)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        pq.write_table(table.replace_schema_metadata(None), partial)
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
@@ -239,10 +258,8 @@ def with_scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def write_json(content: Any, path: Path) -> None:
     """Write JSON with sorted keys, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.schemas import ITEMS, PAIRS, digest, read_table, tree_hash, with_scores
+from zreward_core.schemas import ITEMS, PAIRS, digest, read_table, replaced, tree_hash, with_scores
 
 SCORES = Path(".zreward/gate")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -83,10 +83,8 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
         means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
         table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
         frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".partial")
-        frame.to_parquet(partial, index=False)
-        partial.replace(cached)
+        with replaced(cached) as partial:
+            frame.to_parquet(partial, index=False)
     return pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
 
 

@@ -22,6 +22,7 @@ import psutil
 from zreward_core.commands.dvc_locks import has_stage, repair_rwlock
 from zreward_core.config import UserError, read_yaml
 from zreward_core.dvc import LOCK, QUEUE, environment, holders, program, try_lock
+from zreward_core.schemas import replaced
 
 STAGE_LOCKS = Path(".zreward/stage_locks")
 LOCK_BACKUP = Path(".zreward/dvc.lock.kept")
@@ -158,9 +159,8 @@ def _back_up_lock() -> bool:
             return False
     except UserError:  # missing or malformed
         return False
-    partial = LOCK_BACKUP.with_suffix(".partial")
-    shutil.copyfile(LOCK, partial)
-    os.replace(partial, LOCK_BACKUP)
+    with replaced(LOCK_BACKUP) as partial:
+        shutil.copyfile(LOCK, partial)
     return True
 
 

@@ -35,8 +35,8 @@ def make_workspace(profile: str) -> Path:
         UserError: no such profile.
     """
     overlay = Path("params") / f"{profile}.yaml"
-    if not overlay.is_file():
-        known = sorted(path.stem for path in Path("params").glob("*.yaml"))
+    known = sorted(path.stem for path in Path("params").glob("*.yaml"))
+    if profile not in known:
         raise UserError(f"no profile {profile!r}: {overlay} not found; use one of {known}")
     params = read_params(overlay)
     folder = WORKSPACES / profile

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import Settings, StageConfig, UserError, writable
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
-from zreward_core.images import ImageStore, decode, encode_png, write_images
+from zreward_core.images import ImageStore, encode_png, read_image, write_images
 from zreward_core.runtime.device import fast_precision, pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
@@ -37,6 +36,8 @@ OUTPUT = Path("data/candidates")
 TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 """Purpose of the prompts to the table of their images."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+NUM_TOLD = 10
+"""Refused images whose reasons are logged."""
 SAMPLED_TOGETHER = 2048
 """Samples drawn before the progress bar moves."""
 
@@ -97,8 +98,10 @@ def run(config: Config) -> None:
     prompts = gather_prompts(config)
     rows: list[dict[str, str]] = []
 
+    refused: dict[str, int] = {}
+
     def contents() -> Iterator[bytes]:
-        for source in (rendered(), found(config), sampled(config, prompts)):
+        for source in (rendered(), found(config, refused), sampled(config, prompts)):
             for content, prompt, purpose, origin in source:
                 rows.append({"prompt": prompt, "purpose": purpose, "generator": origin})
                 yield content
@@ -120,7 +123,8 @@ def run(config: Config) -> None:
         for purpose, name in TABLES.items():
             write_table(table[table["purpose"] == purpose], folder / name, CANDIDATES)
         write_table(prompts, folder / "prompts.parquet", PROMPTS)
-        write_json(counts(table), folder / "metrics.json")
+        left_out = {"refused": refused} if refused else {}
+        write_json(counts(table) | left_out, folder / "metrics.json")
 
 
 def gather_prompts(config: Config) -> pd.DataFrame:
@@ -158,7 +162,7 @@ def read_prompts(path: Path) -> list[str]:
         if not path.is_file():
             raise UserError(f"{path} not found: correct 'candidates.prompt_files' in params.yaml")
         try:
-            texts = path.read_text(encoding="utf-8").splitlines()
+            texts = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError:
             raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
     return [text.strip() for text in texts if text.strip()]
@@ -191,30 +195,51 @@ def rendered() -> Iterator[tuple[bytes, str, str, str]]:
         yield store.content(row.image_id), row.prompt, row.purpose, "world"
 
 
-def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
-    """Images of the user's folders, sorted by name."""
+def found(config: Config, refused: dict[str, int]) -> Iterator[tuple[bytes, str, str, str]]:
+    """Images of the user's folders, sorted by name.
+
+    An image or prompt that cannot be used is left out; the first reasons are logged.
+
+    Args:
+        refused: receives the number of those images by folder.
+
+    Raises:
+        UserError: no image of a folder can be used, or its prompts.json cannot be read.
+    """
     for source in config.folders:
-        prompts = read_json(source.path / "prompts.json")
+        listed = source.path / "prompts.json"
+        prompts = read_json(listed)
         if not isinstance(prompts, dict):
-            raise UserError(f"{source.path / 'prompts.json'} must map file names to prompts")
+            raise UserError(f"{listed} must map file names to prompts")
+        faults = []
         for name in sorted(prompts):
-            path = source.path / name
-            if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
-                raise UserError(
-                    f"{source.path / 'prompts.json'}: {name!r} is not an image of that folder"
-                    f" ({', '.join(SUFFIXES)})"
-                )
-            if not os.path.isfile(path):  # False for names that no file can have, too
-                raise UserError(
-                    f"{source.path / 'prompts.json'} names {name!r}, which is not found"
-                )
-            prompt = checked_prompt(prompts[name], path)
             try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise UserError(f"{path} cannot be read: {error.strerror}") from None
-            decode(content, str(path))
+                content, prompt = listed_image(source.path, name, prompts[name])
+            except UserError as error:
+                faults.append(str(error))
+                continue
             yield content, prompt, source.purpose, str(source.path)
+        if not faults:
+            continue
+        told = "\n  ".join(faults[:NUM_TOLD])
+        told = f"{listed}: {len(faults)} of {len(prompts)} images cannot be used:\n  {told}"
+        if len(faults) == len(prompts):
+            raise UserError(told)
+        refused[str(source.path)] = len(faults)
+        logger.warning("%s", told)
+
+
+def listed_image(folder: Path, name: str, prompt: object) -> tuple[bytes, str]:
+    """Content and prompt of an image in prompts.json.
+
+    Raises:
+        UserError: the file or the prompt cannot be used.
+    """
+    path = folder / name
+    if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{name!r} is not an image of that folder ({', '.join(SUFFIXES)})")
+    text = checked_prompt(prompt, path)
+    return read_image(path)[0], text
 
 
 def checked_prompt(prompt: object, path: Path) -> str:
@@ -225,7 +250,7 @@ def checked_prompt(prompt: object, path: Path) -> str:
     """
     if not isinstance(prompt, str) or not normalise_prompt(prompt) or not is_unicode(prompt):
         raise UserError(
-            f"the prompt of {path} must be a non-empty string of Unicode text, not"
+            f"the prompt of {writable(str(path))} must be a non-empty string of Unicode text, not"
             f" {json.dumps(prompt)}"
         )
     return prompt

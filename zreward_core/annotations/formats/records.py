@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import regex
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 
 BATCH_ROWS = 2**18
 """Records per batch, where the reader can choose."""
@@ -274,11 +274,6 @@ def column_of(values: list[Any]) -> pa.Array:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return writable(text)
-
-
-def writable(text: str) -> str:
-    """Text with lone surrogates, which JSON can hold and UTF-8 cannot, as their escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raw_text(record: Any) -> str:

@@ -202,6 +202,13 @@ class Source(Settings):
     def _opinion(self) -> bool:
         return self.columns.mean is not None or self.columns.histogram is not None
 
+    @field_validator("files")
+    @classmethod
+    def _below(cls, value: str | None) -> str | None:
+        if value is not None and (Path(value).is_absolute() or ".." in Path(value).parts):
+            raise ValueError(f"'{value}' must be a glob of files below the source's folder")
+        return value
+
     @property
     def base_format(self) -> str:
         """The format of the files, also of a public set."""

@@ -68,7 +68,7 @@ def test_wrong_arguments_are_refused(
         model.score(["a", "b"], images[:1])
     with pytest.raises(UserError, match="unknown dimensions"):
         model.score(["a"], images[:1], dimensions=["beauty"])
-    with pytest.raises(UserError, match="row 1: the prompt 'red red .* shorten it"):
+    with pytest.raises(UserError, match=r"row 1: the prompt 'red red .* shorten it"):
         model.score(["a", "red " * 2000], images[:2])
 
 

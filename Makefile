@@ -19,13 +19,11 @@ TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60
 
 .PHONY: run ui limits bench bench-ingest test test-long check
 run: .venv/.installed
-ifeq ($(PROFILE),demo)
-	@start=$$SECONDS; $(PIPELINE) && $(TOOK)
-else
-	@start=$$SECONDS; cd "$$(zreward workspace $(PROFILE))" && $(PIPELINE) && $(TOOK)
-endif
+	@start=$$SECONDS; $(IN_WORKSPACE) && $(PIPELINE) && $(TOOK)
 
-IN_WORKSPACE = cd "$$( [ $(PROFILE) = demo ] && echo . || zreward workspace $(PROFILE) )"
+# the assignment fails for an unknown profile, so that nothing runs in the repository instead
+IN_WORKSPACE = folder="$$( [ '$(PROFILE)' = demo ] && echo . || zreward workspace '$(PROFILE)' )" && \
+  cd "$$folder"
 KILLS ?= 0
 FIRST ?= 0
 ui: .venv/.installed

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from zreward_core import stages
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
+from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
 
@@ -136,26 +137,14 @@ def score(
     prompt: Annotated[str, typer.Option(help="The prompt of the images.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Score images for a prompt."""
-    from zreward_core import RewardModel
-    from zreward_core.images import decode
+    """Score images for a prompt; exit with 2 if one cannot be read, after scoring the others."""
+    from zreward_core.commands.score import score_files, shown
 
-    pixels = []
-    for path in images:
-        if not path.is_file():
-            raise UserError(f"{path} not found")
-        pixels.append(decode(path.read_bytes(), str(path)))
-    rows = RewardModel.from_pretrained(model).score([prompt] * len(pixels), pixels).rows()
-    if as_json:
-        listed = [
-            {"image": str(path), "dimensions": row} for path, row in zip(images, rows, strict=True)
-        ]
-        typer.echo(json.dumps(listed))
-        return
-    for path, row in zip(images, rows, strict=True):
-        typer.echo(str(path))
-        for name, value in row.items():
-            typer.echo(f"  {name:<14} {value['mean']:.2f} ± {value['std']:.2f}")
+    results = score_files(images, model, prompt)
+    typer.echo(json.dumps(results) if as_json else "\n".join(shown(results)))
+    faults = [result["error"] for result in results if "error" in result]
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -273,12 +262,31 @@ def summary() -> None:
 
 
 def main() -> None:
-    """Entry point: a UserError ends with exit code 2 and its message, without a traceback."""
+    """Entry point: exit code 2 and a message, without a traceback, for errors of the user.
+
+    These are a UserError, and an OSError of the disk, of permissions or of names (``DISK``).
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences hints at missing kernels
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     try:
+        for argument in sys.argv[1:]:
+            if writable(argument) != argument:
+                raise UserError(
+                    f"the argument {writable(argument)} is not UTF-8: correct it, or rename the"
+                    " file that it names"
+                )
         app()
     except UserError as error:
-        if not report_user_error(str(error)):
-            typer.echo(f"error: {error}", err=True)
-        sys.exit(USER_FAULT)
+        _fail(str(error))
+    except OSError as error:
+        reason = disk_fault(error)
+        if reason is None:
+            raise
+        _fail(f"{reason}: free space, correct the permissions or the name, and run it again")
+
+
+def _fail(message: str) -> None:
+    message = writable(message)
+    if not report_user_error(message):
+        typer.echo(f"error: {message}", err=True)
+    sys.exit(USER_FAULT)

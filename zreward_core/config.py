@@ -19,6 +19,11 @@ class UserError(ValueError):
     """An error the user can fix; the message names the file (and row), the problem and the fix."""
 
 
+def writable(text: str) -> str:
+    """Text with lone surrogates, which JSON and file names can hold, as their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Settings(BaseModel):
     """Base class of all configs: frozen; unknown keys are rejected."""
 

@@ -6,6 +6,7 @@ browser shows, and reject images that cannot be shown faithfully.
 
 import hashlib
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import ExifTags, Image, ImageCms
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 from zreward_core.schemas import IMAGES
 
 MAX_PIXELS = 64_000_000
@@ -66,6 +67,10 @@ _FAULTS = (
 """Errors of Pillow's decoders on damaged files."""
 
 
+MAX_BYTES = 2**28
+"""Larger files are not read."""
+
+
 class ImageTooLarge(UserError):
     """The image has too many pixels."""
 
@@ -99,6 +104,24 @@ def decode(content: bytes, name: str = "image") -> np.ndarray:
             f"{name} is not a readable image ({reason}); replace it by a file of the formats"
             f" {', '.join(FORMATS)}, or remove it"
         ) from None
+
+
+def read_image(path: Path) -> tuple[bytes, np.ndarray]:
+    """Content of an image file, and its pixels as ``decode`` returns them.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or ``decode`` refuses it.
+    """
+    name = writable(str(path))
+    if not os.path.isfile(path):  # False for names that no file can have, too
+        raise UserError(f"{name} is not found")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageTooLarge(f"{name} has more than {MAX_BYTES:,} bytes; save it smaller")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror}") from None
+    return content, decode(content, name)
 
 
 def shown(image: Image.Image, name: str = "image") -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,25 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a scratch file that replaces ``path`` if the block ends without an error.
+
+    Raises:
+        OSError: names ``path`` if the system does not; the old file is kept, the new one deleted.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write the schema's columns as a Parquet file, atomically.
 
@@ -285,10 +305,8 @@ def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
                 f"{path}: the column '{field.name}' holds a number that is not finite; correct its"
                 " source, or run the stage that computes it again"
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table.replace_schema_metadata(None), partial)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        pq.write_table(table.replace_schema_metadata(None), partial)
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
@@ -344,10 +362,8 @@ def write_json(content: Any, path: Path) -> None:
         numbers = {name: value for name, value in leaves(content) if isinstance(value, float)}
         require_finite(str(path), numbers, "it was not written; correct what it is computed from")
         raise
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(text + "\n")
 
 
 def read_json(path: Path) -> Any:

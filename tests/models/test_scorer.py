@@ -68,6 +68,8 @@ def test_wrong_arguments_are_refused(
         model.score(["a", "b"], images[:1])
     with pytest.raises(UserError, match="unknown dimensions"):
         model.score(["a"], images[:1], dimensions=["beauty"])
+    with pytest.raises(UserError, match=r"row 1: the prompt 'red red .* shorten it"):
+        model.score(["a", "red " * 2000], images[:2])
 
 
 def test_importing_the_package_loads_no_torch() -> None:

@@ -55,6 +55,25 @@ def test_own_prompts_and_folders(root):
     assert set(read_table(OUTPUT / "pool.parquet", CANDIDATES)["prompt"]) == {"a dog"}
 
 
+def test_lines_of_a_prompt_file_end_at_newlines_only(root):
+    texts = ["a dog\u2028with a hat", "a cat\x0cin a box", "two\x85birds", "three\x1cfish"]
+    Path("own.txt").write_bytes(("\ufeff" + "\r\n".join(texts) + "\n").encode())
+    assert candidates.read_prompts(Path("own.txt")) == texts
+
+
+def test_an_image_that_cannot_be_used_costs_itself(root, caplog):
+    settings = _folder({"one.png": "a cat", "good.png": "a dog", "good2.png": 7, "long.png": "x"})
+    Path("mine/good.png").write_bytes(encode_png(np.full((20, 30, 3), 90, np.uint8)))
+    Path("mine/long.png").write_bytes(encode_png(np.zeros((1, 201, 3), np.uint8)))
+    candidates.run(candidates_config(**settings))
+    items = read_table(OUTPUT / "items.parquet", CANDIDATES)
+    assert items.loc[items["generator"] == "mine", "prompt"].tolist() == ["a dog"]
+    assert json.loads((OUTPUT / "metrics.json").read_text())["refused"] == {"mine": 3}
+    assert "mine/prompts.json: 3 of 4 images cannot be used" in caplog.text
+    for reason in ("must be a non-empty string", "201 x 1 is too narrow", "not a readable image"):
+        assert reason in caplog.text
+
+
 def _prompts(text: str, name: str = "own.txt") -> dict:
     Path(name).write_text(text)
     return {"prompt_files": {"annotation": [name]}}
@@ -69,9 +88,9 @@ def _prompts(text: str, name: str = "own.txt") -> dict:
         (lambda: {"generators": [{**_setting(), "path": "data/none"}]}, "has no generator"),
         (lambda: _folder({"two.png": "a dog"}), "not found"),
         (lambda: _folder({"../one.png": "a dog"}), "not an image of that folder"),
-        (lambda: _folder({"x" * 300 + ".png": "a dog"}), "which is not found"),
-        (lambda: _folder({"\ud800.png": "a dog"}), "which is not found"),
-        (lambda: _folder({"a\0.png": "a dog"}), "which is not found"),
+        (lambda: _folder({"x" * 300 + ".png": "a dog"}), "is not found"),
+        (lambda: _folder({"\ud800.png": "a dog"}), "is not found"),
+        (lambda: _folder({"a\0.png": "a dog"}), "is not found"),
         (lambda: _folder({"one.png": "a \ud800 dog"}), "must be a non-empty string"),
         (lambda: _prompts('["a \\ud800 dog"]', "own.json"), "is not Unicode text"),
         (lambda: _folder({"one.png": ""}), "must be a non-empty string"),

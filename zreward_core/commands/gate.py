@@ -18,6 +18,7 @@ from zreward_core.schemas import (
     NotFinite,
     digest,
     read_table,
+    replaced,
     tree_hash,
     with_scores,
 )
@@ -92,10 +93,8 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
         means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
         table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
         frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".partial")
-        frame.to_parquet(partial, index=False)
-        partial.replace(cached)
+        with replaced(cached) as partial:
+            frame.to_parquet(partial, index=False)
     scores = pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
     wrong = scores[~np.isfinite(scores)]
     if len(wrong):

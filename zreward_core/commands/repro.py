@@ -33,6 +33,7 @@ from zreward_core.dvc import (
     try_lock,
 )
 from zreward_core.registry.dvc_hashes import file_md5
+from zreward_core.schemas import replaced
 
 STAGE_LOCKS = Path(".zreward/stage_locks")
 LOCK_BACKUP = Path(".zreward/dvc.lock.kept")
@@ -178,9 +179,8 @@ def _back_up_lock() -> bool:
             return False
     except UserError:  # missing or malformed
         return False
-    partial = LOCK_BACKUP.with_suffix(".partial")
-    shutil.copyfile(LOCK, partial)
-    os.replace(partial, LOCK_BACKUP)
+    with replaced(LOCK_BACKUP) as partial:
+        shutil.copyfile(LOCK, partial)
     return True
 
 

@@ -138,7 +138,8 @@ class Backbone:
         self.pixels = pixels
         self.rubric = rubric
         self.prompt = prompt
-        self.chat = ChatFormat(tokenizer, prompt, rubric, model.config.image_token_id)
+        positions = model.config.get_text_config().max_position_embeddings - pixels.max_tokens
+        self.chat = ChatFormat(tokenizer, prompt, rubric, model.config.image_token_id, positions)
         self.levels = torch.tensor(rubric.levels)
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0

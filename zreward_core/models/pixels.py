@@ -53,7 +53,9 @@ class PixelPath:
         cls, folder: str | Path, revision: str = "main", max_pixels: int | None = None
     ) -> "PixelPath":
         """Read preprocessor_config.json of a checkpoint."""
-        processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), revision=revision)
+        processor = Qwen2VLImageProcessorPil.from_pretrained(
+            str(folder), revision=revision, trust_remote_code=False
+        )
         return cls(processor, max_pixels)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -66,6 +68,11 @@ class PixelPath:
             min_pixels=limits["shortest_edge"],
             max_pixels=limits["longest_edge"],
         )
+
+    @property
+    def max_tokens(self) -> int:
+        """Image tokens of the largest resized image."""
+        return int(self.processor.size["longest_edge"]) // (self.patch * self.merge) ** 2
 
     def num_tokens(self, height: int, width: int) -> int:
         """Image tokens of a resized image of this size.

@@ -3,12 +3,13 @@
 The teacher's sequence is prefix | question | trace | closing; the score position is the last
 token of the closing. The student's sequence is prefix | lines: one line per dimension, each ending
 at its score position and followed by a constant mark in place of an answer. The prefix (system
-text, image, prompt) is the same for both. User text is encoded without special tokens, so it can
-neither open a turn nor move the score position.
+text, image, prompt) is the same for both. User text is encoded without added tokens, special or
+not, so it can neither open a turn, nor close a trace, nor move the score position.
 """
 
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from zreward_core.config import Settings, UserError
@@ -42,8 +43,16 @@ class PromptSettings(Settings):
     """Length limit of a trace, in tokens; a longer one is closed at the limit."""
 
 
+class PromptTooLong(UserError):
+    """The prompt has more tokens than the model's positions leave for it."""
+
+
 class ChatFormat:
     """Token pieces of every sequence for one tokenizer, rubric and prompt settings."""
+
+    max_prompt_tokens: int
+    """Tokens that a prompt may have: the positions of the model that image, questions, trace and
+    score leave free."""
 
     def __init__(
         self,
@@ -51,8 +60,19 @@ class ChatFormat:
         settings: PromptSettings,
         rubric: Rubric,
         image_token_id: int,
+        num_positions: int,
     ) -> None:
+        """Assemble the pieces.
+
+        Args:
+            num_positions: tokens of a sequence, without those of the largest image.
+
+        Raises:
+            UserError: tokenizer, rubric and settings do not fit, or no position is left.
+        """
         self.tokenizer = tokenizer
+        self._plain = without_added_tokens(tokenizer)
+        self._added = set(tokenizer.added_tokens_decoder)
         self.image_token_id = image_token_id
         system = settings.system.format(labels=settings.label_separator.join(rubric.labels))
         content: list[dict[str, str]] = [
@@ -92,14 +112,39 @@ class ChatFormat:
         self.label_ids = self._label_ids(settings.think_close + settings.score, rubric)
         self.lines, self.score_offsets = self._lines(answer, settings, texts, rubric)
         self.forbidden = [i for i in self._special_ids() if i != self.close_id]
+        trace = settings.max_trace_tokens + len(self.closing) + 1
+        rest = max(len(self.lines), trace + max(map(len, self.questions)))
+        self.max_prompt_tokens = num_positions - len(self.head) - rest
+        if self.max_prompt_tokens < 1:
+            raise UserError(
+                f"the model has {1 - self.max_prompt_tokens} positions too few for the largest"
+                " image, the questions and a trace: lower base_vlm's max_pixels or its"
+                " prompt.max_trace_tokens"
+            )
 
     def prefix(self, prompt: str, num_image_tokens: int) -> list[int]:
         """System text, an image's placeholder tokens, and the prompt as plain text."""
         at = self.head.index(self.image_token_id)
         image = [self.image_token_id] * num_image_tokens
-        text = self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
-        plain = [i for i in text["input_ids"] if i != self.image_token_id]
-        return self.head[:at] + image + self.head[at + 1 :] + plain
+        return self.head[:at] + image + self.head[at + 1 :] + self.prompt(prompt)
+
+    def prompt(self, text: str) -> list[int]:
+        """Tokens of a prompt.
+
+        Raises:
+            PromptTooLong: it has more than ``max_prompt_tokens``.
+        """
+        tokens = self.plain(text)
+        if len(tokens) > self.max_prompt_tokens:
+            raise PromptTooLong(
+                f"the prompt {text[:60]!r}... has {len(tokens):,} tokens, more than the"
+                f" {self.max_prompt_tokens:,} that the model has positions for: shorten it"
+            )
+        return tokens
+
+    def plain(self, text: str) -> list[int]:
+        """Tokens of a text from outside: none of them is an added token."""
+        return [i for i in self._plain.encode(text).ids if i not in self._added]
 
     def image(self, num_image_tokens: int) -> list[int]:
         """The start of a user's turn with an image, without system text."""
@@ -120,8 +165,7 @@ class ChatFormat:
 
     def trace(self, text: str) -> list[int]:
         """Tokens of a trace given as text, with its closing token."""
-        tokens = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return [*tokens["input_ids"], self.close_id]
+        return [*self.plain(text), self.close_id]
 
     def _between_turns(self) -> str:
         """Text from the end of an answer to the start of the user's next turn."""
@@ -177,6 +221,25 @@ class ChatFormat:
     def _special_ids(self) -> list[int]:
         added = self.tokenizer.added_tokens_decoder
         return sorted(i for i, token in added.items() if token.special or i == self.image_token_id)
+
+
+def without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizer's model without its added tokens, so that ``</think>`` is read as text.
+
+    transformers' ``split_special_tokens`` does so only for the tokens that are flagged as special,
+    which Qwen's thinking tokens are not.
+
+    Raises:
+        UserError: the tokenizer is not one of the library tokenizers.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(
+            f"{type(tokenizer).__name__} has no tokenizer.json: use a checkpoint that has one"
+        )
+    plain = Tokenizer(backend.model)
+    plain.normalizer, plain.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    return plain
 
 
 def _texts(rubric: Rubric, index: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch import nn
 from zreward_core.config import UserError
 from zreward_core.images import check_size, shown
 from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.prompts import PromptTooLong
 from zreward_core.models.score_decoder import (
     expected_score,
     require_finite_scores,
@@ -120,7 +121,8 @@ class RewardModel:
             dimensions: names of the dimensions to return; all are computed.
 
         Raises:
-            UserError: the numbers of prompts and images differ, or a dimension is unknown.
+            UserError: the numbers of prompts and images differ, a dimension is unknown, or a
+                prompt is too long.
             NotFinite: a score is not finite.
         """
         if len(prompts) != len(images):
@@ -129,6 +131,11 @@ class RewardModel:
         unknown = sorted(set(chosen) - set(self.dimensions))
         if unknown:
             raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
+        for index, prompt in enumerate(prompts):
+            try:
+                self.backbone.chat.prompt(prompt)
+            except PromptTooLong as error:
+                raise PromptTooLong(f"row {index}: {error}") from None
         prepared = [self.backbone.pixels.prepare(_array(image)) for image in images]
         num_levels = len(self.backbone.levels)
         log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]

@@ -1,12 +1,13 @@
 """Self-contained HTML pages from the Jinja2 templates of this folder; all values are escaped."""
 
 import base64
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from zreward_core.schemas import replaced
 
 MARKS = {b"\xff\xd8": "jpeg", b"RI": "webp", b"<s": "svg+xml", b"<?": "svg+xml"}
 """First bytes of an image to its media type; PNG otherwise."""
@@ -19,10 +20,8 @@ def render(template: str, **context: Any) -> str:
 
 def write_page(content: str, path: Path) -> None:
     """Write a page atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(content, encoding="utf-8")
 
 
 @cache

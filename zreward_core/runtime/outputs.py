@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from zreward_core.config import UserError
+from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import NotFinite, write_json
 
@@ -28,9 +30,17 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
         yield scratch
         require_finite_weights(scratch, f"{folder.name}, after the last step")
         write_json(config.model_dump(mode="json"), scratch / "config.json")
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        reason = disk_fault(error)
+        if reason is None:
+            raise
+        before = "its content is that of the run before" if folder.exists() else "it is absent"
+        raise UserError(
+            f"{folder} was not written: {reason}. Nothing of this run is left in it, {before};"
+            f" checkpoints in .zreward/checkpoints are kept. Free space or correct the permissions"
+            " and run the stage again"
+        ) from None
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
 

@@ -40,9 +40,9 @@ def make_workspace(
     Raises:
         UserError: no such profile.
     """
-    file = Path("params") / f"{profile}.yaml" if profile else None
-    if file and not file.is_file():
-        known = sorted(path.stem for path in Path("params").glob("*.yaml"))
+    file = Path("params") / f"{profile}.yaml" if profile is not None else None
+    known = sorted(path.stem for path in Path("params").glob("*.yaml"))
+    if file and profile not in known:
         raise UserError(f"no profile {profile!r}: {file} not found; use one of {known}")
     params = merge(read_params(file), overlay or {})
     folder = WORKSPACES / str(name or profile)

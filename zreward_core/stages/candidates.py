@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import Settings, StageConfig, UserError, writable
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
-from zreward_core.images import ImageStore, decode, encode_png, write_images
+from zreward_core.images import ImageStore, encode_png, read_image, write_images
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
@@ -43,6 +42,8 @@ TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SHARD_SAMPLES = 512
 """Samples in a shard, the unit of checkpointing."""
+NUM_TOLD = 10
+"""Refused images whose reasons are logged."""
 
 
 class Sampling(Settings):
@@ -99,9 +100,6 @@ def run(config: Config) -> None:
     for setting in config.generators:
         generator_class(*locate(setting.path))
     prompts = gather_prompts(config)
-    if is_main():
-        for _ in found(config):  # its errors come before the samples, which take long
-            pass
     inputs = [setting.path for setting in config.generators]
     checkpoint = Checkpoint("candidates", config, [WORLD / "prompts.parquet", *inputs])
     samples = draw_samples(config, prompts, checkpoint)
@@ -115,9 +113,10 @@ def write_candidates(
 ) -> None:
     """Write the images of all sources and their tables."""
     rows: list[dict[str, str]] = []
+    refused: dict[str, int] = {}
 
     def contents() -> Iterator[bytes]:
-        for source in (rendered(), found(config), samples):
+        for source in (rendered(), found(config, refused), samples):
             for content, prompt, purpose, origin in source:
                 rows.append({"prompt": prompt, "purpose": purpose, "generator": origin})
                 yield content
@@ -139,7 +138,8 @@ def write_candidates(
         for purpose, name in TABLES.items():
             write_table(table[table["purpose"] == purpose], folder / name, CANDIDATES)
         write_table(prompts, folder / "prompts.parquet", PROMPTS)
-        write_json(counts(table), folder / "metrics.json")
+        left_out = {"refused": refused} if refused else {}
+        write_json(counts(table) | left_out, folder / "metrics.json")
 
 
 def gather_prompts(config: Config) -> pd.DataFrame:
@@ -177,7 +177,7 @@ def read_prompts(path: Path) -> list[str]:
         if not path.is_file():
             raise UserError(f"{path} not found: correct 'candidates.prompt_files' in params.yaml")
         try:
-            texts = path.read_text(encoding="utf-8").splitlines()
+            texts = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError:
             raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
     return [text.strip() for text in texts if text.strip()]
@@ -210,30 +210,51 @@ def rendered() -> Iterator[tuple[bytes, str, str, str]]:
         yield store.content(row.image_id), row.prompt, row.purpose, "world"
 
 
-def found(config: Config) -> Iterator[tuple[bytes, str, str, str]]:
-    """Images of the user's folders, sorted by name."""
+def found(config: Config, refused: dict[str, int]) -> Iterator[tuple[bytes, str, str, str]]:
+    """Images of the user's folders, sorted by name.
+
+    An image or prompt that cannot be used is left out; the first reasons are logged.
+
+    Args:
+        refused: receives the number of those images by folder.
+
+    Raises:
+        UserError: no image of a folder can be used, or its prompts.json cannot be read.
+    """
     for source in config.folders:
-        prompts = read_json(source.path / "prompts.json")
+        listed = source.path / "prompts.json"
+        prompts = read_json(listed)
         if not isinstance(prompts, dict):
-            raise UserError(f"{source.path / 'prompts.json'} must map file names to prompts")
+            raise UserError(f"{listed} must map file names to prompts")
+        faults = []
         for name in sorted(prompts):
-            path = source.path / name
-            if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
-                raise UserError(
-                    f"{source.path / 'prompts.json'}: {name!r} is not an image of that folder"
-                    f" ({', '.join(SUFFIXES)})"
-                )
-            if not os.path.isfile(path):  # False for names that no file can have, too
-                raise UserError(
-                    f"{source.path / 'prompts.json'} names {name!r}, which is not found"
-                )
-            prompt = checked_prompt(prompts[name], path)
             try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise UserError(f"{path} cannot be read: {error.strerror}") from None
-            decode(content, str(path))
+                content, prompt = listed_image(source.path, name, prompts[name])
+            except UserError as error:
+                faults.append(str(error))
+                continue
             yield content, prompt, source.purpose, str(source.path)
+        if not faults:
+            continue
+        told = "\n  ".join(faults[:NUM_TOLD])
+        told = f"{listed}: {len(faults)} of {len(prompts)} images cannot be used:\n  {told}"
+        if len(faults) == len(prompts):
+            raise UserError(told)
+        refused[str(source.path)] = len(faults)
+        logger.warning("%s", told)
+
+
+def listed_image(folder: Path, name: str, prompt: object) -> tuple[bytes, str]:
+    """Content and prompt of an image in prompts.json.
+
+    Raises:
+        UserError: the file or the prompt cannot be used.
+    """
+    path = folder / name
+    if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{name!r} is not an image of that folder ({', '.join(SUFFIXES)})")
+    text = checked_prompt(prompt, path)
+    return read_image(path)[0], text
 
 
 def checked_prompt(prompt: object, path: Path) -> str:
@@ -244,7 +265,7 @@ def checked_prompt(prompt: object, path: Path) -> str:
     """
     if not isinstance(prompt, str) or not normalise_prompt(prompt) or not is_unicode(prompt):
         raise UserError(
-            f"the prompt of {path} must be a non-empty string of Unicode text, not"
+            f"the prompt of {writable(str(path))} must be a non-empty string of Unicode text, not"
             f" {json.dumps(prompt)}"
         )
     return prompt

@@ -10,6 +10,7 @@ from pydantic import Field
 from zreward_core.config import StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
@@ -55,6 +56,7 @@ def run(config: Config) -> None:
         raise UserError(f"{POOL} is empty: give candidates images or prompts for the pool")
     backbone = load_backbone(TEACHER, config.dtype)
     backbone.network.to(pick_device())
+    pool = without_long_prompts(backbone.chat, pool, POOL)
     images = ImageStore(IMAGES)
     checkpoint = Checkpoint("label", config, [TEACHER, POOL, IMAGES])
 

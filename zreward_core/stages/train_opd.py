@@ -17,6 +17,7 @@ from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.opd import distillation_advantages, opd_loss
 from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
+from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint
@@ -74,6 +75,7 @@ def run(config: Config) -> None:
     if config.steps:
         require_divisible(config.images_per_step, "train_opd.images_per_step")
         teacher, store = load_teacher(backbone, config), ImageStore(IMAGES)
+        pool = without_long_prompts(backbone.chat, pool, POOL)
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
         for step in on_policy_steps(backbone, "train_opd", checkpoint, history, **config.loop):

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
+from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.teacher import query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
@@ -57,6 +58,7 @@ def run(config: Config) -> None:
     base, store = shared.BASES / config.base, ImageStore(*shared.IMAGES)
     sources = {"base": base, "writer": WRITER, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
+    items = without_long_prompts(backbone.chat, items, shared.ITEMS_FILE)
     checkpoint = Checkpoint("train_rewarddance", config, [*sources.values(), *shared.IMAGES])
     written = write_chains(config, items, store, checkpoint)
     history: History = []

@@ -11,6 +11,7 @@ import torch
 
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
+from zreward_core.models.prompt_limit import without_long_prompts
 
 
 @dataclass
@@ -47,6 +48,9 @@ class PairSampler:
     def __init__(
         self, backbone: Backbone, items: pd.DataFrame, pairs: pd.DataFrame, store: ImageStore
     ) -> None:
+        paired = items[items["item_id"].isin({*pairs["winner"], *pairs["loser"]})]
+        readable = set(without_long_prompts(backbone.chat, paired, "training pairs")["item_id"])
+        pairs = pairs[pairs["winner"].isin(readable) & pairs["loser"].isin(readable)]
         self.items = items.set_index(["item_id", "dimension"])
         names = backbone.rubric.names
         groups = {name: group for name, group in pairs.groupby("dimension") if len(group)}
@@ -100,6 +104,7 @@ def load_labelled(
         rows: a row per item and dimension, with item_id, prompt, image_id and dimension.
         column: name of the column with the distributions.
     """
+    rows = without_long_prompts(backbone.chat, rows, "training items")
     names = backbone.rubric.names
     first = rows.drop_duplicates("item_id").set_index("item_id")
     position = {item: n for n, item in enumerate(first.index)}

@@ -273,7 +273,7 @@ def test_encodings(read) -> None:
 
 def test_lone_surrogates_become_writable_text(read) -> None:
     text = json.dumps([task(1, annotated(1, choice("alignment", "3")), prompt="a \ud800 star")])
-    assert read(text).ratings[0]["prompt"] == "a ? star"
+    assert read(text).ratings[0]["prompt"] == r"a \ud800 star"
     text = json.dumps([task(1, annotated(1, choice("\ud800", "3")))])
     (row,) = read(text).quarantine
     for value in row.values():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zreward_core.annotations.formats.encodings import detect_encoding
-from zreward_core.annotations.formats.records import Records, Wanted, batches_of
+from zreward_core.annotations.formats.records import Records, Wanted, batches_of, parse_json
 
 
 def read_imagenhub(path: Path, wanted: Wanted) -> Iterator[Records]:
@@ -39,8 +39,8 @@ def read_imagenhub(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 def _rated(shared: dict[str, str], cell: str | None) -> dict[str, Any]:
     try:
-        pair = json.loads(cell or "[]")
-    except json.JSONDecodeError:
+        pair = parse_json(cell or "[]")
+    except (ValueError, RecursionError):
         pair = [cell, cell]
     if not isinstance(pair, list):
         pair = [cell, cell]

@@ -13,6 +13,7 @@ from zreward_core.annotations.formats.records import (
     batches_of,
     header_columns,
     matched,
+    parse_json,
     pick,
 )
 from zreward_core.config import UserError
@@ -108,7 +109,7 @@ def load_json(path: Path, encoding: str | None = None) -> Any:
     found = detect_encoding(path, encoding)
     try:
         text = path.read_bytes().decode(found.name, "replace")
-        content = json.loads(text, object_pairs_hook=_distinct)
+        content = parse_json(text, object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
@@ -144,6 +145,6 @@ def _parse(line: str) -> Any:
     if "\ufffd" in line:
         return line[:RAW_LENGTH]
     try:
-        return json.loads(line, object_pairs_hook=_distinct)
+        return parse_json(line, object_pairs_hook=_distinct)
     except (ValueError, RecursionError):
         return line.rstrip("\n")[:RAW_LENGTH]

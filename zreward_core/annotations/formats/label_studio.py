@@ -40,10 +40,9 @@ from zreward_core.annotations.formats.records import (
     columns_of,
     pick,
     raw_text,
-    writable,
 )
 from zreward_core.annotations.formats.side_by_side import one_by_one
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 
 BATCH_TASKS = 2**14
 PAIRS_OF_KEYS = (

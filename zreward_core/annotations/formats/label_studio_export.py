@@ -17,6 +17,7 @@ from zreward_core.annotations.formats.label_studio_results import (
     count_results,
     native_answer,
 )
+from zreward_core.annotations.formats.records import parse_json
 from zreward_core.config import UserError
 
 SHOWN = 6
@@ -34,7 +35,7 @@ def load_export(path: Path) -> list[Any]:
     if not path.is_file():
         raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = parse_json(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: byte {error.start} is not UTF-8; export the project again as JSON"

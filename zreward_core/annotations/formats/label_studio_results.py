@@ -37,7 +37,7 @@ VOTES = {
 """Answers of a pairwise control (only left and right) or of choices next to it, in lower case."""
 ADDRESSES = ("image", "url", "src", "image_url")
 """Keys of an image's address in an object."""
-_IN_HTML = re.compile(r"<img\b[^>]*?\bsrc\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))", re.I)
+_IN_HTML = re.compile(r"<img\b[^<>]*?\bsrc\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))", re.I)
 
 Record = dict[str, Any]
 Answer = tuple[Record, str | None]

@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import regex
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 
 BATCH_ROWS = 2**18
 """Records per batch, where the reader can choose."""
 RAW_LENGTH = 2000
 """Characters kept of a quarantined record."""
+MATCH_SECONDS = 1.0
+"""Time in which a regular expression of the settings must match or fail."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""The escape of a surrogate in JSON, alone or in a pair."""
 EXACT = 2**53
 """Integers from here on may not be exact as floats; 64-bit identifiers can be as large."""
 
@@ -132,9 +137,23 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
     return {name: top for name, top in tops.items() if top is not None}
 
 
-def matched(pattern: str, name: str) -> re.Match[str] | None:
-    """Match of a pattern with a whole column name; names can have several lines."""
-    return re.fullmatch(pattern, name, re.DOTALL)
+def matched(pattern: str, name: str, whole: bool = True) -> regex.Match[str] | None:
+    """Match of a pattern of the settings with a name, which can have several lines.
+
+    Args:
+        whole: match the whole name, not a part of it.
+
+    Raises:
+        UserError: the search takes longer than ``MATCH_SECONDS``.
+    """
+    match = regex.fullmatch if whole else regex.search
+    try:
+        return match(pattern, name, regex.DOTALL if whole else 0, timeout=MATCH_SECONDS)
+    except TimeoutError:
+        raise UserError(
+            f"the regular expression '{pattern}' takes more than {MATCH_SECONDS:g} s on the name"
+            f" '{name[:80]}'; rewrite it without repetitions inside repetitions, such as (a+)+"
+        ) from None
 
 
 def _top(name: str, header: list[str]) -> str | None:
@@ -164,10 +183,24 @@ def parsed(value: Any) -> Any:
     """The list or object in JSON text, parsed; any other value is unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except (ValueError, RecursionError):
             pass
     return value
+
+
+def parse_json(text: str, **options: Any) -> Any:
+    """``json.loads``, with all texts made ``writable``."""
+    content = json.loads(text, **options)
+    return _all_writable(content) if _SURROGATE.search(text) else content
+
+
+def _all_writable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {writable(key): _all_writable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_all_writable(one) for one in value]
+    return writable(value) if isinstance(value, str) else value
 
 
 def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -> Iterator[Records]:
@@ -241,11 +274,6 @@ def column_of(values: list[Any]) -> pa.Array:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return writable(text)
-
-
-def writable(text: str) -> str:
-    """Text without lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def raw_text(record: Any) -> str:

@@ -13,6 +13,8 @@ from zreward_core.annotations.formats.label_studio_results import SCORE_TYPES, a
 _ADDRESS = re.compile(
     r"^(https?:|s3:|gs:|/data/|data:image/)|\.(png|jpe?g|webp|gif|bmp|tiff?|avif)$", re.I
 )
+MAX_DIGITS = 9
+"""Digits of an image's place in a name."""
 UNPLACED = -1
 """Place of judgements that do not identify their image among several."""
 Record = dict[str, Any]
@@ -146,6 +148,7 @@ def _place(item: Any, num_images: int) -> tuple[int, Any]:
 
 def _place_of_name(name: str, num_images: int) -> tuple[int | None, str]:
     plain, _, suffix = name.rpartition("_")
-    if not plain or not suffix.isdecimal() or not suffix.isascii() or int(suffix) >= num_images:
+    known = suffix.isdecimal() and suffix.isascii() and len(suffix) <= MAX_DIGITS
+    if not plain or not known or int(suffix) >= num_images:
         return None, name
     return int(suffix), plain

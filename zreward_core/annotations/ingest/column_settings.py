@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import regex
 from pydantic import field_validator, model_validator
 
 from zreward_core.config import Settings
@@ -20,6 +21,8 @@ ANSWER = "answer"
 ``answer_1``, ``answer_2``."""
 RANKED = "ranked"
 """Prefix of the columns into which a ranking is unfolded."""
+MAX_DIGITS = 300
+"""Longer cells are no numbers."""
 ENTRANTS = ("image", "generator")
 """Columns that a ranking can order."""
 
@@ -69,7 +72,7 @@ class Cell(Settings):
         if self.to and self.pattern is None:
             raise ValueError("`to` replaces the matches of a `pattern`; add `pattern`")
         if self.file is not None:
-            compiled(self.file)
+            check_pattern(self.file)
         if self.pattern is not None:
             try:
                 pc.replace_substring_regex(pa.array([""]), self.pattern, self.to)
@@ -340,15 +343,15 @@ def check_separators(settings: Settings, lists: tuple[str, ...]) -> None:
             raise ValueError(f"`separator` is not read for `{name}`, which is not a list")
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
-    """A regular expression of the settings.
+def check_pattern(pattern: str) -> None:
+    """Reject a regular expression that is not valid.
 
     Raises:
         ValueError: it is not valid.
     """
     try:
-        return re.compile(pattern)
-    except re.error as error:
+        regex.compile(pattern)
+    except regex.error as error:
         raise ValueError(f"'{pattern}' is not a valid regular expression: {error}") from None
 
 
@@ -358,6 +361,8 @@ def as_word(value: object) -> str:
     1, 1.0 and "1.0" are equal, and so are true and "True".
     """
     text = "null" if value is None else str(value).strip()
+    if len(text) > MAX_DIGITS:  # Python converts no integer of more than 4,300 digits
+        return text
     if text.lower() in ("true", "false"):
         return text.lower()
     if re.fullmatch(r"[+-]?\d+(\.0*)?", text):

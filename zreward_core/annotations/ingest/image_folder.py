@@ -1,5 +1,6 @@
 """Image references of exports to image ids."""
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -10,11 +11,9 @@ import pyarrow.parquet as pq
 from zreward_core.annotations.ingest.image_index import FileIndex, ImageFile
 from zreward_core.annotations.ingest.references import Claims, Reading, embedded, readings
 from zreward_core.config import UserError
-from zreward_core.images import ImageTooLarge, decode, image_id
+from zreward_core.images import MAX_BYTES, ImageTooLarge, decode, image_id
 from zreward_core.schemas import digest
 
-MAX_BYTES = 2**28
-"""Larger files are not read."""
 MAX_REFERENCE = 4096
 """Longer references are embedded images; they are cached by their hash."""
 
@@ -50,7 +49,7 @@ class ImageFolder:
         self._scratch: tempfile.TemporaryDirectory | None = None
         if folder is None:
             return
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # False for names that no folder can have, too
             raise UserError(f"{folder} not found: the source's `images` must name a folder")
         for shard in sorted(folder.glob("*.parquet")):
             self._known.update(_shard_ids(shard))

@@ -27,9 +27,9 @@ from zreward_core.annotations.ingest.values import (
     texts,
 )
 
-_HARD = re.compile(r"\s*[|;\n]\s*")
+_HARD = re.compile(r"\s{0,9}[|;\n]\s*")
 _SPACES = re.compile(r"(?<![,\s])\s+(?![,\s])")
-_COMMAS = re.compile(r"\s*,\s*")
+_COMMAS = re.compile(r"\s{0,9},\s*")
 _MAYBE_NUMBERS = re.compile(r"[\d.+-]*\d,\d+(\s+[\d.+-]*\d,\d+)*")
 """Numbers with decimal commas, or two numbers separated by a comma."""
 

@@ -6,7 +6,6 @@ images with the function that it was given.
 Shapes: N records.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zreward_core.annotations.formats.records import Records
+from zreward_core.annotations.formats.records import Records, matched
 from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.batch import CODE, GOOD, Batch, Results, constant, joined
 from zreward_core.annotations.ingest.column_settings import Cell, Columns, Slot, as_word
@@ -191,7 +190,8 @@ def _with_constants(records: Records, source: Source, path: str) -> Records:
     for cell in cells_of(source):
         text = cell.value
         if cell.file is not None:
-            found = re.search(cell.file, Path(path).name) or re.search(cell.file, path)
+            found = matched(cell.file, Path(path).name, whole=False)
+            found = found or matched(cell.file, path, whole=False)
             if found is None:
                 raise UserError(
                     f"{path} (source '{source.name}'): its name does not match `file: "

@@ -1,6 +1,7 @@
 """Read a file of a source into judgements, and check their counts."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from zreward_core.annotations.ingest.mapping import cells_of, map_records
 from zreward_core.annotations.ingest.prompt_file import read_prompts
 from zreward_core.annotations.ingest.settings import Source
 from zreward_core.annotations.ingest.unfolding import unfold, wanted_of
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 from zreward_core.rubric import Rubric
 
 _LEFTOVERS = ("._", "~$")
@@ -33,23 +34,30 @@ def source_files(source: Source) -> list[Path]:
         UserError: there are none.
     """
     suffix = FORMATS[source.base_format].suffix
-    if source.path.is_dir() and source.files:
+    is_folder = os.path.isdir(source.path)  # False for names that no file can have, too
+    if is_folder and source.files:
         found = list(source.path.glob(source.files))
-    elif source.path.is_dir():
+    elif is_folder:
         found = [path for path in source.path.rglob("*") if path.suffix.lower() == suffix]
-    elif source.path.exists():
+    elif os.path.exists(source.path):
         found = [source.path]
     else:  # brackets can be part of a name
         literal = re.sub(r"\[", "[[]", str(source.path))
         found = list(Path().glob(str(source.path))) or list(Path().glob(literal))
     found = sorted(
-        path for path in found if path.is_file() and not path.name.startswith(_LEFTOVERS)
+        path for path in found if os.path.isfile(path) and not path.name.startswith(_LEFTOVERS)
     )
-    if found and source.files and not source.path.is_dir() and source.format in FORMATS:
+    if found and source.files and not is_folder and source.format in FORMATS:
         raise UserError(
             f"{source.path} (source '{source.name}') is a file, so `files`, which selects files of "
             "a folder, is not read; remove it"
         )
+    for path in found:
+        if writable(str(path)) != str(path):
+            raise UserError(
+                f"{writable(str(path))} (source '{source.name}'): its name is not UTF-8, so no row"
+                " can refer to it; rename the file"
+            )
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "

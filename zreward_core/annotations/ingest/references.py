@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from urllib.parse import unquote, unquote_to_bytes
 
+MAX_LENGTH = 2**15
+"""A longer reference that is not an embedded image is not the path of any file."""
 _NEEDS_PARSING = re.compile(r"[\\:%?#]|upload/")
 _LOCAL_FILES = re.compile(r"/data/local-files/?\?(?:[^#]*&)?d=([^&#]*)")
 """Label Studio's local storage."""
@@ -21,8 +23,8 @@ _SIGNED = re.compile(
 )
 """Parameters of signed URLs; they change with each export."""
 _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/]|$)")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_BASE64_IMAGE = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]{40,}={0,2}\s*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://")
+_BASE64_IMAGE = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]{40,}+={0,2}\s*")
 """An encoded image file without the header of a data URI."""
 
 
@@ -101,6 +103,8 @@ def readings(reference: str) -> list[Reading]:
 
     The last ones are without the prefix that a labelling tool added to the name.
     """
+    if len(reference) > MAX_LENGTH:
+        return []
     parsed = _NEEDS_PARSING.search(reference) is not None
     plain = _reading(reference.split("/"), reference.startswith("/"), literal=parsed)
     if not parsed:

@@ -16,7 +16,7 @@ from zreward_core.annotations.ingest.column_settings import (
     Dimension,
     Scale,
     as_word,
-    compiled,
+    check_pattern,
 )
 from zreward_core.annotations.ingest.public_sets import load_public_set, public_set_names
 from zreward_core.config import Settings, merge
@@ -82,7 +82,7 @@ class Answers(Settings):
         if self.path is not None and ("*" not in self.root[1] or not self.root[0]):
             raise ValueError("`path` needs a `*` that selects the answers, such as `responses.*`")
         if self.columns is not None:
-            compiled(self.columns)
+            check_pattern(self.columns)
         return self
 
     @property
@@ -201,6 +201,13 @@ class Source(Settings):
     @property
     def _opinion(self) -> bool:
         return self.columns.mean is not None or self.columns.histogram is not None
+
+    @field_validator("files")
+    @classmethod
+    def _below(cls, value: str | None) -> str | None:
+        if value is not None and (Path(value).is_absolute() or ".." in Path(value).parts):
+            raise ValueError(f"'{value}' must be a glob of files below the source's folder")
+        return value
 
     @property
     def base_format(self) -> str:

@@ -1,0 +1,56 @@
+"""Scores of image files for a prompt."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zreward_core.config import UserError, writable
+from zreward_core.images import read_image
+
+IMAGES_TOGETHER = 64
+"""Images in memory at a time."""
+
+
+def score_files(images: Sequence[Path], model: str, prompt: str) -> list[dict[str, Any]]:
+    """For each image its path and either its scores by dimension, or the error that it has.
+
+    Args:
+        images: image files.
+        model: folder of a reward model, or a ``models:/`` URI.
+        prompt: the prompt of all images.
+
+    Raises:
+        UserError: the model cannot be loaded, or the prompt is too long for it.
+    """
+    from zreward_core import RewardModel
+
+    reward = RewardModel.from_pretrained(model)
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(images), IMAGES_TOGETHER):
+        found = [_read(path) for path in images[start : start + IMAGES_TOGETHER]]
+        pixels = [one for one in found if isinstance(one, np.ndarray)]
+        rows = iter(reward.score([prompt] * len(pixels), pixels).rows() if pixels else [])
+        for path, one in zip(images[start:], found, strict=False):
+            scored = isinstance(one, np.ndarray)
+            result = {"dimensions": next(rows)} if scored else {"error": str(one)}
+            results.append({"image": writable(str(path)), **result})
+    return results
+
+
+def shown(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Lines of the results that have scores."""
+    for result in results:
+        if "dimensions" not in result:
+            continue
+        yield result["image"]
+        for name, value in result["dimensions"].items():
+            yield f"  {name:<14} {value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def _read(path: Path) -> np.ndarray | UserError:
+    try:
+        return read_image(path)[1]
+    except UserError as error:
+        return error

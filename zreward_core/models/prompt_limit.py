@@ -1,0 +1,46 @@
+"""Rows whose prompt is too long for a model are left out of training and labelling, and counted."""
+
+import logging
+
+import pandas as pd
+
+from zreward_core.config import UserError
+from zreward_core.models.prompts import ChatFormat, PromptTooLong
+
+logger = logging.getLogger(__name__)
+SHORT = 3
+"""A text has at most this many tokens per byte: normalisation can triple it."""
+
+
+def without_long_prompts(chat: ChatFormat, rows: pd.DataFrame, source: object) -> pd.DataFrame:
+    """Rows with a prompt of at most ``chat.max_prompt_tokens``; the others are logged.
+
+    Args:
+        rows: a table with the column ``prompt``.
+        source: its file, for the messages.
+
+    Raises:
+        UserError: there are rows, and none is left.
+    """
+    reasons = {}
+    for text in rows["prompt"].unique():
+        if SHORT * len(text.encode()) > chat.max_prompt_tokens:
+            try:
+                chat.prompt(text)
+            except PromptTooLong as error:
+                reasons[text] = str(error)
+    if not reasons:
+        return rows
+    kept = rows[~rows["prompt"].isin(reasons.keys())]
+    first = next(iter(reasons.values()))
+    told = f"{source}: {len(rows) - len(kept)} of {len(rows)} rows have too long prompts: {first}"
+    if kept.empty:
+        raise UserError(told)
+    logger.warning("%s; these rows are left out", told)
+    return kept
+
+
+def short_enough(chat: ChatFormat, prompts: list[str], source: object) -> list[str]:
+    """The prompts that ``without_long_prompts`` keeps."""
+    table = pd.DataFrame({"prompt": prompts})
+    return without_long_prompts(chat, table, source)["prompt"].tolist()

@@ -12,18 +12,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-# A blocked promotion (exit code 1) is not a failure: the pipeline uses the current champion.
-PIPELINE = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
-  zreward repro dvc.yaml && zreward sync && zreward summary
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
 .PHONY: run ui limits bench bench-ingest test test-long check
 run: .venv/.installed
-ifeq ($(PROFILE),demo)
-	@start=$$SECONDS; $(PIPELINE) && $(TOOK)
-else
-	@start=$$SECONDS; cd "$$(zreward workspace $(PROFILE))" && $(PIPELINE) && $(TOOK)
-endif
+	@zreward run $(PROFILE)
 
 IN_WORKSPACE = cd "$$( [ $(PROFILE) = demo ] && echo . || zreward workspace $(PROFILE) )"
 KILLS ?= 0

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def test_the_table_marks_what_did_not_run() -> None:
     run = begin_run(ANCESTORS, {})
     finish("base", time.time() + 1, 600)
     run.seconds, run.peak_memory = 660.0, 3 * 10**9
-    console = Console(width=100, record=True, file=open(os.devnull, "w"))
+    console = Console(width=100, record=True, file=StringIO())
     console.print(times_table(run))
     rows = {line.split()[0]: line for line in console.export_text().splitlines() if line.strip()}
     assert "10.0" in rows["base"] and "1.1 GB" in rows["base"] and "up to date" not in rows["base"]

@@ -277,8 +277,8 @@ def main() -> None:
     """Entry point: a UserError ends with exit code 2 and its message, without a traceback."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences hints at missing kernels
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    if not sys.stderr.isatty():  # bars of transformers and the hub, in a log file
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():  # in a log file, bars of the libraries; ours become lines
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         app()
     except UserError as error:

@@ -12,14 +12,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-# A blocked promotion (exit code 1) is not a failure: the pipeline uses the current champion.
-PIPELINE = zreward repro evaluate && { zreward promote || [ $$? -eq 1 ]; } && \
-  zreward repro dvc.yaml && zreward sync && zreward summary
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
 .PHONY: run ui limits bench bench-ingest test test-long check
 run: .venv/.installed
-	@start=$$SECONDS; $(IN_WORKSPACE) && $(PIPELINE) && $(TOOK)
+	@zreward run $(PROFILE)
 
 # the assignment fails for an unknown profile, so that nothing runs in the repository instead
 IN_WORKSPACE = folder="$$( [ '$(PROFILE)' = demo ] && echo . || zreward workspace '$(PROFILE)' )" && \

@@ -1,5 +1,6 @@
 """The command line: one command per stage, and further commands."""
 
+import gc
 import importlib
 import json
 import os
@@ -7,6 +8,7 @@ import pkgutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -45,12 +47,14 @@ def _add_stage(name: str) -> None:
         if context.invoked_subcommand:
             return
         from zreward_core.commands.repro import stage_lock
+        from zreward_core.commands.stage_times import timed
         from zreward_core.runtime.launch import launch
 
         arguments = ["--params", str(params)] if params else []
         # a worker's launcher holds the lock and tracks the run
-        with nullcontext() if is_worker() else stage_lock(name), tracked(name) as run:
-            module = importlib.import_module(f"zreward_core.stages.{name}")
+        lock = nullcontext() if is_worker() else stage_lock(name)
+        with lock, timed(name, params), tracked(name) as run:
+            module = _import_stage(name)
             config = module.Config.load(name, params)
             run.start(config, params)
             launch(name, arguments, STAGES, lambda: module.run(config))
@@ -61,6 +65,16 @@ def _add_stage(name: str) -> None:
         app.add_typer(GROUPS[name], name=name)
     else:
         app.command(name=name, help=help_text)(command)
+
+
+def _import_stage(name: str) -> ModuleType:
+    """The stage's module; without garbage collection, the imports take a fifth less time."""
+    gc.disable()
+    try:
+        return importlib.import_module(f"zreward_core.stages.{name}")
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 GROUPS = {"annotate": typer.Typer()}
@@ -153,6 +167,16 @@ def repro(context: typer.Context) -> None:
     from zreward_core.commands.repro import repro as run_repro
 
     sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Argument(help="demo, or a name of params/.")] = "demo",
+) -> None:
+    """Run the whole pipeline: stages, promotion, tracking; then print times and results."""
+    from zreward_core.commands.run import run_pipeline
+
+    sys.exit(run_pipeline(profile, lambda line: typer.echo(line, err=True)))
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -268,6 +292,8 @@ def main() -> None:
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences hints at missing kernels
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    if not sys.stderr.isatty():  # in a log file, bars of the libraries; ours become lines
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         for argument in sys.argv[1:]:
             if writable(argument) != argument:

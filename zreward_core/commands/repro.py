@@ -191,7 +191,8 @@ def _run_group(arguments: Sequence[str], queue: int, signals: _Signals) -> tuple
         Its exit code, and whether it started a stage.
     """
     command = [program("dvc"), "--wait-for-lock", *arguments]
-    process = subprocess.Popen(command, env=environment(), process_group=0, pass_fds=[queue])
+    variables = {**environment(), "PYTHONUNBUFFERED": "1"}  # stdout and stderr of a log in order
+    process = subprocess.Popen(command, env=variables, process_group=0, pass_fds=[queue])
     began = False
     try:
         while process.poll() is None and not signals.check():

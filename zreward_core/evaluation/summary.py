@@ -1,5 +1,6 @@
-"""The summary table of a run."""
+"""The summary table of a run, for the terminal and as Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,37 @@ def summary_table(
     if claims:
         parts.append(_claims(claims))
     return Group(*parts)
+
+
+def models_markdown(entries: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """The models' overall metrics as a Markdown table; a leading zero is left out.
+
+    Args:
+        entries: row to its metrics (hpa, hpa_low, hpa_high, margin_hpa, plcc, srcc, output_tokens).
+        titles: row to its first cell, in order.
+    """
+    lines = ["| | HPA | margin HPA | PLCC | SRCC | output tokens |", "|" + " --- |" * 6]
+    for name in (name for name in titles if name in entries):
+        entry = entries[name]
+        numbers = [_hpa(entry), *(_format(entry[key]) for key in ("margin_hpa", "plcc", "srcc"))]
+        tokens = entry["output_tokens"]
+        cells = [titles[name], *map(_without_zero, numbers)]
+        cells.append("" if tokens is None else f"{tokens:.0f}")
+        lines.append("| " + " | ".join(cells).rstrip() + " |")
+    return "\n".join(lines)
+
+
+def claims_markdown(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Claims (name, holds, detail) as a Markdown table."""
+    lines = ["| claim | holds | |", "| --- | --- | --- |"]
+    for claim in claims:
+        cells = claim["name"], "yes" if claim["holds"] else "**no**", _without_zero(claim["detail"])
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _without_zero(text: str) -> str:
+    return re.sub(r"(?<![\d.])0\.(?=\d\d)", ".", text)
 
 
 def _models(metrics: Mapping[str, Any]) -> Table:

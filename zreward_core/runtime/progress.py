@@ -1,31 +1,103 @@
 """Progress bars, and the metrics history of a training run."""
 
 import json
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
 from zreward_core.runtime.worker import is_main
 
 Item = TypeVar("Item")
+LINE_EVERY = 30.0
+"""Seconds between two lines of a progress bar whose output is not a terminal."""
+REMIND_AFTER = 60.0
+"""Seconds without a line or bar after which ``remind`` prints the position in the whole run."""
+BESIDE_POSITION = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+
+
+class Progress:
+    """What bars of this process show beside their own numbers."""
+
+    position: Callable[[], str] | None = None
+    """Returns the position in the whole run; None outside of one."""
+    shown_at = 0.0
+    """Monotonic time of the last line or bar."""
+
+
+class Bar(tqdm):
+    """A bar that is preceded by the position in the whole run."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """tqdm's fields; the position takes the place of the graphic bar."""
+        found = super().format_dict
+        if Progress.position is not None:
+            found["prefix"] = f"{Progress.position()} | {found['prefix']}"
+            found["bar_format"] = BESIDE_POSITION if found["total"] else None
+        return found
+
+    def display(self, *arguments: Any, **options: Any) -> Any:
+        """Show the bar."""
+        Progress.shown_at = time.monotonic()
+        return super().display(*arguments, **options)
+
+
+class Lines:
+    """A file for tqdm that turns each state of a bar into a line, for logs."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write the text without carriage returns and padding; nothing if it is blank."""
+        if line := text.strip():
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
 
 
 def track(
     items: Iterable[Item], description: str, total: int | None = None, initial: int = 0
 ) -> "tqdm[Item]":
-    """Progress bar on stderr, in the main process only."""
-    return tqdm(
+    """Progress bar on stderr, in the main process only.
+
+    Where stderr is not a terminal, a line is printed every ``LINE_EVERY`` seconds instead.
+    """
+    if sys.stderr.isatty():
+        options: dict[str, Any] = {"mininterval": 2.0}
+    else:
+        lines = Lines(sys.stderr)
+        options = {"file": lines, "mininterval": LINE_EVERY, "delay": LINE_EVERY, "miniters": 1}
+    return Bar(
         items,
         desc=description,
         total=total,
         initial=initial,
-        mininterval=2.0,
         smoothing=0.05,
         dynamic_ncols=True,
         disable=not is_main(),
+        **options,
     )
+
+
+def say_position() -> None:
+    """Print the position in the whole run, above a bar if one is shown."""
+    if Progress.position is not None:
+        Progress.shown_at = time.monotonic()
+        tqdm.write(Progress.position(), file=sys.stderr)
+        sys.stderr.flush()
+
+
+def remind() -> None:
+    """Print the position in the whole run if nothing was shown for ``REMIND_AFTER`` seconds."""
+    if time.monotonic() - Progress.shown_at > REMIND_AFTER:
+        say_position()
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

@@ -1,0 +1,126 @@
+"""Put the results and costs of the last run of the demo into the README.
+
+    make run && python benchmarks/readme.py
+
+It writes docs/runs/demo.json, from which `zreward run` estimates the time left where no run was
+recorded yet, and the parts of README.md between markers. `--render` rewrites the README from the
+committed file alone.
+"""
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from zreward_core.commands.claims import GSB, METRICS, claims_of_run
+from zreward_core.commands.run import DEMO, RECORDED
+from zreward_core.commands.stage_times import RUN, Run, executed
+from zreward_core.config import UserError
+from zreward_core.evaluation.summary import MODELS, claims_markdown, models_markdown
+from zreward_core.schemas import read_json, write_json
+
+README = Path("README.md")
+FIGURES = RECORDED / f"{DEMO}.json"
+DISK = ("data", ".dvc", ".zreward")
+"""Folders that a run fills."""
+SHOWN = ("hpa", "hpa_low", "hpa_high", "margin_hpa", "plcc", "srcc", "output_tokens")
+NAMES = {
+    "zero_shot": "zero-shot, one token (student's base model)",
+    "zero_shot_reasoning": "zero-shot, reasoning (teacher's base model)",
+    "teacher": "teacher (GDSO)",
+    "student": "student (RISD)",
+    "annotator_agreement": "annotators, split halves",
+    "oracle": "pixel oracle (ceiling)",
+}
+
+
+def main() -> None:
+    """Record the last run, unless only the README is asked for, and rewrite the README."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--render", action="store_true", help="leave docs/runs/demo.json as it is")
+    if not parser.parse_args().render:
+        write_json(figures_of_run(), FIGURES)
+    README.write_text(rendered(README.read_text(), read_json(FIGURES)))
+
+
+def figures_of_run() -> dict[str, Any]:
+    """Results and costs of the last `make run` in this folder.
+
+    Raises:
+        UserError: it did not execute every stage from start to end.
+    """
+    run = Run.model_validate_json(RUN.read_text()) if RUN.is_file() else None
+    times = executed(run) if run else {}
+    if run is None or run.seconds is None or len(times) < len(run.ancestors):
+        raise UserError(
+            f"{RUN}: the last run did not execute every stage; run `make run` in a new clone"
+        )
+    metrics = read_json(METRICS)
+    rows = {name: metrics["models"][name]["overall"] for name in MODELS}
+    rows |= {name: entry["overall"] for name, entry in metrics["reference"].items()}
+    return {
+        "minutes": round(run.seconds / 60, 1),
+        "peak_memory_gb": round(run.peak_memory / 1e9, 1),
+        "disk_gb": round(sum(folder_size(Path(name)) for name in DISK) / 1e9, 1),
+        "cores": os.cpu_count(),
+        "stages": {
+            name: {
+                "minutes": round(record.seconds / 60, 2),
+                "peak_memory_gb": round(record.peak_memory / 1e9, 2),
+            }
+            for name, record in times.items()
+        },
+        "models": {name: _rounded(rows[name]) for name in NAMES if name in rows},
+        "gsb": read_json(GSB),
+        "claims": claims_of_run(),
+    }
+
+
+def rendered(text: str, figures: dict[str, Any]) -> str:
+    """A README with the parts between ``<!-- run: PART -->`` and ``<!-- end -->`` made anew.
+
+    Raises:
+        UserError: a part has no markers.
+    """
+    parts = {
+        "cost": cost_text(figures),
+        "models": models_markdown(figures["models"], NAMES),
+        "claims": claims_markdown(figures["claims"]),
+    }
+    for name, content in parts.items():
+        pattern = rf"(<!-- run: {name} -->\n).*?(\n<!-- end -->)"
+        text, count = re.subn(
+            pattern, lambda found, new=content: found[1] + new + found[2], text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise UserError(
+                f"{README} needs one part between <!-- run: {name} --> and <!-- end -->"
+            )
+    return text
+
+
+def cost_text(figures: dict[str, Any]) -> str:
+    """Minutes, memory and disk of a run."""
+    needs = [f"{figures['peak_memory_gb']:.1f} GB of memory"]
+    if figures["disk_gb"] is not None:
+        needs.append(f"{figures['disk_gb']:.1f} GB of disk")
+    return (
+        f"After installation `make run` took {figures['minutes']:.0f} minutes on an otherwise idle"
+        f" machine with {figures['cores']} cores.\nIt needed {' and '.join(needs)}."
+    )
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of a folder's files; hard links count once."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum({path.stat().st_ino: path.stat().st_size for path in files}.values())
+
+
+def _rounded(entry: dict[str, Any]) -> dict[str, float | None]:
+    values = {key: entry.get(key) for key in SHOWN}
+    return {key: None if value is None else round(value, 5) for key, value in values.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The README's figures are those of the committed run."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from zreward_core.config import UserError
+from zreward_core.schemas import read_json
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs/runs/demo.json"
+script = importlib.import_module("benchmarks.readme")
+
+
+def test_the_readme_shows_the_committed_run() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text == script.rendered(text, read_json(FIGURES)), (
+        "run python benchmarks/readme.py --render"
+    )
+
+
+def test_a_changed_figure_changes_the_readme() -> None:
+    text, figures = (ROOT / "README.md").read_text(), read_json(FIGURES)
+    figures["models"]["student"] |= {"hpa": 0.7654}
+    figures["claims"][2] |= {"holds": False, "detail": "-6.1 points"}
+    figures |= {"minutes": 29.4, "disk_gb": 0.64}
+    changed = script.rendered(text, figures)
+    assert "| student (RISD) | .765 [" in changed
+    assert "of its teacher | **no** | -6.1 points |" in changed
+    assert "took 29 minutes" in changed and "0.6 GB of disk" in changed
+    assert script.rendered(changed, read_json(FIGURES)) == text
+
+
+def test_a_readme_without_markers() -> None:
+    with pytest.raises(UserError, match="<!-- run: cost -->"):
+        script.rendered("# Z-Reward", read_json(FIGURES))
+
+
+def test_an_incomplete_run_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="did not execute every stage"):
+        script.figures_of_run()

@@ -8,7 +8,8 @@ from pathlib import Path
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run", "--no-proxy-server",
+    "--disable-component-update", "--disable-features=AutofillServerCommunication",
+    "--disable-sync", "--no-first-run", "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )  # fmt: skip
 """No request leaves the machine."""
@@ -34,7 +35,8 @@ def visit(address: str, folder: Path, wait: float = 0) -> tuple[str, set[str]]:
         check=True, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     # Requests of the browser itself, such as updates, have no such page as origin.
-    started = (
-        r'"network_isolation_key":"(?:file|http)://[^"]*"[^{}]*?"url":"((?:https?|wss?)://[^"]+)"'
+    page = r'"network_isolation_key":"(?:file|http)://'
+    requests = re.findall(
+        page + r'.{0,500}?"url":"((?:https?|wss?)://[^"]+)"', log.read_text(errors="replace")
     )
-    return done.stdout, set(re.findall(started, log.read_text(errors="replace")))
+    return done.stdout, set(requests)

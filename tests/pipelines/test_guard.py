@@ -34,7 +34,7 @@ from tests.browser import CHROMIUM, visit
 from tests.registry.stores import empty_store
 
 __all__ = ["empty_store"]  # fixture
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 SECRET = "a token of many characters"
 MUTATION = 'mutation { shutdownRepositoryLocation(repositoryLocationName: "a") { __typename } }'
 

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 64_000_000
 """Bytes of a request's body."""
 MAX_VALUES = 200_000
-"""Commas and opening brackets in a body, those in strings included; bounds what JSON inflates to."""
+"""Commas and opening brackets in a body, those in strings included; JSON inflates with them."""
 DRAINED = 16
 """Bodies up to this times the limit are read to their end, and discarded, so that a client that
 sends before it listens gets the answer; the connection is closed on longer ones."""

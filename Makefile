@@ -1,6 +1,7 @@
 # make run                 run the whole pipeline on the demo profile (params.yaml)
 # make run PROFILE=smoke   the same on a tiny profile: minutes, no claims, its own workspace
 # make ui                  start Dagster and MLflow on this machine; Ctrl-C stops them
+#                          ZREWARD_UI_TOKEN in the environment: the pages ask for it
 # make limits              measure latencies; KILLS=30 adds kill -9 trials, FIRST=10 skips ten
 # make bench               run every method with every seed, then write the tables: hours
 # make bench-ingest        time ingest and validate on 10 M ratings against DuckDB; BENCH_ROWS=N

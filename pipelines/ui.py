@@ -1,4 +1,7 @@
-"""Dagster and MLflow on this machine: `python -m pipelines.ui`; Ctrl-C stops both."""
+"""Dagster and MLflow on this machine: `python -m pipelines.ui`; Ctrl-C stops both.
+
+With a token in the environment (``TOKEN``), the pages ask for it as a password.
+"""
 
 import argparse
 import contextlib
@@ -15,11 +18,14 @@ import urllib.request
 from pathlib import Path
 
 from pipelines.commands import DAGSTER_UI
+from pipelines.guard import MARK
 from pipelines.metadata import MLFLOW_UI, REPORTS_UI
 from pipelines.orphaned_runs import end_orphaned_runs
-from zreward_core.dvc import environment, program
+from pipelines.servers import HOST, TOKEN
+from zreward_core.dvc import environment
 
-HOST = "127.0.0.1"
+MIN_TOKEN = 16
+"""Characters of a token; the servers do not limit the number of guesses."""
 STATE = Path(".zreward")
 START_TIMEOUT = 300.0
 """Seconds until the servers must answer."""
@@ -35,6 +41,9 @@ def main() -> int:
     parser.add_argument("--dagster-port", type=int, default=3000)
     parser.add_argument("--mlflow-port", type=int, default=5000)
     ports = parser.parse_args()
+    token = os.environ.get(TOKEN, "")
+    if token and len(token) < MIN_TOKEN:
+        parser.error(f"the token has {len(token)} characters: use at least {MIN_TOKEN}")
     root = Path.cwd()
     home = prepare_home(root)
     for run in end_orphaned_runs(home):
@@ -54,9 +63,8 @@ def main() -> int:
     }  # fmt: skip
     commands = {
         "dagster": dagster_command(dagster),
-        "reports": [sys.executable, "-m", "http.server", str(reports), "--bind", HOST,
-                    "--directory", str(root / "reports")],
-    }  # fmt: skip
+        "reports": server("reports", str(reports), str(root / "reports")),
+    }
     if importlib.util.find_spec("mlflow"):
         commands["mlflow"] = mlflow_command(root, mlflow)
     for number in (signal.SIGINT, signal.SIGTERM):  # a background shell may have it ignored
@@ -71,9 +79,11 @@ def main() -> int:
         shown = {"Dagster": addresses[DAGSTER_UI]}
         if "mlflow" in commands:
             shown["MLflow"] = addresses[MLFLOW_UI]
-        wait_until_up(list(shown.values()), servers, home)
+        wait_until_up([*shown.values(), addresses[REPORTS_UI]], servers, home)
         for title, address in shown.items():
             print(f"{title:<8} {address}", flush=True)
+        if token:
+            print("The pages ask for the token: enter it as password, with any user name.")
         print("Ctrl-C stops both.", flush=True)
         while all(server.poll() is None for server in servers.values()):
             time.sleep(0.2)
@@ -100,8 +110,8 @@ def prepare_home(root: Path) -> Path:
 
 def dagster_command(port: int) -> list[str]:
     """Command that starts webserver, daemon and code server."""
-    return [program("dagster"), "dev", "-m", "pipelines.definitions", "-h", HOST, "-p", str(port),
-            "--log-level", "warning", "--code-server-log-level", "warning"]  # fmt: skip
+    return server("dagster", "-m", "pipelines.definitions", "-h", HOST, "-p", str(port),
+                  "--log-level", "warning", "--code-server-log-level", "warning")  # fmt: skip
 
 
 def mlflow_command(root: Path, port: int) -> list[str]:
@@ -109,9 +119,12 @@ def mlflow_command(root: Path, port: int) -> list[str]:
     database = (root / STATE / "mlflow.db").resolve()
     artifacts = (root / STATE / "mlartifacts").resolve()
     artifacts.mkdir(parents=True, exist_ok=True)
-    return [program("mlflow"), "server", "--host", HOST, "--port", str(port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{database}",
-            "--default-artifact-root", artifacts.as_uri()]  # fmt: skip
+    return server("mlflow", str(port), str(database), str(artifacts))
+
+
+def server(name: str, *arguments: str) -> list[str]:
+    """Command that starts a server of ``pipelines.servers``."""
+    return [sys.executable, "-m", "pipelines.servers", name, *arguments]
 
 
 def free_ports(*wanted: int) -> list[int]:
@@ -134,7 +147,7 @@ def wait_until_up(
     """Wait until each address answers.
 
     Raises:
-        SystemExit: a server exited or does not answer in time; names its log.
+        SystemExit: a server exited, is not guarded, or does not answer in time; names its log.
     """
     deadline = time.monotonic() + START_TIMEOUT
     waiting = list(addresses)
@@ -163,13 +176,22 @@ def end_all(servers: dict[str, "subprocess.Popen[bytes]"]) -> None:
 
 
 def _answers(address: str) -> bool:
+    """Whether a server is up.
+
+    Raises:
+        SystemExit: it answers a request to another host, so the guard is missing.
+    """
+    request = urllib.request.Request(address, headers={"Host": "another.invalid"})
     try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
-    except urllib.error.HTTPError:
-        return True
+        with urllib.request.urlopen(request, timeout=5):
+            found = ""
+    except urllib.error.HTTPError as error:
+        found = error.read().decode(errors="replace")
     except OSError:
         return False
+    if not found.startswith(MARK):
+        raise SystemExit(f"{address} answers without the guard of pipelines/guard.py: not started")
+    return True
 
 
 def _interrupt(*_: object) -> None:

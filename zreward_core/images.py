@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,26 @@ def decode(content: bytes, name: str = "image") -> np.ndarray:
         UserError: the bytes are not an image of ``FORMATS``, are damaged, have a side
             ``MAX_ASPECT`` times longer than the other, or cannot be shown faithfully.
     """
+    with _opened(content, name) as image:
+        return shown(image, name)
+
+
+def stored_size(content: bytes, name: str = "image") -> tuple[int, int]:
+    """Width and height in an image's header; no pixels are decoded.
+
+    Raises:
+        UserError: the bytes are not an image of ``FORMATS``.
+    """
+    with _opened(content, name) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """An opened image; errors of Pillow become UserErrors."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return shown(image, name)
+            yield image
     except UserError:
         raise
     except _FAULTS as error:

@@ -4,8 +4,7 @@ MLflow stores this file's source with each version (models from code); nothing i
 columns: ``prompt``, and ``image``, an encoded image file in base64.
 """
 
-import base64
-import binascii
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel
 
 from zreward_core.config import UserError
-from zreward_core.images import decode
 from zreward_core.store import check_loaded
-
-MAX_ROWS = 256
-MAX_BASE64 = 64_000_000
-"""Characters of base64; longer ones are rejected before decoding."""
 
 
 class Student(PythonModel):
@@ -29,10 +23,11 @@ class Student(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the student after comparing the version's files with the registry."""
         from zreward_core import RewardModel
+        from zreward_core.models.requests import RequestScorer
 
         folder = Path(context.artifacts["student"])
         check_loaded(folder.parents[1])
-        self.model = RewardModel.from_pretrained(folder)
+        self.scorer = RequestScorer(RewardModel.from_pretrained(folder))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """For each row of a DataFrame: dimension to mean, std, mass and probs over the levels.
@@ -40,42 +35,31 @@ class Student(PythonModel):
         No type hints: MLflow would derive the signature from them.
 
         Raises:
-            MlflowException: HTTP 400 with the row and the reason.
+            Refused: HTTP 413 or 400 with the row and the reason.
         """
-        if not 1 <= len(model_input) <= MAX_ROWS:
-            raise _bad(f"{len(model_input)} rows: send between 1 and {MAX_ROWS}")
-        prompts = [_text(value, row, "prompt") for row, value in enumerate(model_input["prompt"])]
-        images = [_image(value, row) for row, value in enumerate(model_input["image"])]
+        from zreward_core.models.requests import RequestTooLarge
+
         try:
-            return self.model.score(prompts, images).rows()
+            return self.scorer.score(list(model_input["prompt"]), list(model_input["image"]))
+        except RequestTooLarge as error:
+            raise Refused(str(error), 413) from None
         except UserError as error:
-            raise _bad(str(error)) from None
+            raise Refused(str(error), 400) from None
 
 
-def _image(value: object, row: int) -> Any:
-    text = _text(value, row, "image")
-    if not text:
-        raise _bad(f"row {row}: image is empty; send an encoded image file in base64")
-    if len(text) > MAX_BASE64:
-        raise _bad(f"row {row}: image is too large: more than {MAX_BASE64} characters of base64")
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _bad(f"row {row}: image is not valid base64 ({error})") from None
-    try:
-        return decode(content, f"row {row}: image")
-    except UserError as error:
-        raise _bad(str(error)) from None
+class Refused(MlflowException):
+    """A request that is not answered; MLflow has no error code for HTTP 413."""
 
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason, error_code=BAD_REQUEST)
+        self.reason, self.status = reason, status
 
-def _text(value: object, row: int, column: str) -> str:
-    if not isinstance(value, str):
-        raise _bad(f"row {row}: {column} must be a string, not {type(value).__name__}")
-    return value
+    def get_http_status_code(self) -> int:
+        return self.status
 
-
-def _bad(reason: str) -> MlflowException:
-    return MlflowException(reason, error_code=BAD_REQUEST)
+    def serialize_as_json(self) -> str:
+        """The answer; without the repr of the data that MLflow puts before the message."""
+        return json.dumps({"error_code": self.error_code, "message": self.reason})
 
 
 set_model(Student())

@@ -117,7 +117,7 @@ class RewardModel:
 
         Args:
             prompts: B prompts.
-            images: B arrays [H, W, 3] uint8, or PIL images.
+            images: B arrays [H, W, 3] uint8, or PIL images; taken one by one, a batch at a time.
             dimensions: names of the dimensions to return; all are computed.
 
         Raises:
@@ -136,13 +136,14 @@ class RewardModel:
                 self.backbone.chat.prompt(prompt)
             except PromptTooLong as error:
                 raise PromptTooLong(f"row {index}: {error}") from None
-        prepared = [self.backbone.pixels.prepare(_array(image)) for image in images]
         num_levels = len(self.backbone.levels)
         log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]
         mass = [torch.zeros(0, len(self.dimensions))]
         for start in range(0, len(prompts), self.batch_size):
-            stop = start + self.batch_size
-            found = student_scores(self.backbone, prompts[start:stop], prepared[start:stop])
+            stop = min(start + self.batch_size, len(prompts))
+            batch = (images[index] for index in range(start, stop))
+            prepared = [self.backbone.pixels.prepare(_array(image)) for image in batch]
+            found = student_scores(self.backbone, prompts[start:stop], prepared)
             log_probs.append(found[0].cpu())
             mass.append(found[1].cpu())
         index = [self.dimensions.index(name) for name in chosen]

@@ -1,11 +1,13 @@
 """Each broken rule of a contract stops the run and names file and row."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.browser import CHROMIUM, visit
 from zreward_core.annotations.items.aggregation import aggregate
 from zreward_core.annotations.items.pairs import make_pairs
 from zreward_core.annotations.quality.contracts import (
@@ -60,6 +62,27 @@ def test_sound_tables_pass_and_have_data_docs(
     gate.publish()
     pages = [path.read_text() for path in (tmp_path / "docs").rglob("*.html")]
     assert any("each prompt is in one split" in page for page in pages)
+    index = (tmp_path / "docs/index.html").read_text()
+    assert "each prompt is in one split" in index and index.count("passed") == 3
+    linked = re.findall(r'href="([^"]+)"', index)
+    assert len(linked) == 6 and all((tmp_path / "docs" / path).is_file() for path in linked)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_data_docs_request_nothing_from_the_network(rubric: Rubric, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "docs")
+    gate.check(ratings_contract(RATINGS, rubric, FILE))
+    gate.publish()
+    pages = sorted((tmp_path / "docs").rglob("*.html"))
+    assert len(pages) == 3
+    for page in pages:
+        assert visit(page.as_uri(), tmp_path)[1] == set(), page
+        assert "://" not in re.sub(r'<a [^>]*href="[^"]*"', "", page.read_text())
+    script = '<script src="https://example.org/a.js"></script>'
+    page.write_text(page.read_text() + script)
+    assert visit(page.as_uri(), tmp_path)[1] == set()  # by the policy
+    page.write_text(script)
+    assert visit(page.as_uri(), tmp_path)[1] == {"https://example.org/a.js"}
 
 
 @pytest.mark.parametrize(

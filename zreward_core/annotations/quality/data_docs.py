@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from zreward_core.annotations.quality.contracts import Contract
+from zreward_core.annotations.quality.offline_pages import make_offline
 from zreward_core.config import UserError
 
 
@@ -87,3 +88,4 @@ class Gate:
             )
             checkpoint.run(batch_parameters={"dataframe": pd.DataFrame(columns)})
         context.build_data_docs()
+        make_offline(self._docs, self._contracts)

@@ -1,0 +1,85 @@
+"""The servers behind `make ui`, each behind ``Guard``: `python -m pipelines.servers NAME ...`.
+
+The guard runs inside each server: a proxy in front would leave the server's own port open, and
+Dagster's webserver cannot listen on a Unix socket.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from pipelines.guard import Guard
+
+HOST = "127.0.0.1"
+TOKEN = "ZREWARD_UI_TOKEN"
+"""Environment variable with the token that the servers ask for; none if it is unset or empty."""
+
+
+def dagster(*arguments: str) -> None:
+    """`dagster dev`, with ``dagster_webserver`` below in place of the webserver that it starts."""
+    from dagster._cli import dev
+
+    start: Callable[..., Any] = dev.open_ipc_subprocess
+
+    def start_guarded(command: list[str], **options: Any) -> Any:
+        if command[1:3] == ["-m", "dagster_webserver"]:
+            command = [sys.executable, "-m", "pipelines.servers", *command[2:]]
+        return start(command, **options)
+
+    dev.open_ipc_subprocess = start_guarded
+    dev.dev_command(arguments)
+
+
+def dagster_webserver(*arguments: str) -> None:
+    """Dagster's webserver."""
+    from dagster_webserver import cli
+
+    create: Callable[..., ASGIApp] = cli.create_app_from_workspace_process_context
+    cli.create_app_from_workspace_process_context = lambda *args, **options: guarded(  # type: ignore[assignment, misc, return-value]
+        create(*args, **options)
+    )
+    cli.dagster_webserver(arguments)
+
+
+def mlflow(port: str, database: str, artifacts: str) -> None:
+    """MLflow's tracking server on a store; the server of `mlflow server` with one worker."""
+    from mlflow.server import constants
+    from mlflow.server.handlers import initialize_backend_stores
+
+    store, root = f"sqlite:///{database}", Path(artifacts).as_uri()
+    os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = store
+    os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = root
+    initialize_backend_stores(store, store, root)
+    from mlflow.server.fastapi_app import app
+
+    serve(app, port)
+
+
+def reports(port: str, folder: str) -> None:
+    """The files of a folder."""
+    serve(Starlette(routes=[Mount("/", StaticFiles(directory=folder, html=True))]), port)
+
+
+def serve(app: ASGIApp, port: str) -> None:
+    """Serve an application until interrupted."""
+    uvicorn.run(guarded(app), host=HOST, port=int(port), log_level="warning")
+
+
+def guarded(app: ASGIApp) -> Guard:
+    """An application behind the guard, with the token of the environment."""
+    return Guard(app, os.environ.get(TOKEN, ""))
+
+
+if __name__ == "__main__":
+    commands: dict[str, Callable[..., None]] = {
+        command.__name__: command for command in (dagster, dagster_webserver, mlflow, reports)
+    }
+    commands[sys.argv[1]](*sys.argv[2:])

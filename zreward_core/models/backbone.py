@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from zreward_core.config import Settings, UserError
+from zreward_core.config import Count, DtypeName, Settings, UserError
 from zreward_core.models import qwen2_5_vl, qwen3_5, qwen3_vl
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import TEMPLATE_VERSION, ChatFormat, PromptSettings
@@ -81,9 +81,9 @@ FAMILIES: dict[str, Family] = {
 class LoraSettings(Settings):
     """Low-rank adaptation of a backbone's language model; the vision tower stays frozen."""
 
-    rank: int
+    rank: Count
     """Rank of the update matrices."""
-    alpha: int
+    alpha: Count
     """Scaling numerator; the update is scaled by alpha / rank."""
     targets: str = "all-linear"
     """Which modules of the language model are adapted, as peft's target_modules. Routed experts
@@ -95,7 +95,7 @@ class TrainedWeights(Settings):
 
     lora: LoraSettings | None = None
     """Train low-rank updates instead of all weights."""
-    dtype: str = "float32"
+    dtype: DtypeName = "float32"
     """Torch dtype of the weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from zreward_core.config import Settings, UserError
+from zreward_core.config import Count, Settings, UserError
 from zreward_core.rubric import Rubric
 
 TEMPLATE_VERSION = 1
@@ -38,7 +38,7 @@ class PromptSettings(Settings):
     """Text in place of an answer, between the student's lines."""
     think_close: str | None = None
     """The token that ends a trace; null for the model family's own."""
-    max_trace_tokens: int
+    max_trace_tokens: Count
     """Length limit of a trace, in tokens; a longer one is closed at the limit."""
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import Count, CountOrZero, Rate, Settings, StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import CARD, Backbone, card
 from zreward_core.models.prompts import PromptSettings
@@ -50,15 +50,15 @@ NUM_MEASURED = 320
 class Pretraining(Curriculum):
     """Pretraining of a tiny base on the world."""
 
-    steps: int
+    steps: CountOrZero
     """Optimizer steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Sequences per step."""
-    micro_batches: int = 2
+    micro_batches: Count = 2
     """Forward passes per step; sequences are grouped by length, which saves padding."""
-    learning_rate: float = 3e-3
+    learning_rate: Rate = 3e-3
     """Peak learning rate of Muon."""
-    checkpoint_every: int = 200
+    checkpoint_every: Count = 200
     """Steps between checkpoints."""
 
 
@@ -69,7 +69,7 @@ class Base(Settings):
     """Hub id of the checkpoint; nothing is copied, later stages load it by this name."""
     revision: str | None = None
     """Commit of the hub checkpoint; required with hub_id so that a run can be repeated."""
-    max_pixels: int | None = Field(None, ge=1)
+    max_pixels: Count | None = None
     """Larger images are resized to at most this many pixels, in training, labelling and scoring;
     null for the limit of the checkpoint (or of tiny models)."""
     tiny: TinySizes | None = None

@@ -5,12 +5,22 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
 from pydantic import Field
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import (
+    Count,
+    CountOrZero,
+    DtypeName,
+    Settings,
+    Side,
+    StageConfig,
+    UserError,
+    Weight,
+)
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, decode, encode_png, write_images
@@ -46,17 +56,17 @@ class Sampling(Settings):
 
     path: Path
     """Folder of the generator: a diffusers checkpoint, or a pointer to the hub."""
-    steps: int = Field(ge=1)
+    steps: Count
     """Denoising steps."""
-    guidance: float = Field(ge=0)
+    guidance: Weight
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     """(width, height) in pixels."""
-    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    dtype: DtypeName = "float32"
     """Data type of the generator's weights."""
-    annotation: int = Field(0, ge=0)
+    annotation: CountOrZero = 0
     """Samples for each annotation prompt."""
-    unlabelled: int = Field(0, ge=0)
+    unlabelled: CountOrZero = 0
     """Samples for each unlabelled prompt."""
 
     @property
@@ -70,7 +80,7 @@ class ImageFolder(Settings):
 
     path: Path
     """Folder; its prompts.json maps file name to prompt."""
-    purpose: str = Field("annotation", pattern="^(annotation|unlabelled)$")
+    purpose: Literal["annotation", "unlabelled"] = "annotation"
     """Purpose of the images."""
 
 

@@ -259,6 +259,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates, which JSON and YAML can hold and UTF-8 cannot."""
+    return not re.search("[\ud800-\udfff]", text)
+
+
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """Merge an overlay into a mapping, recursively; other values, lists included, are replaced."""
     merged = dict(base)
@@ -282,7 +287,7 @@ def _check_values(content: Any, path: Path) -> None:
             waiting.extend((one, depth + 1) for pair in value.items() for one in pair)
         elif isinstance(value, list | tuple | set):
             waiting.extend((one, depth + 1) for one in value)
-        elif isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+        elif isinstance(value, str) and ("\0" in value or not is_unicode(value)):
             raise UserError(f"{path}: {value!a} is not Unicode text; correct it")
 
 

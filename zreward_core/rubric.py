@@ -75,7 +75,7 @@ class Rubric(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rubric":
-        distinct = np.unique(np.float32(self.levels))  # models compute in float32
+        distinct = np.unique(np.asarray(self.levels, dtype=np.float32))  # models compute in float32
         if len(distinct) < 2 or len(distinct) < len(self.levels):
             raise ValueError("levels must be at least two distinct scores")
         if sorted(self.levels) != self.levels:

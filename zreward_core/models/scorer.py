@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, is_unicode
 from zreward_core.images import check_size, shown
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.score_decoder import expected_score, score_log_probs
@@ -116,10 +116,14 @@ class RewardModel:
             dimensions: names of the dimensions to return; all are computed.
 
         Raises:
-            UserError: the numbers of prompts and images differ, or a dimension is unknown.
+            UserError: the numbers of prompts and images differ, a prompt is not Unicode text, an
+                image cannot be scored, or a dimension is unknown.
         """
         if len(prompts) != len(images):
             raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
+        for prompt in prompts:
+            if not is_unicode(prompt):
+                raise UserError(f"the prompt {prompt!a} is not Unicode text; correct it")
         chosen = list(dimensions or self.dimensions)
         unknown = sorted(set(chosen) - set(self.dimensions))
         if unknown:

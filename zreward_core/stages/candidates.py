@@ -20,6 +20,7 @@ from zreward_core.config import (
     StageConfig,
     UserError,
     Weight,
+    is_unicode,
 )
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
@@ -239,11 +240,6 @@ def checked_prompt(prompt: object, path: Path) -> str:
             f" {json.dumps(prompt)}"
         )
     return prompt
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text has no lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def sampled(config: Config, prompts: pd.DataFrame) -> Iterator[tuple[bytes, str, str, str]]:

@@ -6,6 +6,7 @@
 # make bench               run every method with every seed, then write the tables: hours
 # make bench-ingest        time ingest and validate on 10 M ratings against DuckDB; BENCH_ROWS=N
 # make test                linters, types, import contracts, tests; JOBS=N processes
+# make fuzz                the property tests of tests/fuzz with new inputs for FUZZ_MINUTES=60
 # make test-long           tests that run real processes for many minutes
 SHELL := /bin/bash
 PROFILE ?= demo
@@ -15,7 +16,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
-.PHONY: run ui limits bench bench-ingest test test-long check
+.PHONY: run ui limits bench bench-ingest test fuzz test-long check
 run: .venv/.installed
 	@zreward run $(PROFILE)
 
@@ -41,6 +42,11 @@ bench-ingest: .venv/.installed
 JOBS ?= 2
 test: .venv/.installed check
 	pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+FUZZ_MINUTES ?= 60
+fuzz: .venv/.installed
+	@end=$$(( SECONDS + 60 * $(FUZZ_MINUTES) )); while (( SECONDS < end )); do \
+	  FUZZ_FACTOR=20 pytest tests/fuzz -x -q || exit 1; done
 
 test-long: .venv/.installed
 	pytest -m long

@@ -34,7 +34,7 @@ def dagster(*arguments: str) -> None:
             command = [sys.executable, "-m", "pipelines.servers", *command[2:]]
         return start(command, **options)
 
-    dev.open_ipc_subprocess = start_guarded
+    dev.open_ipc_subprocess = start_guarded  # type: ignore[assignment]
     dev.dev_command(arguments)
 
 

@@ -6,14 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zreward_core.config import StageConfig, UserError, merge
+from zreward_core.config import Rate, Settings, StageConfig, UserError, merge
 from zreward_core.rubric import Dimension, Rubric, load_rubric
+from zreward_core.runtime.launch_settings import read_launcher
+
+
+class Inner(Settings):
+    """A part of it."""
+
+    rate: Rate = 0.1
 
 
 class Config(StageConfig):
     """Config of a stage."""
 
     steps: int = 3
+    inner: Inner | None = None
     names: list[str] = ["a", "b"]
 
 
@@ -46,6 +54,18 @@ def test_overlay_merges_mappings_and_replaces_lists() -> None:
         ("stage: [\n", "not valid YAML"),
         ("- a\n", "mapping"),
         ("stage: {steps: 5}\n", "'stage.seed'"),
+        ("seed: 7\nstage: {step: 5}\n", "'stage.step'; did you mean 'steps'"),
+        ("seed: 7\nstage: {inner: {ratio: 1}}\n", "'stage.inner.ratio'; did you mean 'rate'"),
+        ("seed: 7\nstage: false\n", "must be a mapping"),
+        ("seed: 7\nstage: {inner: {rate: .inf}}\n", "'stage.inner.rate'"),
+        ("seed: -7\n", "'seed'"),
+        ("seed: 7\nclaims: 'no'\n", "'claims'"),
+        ("seed: 7\nsplits: {train: 0.9, validation: 0.2}\n", "add up to at most 1"),
+        ("seed: 7\nstage: {steps: 5, steps: 6}\n", "line 2: the key 'steps' is given twice"),
+        ("seed: 7\nstage: &a {inner: *a}\n", "nested more than"),
+        ("[" * 500, "nested more than"),
+        ('seed: 7\nname: "\\ud800"\n', "not Unicode"),
+        ("seed: !!int x\n", "not valid YAML"),
     ],
 )
 def test_errors_name_file_and_key(text: str, message: str) -> None:
@@ -83,6 +103,12 @@ def test_histogram_shares_a_score_between_neighbours() -> None:
         {"labels": ["a"]},
         {"dimensions": []},
         {"levels": [2, 3, 4]},
+        {"levels": [1, 2, float("inf")]},
+        {"levels": [1, 2, float("nan")]},
+        {"levels": [1, 2, 1e30]},
+        {"levels": [1, 2, 2 + 1e-12]},
+        {"levels": [True, 2, 3]},
+        {"labels": ["a", "b", ""]},
     ],
 )
 def test_inconsistent_rubrics_are_refused(changes: dict) -> None:
@@ -99,6 +125,26 @@ def test_a_rubric_read_back_from_a_card_has_the_same_hash() -> None:
     assert Rubric(**content).sha256 == rubric.sha256
     changed = rubric.model_copy(update={"labels": rubric.labels[::-1]})
     assert changed.sha256 != rubric.sha256
+
+
+def test_a_level_is_described_once() -> None:
+    with pytest.raises(ValueError, match="describes a level twice"):
+        Dimension(name="charm", title="Charm", question="?", levels={1.0: "a", "1.0": "b"})
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "data/rubric.yaml", "launch.yaml", "profile.yaml"])
+def test_a_key_that_is_given_twice_is_refused(name: str) -> None:
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("seed: 1\na: {b: 1}\na: 2\n")
+    readers = {
+        "params.yaml": lambda: Config.load("stage"),
+        "data/rubric.yaml": load_rubric,
+        "launch.yaml": lambda: read_launcher("world", ("world",)),
+        "profile.yaml": lambda: Config.load("stage", path),
+    }
+    with pytest.raises(UserError, match=rf"{name} line 3: the key 'a' is given twice"):
+        readers[name]()
 
 
 def test_rubric_file_faults_name_the_file() -> None:

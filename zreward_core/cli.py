@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from zreward_core import stages
-from zreward_core.config import UserError, writable
+from zreward_core.config import PARAMS_FILE, UserError, writable
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
@@ -46,6 +46,7 @@ def _add_stage(name: str) -> None:
     def command(context: typer.Context, params: ParamsOption = None) -> None:
         if context.invoked_subcommand:
             return
+        from zreward_core.commands.check_params import check_params
         from zreward_core.commands.repro import stage_lock
         from zreward_core.commands.stage_times import timed
         from zreward_core.runtime.launch import launch
@@ -54,6 +55,8 @@ def _add_stage(name: str) -> None:
         # a worker's launcher holds the lock and tracks the run
         lock = nullcontext() if is_worker() else stage_lock(name)
         with lock, timed(name, params), tracked(name) as run:
+            if not is_worker():
+                check_params(STAGES, params)
             module = _import_stage(name)
             config = module.Config.load(name, params)
             run.start(config, params)
@@ -164,8 +167,11 @@ def score(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def repro(context: typer.Context) -> None:
     """Wait until the workspace is free, then run `dvc repro` with the same arguments."""
+    from zreward_core.commands.check_params import check_params
     from zreward_core.commands.repro import repro as run_repro
 
+    if PARAMS_FILE.is_file():  # a DVC workspace may have none
+        check_params(STAGES)
     sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
 
 
@@ -272,9 +278,12 @@ def claims(as_json: JsonOption = False) -> None:
 @app.command()
 def workspace(profile: Annotated[str, typer.Argument(help="Name of params/NAME.yaml.")]) -> None:
     """Create or update the workspace of a profile and print its folder."""
+    from zreward_core.commands.check_params import check_params
     from zreward_core.runtime.workspace import make_workspace
 
-    typer.echo(make_workspace(profile))
+    folder = make_workspace(profile)
+    check_params(STAGES, Path("params") / f"{profile}.yaml")
+    typer.echo(folder)
 
 
 @app.command()

@@ -170,7 +170,7 @@ def check_size(width: int, height: int, name: str) -> None:
         raise ImageTooLarge(
             f"{name}: {width} x {height} is too large; shrink it to at most {MAX_PIXELS:,} pixels"
         )
-    if max(width, height) > MAX_ASPECT * min(width, height):
+    if not width or max(width, height) > MAX_ASPECT * min(width, height):
         raise UserError(
             f"{name}: {width} x {height} is too narrow; one side may be at most {MAX_ASPECT} times"
             " the other: crop it or remove it"
@@ -251,7 +251,7 @@ def shown_size(content: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if b"eXIf" in content:
             image.load()  # in PNG files the block may follow the pixels
-        turned = _orientation(image) >= 5
+        turned = 5 <= _orientation(image) <= 8
         return (image.height, image.width) if turned else image.size
 
 

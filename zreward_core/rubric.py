@@ -3,13 +3,34 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from zreward_core.config import Settings, UserError, read_yaml
+from zreward_core.config import Number, Positive, Settings, parse_settings, read_yaml
 
 RUBRIC_FILE = Path("data/rubric.yaml")
+
+
+def _distinct_numbers(levels: Any) -> Any:
+    """5.0 and "5.0" are the same key to pydantic, which keeps the last one."""
+    if isinstance(levels, dict) and len({_text(key) for key in levels}) < len(levels):
+        raise ValueError("describes a level twice; remove one of the descriptions")
+    return levels
+
+
+def _text(key: object) -> str:
+    try:
+        return repr(float(str(key)))
+    except ValueError:
+        return str(key)
+
+
+Level = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""A score. Its square is finite in float32."""
+Name = Annotated[str, StringConstraints(min_length=1)]
+"""Text that is not empty."""
 
 
 class Pattern(Settings):
@@ -17,7 +38,7 @@ class Pattern(Settings):
 
     name: str
     """Name of the error."""
-    points: float = Field(gt=0)
+    points: Positive
     """Rubric points that one such error takes off the best score."""
     text: str = ""
     """Its appearance, in plain words."""
@@ -26,13 +47,13 @@ class Pattern(Settings):
 class Dimension(Settings):
     """A quality that annotators judge."""
 
-    name: str
+    name: Name
     """Identifier, used in tables and metrics."""
     title: str
     """Name shown to annotators."""
     question: str
     """The question put to annotators and models, in one sentence."""
-    levels: dict[float, str]
+    levels: Annotated[dict[Level, str], BeforeValidator(_distinct_numbers)]
     """Score to a description of its images; half points may be omitted."""
     patterns: list[Pattern] = Field(default_factory=list, exclude=True)
     """For annotators only: not part of the rubric's hash or of a model's card."""
@@ -41,11 +62,11 @@ class Dimension(Settings):
 class Rubric(Settings):
     """A scoring rubric of D dimensions over S levels."""
 
-    name: str
+    name: Name
     """Name of the rubric."""
-    levels: list[float]
+    levels: list[Annotated[Level, Number]]
     """The S scores an annotator may give, ascending (the paper's S)."""
-    labels: list[str]
+    labels: list[Name]
     """The model's answer for each level: S strings, each a single token of the model."""
     dimensions: list[Dimension]
     """The D dimensions, in the order of every table and tensor."""
@@ -54,8 +75,11 @@ class Rubric(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rubric":
-        if len(self.levels) < 2 or sorted(set(self.levels)) != self.levels:
-            raise ValueError("levels must be at least two distinct scores in ascending order")
+        distinct = np.unique(np.asarray(self.levels, dtype=np.float32))  # models compute in float32
+        if len(distinct) < 2 or len(distinct) < len(self.levels):
+            raise ValueError("levels must be at least two distinct scores")
+        if sorted(self.levels) != self.levels:
+            raise ValueError("levels must be in ascending order")
         if len(self.labels) != len(self.levels) or len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be distinct, one for each level")
         if not self.dimensions or len({d.name for d in self.dimensions}) != len(self.dimensions):
@@ -115,8 +139,4 @@ def load_rubric(path: Path = RUBRIC_FILE) -> Rubric:
     Raises:
         UserError: the file is missing or is not a valid rubric.
     """
-    try:
-        return Rubric(**read_yaml(path))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{path} is not a valid rubric: {faults}; correct it") from None
+    return parse_settings(Rubric, read_yaml(path), f"{path} is not a valid rubric")

@@ -47,7 +47,7 @@ def server(
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "zreward_core.commands.scoring_server"),
+                    *(sys.executable, "-P", "-m", "zreward_core", "serve"),
                     *("models:/zreward-student@champion", "--port", str(port)),
                 ],
                 stdout=stream,

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, StageConfig, UserError, Weight
 from zreward_core.images import ImageStore
 from zreward_core.schemas import (
     ITEMS,
@@ -31,9 +30,9 @@ IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 class Config(StageConfig):
     """The section ``promote`` of params.yaml."""
 
-    margin: float = Field(0.02, ge=0)
+    margin: Weight = 0.02
     """Non-inferiority margin in HPA (share of test pairs), at 97.5 % confidence."""
-    num_resamples: int = Field(2000, ge=1)
+    num_resamples: Count = 2000
     """Bootstrap resamples of prompts."""
 
 

@@ -1,7 +1,7 @@
 """A tiny `ZImagePipeline` with random weights, built from the real classes."""
 
 import re
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import (
@@ -10,10 +10,11 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from pydantic import model_validator
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-from zreward_core.config import Settings
+from zreward_core.config import Count, CountOrZero, Positive, Settings
 
 PAD, UNKNOWN, OPEN, CLOSE = "<|endoftext|>", "<|unknown|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -24,33 +25,49 @@ CHAT_TEMPLATE = (
 )
 CAPTION_MULTIPLE = 32
 """The transformer pads captions to a multiple of this many tokens."""
+MIN_HEAD = 6
+"""Width of a head that leaves rotary positions for each axis of the image."""
+NORM_GROUPS = 8
+"""Groups of the VAE's group normalization."""
 
 
 class TinySizes(Settings):
     """Sizes of a tiny Z-Image."""
 
-    vae_channels: tuple[int, ...] = (16, 32)
+    vae_channels: tuple[Count, ...] = (16, 32)
     """Channels of the VAE's levels; each level after the first halves the resolution."""
-    latent_channels: int = 4
+    latent_channels: Count = 4
     """Channels of the latents."""
-    width: int = 128
+    width: Count = 128
     """Width of the transformer."""
-    num_layers: int = 4
+    num_layers: Count = 4
     """Layers over image and caption together."""
-    num_refiner_layers: int = 1
+    num_refiner_layers: CountOrZero = 1
     """Layers over only the image, and over only the caption."""
-    num_heads: int = 2
+    num_heads: Count = 2
     """Attention heads of the transformer."""
-    rope_theta: float = 30.0
+    rope_theta: Positive = 30.0
     """Base of the rotary position frequencies of the transformer."""
-    text_width: int = 128
+    text_width: Count = 128
     """Width of the text encoder."""
-    num_text_layers: int = 3
+    num_text_layers: Count = 3
     """Layers of the text encoder; the pipeline uses the output of the penultimate one."""
-    num_text_heads: int = 4
+    num_text_heads: Count = 4
     """Attention heads of the text encoder."""
-    shift: float = 2.0
+    shift: Positive = 2.0
     """Shift of the scheduler's noise levels towards noise (1 for none)."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % (2 * self.num_heads) or self.width < MIN_HEAD * self.num_heads:
+            raise ValueError(
+                f"width must be an even multiple of num_heads, at least {MIN_HEAD} times as large"
+            )
+        if self.text_width % (2 * self.num_text_heads):
+            raise ValueError("text_width must be an even multiple of num_text_heads")
+        if not self.vae_channels or any(c % NORM_GROUPS for c in self.vae_channels):
+            raise ValueError(f"vae_channels must be multiples of {NORM_GROUPS}")
+        return self
 
 
 def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -99,7 +116,7 @@ def build_pipeline(sizes: TinySizes, tokenizer: PreTrainedTokenizerFast, seed: i
             up_block_types=("UpDecoderBlock2D",) * levels,
             layers_per_block=1,
             latent_channels=sizes.latent_channels,
-            norm_num_groups=8,
+            norm_num_groups=NORM_GROUPS,
             mid_block_add_attention=False,
             use_quant_conv=False,
             use_post_quant_conv=False,

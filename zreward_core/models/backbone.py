@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from zreward_core.config import Settings, UserError
+from zreward_core.config import Count, DtypeName, Settings, UserError
 from zreward_core.models.card import CARD, card, read_card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
@@ -34,9 +34,9 @@ from zreward_core.schemas import require_all_weights, write_json
 class LoraSettings(Settings):
     """Low-rank adaptation of a backbone's language model; the vision tower stays frozen."""
 
-    rank: int
+    rank: Count
     """Rank of the update matrices."""
-    alpha: int
+    alpha: Count
     """Scaling numerator; the update is scaled by alpha / rank."""
     targets: str = "all-linear"
     """Which modules of the language model are adapted, as peft's target_modules. Routed experts
@@ -48,7 +48,7 @@ class TrainedWeights(Settings):
 
     lora: LoraSettings | None = None
     """Train low-rank updates instead of all weights."""
-    dtype: str = "float32"
+    dtype: DtypeName = "float32"
     """Torch dtype of the weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
@@ -138,8 +138,7 @@ class Backbone:
         self.pixels = pixels
         self.rubric = rubric
         self.prompt = prompt
-        positions = model.config.get_text_config().max_position_embeddings - pixels.max_tokens
-        self.chat = ChatFormat(tokenizer, prompt, rubric, model.config.image_token_id, positions)
+        self.chat = chat_format(model.config, tokenizer, pixels, rubric, prompt)
         self.levels = torch.tensor(rubric.levels)
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0
@@ -314,10 +313,23 @@ def load_chat(folder: Path) -> ChatFormat:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
         )
+        pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{source} is not a readable checkpoint: {error}") from None
     prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
-    return ChatFormat(tokenizer, prompt, Rubric(**content["rubric"]), config.image_token_id)
+    return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
+
+
+def chat_format(
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    pixels: PixelPath,
+    rubric: Rubric,
+    prompt: PromptSettings,
+) -> ChatFormat:
+    """The chat format of a checkpoint, given its transformers config."""
+    positions = config.get_text_config().max_position_embeddings - pixels.max_tokens
+    return ChatFormat(tokenizer, prompt, rubric, config.image_token_id, positions)
 
 
 def checkpoint_of(folder: Path, content: dict[str, Any]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from zreward_core.config import Settings, UserError
+from zreward_core.config import Count, Settings, UserError
 from zreward_core.rubric import Rubric
 
 TEMPLATE_VERSION = 1
@@ -39,7 +39,7 @@ class PromptSettings(Settings):
     """Text in place of an answer, between the student's lines."""
     think_close: str | None = None
     """The token that ends a trace; null for the model family's own."""
-    max_trace_tokens: int
+    max_trace_tokens: Count
     """Length limit of a trace, in tokens; a longer one is closed at the limit."""
 
 
@@ -113,8 +113,8 @@ class ChatFormat:
         self.lines, self.score_offsets = self._lines(answer, settings, texts, rubric)
         self.forbidden = [i for i in self._special_ids() if i != self.close_id]
         trace = settings.max_trace_tokens + len(self.closing) + 1
-        rest = max(len(self.lines), trace + max(map(len, self.questions)))
-        self.max_prompt_tokens = num_positions - len(self.head) - rest
+        taken = max(len(self.lines), trace + max(map(len, self.questions)))
+        self.max_prompt_tokens = num_positions - len(self.head) - taken
         if self.max_prompt_tokens < 1:
             raise UserError(
                 f"the model has {1 - self.max_prompt_tokens} positions too few for the largest"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, is_unicode
 from zreward_core.images import check_size, shown
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.prompts import PromptTooLong
@@ -121,28 +121,31 @@ class RewardModel:
             dimensions: names of the dimensions to return; all are computed.
 
         Raises:
-            UserError: the numbers of prompts and images differ, a dimension is unknown, or a
-                prompt is too long.
+            UserError: the numbers of prompts and images differ, a prompt is too long or not Unicode
+                text, an image cannot be scored, or a dimension is unknown.
             NotFinite: a score is not finite.
         """
         if len(prompts) != len(images):
             raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
+        for prompt in prompts:
+            if not is_unicode(prompt):
+                raise UserError(f"the prompt {prompt!a} is not Unicode text; correct it")
         chosen = list(dimensions or self.dimensions)
         unknown = sorted(set(chosen) - set(self.dimensions))
         if unknown:
             raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
-        for index, prompt in enumerate(prompts):
+        for row, prompt in enumerate(prompts):
             try:
                 self.backbone.chat.prompt(prompt)
             except PromptTooLong as error:
-                raise PromptTooLong(f"row {index}: {error}") from None
+                raise PromptTooLong(f"row {row}: {error}") from None
         num_levels = len(self.backbone.levels)
         log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]
         mass = [torch.zeros(0, len(self.dimensions))]
         for start in range(0, len(prompts), self.batch_size):
             stop = min(start + self.batch_size, len(prompts))
-            batch = (images[index] for index in range(start, stop))
-            prepared = [self.backbone.pixels.prepare(_array(image)) for image in batch]
+            batch = (_array(images[row]) for row in range(start, stop))
+            prepared = [self.backbone.pixels.prepare(image) for image in batch]
             found = student_scores(self.backbone, prompts[start:stop], prepared)
             log_probs.append(found[0].cpu())
             mass.append(found[1].cpu())

@@ -10,12 +10,12 @@ import re
 from typing import Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from zreward_core.config import Settings
+from zreward_core.config import Count, Settings
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import PromptSettings
@@ -51,26 +51,26 @@ CHAT_TEMPLATE = (
 class TinySizes(Settings):
     """Sizes of a tiny Qwen3.5."""
 
-    hidden_size: int
+    hidden_size: Count
     """Width of the language model."""
-    num_layers: int = 4
+    num_layers: Count = 4
     """Layers of the language model."""
-    full_attention_interval: int = Field(4, ge=1)
+    full_attention_interval: Count = 4
     """Every layer of this number has full attention, as every fourth of Qwen3.5; the others have
     linear attention."""
-    num_heads: int = 4
+    num_heads: Count = 4
     """Attention heads."""
-    intermediate_size: int
+    intermediate_size: Count
     """Width of the feed-forward layers."""
-    vision_hidden_size: int
+    vision_hidden_size: Count
     """Width of the vision tower."""
-    vision_depth: int = 2
+    vision_depth: Count = 2
     """Layers of the vision tower."""
-    vision_heads: int = 4
+    vision_heads: Count = 4
     """Attention heads of the vision tower."""
-    vision_intermediate_size: int
+    vision_intermediate_size: Count
     """Width of the vision tower's feed-forward layers."""
-    patch_size: int = 4
+    patch_size: Count = 4
     """Side of a patch in pixels; 2 x 2 patches are merged into one token."""
 
     @model_validator(mode="after")

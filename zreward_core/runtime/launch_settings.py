@@ -7,9 +7,9 @@ the calling process (``local``), as does every stage if there is no launch.yaml.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from zreward_core.config import Settings, UserError, read_yaml
+from zreward_core.config import Settings, UserError, parse_settings, read_yaml
 
 LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
@@ -117,14 +117,7 @@ def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -
     """
     if not LAUNCH_FILE.is_file():
         return None
-    try:
-        content = LaunchFile(**read_yaml(LAUNCH_FILE))
-    except ValidationError as error:
-        faults = (
-            f"{LAUNCH_FILE}: '{'.'.join(str(part) for part in fault['loc'])}': {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise UserError("\n".join(faults)) from None
+    content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
     for one, launcher in content.stages.items():
         if one not in known:
             raise UserError(

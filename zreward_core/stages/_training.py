@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import (
+    Count,
+    CountOrZero,
+    Positive,
+    Rate,
+    StageConfig,
+    Temperature,
+    UserError,
+    Weight,
+)
 from zreward_core.models.backbone import Backbone, TrainedWeights
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.outputs import whole_output
@@ -27,21 +35,21 @@ IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 class SupervisedConfig(StageConfig, TrainedWeights):
     """Settings of a stage that trains with the supervised loop."""
 
-    steps: int = Field(1000, ge=0)
+    steps: CountOrZero = 1000
     """Optimizer steps; 0 leaves the base unchanged."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: Count = 64
     """Items per step."""
-    micro_batch_size: int = Field(64, ge=1)
+    micro_batch_size: Count = 64
     """Items per forward pass; gradients accumulate to those of the whole batch."""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Peak learning rate of a one-cycle schedule."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon converges in fewer steps on tiny models; it needs whole weight matrices."""
-    weight_decay: float = 0.01
+    weight_decay: Weight = 0.01
     """AdamW weight decay."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: Count = 200
     """Steps between checkpoints."""
 
     @property
@@ -53,21 +61,21 @@ class SupervisedConfig(StageConfig, TrainedWeights):
 class OnPolicyConfig(StageConfig, TrainedWeights):
     """Settings of a stage that trains with the on-policy loop."""
 
-    steps: int = Field(200, ge=0)
+    steps: CountOrZero = 200
     """Sampled batches in all (N x M of algorithm 1); 0 leaves the base unchanged."""
-    iterations: int = Field(1, ge=1)
+    iterations: Count = 1
     """Outer iterations N; at the start of each, the reference policy becomes the policy."""
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """AdamW learning rate, constant after warm-up."""
-    warmup_steps: int = 5
+    warmup_steps: CountOrZero = 5
     """Steps of linear warm-up."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
-    checkpoint_every: int = 25
+    checkpoint_every: Count = 25
     """Steps between checkpoints."""
-    updates_per_batch: int = Field(1, ge=1)
+    updates_per_batch: Count = 1
     """K_gdso; beyond 1 the later updates are off-policy and are not corrected."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature of the traces; log-probabilities are taken at the same temperature."""
 
     @property
@@ -81,19 +89,19 @@ class PairPolicyConfig(OnPolicyConfig):
 
     base: Literal["teacher", "student"] = "teacher"
     """Which base is trained."""
-    pairs_per_step: int = Field(8, ge=1)
+    pairs_per_step: Count = 8
     """Same-prompt pairs per batch."""
-    group_size: int = Field(6, ge=1)
+    group_size: Count = 6
     """G, rollouts of each side of a pair."""
-    micro_batch_pairs: int = Field(8, ge=1)
+    micro_batch_pairs: Count = 8
     """Pairs per forward pass; gradients accumulate to those of the whole batch."""
-    beta: float = 0.01
+    beta: Weight = 0.01
     """Weight of the KL divergence to the reference policy (equation 4)."""
     reward_from: Literal["distribution", "text"] = "distribution"
     """Whether rewards use the mean of the score distribution or the sampled score token."""
     count_score_token: bool = False
     """Include the sampled score token in equation 4; rewards from the text always include it."""
-    thorough: dict[str, int] = {}
+    thorough: dict[str, Count] = {}
     """Dimension to the number of tokens from which its traces count as thorough inspections; the
     history then records the share of thorough traces."""
 

@@ -19,7 +19,7 @@ from zreward_core.annotations.items.splits import split_of
 from zreward_core.annotations.label_studio.assignment import assign
 from zreward_core.annotations.label_studio.exemplars import Exemplar, collect, write_exemplars
 from zreward_core.annotations.label_studio.labeling import choice_of, labeling_config, task_data
-from zreward_core.config import Settings, Splits, StageConfig, UserError
+from zreward_core.config import Count, CountOrZero, Settings, Splits, StageConfig, UserError
 from zreward_core.images import ImageStore, decode, encode_png, image_id
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
@@ -41,11 +41,11 @@ MAX_CANDIDATES = 100
 class Overlap(Settings):
     """Annotators per item, by split."""
 
-    train: int = Field(default=1, ge=1)
+    train: Count = 1
     """In the paper usually one score per item."""
-    validation: int = Field(default=3, ge=1)
+    validation: Count = 3
     """Enough to reduce the noise in model selection."""
-    test: int = Field(default=5, ge=1)
+    test: Count = 5
     """The highest and the lowest score are dropped."""
 
 
@@ -56,13 +56,13 @@ class Config(StageConfig):
     """Shared: shares of the prompts."""
     simulate: bool = True
     """Simulate annotators and their export; false: write tasks for people."""
-    num_annotators: int = Field(default=12, ge=1)
+    num_annotators: Count = 12
     """Size of the simulated team."""
     overlap: Overlap = Overlap()
     """Simulated annotators per item."""
-    exemplars: int = Field(default=16, ge=0)
+    exemplars: CountOrZero = 16
     """Rendered calibration images per level of a dimension."""
-    malformed: int = Field(default=5, ge=0)
+    malformed: CountOrZero = 5
     """Records of the simulated export that are made malformed, as in real exports."""
     aspects: dict[str, str] = Field(default_factory=dict)
     """Dimension to the oracle's aspect, if their names differ."""

@@ -7,7 +7,7 @@ blurred, noisy, broken or does not match its prompt. Reward tuning thus has defe
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,17 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import (
+    Count,
+    CountOrZero,
+    Rate,
+    Settings,
+    Share,
+    Side,
+    StageConfig,
+    UserError,
+    Weight,
+)
 from zreward_core.diffusion.flow import (
     draw_sigmas,
     encode_captions,
@@ -56,44 +66,44 @@ LOG_EVERY = 20
 class VaePretraining(Settings):
     """Training of the autoencoder."""
 
-    steps: int = Field(default=1600, ge=0)
+    steps: CountOrZero = 1600
     """Optimizer steps."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: Count = 32
     """Crops per step."""
-    crop: int = Field(default=16, ge=8)
+    crop: Side = Field(default=16, ge=8)
     """Side of the square crops, in pixels."""
-    learning_rate: float = Field(default=4e-3, gt=0)
+    learning_rate: Rate = 4e-3
     """Peak learning rate."""
 
 
 class FlowPretraining(Settings):
     """Training of the transformer and the text encoder by flow matching."""
 
-    steps: int = Field(default=1500, ge=0)
+    steps: CountOrZero = 1500
     """Optimizer steps."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: Count = 32
     """Images per step."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: Rate = 3e-3
     """Peak learning rate."""
-    prompt_dropout: float = Field(default=0.1, ge=0, le=1)
+    prompt_dropout: Share = 0.1
     """Share of images trained with the empty prompt, for classifier-free guidance."""
-    clean_shares: dict[str, float] = Field(
+    clean_shares: dict[str, Annotated[Share, Field(gt=0, lt=1)]] = Field(
         default={"alignment": 0.75, "realism": 0.5, "aesthetics": 0.45, "plausibility": 0.5}
     )
     """Target share of images without a defect, by aspect; an aspect that is absent keeps its share
     in the world."""
-    noise_mean: float = 0.0
+    noise_mean: float = Field(default=0.0, ge=-10, le=10)
     """Mean of the logit-normal distribution of training noise levels."""
 
 
 class Check(Settings):
     """Evaluation of the tiny base generator."""
 
-    num_prompts: int = Field(default=200, ge=1)
+    num_prompts: Count = 200
     """Held-out prompts, with one sample each."""
-    num_steps: int = Field(default=12, ge=1)
+    num_steps: Count = 12
     """Denoising steps."""
-    guidance_scale: float = Field(default=1.0, ge=0)
+    guidance_scale: Weight = 1.0
     """Weight of classifier-free guidance; 0 is none."""
 
 
@@ -102,7 +112,7 @@ class Config(StageConfig, BaseSource):
 
     tiny: TinySizes | None = None
     """Sizes of a Z-Image model to pretrain on the world's images."""
-    size: int = Field(32, ge=16)
+    size: Side = Field(32, ge=16)
     """Side of the tiny model's square images, in pixels."""
     vae: VaePretraining = VaePretraining()
     """Training of the autoencoder."""
@@ -110,7 +120,7 @@ class Config(StageConfig, BaseSource):
     """Training of the velocity model."""
     check: Check = Check()
     """Evaluation of the tiny base generator."""
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: Count = 200
     """Steps between two checkpoints."""
 
 

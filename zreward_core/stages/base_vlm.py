@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, CountOrZero, Rate, StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_chat
 from zreward_core.models.card import CARD, card
@@ -53,22 +53,22 @@ NUM_MEASURED = 320
 class Pretraining(Curriculum):
     """Pretraining of a tiny base on the world."""
 
-    steps: int
+    steps: CountOrZero
     """Optimizer steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Sequences per step."""
-    micro_batches: int = 2
+    micro_batches: Count = 2
     """Forward passes per step; sequences are grouped by length, which saves padding."""
-    learning_rate: float = 3e-3
+    learning_rate: Rate = 3e-3
     """Peak learning rate of Muon."""
-    checkpoint_every: int = 200
+    checkpoint_every: Count = 200
     """Steps between checkpoints."""
 
 
 class Base(BaseSource):
     """One base: a checkpoint of the hub or on disk, or a tiny model to pretrain."""
 
-    max_pixels: int | None = Field(None, ge=1)
+    max_pixels: Count | None = None
     """Larger images are resized to at most this many pixels, in training, labelling and scoring;
     null for the limit of the checkpoint (or of tiny models)."""
     tiny: TinySizes | None = None

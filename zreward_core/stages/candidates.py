@@ -5,13 +5,24 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 from pydantic import Field
 
-from zreward_core.config import Settings, StageConfig, UserError, writable
+from zreward_core.config import (
+    Count,
+    CountOrZero,
+    DtypeName,
+    Settings,
+    Side,
+    StageConfig,
+    UserError,
+    Weight,
+    is_unicode,
+    writable,
+)
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
 from zreward_core.images import ImageStore, encode_png, read_image, write_images
@@ -51,17 +62,17 @@ class Sampling(Settings):
 
     path: Path
     """Folder of the generator: a diffusers checkpoint, or a pointer to the hub."""
-    steps: int = Field(ge=1)
+    steps: Count
     """Denoising steps."""
-    guidance: float = Field(ge=0)
+    guidance: Weight
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     """(width, height) in pixels."""
-    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    dtype: DtypeName = "float32"
     """Data type of the generator's weights."""
-    annotation: int = Field(0, ge=0)
+    annotation: CountOrZero = 0
     """Samples for each annotation prompt."""
-    unlabelled: int = Field(0, ge=0)
+    unlabelled: CountOrZero = 0
     """Samples for each unlabelled prompt."""
 
     @property
@@ -75,7 +86,7 @@ class ImageFolder(Settings):
 
     path: Path
     """Folder; its prompts.json maps file name to prompt."""
-    purpose: str = Field("annotation", pattern="^(annotation|unlabelled)$")
+    purpose: Literal["annotation", "unlabelled"] = "annotation"
     """Purpose of the images."""
 
 
@@ -269,11 +280,6 @@ def checked_prompt(prompt: object, path: Path) -> str:
             f" {json.dumps(prompt)}"
         )
     return prompt
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text has no lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from zreward_core.config import UserError
+from zreward_core.config import CountOrZero, UserError
 from zreward_core.evaluation.image_sheets import DimensionExample, Example, plot_examples
 from zreward_core.evaluation.plots import plot_curves, plot_hpa, plot_reliability
 from zreward_core.evaluation.report import evaluate_predictions
@@ -41,7 +41,7 @@ class Config(Judging):
     """Report the miniature's noiseless oracle as the ceiling; set it to false for real images."""
     aspects: dict[str, str] = Field(default_factory=dict)
     """Dimension to the oracle's aspect, for dimensions with a different name."""
-    num_examples: int = Field(4, ge=0)
+    num_examples: CountOrZero = 4
     """Number of example images plotted with their distributions and traces."""
 
 

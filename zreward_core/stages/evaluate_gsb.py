@@ -7,9 +7,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, DtypeName, Side, StageConfig, UserError, Weight
 from zreward_core.diffusion.loading import load_generator
 from zreward_core.diffusion.sampling import sample
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
@@ -36,17 +35,17 @@ NUM_SHOWN = 24
 class Config(StageConfig):
     """Settings of the comparison."""
 
-    num_steps: int = Field(12, ge=1)
+    num_steps: Count = 12
     """Denoising steps of a sample."""
-    guidance_scale: float = Field(2.0, ge=0)
+    guidance_scale: Weight = 2.0
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
-    size: tuple[int, int] = (32, 32)
+    size: tuple[Side, Side] = (32, 32)
     """(width, height) of the images in pixels."""
-    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    dtype: DtypeName = "float32"
     """Data type of the generators' weights."""
     judge: Literal["oracle", "people"] = "oracle"
     """The judge: the miniature's pixel oracle, or people (`zreward gsb export` and `import`)."""
-    samples: int = Field(2, ge=1)
+    samples: Count = 2
     """Pairs for each prompt, each with its own seed."""
 
 

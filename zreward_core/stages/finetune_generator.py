@@ -8,12 +8,25 @@ never trained on; tuning stops early when the panel falls while the reward rises
 import copy
 import logging
 from pathlib import Path
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from zreward_core.config import Settings, StageConfig, UserError
+from zreward_core.config import (
+    Count,
+    CountOrZero,
+    DtypeName,
+    Positive,
+    Rate,
+    Settings,
+    Share,
+    Side,
+    StageConfig,
+    UserError,
+    Weight,
+)
 from zreward_core.diffusion.flow import step_generator
 from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.loading import CARD, load_generator
@@ -63,20 +76,20 @@ WARMUP_STEPS = 10
 class Lora(Settings):
     """Low-rank adapters; they are merged into the weights after tuning."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: Count = 16
     """Rank of the adapters."""
-    alpha: int = Field(default=16, ge=1)
+    alpha: Count = 16
     """Scale of the adapters times their rank."""
 
 
 class Watch(Settings):
     """Validation during tuning, on prompts excluded from training."""
 
-    num_prompts: int = Field(default=64, ge=1)
+    num_prompts: Count = 64
     """Prompts of purpose generator_train that are excluded from training."""
-    every: int = Field(default=20, ge=1)
+    every: Count = 20
     """Steps between two validations."""
-    patience: int = Field(default=2, ge=1)
+    patience: Count = 2
     """Early-stopping patience: tuning ends after this many validations in a row in which, in some
     dimension, the panel is below its best and the reward above its value at that best. The weights
     from before them are kept."""
@@ -85,48 +98,54 @@ class Watch(Settings):
 class Config(StageConfig):
     """Settings of reward tuning."""
 
-    steps: int = Field(60, ge=0)
+    steps: CountOrZero = 60
     """Optimizer steps; 0 leaves the generator unchanged."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
     """Images at a time."""
-    accumulation: int = Field(1, ge=1)
+    accumulation: Count = 1
     """Batches in an optimizer step."""
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: Rate = 3e-4
     """Learning rate of AdamW, constant after ten steps of linear warm-up."""
-    max_norm: float = Field(1.0, gt=0)
+    max_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
-    ema_decay: float = Field(0.9, ge=0, lt=1)
+    ema_decay: Share = Field(0.9, lt=1)
     """Decay of the moving average of the weights; the tuned generator is the average."""
-    velocity_weight: float = Field(2.0, ge=0)
+    velocity_weight: Weight = 2.0
     """Weight of the velocity regularizer: squared velocity distance to the frozen generator."""
-    weights: dict[str, float] | None = None
+    weights: dict[str, Weight] | None = None
     """Weight of each dimension in Agg (equation 20); null is the plain mean."""
     lora: Lora | None = None
     """Adapters to train; null trains all weights of the transformer."""
-    num_steps: int = Field(12, ge=1)
+    num_steps: Count = 12
     """Denoising steps of a sample."""
-    gradient_steps: int = Field(3, ge=1)
+    gradient_steps: Count = 3
     """Denoising steps that carry gradients in one sample."""
-    gradient_window: int = Field(6, ge=1)
+    gradient_window: Count = 6
     """Number of last denoising steps that ``gradient_steps`` are drawn from."""
-    guidance_scale: float = Field(2.0, ge=0)
+    guidance_scale: Weight = 2.0
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
-    size: tuple[int, int] = (32, 32)
+    size: tuple[Side, Side] = (32, 32)
     """(width, height) of the images in pixels."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
-    dtype: str = Field("float32", pattern="^(float32|bfloat16)$")
+    dtype: DtypeName = "float32"
     """Data type of the weights of generator and reward."""
     panel: bool = True
     """Evaluate the teacher as a panel that is never trained on."""
     oracle: bool = False
     """Evaluate the pixel oracle too; miniature world only."""
-    panel_traces: int = Field(1, ge=1)
+    panel_traces: Count = 1
     """Reasoning traces averaged in the panel's score of an image."""
     watch: Watch = Watch()
     """Validation during tuning."""
-    checkpoint_every: int = Field(20, ge=1)
+    checkpoint_every: Count = 20
     """Steps between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if self.weights is not None and not any(self.weights.values()):
+            raise ValueError("weights must not all be 0; null gives every dimension the same")
+        return self
 
 
 def run(config: Config) -> None:

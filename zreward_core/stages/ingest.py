@@ -29,7 +29,7 @@ from zreward_core.annotations.ingest.summary import (
     count_resubmissions,
     summary_rows,
 )
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Share, StageConfig, UserError
 from zreward_core.images import write_images
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
@@ -48,7 +48,7 @@ class Config(StageConfig):
 
     sources: list[Source] = Field(default_factory=lambda: [Source(name="annotate", path=EXPORT)])
     """Any number of sources."""
-    max_quarantine_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    max_quarantine_share: Share = 0.5
     """Share of quarantined judgements above which a source stops the run as misconfigured."""
 
     @model_validator(mode="after")

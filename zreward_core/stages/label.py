@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.prompt_limit import without_long_prompts
@@ -29,17 +28,17 @@ POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/image
 class Config(StageConfig):
     """Labelling of the unlabelled pool by the teacher."""
 
-    num_traces: int = Field(2, ge=1)
+    num_traces: Count = 2
     """Traces whose distributions are averaged."""
-    max_items: int | None = None
+    max_items: Count | None = None
     """Label only the first images of the pool."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
     """Images per batch, each scored in all dimensions."""
-    shard_items: int = Field(512, ge=1)
+    shard_items: Count = 512
     """Images per shard, the unit of checkpointing."""
-    temperature: float = 1.0
+    temperature: SamplingTemperature = 1.0
     """Sampling temperature of the traces."""
-    dtype: str = "float32"
+    dtype: DtypeName = "float32"
     """Torch dtype of the weights."""
 
 

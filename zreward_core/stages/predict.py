@@ -5,9 +5,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
 from zreward_core.models.scorer import RewardModel
@@ -27,13 +26,13 @@ IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 class Judging(StageConfig):
     """Settings of inference."""
 
-    num_traces: int = Field(2, ge=1)
+    num_traces: Count = 2
     """Traces averaged per query; reasoning models only."""
-    temperature: float = 1.0
+    temperature: SamplingTemperature = 1.0
     """Sampling temperature of the traces."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
     """Images per batch; reasoning models only."""
-    dtype: str = "float32"
+    dtype: DtypeName = "float32"
     """Torch dtype of the weights."""
 
 

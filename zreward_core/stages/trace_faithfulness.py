@@ -10,9 +10,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
 from zreward_core.evaluation.coupling import flip_verdict, measure_coupling
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone
@@ -39,17 +38,17 @@ class Config(StageConfig):
     """Model folder."""
     split: Literal["test", "validation"] = "test"
     """Split of the pairs."""
-    num_pairs: int = Field(400, ge=1)
+    num_pairs: Count = 400
     """Number of pairs drawn, over all dimensions."""
-    temperature: float = 1.0
+    temperature: SamplingTemperature = 1.0
     """Sampling temperature of the traces."""
     worse: dict[str, str] = {}
     """Positive phrases of a trace, each with the negative phrase that replaces it."""
     better: dict[str, str] = {}
     """Negative phrases of a trace, each with the positive phrase that replaces it."""
-    batch_pairs: int = Field(16, ge=1)
+    batch_pairs: Count = 16
     """Pairs per batch."""
-    dtype: str = "float32"
+    dtype: DtypeName = "float32"
     """Torch dtype of the weights."""
 
 

@@ -7,6 +7,7 @@ Shapes: P pairs, 2 sides (winner w, loser l), G outputs of a side, N = P x 2 x G
 from pathlib import Path
 from typing import Literal
 
+from zreward_core.config import Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.gdso import (
     bradley_terry_loss,
@@ -37,13 +38,13 @@ OUTPUT = Path("data/train_gdso")
 class Config(shared.PairPolicyConfig):
     """Group-wise Direct Score Optimization of the teacher."""
 
-    lambda_pointwise: float = 0.5
+    lambda_pointwise: Weight = 0.5
     """Weight of the pointwise reward (equation 13)."""
-    lambda_pairwise: float = 0.5
+    lambda_pairwise: Weight = 0.5
     """Weight of the pairwise reward (equation 13)."""
-    alpha_pointwise: float = 1.0
+    alpha_pointwise: Weight = 1.0
     """Weight of the pointwise loss (equation 14)."""
-    alpha_pairwise: float = 1.0
+    alpha_pairwise: Weight = 1.0
     """Weight of the pairwise loss (equation 14)."""
     pairwise: Literal["gap", "bradley_terry"] = "gap"
     """The pairwise loss: on the annotated gap (equation 11), or Bradley-Terry (equation 12)."""
@@ -51,9 +52,9 @@ class Config(shared.PairPolicyConfig):
     """Use of pairs known only from votes, without scores: none, or by their order, with a gap of
     at least half a level ("margin") or equation 12. A tie is a gap of zero in both. Such pairs have
     no pointwise reward and loss."""
-    policy_weight: float = 1.0
+    policy_weight: Weight = 1.0
     """Weight of L_GRPO, its KL term included (1 in equation 14)."""
-    mass_weight: float = 0.1
+    mass_weight: Weight = 0.1
     """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
 
 

@@ -7,6 +7,7 @@ Shapes: P pairs, 2 sides (winner w, loser l), G outputs of a side, S score level
 
 from pathlib import Path
 
+from zreward_core.config import Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.coupling import coupling_loss
 from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
@@ -26,7 +27,7 @@ OUTPUT = Path("data/train_gdso_coupled")
 class Config(train_gdso.Config):
     """Group-wise Direct Score Optimization with a coupling loss."""
 
-    alpha_coupling: float = 1.0
+    alpha_coupling: Weight = 1.0
     """Weight of the coupling loss (0 in the paper)."""
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
-from zreward_core.config import UserError
+from zreward_core.config import Count, UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.opd import distillation_advantages, opd_loss
 from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
@@ -37,11 +36,11 @@ POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/image
 class Config(shared.OnPolicyConfig):
     """On-policy distillation of the teacher's reasoning (equations 18 and 19)."""
 
-    images_per_step: int = Field(16, ge=1)
+    images_per_step: Count = 16
     """Images of the pool per batch, each with one dimension."""
-    group_size: int = Field(4, ge=1)
+    group_size: Count = 4
     """Outputs of each image."""
-    micro_batch_images: int = Field(16, ge=1)
+    micro_batch_images: Count = 16
     """Images per forward pass; gradients accumulate to those of the whole batch."""
 
 

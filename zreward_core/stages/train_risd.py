@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import load_backbone, open_backbone
@@ -34,7 +34,7 @@ IMAGES = Path("data/candidates/images")
 class Config(shared.SupervisedConfig):
     """Reasoning-Internalized Score Distillation of the student."""
 
-    mass_weight: float = 0.1
+    mass_weight: Weight = 0.1
     """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
     targets: Literal["distribution", "score"] = "distribution"
     """Whether targets are the teacher's distributions or only the levels nearest to their means."""

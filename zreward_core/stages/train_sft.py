@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from zreward_core.config import Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.sft import score_cross_entropy
 from zreward_core.models.backbone import load_backbone, open_backbone
@@ -22,7 +23,7 @@ class Config(shared.SupervisedConfig):
 
     base: Literal["teacher", "student"] = "student"
     """Which base is trained."""
-    mass_weight: float = 0.1
+    mass_weight: Weight = 0.1
     """Weight of the term that keeps probability on the score tokens (0 in the paper)."""
 
 

@@ -48,7 +48,7 @@ from zreward_core.annotations.quality.reliability import (
     enough_items,
 )
 from zreward_core.annotations.quality.votes_contract import votes_contract
-from zreward_core.config import Splits, StageConfig, UserError
+from zreward_core.config import Count, CountOrZero, Splits, StageConfig, UserError
 from zreward_core.pages.render import write_page
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.outputs import whole_output
@@ -94,17 +94,17 @@ class Config(StageConfig):
     min_agreement: float = Field(default=0.4, ge=-1.0, le=1.0)
     """Annotators with a lower agreement are excluded: the correlation with gold ratings or, with
     too few of those in common, with the mean of the others."""
-    min_overlap: int = Field(default=20, ge=2)
+    min_overlap: Count = Field(20, ge=2)
     """Shared ratings that an annotator needs to be judged; with fewer, they are included."""
-    min_items_per_annotator: int = Field(default=0, ge=0)
+    min_items_per_annotator: CountOrZero = 0
     """Annotators who rated fewer items are excluded."""
     gold_annotators: list[str] = Field(default_factory=list)
     """Reference annotators (annotator_id); they are always included."""
     adjust_by_comparisons: bool = True
     """Apply the half-point adjustment."""
-    disagreement_queue: int = Field(default=1000, ge=0)
+    disagreement_queue: CountOrZero = 1000
     """Number of most disputed items to list."""
-    min_test_ratings: int = Field(default=3, ge=1)
+    min_test_ratings: Count = 3
     """Ratings that a test item needs; with fewer it is dropped."""
     trim_test: bool = True
     """Drop the highest and the lowest score of test items that have at least three."""

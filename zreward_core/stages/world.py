@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from zreward_core.config import StageConfig, UserError
+from zreward_core.config import Count, CountOrZero, Share, StageConfig, UserError
 from zreward_core.images import encode_png, write_images
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
@@ -28,31 +27,31 @@ _PRETRAINING = ("pretraining", "held_out")
 class Config(StageConfig):
     """Size of the miniature world."""
 
-    size: int = Field(14000, ge=0)
+    size: CountOrZero = 14000
     """Pretraining images; 0 writes empty tables, for projects with their own models and images."""
-    held_out: int = Field(1000, ge=0)
+    held_out: CountOrZero = 1000
     """Additional images of other prompts, on which the base models are evaluated."""
-    pretraining_prompts: int = Field(6000, ge=1)
+    pretraining_prompts: Count = 6000
     """Prompts of the pretraining images."""
-    held_out_prompts: int = Field(500, ge=1)
+    held_out_prompts: Count = 500
     """Prompts of the held-out pretraining images."""
-    annotation_prompts: int = Field(400, ge=0)
+    annotation_prompts: CountOrZero = 400
     """Prompts whose images are annotated."""
-    unlabelled_prompts: int = Field(1500, ge=0)
+    unlabelled_prompts: CountOrZero = 1500
     """Prompts whose images the teacher labels."""
-    generator_train_prompts: int = Field(600, ge=0)
+    generator_train_prompts: CountOrZero = 600
     """Prompts on which the generator is tuned."""
-    generator_eval_prompts: int = Field(200, ge=0)
+    generator_eval_prompts: CountOrZero = 200
     """Prompts on which the generators are compared."""
-    annotation_images: int = Field(3, ge=0)
+    annotation_images: CountOrZero = 3
     """Rendered images for each annotation prompt."""
-    unlabelled_images: int = Field(3, ge=0)
+    unlabelled_images: CountOrZero = 3
     """Rendered images for each unlabelled prompt."""
-    clean_share: float = Field(0.4, ge=0, le=1)
+    clean_share: Share = 0.4
     """Share of pretraining images without a defect, independently for each aspect."""
-    rated_clean_share: float = Field(0.25, ge=0, le=1)
+    rated_clean_share: Share = 0.25
     """The same for annotation and unlabelled images, whose scores should cover the scale."""
-    spotless_share: float = Field(0.1, ge=0, le=1)
+    spotless_share: Share = 0.1
     """Share of pretraining images without any defect, applied before ``clean_share``."""
 
 

@@ -4,14 +4,16 @@ A sequence is a list of tokens, and the targets of the last of them: the token t
 ``IGNORED`` where no loss is taken.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 
-from zreward_core.config import Settings
+from zreward_core.config import Count, Positive, Settings, Share, Weight
 from zreward_core.models.backbone import Backbone
 from zreward_core.world.prompts import COLOURS, PLACES, SHAPES, all_prompts
 from zreward_core.world.texts import (
@@ -32,24 +34,32 @@ TrainingSequence = tuple[list[int], list[int]]
 class Curriculum(Settings):
     """Which sequences a tiny base is pretrained on, and when."""
 
-    look_share: float = 0.4
+    look_share: Share = 0.4
     """Share of the steps, at the start, in which images are only described."""
-    habit_share: float = 0.15
+    habit_share: Share = 0.15
     """Share of the steps, at the end, in which the care of inspections varies."""
-    turns: int = 2
+    turns: Count = 2
     """Dimensions of an image that are inspected and scored in one sequence."""
-    weights: dict[str, float] = {"alignment": 3.0}
+    weights: dict[str, Positive] = {"alignment": 3.0}
     """Sampling weight of an aspect in inspections; 1 for aspects not listed."""
-    score_noise: float = 0.1
+    score_noise: Weight = 0.1
     """Standard deviation of the noise in the generic scores (0 to 1)."""
-    describe_share: float = 0.2
+    describe_share: Share = 0.2
     """Share of sequences that are descriptions, after the start."""
-    verdict_share: float = 0.0
+    verdict_share: Share = 0.0
     """Share of sequences that give the verdict on each place at once, without describing it."""
-    at_once_share: float = 0.1
+    at_once_share: Share = 0.1
     """Share of sequences that score all dimensions at once, by the overall impression."""
-    care: dict[str, float] = {"glance": 0.4, "partial": 0.35, "thorough": 0.25}
+    care: dict[str, Share] = {"glance": 0.4, "partial": 0.35, "thorough": 0.25}
     """Shares of the degrees of care while it varies."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if set(self.care) - set(CARE) or not math.isclose(sum(self.care.values()), 1.0):
+            raise ValueError(f"care must give shares that add up to 1 to some of {list(CARE)}")
+        if self.describe_share + self.at_once_share > 1:
+            raise ValueError("describe_share and at_once_share must add up to at most 1")
+        return self
 
 
 @dataclass

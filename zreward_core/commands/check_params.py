@@ -1,0 +1,64 @@
+"""The check of params.yaml as a whole, before the first stage of a run."""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import zreward_core
+from zreward_core.commands import gate
+from zreward_core.config import (
+    PARAMS_FILE,
+    StageConfig,
+    check_sections,
+    params_source,
+    read_params,
+)
+from zreward_core.dvc import GRAPH, read_stages
+from zreward_core.schemas import digest, file_hash
+
+CHECKED = Path(".zreward/checked_params")
+"""Hash of the params and the code that were last found valid."""
+
+
+def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
+    """Validate every section of the effective params, those of later stages included.
+
+    Every stage of a run calls this; as importing all stages takes seconds, params that were found
+    valid are not checked again.
+
+    Args:
+        stages: names of the modules in ``zreward_core.stages``.
+        overlay: a YAML file merged over params.yaml.
+
+    Raises:
+        UserError: a section or key is unknown, or a value is invalid; all of them are named.
+    """
+    params = read_params(overlay)
+    key = digest(*(file_hash(path) for path in _decisive(overlay)))
+    if CHECKED.is_file() and CHECKED.read_text(encoding="utf-8") == key:
+        return
+    configs: dict[str, type[StageConfig]] = {
+        name: importlib.import_module(f"zreward_core.stages.{name}").Config for name in stages
+    }
+    check_sections(params, {**configs, "promote": gate.Config}, _tracked(), params_source(overlay))
+    CHECKED.parent.mkdir(parents=True, exist_ok=True)
+    CHECKED.write_text(key, encoding="utf-8")
+
+
+def _decisive(overlay: Path | None) -> Iterable[Path]:
+    """Files that decide whether params are valid."""
+    yield PARAMS_FILE
+    if overlay is not None:
+        yield overlay
+    if GRAPH.is_file():
+        yield GRAPH
+    package = Path(zreward_core.__file__).parent
+    yield from sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
+
+
+def _tracked() -> set[str]:
+    """First parts of the keys that dvc.yaml tracks: a project's own stages have sections too."""
+    stages = read_stages(GRAPH).values() if GRAPH.is_file() else ()
+    lists = [stage.get("params") for stage in stages if isinstance(stage, dict)]
+    params = [param for one in lists if isinstance(one, list) for param in one]
+    return {param.split(".")[0] for param in params if isinstance(param, str)}

@@ -54,10 +54,13 @@ def make_workspace(
             shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
         elif not (name == CHAMPION_FILE and target.is_file()):  # the workspace keeps its own
             shutil.copyfile(name, target)
-    for optional in (LAUNCH_FILE, *(BENCH / name for name in COMPARISON)):
-        if optional.is_file():
-            (folder / optional).parent.mkdir(exist_ok=True)
-            shutil.copyfile(optional, folder / optional)
+    own = Path("params/launch") / f"{profile}.yaml"
+    optional = {LAUNCH_FILE: own if own.is_file() else LAUNCH_FILE}
+    optional |= {BENCH / name: BENCH / name for name in COMPARISON}
+    for target, source in optional.items():
+        if source.is_file():
+            (folder / target).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / target)
     if (folder / BENCH).is_dir():
         (folder / BENCH / FINDINGS).touch()
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)

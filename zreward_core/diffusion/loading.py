@@ -87,7 +87,7 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> ImageGen
     implementation = generator_class(source, revision)
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True
+            source, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise UserError(f"the generator {source} cannot be loaded: {error}") from None

@@ -113,8 +113,8 @@ class ChatFormat:
         self.lines, self.score_offsets = self._lines(answer, settings, texts, rubric)
         self.forbidden = [i for i in self._special_ids() if i != self.close_id]
         trace = settings.max_trace_tokens + len(self.closing) + 1
-        rest = max(len(self.lines), trace + max(map(len, self.questions)))
-        self.max_prompt_tokens = num_positions - len(self.head) - rest
+        after = max(len(self.lines), trace + max(map(len, self.questions)))
+        self.max_prompt_tokens = num_positions - len(self.head) - after
         if self.max_prompt_tokens < 1:
             raise UserError(
                 f"the model has {1 - self.max_prompt_tokens} positions too few for the largest"

@@ -126,11 +126,11 @@ class RewardModel:
         unknown = sorted(set(chosen) - set(self.dimensions))
         if unknown:
             raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
-        for index, prompt in enumerate(prompts):
+        for row, prompt in enumerate(prompts):
             try:
                 self.backbone.chat.prompt(prompt)
             except PromptTooLong as error:
-                raise PromptTooLong(f"row {index}: {error}") from None
+                raise PromptTooLong(f"row {row}: {error}") from None
         prepared = [self.backbone.pixels.prepare(_array(image)) for image in images]
         num_levels = len(self.backbone.levels)
         log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]

@@ -98,7 +98,12 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> ImageGen
     try:
         models = load_models(source, revision, dtype)
         pipe = DiffusionPipeline.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, **models
+            source,
+            revision=revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **models,
         )
     except UserError:
         raise

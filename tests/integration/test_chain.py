@@ -30,6 +30,13 @@ def test_second_run_does_nothing(chain: Path) -> None:
     assert "up to date" in repro(chain)
 
 
+def test_a_run_with_nothing_to_do_prints_times_and_results(chain: Path) -> None:
+    done = execute("zreward", "run", cwd=chain)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert "everything is up to date" in done.stderr and "stage 1 of" not in done.stderr
+    assert "Minutes and peak memory" in done.stdout and "GSB" in done.stdout
+
+
 def test_metrics_have_the_documented_fields(chain: Path) -> None:
     metrics = read(chain / "data/evaluate/metrics.json")
     models = {"zero_shot", "zero_shot_reasoning", "teacher", "student"}

@@ -95,7 +95,7 @@ def test_a_killed_stage_is_marked(server: None) -> None:
 def test_a_tracker_that_fails_is_reported(
     server: None, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (root / ".zreward/mlflow.db").write_text("not a database")
+    (root / ".zreward/runs/toy.json").mkdir()
     with tracked("toy") as run:
         run.start(Config(seed=1))
     assert "the run of toy is not in MLflow (see .zreward/runs/toy.log)" in caplog.text

@@ -79,7 +79,7 @@ def times_table(run: Run) -> Table:
     """Minutes and peak memory of each stage and of the run, for ``rich.print``."""
     table = Table(
         title="Minutes and peak memory",
-        caption="memory: largest sum over the processes of a stage, of resident memory",
+        caption="memory: resident, summed over processes; earlier run: stage was up to date",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("")
@@ -90,11 +90,11 @@ def times_table(run: Run) -> Table:
     for name in run.ancestors:
         record = read_time(name)
         if record is None:
-            table.add_row(name, "–", "–", "up to date, not timed here")
+            table.add_row(name, "–", "–", "not timed")
             continue
-        note = "" if name in ran else "up to date, time of an earlier run"
+        note = "" if name in ran else "earlier run"
         if name in ran and record.earlier:
-            note = f"{record.earlier / 60:.1f} of them before an interruption"
+            note = f"{record.earlier / 60:.1f} before an interruption"
         table.add_row(name, *_numbers(record.seconds, record.peak_memory), note)
     seconds = run.seconds or 0.0
     here = sum(record.seconds - record.earlier for record in ran.values())

@@ -31,8 +31,10 @@ def main() -> None:
     for one in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, intended for the stages
         signal.signal(one, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(sys.argv[1])
+        address = sys.argv[1]
+        server.bind(f"{address}.new")
         server.listen()
+        os.rename(f"{address}.new", address)  # a stage that finds it can connect
         os.environ.update({**SETTINGS, **os.environ})
         for name in PRELOADED:
             importlib.import_module(name)

@@ -25,7 +25,7 @@ from zreward_core.commands.promote import promote
 from zreward_core.images import encode_png
 
 __all__ = ["empty_store", "finished_root"]  # fixtures
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PIXELS = np.random.default_rng(2).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 IMAGE = base64.b64encode(encode_png(PIXELS)).decode()
 
@@ -50,6 +50,7 @@ def server(
                     *(sys.executable, "-P", "-m", "zreward_core", "serve"),
                     *("models:/zreward-student@champion", "--port", str(port)),
                 ],
+                env=os.environ | {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600"},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -81,7 +82,7 @@ def ask(address: str, content: object, content_type: str = "application/json") -
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": content_type})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -214,7 +215,7 @@ def test_no_json_is_answered_with_an_internal_error(address: str, body: object) 
 def memory(process: int, field: str) -> int:
     """Resident memory of a process, in MB: VmRSS now, VmHWM at most since ``clear_refs``."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) // 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) // 1024
 
 
 def test_memory_returns_after_large_and_refused_requests(server: tuple[str, int]) -> None:

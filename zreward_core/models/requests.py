@@ -95,7 +95,7 @@ class RequestScorer:
             if not prompt.isascii() and any("\ud800" <= one <= "\udfff" for one in prompt):
                 raise UserError(f"row {row}: prompt has a lone surrogate, which is not text")
             num_tokens.append(len(chat.prefix(prompt, 0)))
-            count += num_tokens[-1] - len(chat.head)
+            count += num_tokens[-1] - len(chat.head) + 1  # without the image's placeholder
             if count > limit:
                 raise RequestTooLarge(f"row {row}: {count:,} tokens so far; {advice}")
         return num_tokens

@@ -318,7 +318,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     source, revision = content.get("hub_id") or str(folder), content.get("revision") or "main"
     try:
         require_family(source, revision)
-        model, found = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
             dtype=getattr(torch, dtype),
@@ -332,6 +332,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
     except (OSError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{source} is not a readable checkpoint: {error}") from None
+    model, found = loaded
     require_all_weights(source, found)
     rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
     backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))

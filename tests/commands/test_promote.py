@@ -301,7 +301,7 @@ def test_a_hub_pointer_is_registered_by_commit_and_file_hashes(hub: Path) -> Non
         hub / COMMIT / "model.safetensors"
     )
     assert fetch(uri).is_dir()
-    spoil(hub / COMMIT, 0.0)
+    spoil(hub / COMMIT, 7.0)
     with pytest.raises(UserError, match=r"someone/base at .*model.safetensors.* differ"):
         fetch(uri)
     shutil.rmtree(hub)

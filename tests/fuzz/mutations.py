@@ -35,26 +35,29 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=5,
 )
-KINDS = ("replace", "delete", "misspell", "add", "wrap")
+KINDS = ("replace", "replace", "delete", "misspell", "add", "wrap")
+FACTORS = st.sampled_from([-1, 0, 0.5, 2, 10, 1e10, 1e30, float("inf"), float("nan")])
 
 
-def paths(value: Any, at: Path = ()) -> Iterator[Path]:
-    """Every place in nested mappings and lists, without the top."""
+def paths(value: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every place in nested mappings and lists with its value, without the top."""
     if not isinstance(value, dict | list):
         return
     for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-        yield (*at, key)
+        yield (*at, key), one
         yield from paths(one, (*at, key))
 
 
 @st.composite
 def mutated(draw: st.DrawFn, value: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a mapping with one to three changes."""
+    """A copy of a mapping with one or two changes, half of them of numbers."""
     changed = copy.deepcopy(value)
-    for _ in range(draw(st.integers(1, 3))):
-        places = list(paths(changed))
-        if places:
-            _change(draw, changed, draw(st.sampled_from(places)))
+    for _ in range(draw(st.integers(1, 2))):
+        places = dict(paths(changed))
+        numbers = [path for path, one in places.items() if isinstance(one, int | float)]
+        chosen = numbers if numbers and draw(st.booleans()) else list(places)
+        if chosen:
+            _change(draw, changed, draw(st.sampled_from(chosen)))
     return changed
 
 
@@ -71,6 +74,8 @@ def _change(draw: st.DrawFn, top: Any, path: Path) -> None:
         holder[draw(st.one_of(st.text(max_size=6), NUMBERS))] = draw(VALUES)
     elif kind == "wrap":
         holder[key] = [holder[key]]
+    elif isinstance(holder[key], int | float) and draw(st.booleans()):
+        holder[key] = draw(NUMBERS) if draw(st.booleans()) else holder[key] * draw(FACTORS)
     else:
         holder[key] = draw(VALUES)
 

@@ -75,7 +75,7 @@ def check() -> None:
         assert again.model_dump_json() == config.model_dump_json()
 
 
-@tries(150)
+@tries(350)
 @given(params())
 def test_mutated_values(content: dict[str, Any]) -> None:
     FILE.write_bytes(yaml.dump(content, allow_unicode=False).encode("utf-8", "surrogatepass"))
@@ -90,7 +90,7 @@ def texts(draw: st.DrawFn) -> bytes:
     return draw(mutated_bytes(text.encode()))
 
 
-@tries(60)
+@tries(120)
 @given(texts())
 @example(b"a: &a {b: *a}")
 @example(b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]")

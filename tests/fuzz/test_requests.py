@@ -85,13 +85,13 @@ def test_rows(served: Any, orient: str, rows: list[dict[str, Any]]) -> None:
     check(served, as_json({orient: rows}))
 
 
-@tries(40)
+@tries(70)
 @given(GOOD.flatmap(mutated_bytes))
 def test_damaged_json(served: Any, body: bytes) -> None:
     check(served, body.decode("utf-8", "replace"))
 
 
-@tries(40)
+@tries(70)
 @given(st.dictionaries(ORIENTS | st.text(max_size=5), VALUES, max_size=2))
 def test_any_json(served: Any, content: dict[str, Any]) -> None:
     check(served, as_json(content))

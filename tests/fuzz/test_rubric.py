@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@tries(80)
+@tries(250)
 @given(mutated(SHORT))
 def test_mutated_rubrics(content: dict[str, Any]) -> None:
     RUBRIC_FILE.write_bytes(yaml.dump(content).encode("utf-8", "surrogatepass"))

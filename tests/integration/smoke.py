@@ -44,6 +44,7 @@ def make_workspace(project: Path) -> Path:
         else:
             shutil.copyfile(ROOT / name, project / name)
     (project / "data/drops").mkdir(parents=True)
+    shutil.copytree(ROOT / "data/bases", project / "data/bases")
     for name in ("rubric.yaml", "champion.yaml"):
         shutil.copyfile(ROOT / "data" / name, project / "data" / name)
     made = execute("zreward", "workspace", "smoke", cwd=project)

@@ -99,7 +99,7 @@ def test_a_tracker_that_fails_is_reported(
     with tracked("toy") as run:
         run.start(Config(seed=1))
     assert "the run of toy is not in MLflow (see .zreward/runs/toy.log)" in caplog.text
-    assert "Error" in (root / ".zreward/runs/toy.log").read_text()
+    wait_for(lambda: "Error" in (root / ".zreward/runs/toy.log").read_text())
 
 
 def test_without_a_server_a_stage_starts_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

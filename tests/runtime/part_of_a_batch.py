@@ -28,7 +28,7 @@ from zreward_core.training.supervised import supervised_steps
 from zreward_core.training.updates import own_parts, update
 
 GDSO = train_gdso.Config(
-    seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e9
+    seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e6
 )
 OPD = train_opd.Config(seed=1, images_per_step=8, group_size=2, micro_batch_images=2)
 RISD = train_risd.Config(

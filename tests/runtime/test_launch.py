@@ -50,9 +50,21 @@ def test_an_unlisted_stage_runs_in_this_process() -> None:
     assert ran == [True]
 
 
-def test_the_shipped_file_is_valid_and_assigns_no_launcher() -> None:
+@pytest.mark.parametrize("file", sorted((ROOT / "params/launch").glob("*.yaml")), ids=str)
+def test_the_shipped_files_of_profiles_are_valid(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("launch.yaml").write_bytes(file.read_bytes())
+    for stage in STAGES:
+        read_launcher(stage, STAGES)
+
+
+def test_the_demo_does_not_depend_on_the_number_of_cores() -> None:
     content = LaunchFile(**yaml.safe_load((ROOT / "launch.yaml").read_text()))
-    assert not content.stages
+    assert set(content.stages.values()) == {"cpus"}
+    cpus = content.launchers["cpus"]
+    assert isinstance(cpus, Accelerate) and (cpus.processes, cpus.threads) == (2, 1)
     kinds = {launcher.kind for launcher in content.launchers.values()}
     assert kinds == {"accelerate", "ray"}
 

@@ -57,10 +57,11 @@ def test_sampling_weights_raise_the_share_of_clean_images(root):
     assert weights.min() > 0
 
 
-@pytest.mark.parametrize("shares", [{"beauty": 0.5}, {"realism": 1.5}])
-def test_invalid_clean_shares_are_refused(root, shares):
+def test_invalid_clean_shares_are_refused(root):
     with pytest.raises(UserError, match="clean_shares"):
-        base_generator.run(generator_config(flow={"clean_shares": shares}))
+        base_generator.run(generator_config(flow={"clean_shares": {"beauty": 0.5}}))
+    with pytest.raises(ValidationError, match="clean_shares"):
+        generator_config(flow={"clean_shares": {"realism": 1.5}})
 
 
 def _elsewhere(class_name: str) -> str:

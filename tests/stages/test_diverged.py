@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,13 @@ from zreward_core.stages import (
 
 __all__ = ["finished_root", "root"]  # fixtures
 RATE = 1e10
+"""Above the limit of params, so that it is set on a config that was validated before."""
 REPOSITORY = Path(__file__).parents[2]
+
+
+def with_rate(config: Any) -> Any:
+    """The settings with another learning rate."""
+    return config.model_copy(update={"learning_rate": RATE})
 
 
 def files() -> set[Path]:
@@ -49,7 +56,7 @@ def test_a_learning_rate_of_1e10_ends_training(
 ) -> None:
     name, before = stage.__name__.rpartition(".")[2], files()
     with pytest.raises(NotFinite, match=rf"^{name}, step 1: .* is nan.*lower the learning rate"):
-        stage.run(stage.Config(seed=1, learning_rate=RATE, **settings))
+        stage.run(with_rate(stage.Config(seed=1, **settings)))
     assert files() == before
 
 
@@ -63,12 +70,17 @@ def test_a_learning_rate_of_1e10_ends_pretraining(
     overlay = yaml.safe_load((REPOSITORY / "params/smoke.yaml").read_text())
     overlay["world"] |= {"size": 8, "held_out": 2, "pretraining_prompts": 8, "held_out_prompts": 2}
     for role in ("teacher", "student"):
-        settings = {"steps": 3, "batch_size": 2, "learning_rate": RATE, "checkpoint_every": 1}
+        settings = {"steps": 3, "batch_size": 2, "checkpoint_every": 1}
         overlay["base_vlm"][role]["pretraining"] = settings
     Path("over.yaml").write_text(yaml.safe_dump(overlay))
     world.run(world.Config.load("world", Path("over.yaml")))
+    config = base_vlm.Config.load("base_vlm", Path("over.yaml"))
+    teacher = config.teacher.model_copy(
+        update={"pretraining": with_rate(config.teacher.pretraining)}
+    )
+    config = config.model_copy(update={"teacher": teacher})
     with pytest.raises(NotFinite, match=r"^base_vlm, step 1 of the teacher: loss is nan"):
-        base_vlm.run(base_vlm.Config.load("base_vlm", Path("over.yaml")))
+        base_vlm.run(config)
     assert not base_vlm.OUTPUT.exists()
 
 
@@ -76,19 +88,20 @@ def test_a_learning_rate_of_1e10_ends_pretraining(
 def test_a_learning_rate_of_1e10_ends_the_training_of_a_generator(
     root: Path, part: str, words: str
 ) -> None:
-    settings = {"steps": 8, "batch_size": 4, "learning_rate": RATE}
+    config = generator_config(**{part: {"steps": 8, "batch_size": 4}})
+    config = config.model_copy(update={part: with_rate(getattr(config, part))})
     before, message = files(), rf"^base_generator, step \d of the {words}: .* is (nan|inf)"
     with pytest.raises(NotFinite, match=message):
-        base_generator.run(generator_config(**{part: settings}))
+        base_generator.run(config)
     kept = files() - before  # of the autoencoder, which was trained before
     assert before <= files() and all(path.name.startswith("vae.") for path in kept)
 
 
 def test_a_learning_rate_of_1e10_ends_tuning(root: Path) -> None:
-    settings = {**TUNING, "learning_rate": RATE, "panel": False, "watch": {"num_prompts": 2}}
+    settings = {**TUNING, "panel": False, "watch": {"num_prompts": 2}}
     before = files()
     with pytest.raises(NotFinite, match=r"^finetune_generator, step \d: .* is (nan|inf)"):
-        finetune_generator.run(finetune_generator.Config(seed=5, **settings))
+        finetune_generator.run(with_rate(finetune_generator.Config(seed=5, **settings)))
     assert files() == before
 
 

@@ -68,7 +68,7 @@ class VaePretraining(Settings):
     """Optimizer steps."""
     batch_size: Count = 32
     """Crops per step."""
-    crop: Side = Field(16, ge=8)
+    crop: Side = Field(default=16, ge=8)
     """Side of the square crops, in pixels."""
     learning_rate: Rate = 4e-3
     """Peak learning rate."""

@@ -301,11 +301,12 @@ def _explain(
 ) -> list[str]:
     lines = []
     for fault in error.errors(include_url=False):
-        *where, last = (*section, *map(str, fault["loc"])) or ("",)
+        path = [*section, *map(str, fault["loc"])]
         if fault["type"] == "extra_forbidden":
+            *where, last = path
             lines.append(_unknown(source, where, last, _names(kind, fault["loc"][:-1])))
         else:
-            key = f"'{'.'.join([*where, last])}': " if last else ""
+            key = f"'{'.'.join(path)}': " if path else ""
             lines.append(f"{source}: {key}{fault['msg'].removeprefix('Value error, ')}")
     return lines
 

@@ -94,7 +94,7 @@ class Config(StageConfig):
     min_agreement: float = Field(default=0.4, ge=-1.0, le=1.0)
     """Annotators with a lower agreement are excluded: the correlation with gold ratings or, with
     too few of those in common, with the mean of the others."""
-    min_overlap: Count = Field(20, ge=2)
+    min_overlap: Count = Field(default=20, ge=2)
     """Shared ratings that an annotator needs to be judged; with fewer, they are included."""
     min_items_per_annotator: CountOrZero = 0
     """Annotators who rated fewer items are excluded."""

@@ -99,8 +99,8 @@ def test_score_command(chain: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["score", "--model", "data", "--prompt", "a", "data/rubric.yaml"], "not a readable image"),
-        (["score", "--model", "data", "--prompt", "a", "nowhere.png"], "nowhere.png not found"),
+        ([*SCORE, "data/rubric.yaml"], "not a readable image"),
+        ([*SCORE, "nowhere.png"], "nowhere.png not found"),
         (["label", "--params", "nowhere.yaml"], "nowhere.yaml not found"),
         (["workspace", "nowhere"], "no profile"),
         (["--root", "nowhere", "label"], "not a folder"),
@@ -116,6 +116,7 @@ def test_model_folder_without_card(chain: Path) -> None:
     image = str(chain / "data/world/contact_sheet.png")
     done = execute("zreward", "score", "--model", "data", "--prompt", "a", image, cwd=chain)
     assert done.returncode == 2 and "zreward.json" in done.stderr
+SCORE = ["score", "--model", "data/train_risd/student", "--prompt", "a"]
 
 
 @pytest.fixture

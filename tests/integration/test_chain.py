@@ -19,6 +19,7 @@ from zreward_core.evaluation.claims import judge_claims
 
 __all__ = ["chain", "finished_workspace"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+SCORE = ["score", "--model", "data/train_risd/student", "--prompt", "a"]
 
 
 def test_every_stage_wrote_its_folder(chain: Path) -> None:
@@ -116,6 +117,8 @@ def test_model_folder_without_card(chain: Path) -> None:
     image = str(chain / "data/world/contact_sheet.png")
     done = execute("zreward", "score", "--model", "data", "--prompt", "a", image, cwd=chain)
     assert done.returncode == 2 and "zreward.json" in done.stderr
+
+
 SCORE = ["score", "--model", "data/train_risd/student", "--prompt", "a"]
 
 

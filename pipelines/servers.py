@@ -5,8 +5,9 @@ Dagster's webserver cannot listen on a Unix socket.
 """
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ def dagster(*arguments: str) -> None:
     """`dagster dev`, with ``dagster_webserver`` below in place of the webserver that it starts."""
     from dagster._cli import dev
 
-    start: Callable[..., Any] = dev.open_ipc_subprocess
+    start = dev.open_ipc_subprocess
 
-    def start_guarded(command: list[str], **options: Any) -> Any:
-        if command[1:3] == ["-m", "dagster_webserver"]:
-            command = [sys.executable, "-m", "pipelines.servers", *command[2:]]
-        return start(command, **options)
+    def start_guarded(parts: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:
+        if list(parts[1:3]) == ["-m", "dagster_webserver"]:
+            parts = [sys.executable, "-m", "pipelines.servers", *parts[2:]]
+        return start(parts, **kwargs)
 
     dev.open_ipc_subprocess = start_guarded  # type: ignore[assignment]
     dev.dev_command(arguments)

@@ -35,7 +35,7 @@ def dagster(*arguments: str) -> None:
             parts = [sys.executable, "-m", "pipelines.servers", *parts[2:]]
         return start(parts, **kwargs)
 
-    dev.open_ipc_subprocess = start_guarded  # type: ignore[assignment]
+    dev.open_ipc_subprocess = start_guarded
     dev.dev_command(arguments)
 
 

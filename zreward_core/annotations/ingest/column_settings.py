@@ -22,7 +22,7 @@ ANSWER = "answer"
 RANKED = "ranked"
 """Prefix of the columns into which a ranking is unfolded."""
 MAX_DIGITS = 300
-"""Longer cells are no numbers."""
+"""Longer cells are not numbers."""
 ENTRANTS = ("image", "generator")
 """Columns that a ranking can order."""
 

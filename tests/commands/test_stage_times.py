@@ -173,5 +173,5 @@ def test_the_table_marks_what_did_not_run() -> None:
 def test_recorded_times_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded_seconds("demo") == {}
     monkeypatch.chdir(Path(__file__).parents[2])
-    assert recorded_seconds("demo")["base_vlm"] > 60
+    assert recorded_seconds("demo")["label"] > 60
     assert stage_times.TIMES.parts[0] == ".zreward"

@@ -101,7 +101,7 @@ def test_score_command(chain: Path) -> None:
     ("command", "message"),
     [
         ([*SCORE, "data/rubric.yaml"], "not a readable image"),
-        ([*SCORE, "nowhere.png"], "nowhere.png not found"),
+        ([*SCORE, "nowhere.png"], "nowhere.png is not found"),
         (["label", "--params", "nowhere.yaml"], "nowhere.yaml not found"),
         (["workspace", "nowhere"], "no profile"),
         (["--root", "nowhere", "label"], "not a folder"),

@@ -2,7 +2,7 @@
 
     python benchmarks/bases.py make 17      pretrain the three bases with a seed: an hour
     python benchmarks/bases.py chain 17     run the pipeline on them: half an hour
-    python benchmarks/bases.py table        write bases.json and bases.md
+    python benchmarks/bases.py table        write bases.json and print it
     python benchmarks/bases.py ship 17      copy them to data/bases and set params.yaml
 
 The seeds were written down before the first run. The base that ships is the one whose student has

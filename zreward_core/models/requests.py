@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, is_unicode
 from zreward_core.images import check_size, decode, stored_size
 from zreward_core.models.scorer import RewardModel
 
@@ -92,7 +92,7 @@ class RequestScorer:
             characters += len(prompt)
             if characters > CHARACTERS_PER_TOKEN * limit:
                 raise RequestTooLarge(f"row {row}: {characters:,} characters so far; {advice}")
-            if not prompt.isascii() and any("\ud800" <= one <= "\udfff" for one in prompt):
+            if not is_unicode(prompt):
                 raise UserError(f"row {row}: prompt has a lone surrogate, which is not text")
             num_tokens.append(len(chat.prefix(prompt, 0)))
             count += num_tokens[-1] - len(chat.head) + 1  # without the image's placeholder

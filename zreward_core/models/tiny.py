@@ -1,8 +1,8 @@
 """A tiny Qwen3.5 of the real class with random weights.
 
 It keeps the architecture of the real one: layers with linear and with full attention, by default
-three to one, a vision tower with merged patches, multimodal rotary positions, a chat template with a thinking
-block.
+three to one, a vision tower with merged patches, multimodal rotary positions, a chat template with
+a thinking block.
 """
 
 import json

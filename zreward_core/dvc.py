@@ -4,7 +4,6 @@ Reading them needs no DVC import. ``parse_yaml`` is DVC's dialect, so that value
 """
 
 import fcntl
-import json
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from zreward_core.config import PARAMS_FILE, UserError, merge, read_yaml
+from zreward_core.config import PARAMS_FILE, UserError, merge, parse_json, read_yaml
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
@@ -178,7 +177,7 @@ def holders(root: Path = Path(".")) -> list[str]:
 def read_rwlock(root: Path = Path(".")) -> dict | None:
     """Content of DVC's rwlock: {} if there is none, None if it is corrupt."""
     try:
-        content = json.loads((root / RWLOCK).read_text(encoding="utf-8"))
+        content = parse_json((root / RWLOCK).read_bytes())
         infos = [info for mode in ("read", "write") for _, info in rwlock_entries(content, mode)]
     except FileNotFoundError:
         return {}

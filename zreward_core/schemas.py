@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, parse_json
 
 logger = logging.getLogger(__name__)
 _text, _number, _whole = pa.string(), pa.float64(), pa.int64()
@@ -257,9 +257,26 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def flush(path: Path) -> None:
+    """Have a file's contents, or a folder's entries, written to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def flush_tree(folder: Path) -> None:
+    """``flush`` a folder and everything in it."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a scratch file that replaces ``path`` if the block ends without an error.
+
+    It is on disk before it replaces the old file, so that a power failure leaves one of the two.
 
     Raises:
         OSError: names ``path`` if the system does not; the old file is kept, the new one deleted.
@@ -268,7 +285,9 @@ def replaced(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
+        flush(partial)
         os.replace(partial, path)
+        flush(path.parent)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and not error.filename:
@@ -337,6 +356,12 @@ def read_pairs(path: Path) -> pd.DataFrame:
     return pairs.assign(vote_share=np.nan)
 
 
+def pairs_between(pairs: pd.DataFrame, items: Iterable[str]) -> pd.DataFrame:
+    """Pairs of which both items are among some item ids."""
+    known = set(items)
+    return pairs[pairs["winner"].isin(known) & pairs["loser"].isin(known)]
+
+
 def with_scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Items or pairs with scores; the number of those known only from votes is logged.
 
@@ -375,6 +400,6 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path} not found: run the stage that writes it")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None

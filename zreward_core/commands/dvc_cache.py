@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, parse_json
 from zreward_core.dvc import LOCK, md5s, read_lock
 from zreward_core.registry.dvc_hashes import DIR, file_md5
+from zreward_core.schemas import replaced
 
 CHECKED = Path(".zreward/cache_checked.json")
 """md5 of each intact cache file to its ctime and size when it was last hashed."""
@@ -81,10 +82,9 @@ def repair_cache(say: Callable[[str], None]) -> None:
             if actual == wrong:
                 copy.unlink()
         if intact:
-            partial = path.with_suffix(".partial")
-            shutil.copyfile(intact[0], partial)
-            partial.chmod(READ_ONLY)
-            os.replace(partial, path)
+            with replaced(path) as partial:
+                shutil.copyfile(intact[0], partial)
+                partial.chmod(READ_ONLY)
         result = f"restored from {intact[0]}" if intact else "its stage runs again"
         names = ", ".join(sorted(map(str, users))) or "an earlier result"
         say(f"moved the damaged cache file {md5} of {names} to {aside}: {result}")
@@ -111,6 +111,6 @@ def lock_files() -> list[Path]:
 def _read(path: Path) -> Any:
     """JSON of a file, or None if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None

@@ -180,6 +180,28 @@ def leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{name}.{key}" if name else str(key))
 
 
+@contextmanager
+def reading_checkpoint(name: str) -> Iterator[None]:
+    """Errors of the libraries in the block become UserErrors: they raise any on malformed files.
+
+    Args:
+        name: the checkpoint, for the message.
+    """
+    from jinja2 import TemplateError
+    from safetensors import SafetensorError
+
+    faults = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+    try:
+        yield
+    except UserError:
+        raise
+    except (*faults, SafetensorError, TemplateError) as error:
+        raise UserError(
+            f"{name} is not a readable checkpoint ({type(error).__name__}: {error}): restore its"
+            " files, or run the stage that makes it"
+        ) from None
+
+
 def require_all_weights(source: str, found: dict[str, Any]) -> None:
     """Reject a checkpoint whose weights are not exactly those of the model it was loaded into.
 

@@ -138,10 +138,27 @@ def read_lock(root: Path = Path(".")) -> Lock:
     """Stages of the dvc.lock in a folder; empty if there is none.
 
     Raises:
-        UserError: malformed YAML, or a merge conflict.
+        UserError: malformed YAML, a merge conflict, or not what DVC writes.
     """
     path = root / LOCK
-    return read_stages(path) if path.is_file() else {}
+    stages = read_stages(path) if path.is_file() else {}
+    for name, entry in stages.items():
+        files = all(has_keys(entry.get(kind, []), "path") for kind in ("deps", "outs"))
+        params = entry.get("params", {})
+        if not files or not isinstance(params, dict) or not all(map(_is_mapping, params.values())):
+            raise UserError(
+                f"{path}: the stage '{name}' is not as DVC writes it: restore the file with"
+                f" `git checkout {path}`, or delete the stage in it, which then runs again"
+            )
+    return stages
+
+
+def has_keys(content: Any, *keys: str) -> bool:
+    """Whether content is a list of mappings that have texts under the keys."""
+    return isinstance(content, list) and all(
+        isinstance(one, dict) and all(isinstance(one.get(key), str) for key in keys)
+        for one in content
+    )
 
 
 def md5s(entry: Mapping[str, Any], kind: str) -> Md5s:
@@ -243,6 +260,10 @@ def _stage_of(root: Path, path: str) -> str:
         if any((root / out).resolve() == Path(path).resolve() for out in stage.outs):
             return stage.name
     return f"that writes {path}"
+
+
+def _is_mapping(content: Any) -> bool:
+    return isinstance(content, dict)
 
 
 def _paths(entries: list[Any] | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zreward_core.config import UserError, parse_json
-from zreward_core.dvc import LOCK, md5s, read_lock
+from zreward_core.dvc import LOCK, has_keys, md5s, read_lock
 from zreward_core.registry.dvc_hashes import DIR, file_md5
 from zreward_core.schemas import replaced
 
@@ -43,7 +43,8 @@ def damaged_files(again: bool = False) -> list[Path]:
     Args:
         again: hash every file; else only those that changed since they were last hashed.
     """
-    known = {} if again else _read(CHECKED) or {}
+    known = {} if again else _read(CHECKED)
+    known = known if isinstance(known, dict) else {}
     intact, damaged = {}, []
     for path in sorted(cache_folder().glob("??/*")):
         if not (HEX.fullmatch(path.name) and path.is_file()):
@@ -99,7 +100,8 @@ def locked_files() -> Iterator[tuple[Path, str]]:
                 path = lock.parent / name
                 yield path, md5
                 if md5.endswith(DIR):
-                    for one in _read(cache / md5[:2] / md5[2:]) or []:
+                    listed = _read(cache / md5[:2] / md5[2:])
+                    for one in listed if has_keys(listed, "relpath", "md5") else []:
                         yield path / one["relpath"], one["md5"]
 
 

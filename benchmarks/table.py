@@ -25,6 +25,7 @@ from zreward_core.evaluation.comparison import (
     first_seeds,
     gsb_gain,
     measure_runs,
+    predicted_by_all,
     summarise,
 )
 from zreward_core.evaluation.comparison_plots import (
@@ -40,7 +41,15 @@ from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.progress import read_history
-from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, with_scores, write_json
+from zreward_core.schemas import (
+    ITEMS,
+    PAIRS,
+    pairs_between,
+    read_json,
+    read_table,
+    with_scores,
+    write_json,
+)
 from zreward_core.stages.evaluate import oracle_scores
 from zreward_core.stages.trace_faithfulness import READINGS
 from zreward_core.world.oracle import judge
@@ -69,16 +78,18 @@ def main() -> None:
         with_scores(read_table(path := DATA / "validate" / f"{name}.parquet", schema), path)
         for name, schema in (("items", ITEMS), ("pairs", PAIRS))
     )
-    items = items[items["image_id"].notna()]
+    predictions = {
+        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in done[name]]
+        for name in cells
+    }
+    items = items[items["image_id"].notna() & items["split"].isin(["validation", "test"])]
+    items = predicted_by_all(items, predictions)
+    pairs = pairs_between(pairs, items["item_id"])
     test, test_pairs = (table[table["split"] == "test"] for table in (items, pairs))
     ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
     comparisons = {
         count: build_comparison(test, test_pairs, count)
         for count in {*map(len, done.values())} - {0}
-    }
-    predictions = {
-        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in done[name]]
-        for name in cells
     }
     runs = {
         name: measure_runs(frames, comparisons[len(frames)], name)

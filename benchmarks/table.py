@@ -14,6 +14,7 @@ import pandas as pd
 from cell import HERE, described_kind
 from report import TITLES, Study, words, write_report
 
+from zreward_core import schemas
 from zreward_core.config import read_yaml
 from zreward_core.evaluation.bootstrap import Interval
 from zreward_core.evaluation.calibration import fit_temperature, measure_calibration, tempered
@@ -41,15 +42,7 @@ from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.progress import read_history
-from zreward_core.schemas import (
-    ITEMS,
-    PAIRS,
-    pairs_between,
-    read_json,
-    read_table,
-    with_scores,
-    write_json,
-)
+from zreward_core.schemas import ITEMS, PAIRS, read_json, read_table, with_scores, write_json
 from zreward_core.stages.evaluate import oracle_scores
 from zreward_core.stages.trace_faithfulness import READINGS
 from zreward_core.world.oracle import judge
@@ -84,7 +77,7 @@ def main() -> None:
     }
     items = items[items["image_id"].notna() & items["split"].isin(["validation", "test"])]
     items = predicted_by_all(items, predictions)
-    pairs = pairs_between(pairs, items["item_id"])
+    pairs = schemas.pairs_between(pairs, items["item_id"])
     test, test_pairs = (table[table["split"] == "test"] for table in (items, pairs))
     ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
     comparisons = {

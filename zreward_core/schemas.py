@@ -23,6 +23,11 @@ logger = logging.getLogger(__name__)
 _text, _number, _whole = pa.string(), pa.float64(), pa.int64()
 _shares = pa.list_(pa.float64())
 
+
+def _texts(*names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, _text) for name in names]
+
+
 IMAGES = pa.schema(
     [("image_id", _text), ("bytes", pa.binary()), ("width", _whole), ("height", _whole)]
 )
@@ -30,60 +35,32 @@ PROMPTS = pa.schema([("prompt_id", _text), ("prompt", _text), ("purpose", _text)
 RENDERED_IMAGES = pa.schema(
     [("prompt_id", _text), ("prompt", _text), ("image_id", _text), ("purpose", _text)]
 )
-CANDIDATES = pa.schema(
-    [
-        ("item_id", _text),
-        ("prompt_id", _text),
-        ("prompt", _text),
-        ("image_id", _text),
-        ("generator", _text),
-    ]
-)
+CANDIDATES = pa.schema(_texts("item_id", "prompt_id", "prompt", "image_id", "generator"))
 RATINGS = pa.schema(
     [
-        ("item_id", _text),
-        ("prompt_id", _text),
-        ("prompt", _text),
-        ("image_id", _text),
-        ("generator", _text),
-        ("dimension", _text),
+        *_texts("item_id", "prompt_id", "prompt", "image_id", "generator", "dimension"),
         ("annotator_id", _text),
         ("score", _number),
         ("native_score", _number),
         ("submitted_at", _text),
         ("seconds", _number),
-        ("source", _text),
-        ("row_ref", _text),
+        *_texts("source", "row_ref"),
     ]
 )
 COMPARISONS = pa.schema(
-    [
-        ("item_a", _text),
-        ("item_b", _text),
-        ("dimension", _text),
-        ("vote", _text),
-        ("annotator_id", _text),
-        ("source", _text),
-        ("row_ref", _text),
-    ]
+    _texts("item_a", "item_b", "dimension", "vote", "annotator_id", "source", "row_ref")
 )
 OPINIONS = pa.schema(
     [
-        ("item_id", _text),
-        ("prompt_id", _text),
-        ("prompt", _text),
-        ("image_id", _text),
-        ("generator", _text),
-        ("dimension", _text),
+        *_texts("item_id", "prompt_id", "prompt", "image_id", "generator", "dimension"),
         ("mean", _number),
         ("std", _number),
         ("histogram", _shares),
         ("num_ratings", _whole),
-        ("source", _text),
-        ("row_ref", _text),
+        *_texts("source", "row_ref"),
     ]
 )
-QUARANTINE = pa.schema([("source", _text), ("row_ref", _text), ("reason", _text), ("raw", _text)])
+QUARANTINE = pa.schema(_texts("source", "row_ref", "reason", "raw"))
 ITEMS = pa.schema(
     [
         ("item_id", _text),
@@ -99,10 +76,7 @@ ITEMS = pa.schema(
 )
 PAIRS = pa.schema(
     [
-        ("prompt_id", _text),
-        ("dimension", _text),
-        ("winner", _text),
-        ("loser", _text),
+        *_texts("prompt_id", "dimension", "winner", "loser"),
         ("score_w", _number),
         ("score_l", _number),
         ("split", _text),
@@ -112,9 +86,7 @@ VOTED_PAIRS = PAIRS.append(pa.field("vote_share", _number))
 """Pairs, some of which are known only from votes. Those have no scores; ``vote_share`` is the
 share of the votes for the winner, a tie counting half, so 0.5 is a tie. It is null in scored pairs.
 A file without such pairs has the columns of ``PAIRS``."""
-TEST_RATINGS = pa.schema(
-    [("item_id", _text), ("dimension", _text), ("annotator_id", _text), ("score", _number)]
-)
+TEST_RATINGS = pa.schema([*_texts("item_id", "dimension", "annotator_id"), ("score", _number)])
 DISAGREEMENT = pa.schema(
     [
         ("item_id", _text),
@@ -222,15 +194,15 @@ def require_all_weights(source: str, found: dict[str, Any]) -> None:
             for name, stored, expected in found["mismatched_keys"]
         ),
     }
-    told = [
+    told = "; ".join(
         f"it {fault} {', '.join(names[:MAX_NAMED])} ({len(names)} in all)"
         for fault, names in faults.items()
         if names
-    ]
+    )
     if told:
         raise UserError(
-            f"the checkpoint {source} is not whole: {'; '.join(told)}. Download or copy it again,"
-            " or run the stage that makes it"
+            f"the checkpoint {source} is not whole: {told}. Download or copy it again, or run the"
+            " stage that makes it"
         )
 
 

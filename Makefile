@@ -44,9 +44,13 @@ test: .venv/.installed check
 	pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 FUZZ_MINUTES ?= 60
+FUZZ_LOG := .zreward/fuzz.log
 fuzz: .venv/.installed
-	@end=$$(( SECONDS + 60 * $(FUZZ_MINUTES) )); while (( SECONDS < end )); do \
-	  FUZZ_FACTOR=20 pytest tests/fuzz -x -q || exit 1; done
+	@mkdir -p $(dir $(FUZZ_LOG)); : > $(FUZZ_LOG); set -o pipefail; \
+	  end=$$(( SECONDS + 60 * $(FUZZ_MINUTES) )); while (( SECONDS < end )); do \
+	  FUZZ_FACTOR=5 pytest tests/fuzz -x -q | tee -a $(FUZZ_LOG) || exit 1; done; \
+	  awk '/^tried/ {inputs += $$2; rounds += 1} END {print inputs, "inputs in", rounds, "rounds"}' \
+	  $(FUZZ_LOG)
 
 test-long: .venv/.installed
 	pytest -m long

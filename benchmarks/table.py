@@ -14,6 +14,7 @@ import pandas as pd
 from cell import HERE, described_kind
 from report import TITLES, Study, words, write_report
 
+from zreward_core import schemas
 from zreward_core.config import read_yaml
 from zreward_core.evaluation.bootstrap import Interval
 from zreward_core.evaluation.calibration import fit_temperature, measure_calibration, tempered
@@ -25,6 +26,7 @@ from zreward_core.evaluation.comparison import (
     first_seeds,
     gsb_gain,
     measure_runs,
+    predicted_by_all,
     summarise,
 )
 from zreward_core.evaluation.comparison_plots import (
@@ -69,16 +71,18 @@ def main() -> None:
         with_scores(read_table(path := DATA / "validate" / f"{name}.parquet", schema), path)
         for name, schema in (("items", ITEMS), ("pairs", PAIRS))
     )
-    items = items[items["image_id"].notna()]
+    predictions = {
+        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in done[name]]
+        for name in cells
+    }
+    items = items[items["image_id"].notna() & items["split"].isin(["validation", "test"])]
+    items = predicted_by_all(items, predictions)
+    pairs = schemas.pairs_between(pairs, items["item_id"])
     test, test_pairs = (table[table["split"] == "test"] for table in (items, pairs))
     ratings = pd.read_parquet(DATA / "validate/test_ratings.parquet")
     comparisons = {
         count: build_comparison(test, test_pairs, count)
         for count in {*map(len, done.values())} - {0}
-    }
-    predictions = {
-        name: [pd.read_parquet(kept(name, seed) / "predictions.parquet") for seed in done[name]]
-        for name in cells
     }
     runs = {
         name: measure_runs(frames, comparisons[len(frames)], name)

@@ -6,9 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zreward_core.config import Rate, Settings, StageConfig, UserError, merge
+from zreward_core.annotations.formats.json_records import load_json, read_jsonl
+from zreward_core.annotations.formats.label_studio_export import load_export
+from zreward_core.annotations.formats.records import Wanted, parsed
+from zreward_core.config import (
+    MAX_JSON_DEPTH,
+    Rate,
+    Settings,
+    StageConfig,
+    UserError,
+    merge,
+    parse_json,
+)
+from zreward_core.dvc import RWLOCK, read_rwlock
 from zreward_core.rubric import Dimension, Rubric, load_rubric
 from zreward_core.runtime.launch_settings import read_launcher
+from zreward_core.schemas import read_json
 
 
 class Inner(Settings):
@@ -36,6 +49,38 @@ def test_section_and_shared_keys() -> None:
     config = Config.load("stage")
     assert (config.seed, config.steps, config.names) == (7, 5, ["a", "b"])
     assert Config.load("absent").steps == 3
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), (' [ "[]" , [', "]]")]
+)
+def test_json_that_is_nested_too_deeply_is_malformed(opening: str, closing: str) -> None:
+    levels = sum(map(opening.replace('"[]"', "").count, "[{"))
+    for encode in (str, str.encode):
+        inner = MAX_JSON_DEPTH // levels
+        assert parse_json(encode(opening * inner + "1" + closing * inner))
+        for depth in (inner + 1, 100_000):
+            with pytest.raises(ValueError, match="nested more than 400 levels deep"):
+                parse_json(encode(opening * depth + "1" + closing * depth))
+    assert parse_json(json.dumps(["[" * 1000])) == ["[" * 1000]
+    assert len(parse_json("[" + "[]," * 1000 + "[]]")) == 1001
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_every_reader_of_json_refuses_what_is_nested_too_deeply(depth: int) -> None:
+    bomb, path = "[" * depth + "]" * depth, Path("bomb.json")
+    path.write_text(bomb)
+    for read in (read_json, load_export, load_json):
+        with pytest.raises(UserError, match=r"bomb\.json.*nested more than 400 levels deep"):
+            read(path)
+    wanted = Wanted(names=("a",))
+    path.write_text(f'{{"a": {bomb}}}\n{{"a": 1}}\n')
+    (records,) = read_jsonl(path, wanted)
+    assert (len(records), len(records.broken)) == (1, 1)
+    assert parsed(bomb) == bomb
+    Path(".dvc/tmp").mkdir(parents=True)
+    RWLOCK.write_text(bomb)
+    assert read_rwlock() is None
 
 
 def test_overlay_merges_mappings_and_replaces_lists() -> None:

@@ -6,6 +6,13 @@ import pytest
 
 from tests.pipelines import tiny
 from zreward_core.cli import STAGES
+from zreward_core.commands.dvc_cache import (
+    CHECKED,
+    cache_folder,
+    damaged_files,
+    locked_files,
+)
+from zreward_core.config import UserError
 from zreward_core.dvc import (
     ancestors,
     closure,
@@ -68,3 +75,32 @@ def test_numbers_of_dvc_lock_are_those_of_params_yaml(
     assert md5s(entry, "outs") == {"data/toy": "abc.dir"} and md5s(entry, "deps") == {}
     Path("dvc.lock").unlink()
     assert read_lock() == {}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("outs: 5", "outs: [5]", "outs: [{md5: a}]", "deps: {path: a}"),
+        *("params: [a]", "params: {a: 1}"),
+    ],
+)
+def test_a_lock_that_dvc_did_not_write_is_refused(tmp_path: Path, entry: str) -> None:
+    (tmp_path / "dvc.lock").write_text(f"stages:\n  toy: {{cmd: x, {entry}}}\n")
+    with pytest.raises(UserError, match=r"dvc\.lock: the stage 'toy' is not as DVC writes it"):
+        read_lock(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["5", "[5]", '[{"md5": "a"}]', "{", "[" * 9000, "null"])
+def test_damaged_lists_of_the_cache_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    md5 = "0" * 32 + ".dir"
+    listed = cache_folder() / md5[:2] / md5[2:]
+    listed.parent.mkdir(parents=True)
+    listed.write_text(content)
+    Path("dvc.lock").write_text(f"stages:\n  toy: {{outs: [{{path: data, md5: {md5}}}]}}\n")
+    assert list(locked_files()) == [(Path("data"), md5)]
+    CHECKED.parent.mkdir()
+    CHECKED.write_text(content)
+    assert damaged_files() == [listed]

@@ -7,6 +7,7 @@ Numbers are declared with the types of this module (``Count``, ``Rate``, ...), w
 range: a value outside it is an error when params are loaded, not NaN after hours of training.
 """
 
+import json
 import numbers
 import re
 import typing
@@ -33,6 +34,10 @@ SHARED = ("seed", "splits")
 """Top-level keys of params.yaml that several stages read."""
 MAX_DEPTH = 50
 """Levels of nesting in a YAML file."""
+MAX_JSON_DEPTH = 400
+"""The same in JSON: far below Python's limit of 1,000 calls, which code that walks through the
+content shares with its callers."""
+TOO_DEEP = f"nested more than {MAX_JSON_DEPTH} levels deep"
 MAX_VALUES = 1_000_000
 """Values in a YAML file, those behind aliases counted wherever they are used."""
 
@@ -226,6 +231,37 @@ def parse_settings(
     except ValidationError as error:
         start = [] if section is None else [section]
         raise UserError("\n".join(_explain(source, start, kind, error))) from None
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """``json.loads``; the one reader of JSON that comes from outside.
+
+    Raises:
+        ValueError: it is malformed, or nested more than ``MAX_JSON_DEPTH`` levels deep.
+    """
+    try:
+        content = json.loads(text, **options)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    brackets = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
+    if sum(map(text.count, brackets)) > MAX_JSON_DEPTH and _is_deep(content):  # type: ignore[arg-type]
+        raise ValueError(TOO_DEEP)
+    return content
+
+
+def _is_deep(content: Any) -> bool:
+    """Whether lists and mappings are nested more than ``MAX_JSON_DEPTH`` levels deep."""
+    level = [content]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, list | dict)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def parse_yaml(text: str) -> Any:

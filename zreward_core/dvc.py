@@ -4,7 +4,6 @@ Reading them needs no DVC import. ``parse_yaml`` is DVC's dialect, so that value
 """
 
 import fcntl
-import json
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from zreward_core.config import PARAMS_FILE, UserError, merge, read_yaml
+from zreward_core.config import PARAMS_FILE, UserError, merge, parse_json, read_yaml
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
@@ -139,10 +138,27 @@ def read_lock(root: Path = Path(".")) -> Lock:
     """Stages of the dvc.lock in a folder; empty if there is none.
 
     Raises:
-        UserError: malformed YAML, or a merge conflict.
+        UserError: malformed YAML, a merge conflict, or not what DVC writes.
     """
     path = root / LOCK
-    return read_stages(path) if path.is_file() else {}
+    stages = read_stages(path) if path.is_file() else {}
+    for name, entry in stages.items():
+        files = all(has_keys(entry.get(kind, []), "path") for kind in ("deps", "outs"))
+        params = entry.get("params", {})
+        if not files or not isinstance(params, dict) or not all(map(_is_mapping, params.values())):
+            raise UserError(
+                f"{path}: the stage '{name}' is not as DVC writes it: restore the file with"
+                f" `git checkout {path}`, or delete the stage in it, which then runs again"
+            )
+    return stages
+
+
+def has_keys(content: Any, *keys: str) -> bool:
+    """Whether content is a list of mappings that have texts under the keys."""
+    return isinstance(content, list) and all(
+        isinstance(one, dict) and all(isinstance(one.get(key), str) for key in keys)
+        for one in content
+    )
 
 
 def md5s(entry: Mapping[str, Any], kind: str) -> Md5s:
@@ -178,7 +194,7 @@ def holders(root: Path = Path(".")) -> list[str]:
 def read_rwlock(root: Path = Path(".")) -> dict | None:
     """Content of DVC's rwlock: {} if there is none, None if it is corrupt."""
     try:
-        content = json.loads((root / RWLOCK).read_text(encoding="utf-8"))
+        content = parse_json((root / RWLOCK).read_bytes())
         infos = [info for mode in ("read", "write") for _, info in rwlock_entries(content, mode)]
     except FileNotFoundError:
         return {}
@@ -244,6 +260,10 @@ def _stage_of(root: Path, path: str) -> str:
         if any((root / out).resolve() == Path(path).resolve() for out in stage.outs):
             return stage.name
     return f"that writes {path}"
+
+
+def _is_mapping(content: Any) -> bool:
+    return isinstance(content, dict)
 
 
 def _paths(entries: list[Any] | None) -> tuple[str, ...]:

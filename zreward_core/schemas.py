@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, parse_json
 
 logger = logging.getLogger(__name__)
 _text, _number, _whole = pa.string(), pa.float64(), pa.int64()
 _shares = pa.list_(pa.float64())
+
+
+def _texts(*names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, _text) for name in names]
+
 
 IMAGES = pa.schema(
     [("image_id", _text), ("bytes", pa.binary()), ("width", _whole), ("height", _whole)]
@@ -30,60 +35,32 @@ PROMPTS = pa.schema([("prompt_id", _text), ("prompt", _text), ("purpose", _text)
 RENDERED_IMAGES = pa.schema(
     [("prompt_id", _text), ("prompt", _text), ("image_id", _text), ("purpose", _text)]
 )
-CANDIDATES = pa.schema(
-    [
-        ("item_id", _text),
-        ("prompt_id", _text),
-        ("prompt", _text),
-        ("image_id", _text),
-        ("generator", _text),
-    ]
-)
+CANDIDATES = pa.schema(_texts("item_id", "prompt_id", "prompt", "image_id", "generator"))
 RATINGS = pa.schema(
     [
-        ("item_id", _text),
-        ("prompt_id", _text),
-        ("prompt", _text),
-        ("image_id", _text),
-        ("generator", _text),
-        ("dimension", _text),
+        *_texts("item_id", "prompt_id", "prompt", "image_id", "generator", "dimension"),
         ("annotator_id", _text),
         ("score", _number),
         ("native_score", _number),
         ("submitted_at", _text),
         ("seconds", _number),
-        ("source", _text),
-        ("row_ref", _text),
+        *_texts("source", "row_ref"),
     ]
 )
 COMPARISONS = pa.schema(
-    [
-        ("item_a", _text),
-        ("item_b", _text),
-        ("dimension", _text),
-        ("vote", _text),
-        ("annotator_id", _text),
-        ("source", _text),
-        ("row_ref", _text),
-    ]
+    _texts("item_a", "item_b", "dimension", "vote", "annotator_id", "source", "row_ref")
 )
 OPINIONS = pa.schema(
     [
-        ("item_id", _text),
-        ("prompt_id", _text),
-        ("prompt", _text),
-        ("image_id", _text),
-        ("generator", _text),
-        ("dimension", _text),
+        *_texts("item_id", "prompt_id", "prompt", "image_id", "generator", "dimension"),
         ("mean", _number),
         ("std", _number),
         ("histogram", _shares),
         ("num_ratings", _whole),
-        ("source", _text),
-        ("row_ref", _text),
+        *_texts("source", "row_ref"),
     ]
 )
-QUARANTINE = pa.schema([("source", _text), ("row_ref", _text), ("reason", _text), ("raw", _text)])
+QUARANTINE = pa.schema(_texts("source", "row_ref", "reason", "raw"))
 ITEMS = pa.schema(
     [
         ("item_id", _text),
@@ -99,10 +76,7 @@ ITEMS = pa.schema(
 )
 PAIRS = pa.schema(
     [
-        ("prompt_id", _text),
-        ("dimension", _text),
-        ("winner", _text),
-        ("loser", _text),
+        *_texts("prompt_id", "dimension", "winner", "loser"),
         ("score_w", _number),
         ("score_l", _number),
         ("split", _text),
@@ -112,9 +86,7 @@ VOTED_PAIRS = PAIRS.append(pa.field("vote_share", _number))
 """Pairs, some of which are known only from votes. Those have no scores; ``vote_share`` is the
 share of the votes for the winner, a tie counting half, so 0.5 is a tie. It is null in scored pairs.
 A file without such pairs has the columns of ``PAIRS``."""
-TEST_RATINGS = pa.schema(
-    [("item_id", _text), ("dimension", _text), ("annotator_id", _text), ("score", _number)]
-)
+TEST_RATINGS = pa.schema([*_texts("item_id", "dimension", "annotator_id"), ("score", _number)])
 DISAGREEMENT = pa.schema(
     [
         ("item_id", _text),
@@ -180,6 +152,28 @@ def leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{name}.{key}" if name else str(key))
 
 
+@contextmanager
+def reading_checkpoint(name: str) -> Iterator[None]:
+    """Errors of the libraries in the block become UserErrors: they raise any on malformed files.
+
+    Args:
+        name: the checkpoint, for the message.
+    """
+    from jinja2 import TemplateError
+    from safetensors import SafetensorError
+
+    faults = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+    try:
+        yield
+    except UserError:
+        raise
+    except (*faults, SafetensorError, TemplateError) as error:
+        raise UserError(
+            f"{name} is not a readable checkpoint ({type(error).__name__}: {error}): restore its"
+            " files, or run the stage that makes it"
+        ) from None
+
+
 def require_all_weights(source: str, found: dict[str, Any]) -> None:
     """Reject a checkpoint whose weights are not exactly those of the model it was loaded into.
 
@@ -200,15 +194,15 @@ def require_all_weights(source: str, found: dict[str, Any]) -> None:
             for name, stored, expected in found["mismatched_keys"]
         ),
     }
-    told = [
+    told = "; ".join(
         f"it {fault} {', '.join(names[:MAX_NAMED])} ({len(names)} in all)"
         for fault, names in faults.items()
         if names
-    ]
+    )
     if told:
         raise UserError(
-            f"the checkpoint {source} is not whole: {'; '.join(told)}. Download or copy it again,"
-            " or run the stage that makes it"
+            f"the checkpoint {source} is not whole: {told}. Download or copy it again, or run the"
+            " stage that makes it"
         )
 
 
@@ -257,9 +251,26 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def flush(path: Path) -> None:
+    """Have a file's contents, or a folder's entries, written to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def flush_tree(folder: Path) -> None:
+    """``flush`` a folder and everything in it."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a scratch file that replaces ``path`` if the block ends without an error.
+
+    It is on disk before it replaces the old file, so that a power failure leaves one of the two.
 
     Raises:
         OSError: names ``path`` if the system does not; the old file is kept, the new one deleted.
@@ -268,7 +279,9 @@ def replaced(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
+        flush(partial)
         os.replace(partial, path)
+        flush(path.parent)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and not error.filename:
@@ -337,6 +350,12 @@ def read_pairs(path: Path) -> pd.DataFrame:
     return pairs.assign(vote_share=np.nan)
 
 
+def pairs_between(pairs: pd.DataFrame, items: Iterable[str]) -> pd.DataFrame:
+    """Pairs of which both items are among some item ids."""
+    known = set(items)
+    return pairs[pairs["winner"].isin(known) & pairs["loser"].isin(known)]
+
+
 def with_scores(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Items or pairs with scores; the number of those known only from votes is logged.
 
@@ -375,6 +394,6 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path} not found: run the stage that writes it")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from zreward_core.config import UserError, read_yaml
+from zreward_core.config import UserError, parse_json, read_yaml
 from zreward_core.mlflow_database import (
     ARTIFACTS,
     DATABASE,
@@ -218,7 +218,7 @@ def manifest_of(version: "ModelVersion") -> dict[str, Any]:
         UserError: the version has none.
     """
     try:
-        manifest = json.loads(version.tags.get(MANIFEST_TAG, ""))
+        manifest = parse_json(version.tags.get(MANIFEST_TAG, ""))
         dict(manifest["files"])
     except (ValueError, KeyError, TypeError):
         raise UserError(

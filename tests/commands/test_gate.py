@@ -65,6 +65,18 @@ def test_scores_that_are_not_finite_are_refused_whatever_the_margin() -> None:
             judge(Config(seed=1, margin=1.0), test, *two)
 
 
+def test_pairs_that_a_model_did_not_score_are_left_out_and_counted() -> None:
+    test = FrozenTest(pairs(4), pd.DataFrame(), "key")
+    whole = scores([True, True, True, False])
+    short = whole.drop([("a3", "charm")])
+    for two in ((short, whole), (whole, short)):
+        found = judge(Config(seed=1, margin=0.0), test, *two)
+        assert found.passed and "on 3 test pairs" in found.reason
+        assert "1 test pairs were left out, their prompts are too long" in found.reason
+    with pytest.raises(UserError, match="no test pair"):
+        judge(Config(seed=1), test, short[:0], whole)
+
+
 def test_a_student_of_another_rubric_is_rejected() -> None:
     test = FrozenTest(pairs(1).assign(dimension="beauty"), pd.DataFrame(), "key")
     with pytest.raises(UserError, match="another rubric"):

@@ -32,7 +32,15 @@ from zreward_core.commands.promote import CODE, adopt, promote, rollback
 from zreward_core.config import UserError
 from zreward_core.registry.sync import sync
 from zreward_core.registry.versions import all_versions, champion_of, register, stand_in_run
-from zreward_core.schemas import NotFinite, file_hash, file_hashes, tree_hash
+from zreward_core.schemas import (
+    ITEMS,
+    NotFinite,
+    file_hash,
+    file_hashes,
+    read_table,
+    tree_hash,
+    write_table,
+)
 from zreward_core.stages import champion
 from zreward_core.store import (
     ALIAS,
@@ -264,6 +272,18 @@ def test_rollback_skips_deleted_and_damaged_versions(root: Path) -> None:
     connect().delete_model_version(MODEL, "1")
     with pytest.raises(UserError, match="no earlier champion"):
         rollback()
+
+
+def test_a_too_long_test_prompt_costs_its_pairs(root: Path) -> None:
+    train_as_base()
+    items = read_table(gate.ITEMS_FILE, ITEMS)
+    long = items["prompt_id"] == items["prompt_id"].iloc[0]
+    prompts = items["prompt"].mask(long, "red " * 3000)
+    write_table(items.assign(prompt=prompts), gate.ITEMS_FILE, ITEMS)
+    result = promote()
+    assert result["passed"] and result["promoted"]
+    assert "on 84 test pairs" in result["reason"]
+    assert "12 test pairs were left out, their prompts are too long" in result["reason"]
 
 
 def test_a_candidate_that_cannot_be_loaded_fails_the_gate(root: Path) -> None:

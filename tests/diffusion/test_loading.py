@@ -56,8 +56,22 @@ def test_an_incomplete_checkpoint_is_a_user_error(z_image, tmp_path):
     z_image.pipe.save_pretrained(tmp_path / "generator")
     for file in (tmp_path / "generator" / "vae").iterdir():
         file.unlink()
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"the generator .* is not a readable checkpoint"):
         load_generator(tmp_path / "generator")
+
+
+def test_a_malformed_file_of_a_generator_is_refused(z_image, tmp_path):
+    folder = tmp_path / "generator"
+    z_image.pipe.save_pretrained(folder)
+    read = ("model_index.json", "vae/config.json", "transformer/config.json", "tokenizer.json")
+    for path in sorted(path for path in folder.rglob("*.json") if str(path).endswith(read)):
+        kept = path.read_bytes()
+        for content in (b"", b"null", b"[]", b"5", b'"x"', b"{", b"\xff\xfe\0", b"[" * 100_000):
+            path.write_bytes(content)
+            with pytest.raises(UserError):
+                load_generator(folder)
+        path.write_bytes(kept)
+    load_generator(folder)
 
 
 @pytest.mark.parametrize("change", ["lacks", "unlike the model", "another shape"])

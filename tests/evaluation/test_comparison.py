@@ -13,6 +13,7 @@ from zreward_core.evaluation.comparison import (
     first_seeds,
     gsb_gain,
     measure_runs,
+    predicted_by_all,
     summarise,
 )
 from zreward_core.evaluation.comparison_plots import (
@@ -49,6 +50,14 @@ def predicted(items: pd.DataFrame, noise: float, seed: int) -> pd.DataFrame:
     probs = [[0.5, 0.5]] * len(items)
     frame = items[["item_id", "dimension"]].assign(mean=means, probs=probs, output_tokens=1.0)
     return frame.sample(frac=1, random_state=seed)
+
+
+def test_items_that_a_run_left_out_are_left_out_for_all(caplog: pytest.LogCaptureFixture) -> None:
+    items, _ = split()
+    whole, part = predicted(items, 0.1, 0), predicted(items, 0.1, 1)[3:]
+    assert predicted_by_all(items, {"one": [whole, whole]}) is items and not caplog.text
+    assert len(predicted_by_all(items, {"one": [whole], "two": [whole, part]})) == len(items) - 3
+    assert "two did not predict 3 of 80 items" in caplog.text
 
 
 def test_one_seed_reduces_to_the_bootstrap_over_prompts() -> None:

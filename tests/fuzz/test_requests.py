@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from tests.fuzz.effort import tries
 from tests.fuzz.images import damaged, files
 from tests.fuzz.mutations import VALUES, mutated_bytes
 from zreward_core.commands import student_pyfunc
+from zreward_core.models.prompts import PromptRefused
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGE = files().map(lambda content: base64.b64encode(content).decode())
@@ -75,6 +77,39 @@ def test_a_good_request_is_answered(served: Any) -> None:
 
     status, text = ask(served, as_json({"dataframe_records": [{"prompt": "a", "image": PNG}]}))
     assert status == 200 and set(json.loads(text)["predictions"][0]) == {"form", "charm"}
+
+
+def test_a_model_that_diverged_is_the_fault_of_the_server(served: Any) -> None:
+    from tests.commands.test_serving import IMAGE as PNG
+
+    network = served.unwrap_python_model().scorer.model.backbone.network
+    weight = network.model.lm_head.weight
+    kept = weight.clone()
+    body = as_json({"dataframe_records": [{"prompt": "a", "image": PNG}]})
+    try:
+        weight.fill_(float("inf"))
+        status, text = ask(served, body)
+        assert status == 500 and "is not finite" in text and "train the model again" in text
+        assert "Traceback" not in text and 'File "' not in text
+    finally:
+        weight.copy_(kept)
+    assert ask(served, body)[0] == 200
+
+
+def test_prompts_that_a_model_cannot_take_are_named_by_row(served: Any) -> None:
+    from tests.commands.test_serving import IMAGE as PNG
+
+    scorer = served.unwrap_python_model().scorer
+    for bad, reason in (("red " * 3000, "positions for"), ("\ud800", "is not Unicode text")):
+        messages = set()
+        for score in (
+            lambda prompts: scorer.score(prompts, [PNG] * 2),
+            lambda prompts: scorer.model.score(prompts, [np.zeros((9, 9, 3), dtype=np.uint8)] * 2),
+        ):
+            with pytest.raises(PromptRefused, match=rf"^row 1: the prompt .*{reason}") as caught:
+                score(["a", bad])
+            messages.add(str(caught.value))
+        assert len(messages) == 1
 
 
 @tries(60)

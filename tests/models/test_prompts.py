@@ -105,7 +105,8 @@ def test_rows_with_too_long_prompts_are_left_out_and_counted(
 ) -> None:
     rows = pd.DataFrame({"prompt": ["red", "red " * 2000, "blue", "red " * 2000], "n": range(4)})
     assert without_long_prompts(backbone.chat, rows, "pool")["n"].tolist() == [0, 2]
-    assert "pool: 2 of 4 rows have too long prompts: the prompt 'red red" in caplog.text
+    assert "pool: 2 of 4 rows have too long prompts" in caplog.text
+    assert "(1 prompts):\n  the prompt 'red red" in caplog.text
     assert without_long_prompts(backbone.chat, rows[:1], "pool") is not None
     assert short_enough(backbone.chat, ["blue", "red " * 2000], "pool") == ["blue"]
     with pytest.raises(UserError, match="1 of 1 rows"):

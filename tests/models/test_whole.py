@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
 from zreward_core.config import UserError
-from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone, load_backbone, load_chat
 from zreward_core.models.card import CARD
 from zreward_core.rubric import Rubric
 
@@ -70,6 +70,25 @@ def test_a_torn_file_of_weights_is_refused(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a readable checkpoint"):
         load_backbone(folder)
+
+
+MALFORMED = (b"", b"null", b"[]", b"5", b'"x"', b"{", b"\xff\xfe\0", b"[" * 100_000, b"{{ raise")
+
+
+@pytest.mark.parametrize("load", [load_backbone, load_chat])
+def test_a_malformed_file_of_a_checkpoint_is_refused(
+    folder: Path, load: Callable[[Path], object]
+) -> None:
+    """``generation_config.json`` is not used; transformers takes its defaults if it is absent."""
+    (folder / "generation_config.json").unlink()
+    for path in sorted(set(folder.iterdir()) - {folder / "model.safetensors"}):
+        kept = path.read_bytes()
+        for content in MALFORMED:
+            path.write_bytes(content)
+            with pytest.raises(UserError):
+                load(folder)
+        path.write_bytes(kept)
+    load(folder)
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_5", "qwen3_5_moe"])

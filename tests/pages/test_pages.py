@@ -199,7 +199,7 @@ def test_materialize_by_clicking(page: Page, small: Pages) -> None:
 def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) -> None:
     tiny.set_param(small.root, "first", "seconds", 600)
     running = small.materialize(page, "first")
-    wait_for(lambda: tiny.first_processes(small.root))
+    wait_for(lambda: tiny.runs_first(small.root))
     waiting = small.materialize(page, "left")
     expect(page.get_by_text(re.compile("waiting for stage first, run by")).first).to_be_visible()
     shot(page, "small_waiting")

@@ -137,10 +137,16 @@ def start_first(root: Path, home: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + WAIT
-    while not any("code/first.py" in " ".join(p.cmdline()) for p in first_processes(root)):
+    while not runs_first(root):
         assert time.monotonic() < deadline, "the stage does not start"
         time.sleep(0.1)
     return run
+
+
+def runs_first(root: Path) -> bool:
+    """Whether the code of the stage `first` runs; DVC also has processes before that."""
+    lines = (" ".join(process.info["cmdline"]) for process in first_processes(root))
+    return any("code/first.py" in line for line in lines)
 
 
 def first_processes(root: Path) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ from zreward_core.runtime.checkpoint import Checkpoint, read_state, require_shap
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, write_history
 from zreward_core.runtime.sharding import restore
-from zreward_core.schemas import NotFinite
+from zreward_core.schemas import NotFinite, write_json
 
 
 class Params(Settings):
@@ -145,6 +145,27 @@ def test_a_checkpoint_replaces_the_one_before_only_when_it_is_on_disk(
     found = Checkpoint("stage", Params(steps=5), []).load("state")
     assert found is not None and found["step"] == 3
     assert not list(path.parent.glob("*.partial"))
+
+
+def test_an_output_replaces_the_one_before_only_when_all_of_it_is_on_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = Path("data/stage")
+    events: list[str] = []
+
+    def fsync(number: int) -> None:
+        events.append(Path(os.readlink(f"/proc/self/fd/{number}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with whole_output(output, Params(steps=5)) as folder:
+        (folder / "model").mkdir()
+        (folder / "model/card.txt").write_text("x")
+        assert events == []
+    wanted = {"card.txt", "model", ".stage.partial", "config.json"}
+    assert wanted <= set(events) and events[-1] == "data"
+    events.clear()
+    write_json({}, output / "late.json")
+    assert events == ["late.json.partial", "stage"]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,18 @@ def test_an_empty_world_is_refused(root):
         base_generator.run(generator_config())
 
 
+@pytest.mark.parametrize(
+    ("value", "message"), [(0.0, "all latents of the 3 images are equal"), (torch.nan, "is nan")]
+)
+def test_latents_that_cannot_be_scaled_are_refused(root, value, message):
+    pipe = load_generator(OUTPUT / "generator").pipe
+    with torch.no_grad():
+        for parameter in pipe.vae.encoder.conv_out.parameters():
+            parameter.fill_(value)
+    with pytest.raises(UserError, match=rf"^base_generator, the autoencoder.*{message}"):
+        base_generator.scaled_latents(pipe, torch.rand(3, 3, 16, 16))
+
+
 def test_the_pipeline_is_complete(root):
     pipe = load_generator(OUTPUT / "generator").pipe
     assert pipe.vae.config.scaling_factor != 1.0

@@ -60,6 +60,16 @@ def test_a_learning_rate_of_1e10_ends_training(
     assert files() == before
 
 
+@pytest.mark.parametrize(("stage", "settings"), [(train_risd, SUPERVISED), (train_gdso, ON_POLICY)])
+def test_a_last_step_that_leaves_finite_weights_and_no_finite_loss(
+    training_root: Path, stage: ModuleType, settings: dict
+) -> None:
+    name, before = stage.__name__.rpartition(".")[2], files()
+    with pytest.raises(NotFinite, match=rf"^{name}, after its last step: .* is nan.*learning rate"):
+        stage.run(with_rate(stage.Config(seed=1, **settings | {"steps": 1})))
+    assert files() == before
+
+
 def test_a_learning_rate_of_1e10_ends_pretraining(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +91,12 @@ def test_a_learning_rate_of_1e10_ends_pretraining(
     config = config.model_copy(update={"teacher": teacher})
     with pytest.raises(NotFinite, match=r"^base_vlm, step 1 of the teacher: loss is nan"):
         base_vlm.run(config)
+    assert not base_vlm.OUTPUT.exists()
+    once = teacher.model_copy(
+        update={"pretraining": teacher.pretraining.model_copy(update={"steps": 1})}
+    )
+    with pytest.raises(NotFinite, match=r"^base_vlm, the teacher after its last step: score_error"):
+        base_vlm.run(config.model_copy(update={"teacher": once}))
     assert not base_vlm.OUTPUT.exists()
 
 

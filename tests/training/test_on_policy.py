@@ -23,5 +23,6 @@ def test_the_reference_becomes_the_policy_at_the_start_of_each_iteration(trainin
         is_policy.append(all(map(torch.equal, step.reference, policy)))
         loss = sum(parameter.square().sum() for parameter in backbone.trainable())
         step.update([(loss, {"loss/total": loss.item()})])
-    assert is_policy == [True, False, True, False]
+    assert is_policy == [True, False, True, False, False]  # the last step changes nothing
+    assert all(map(torch.equal, policy, backbone.snapshot()))
     assert [row["step"] for row in history] == [0, 1, 2, 3]

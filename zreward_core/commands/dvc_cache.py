@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from zreward_core.config import UserError
-from zreward_core.dvc import LOCK, md5s, read_lock
+from zreward_core.config import UserError, parse_json
+from zreward_core.dvc import LOCK, has_keys, md5s, read_lock
 from zreward_core.registry.dvc_hashes import DIR, file_md5
+from zreward_core.schemas import replaced
 
 CHECKED = Path(".zreward/cache_checked.json")
 """md5 of each intact cache file to its ctime and size when it was last hashed."""
@@ -42,7 +43,8 @@ def damaged_files(again: bool = False) -> list[Path]:
     Args:
         again: hash every file; else only those that changed since they were last hashed.
     """
-    known = {} if again else _read(CHECKED) or {}
+    known = {} if again else _read(CHECKED)
+    known = known if isinstance(known, dict) else {}
     intact, damaged = {}, []
     for path in sorted(cache_folder().glob("??/*")):
         if not (HEX.fullmatch(path.name) and path.is_file()):
@@ -81,10 +83,9 @@ def repair_cache(say: Callable[[str], None]) -> None:
             if actual == wrong:
                 copy.unlink()
         if intact:
-            partial = path.with_suffix(".partial")
-            shutil.copyfile(intact[0], partial)
-            partial.chmod(READ_ONLY)
-            os.replace(partial, path)
+            with replaced(path) as partial:
+                shutil.copyfile(intact[0], partial)
+                partial.chmod(READ_ONLY)
         result = f"restored from {intact[0]}" if intact else "its stage runs again"
         names = ", ".join(sorted(map(str, users))) or "an earlier result"
         say(f"moved the damaged cache file {md5} of {names} to {aside}: {result}")
@@ -99,7 +100,8 @@ def locked_files() -> Iterator[tuple[Path, str]]:
                 path = lock.parent / name
                 yield path, md5
                 if md5.endswith(DIR):
-                    for one in _read(cache / md5[:2] / md5[2:]) or []:
+                    listed = _read(cache / md5[:2] / md5[2:])
+                    for one in listed if has_keys(listed, "relpath", "md5") else []:
                         yield path / one["relpath"], one["md5"]
 
 
@@ -111,6 +113,6 @@ def lock_files() -> list[Path]:
 def _read(path: Path) -> Any:
     """JSON of a file, or None if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None

@@ -16,6 +16,7 @@ from zreward_core.schemas import (
     PAIRS,
     NotFinite,
     digest,
+    pairs_between,
     read_table,
     replaced,
     tree_hash,
@@ -64,10 +65,7 @@ def read_test_set() -> FrozenTest:
     items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
     shown = items[(items["split"] == "test") & items["image_id"].notna()]
     shown, pairs = with_scores(shown, ITEMS_FILE), with_scores(pairs, PAIRS_FILE)
-    known = set(shown["item_id"])
-    pairs = pairs[
-        (pairs["split"] == "test") & pairs["winner"].isin(known) & pairs["loser"].isin(known)
-    ]
+    pairs = pairs_between(pairs[pairs["split"] == "test"], shown["item_id"])
     if pairs.empty:
         raise UserError(
             f"{PAIRS_FILE} has no test pair with images and scores: annotate more prompts"
@@ -78,6 +76,8 @@ def read_test_set() -> FrozenTest:
 def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
     """Expected score of each test item by (item_id, dimension), cached by the model's hash.
 
+    Items whose prompt is too long for the model are left out.
+
     Raises:
         NotFinite: a score is NaN or infinite; such a model is refused, whatever the margin.
         UserError, OSError, ValueError, RuntimeError: the model cannot be loaded or run.
@@ -85,9 +85,11 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
     cached = SCORES / f"{sha256}-{test.key}.parquet"
     if not cached.is_file():
         from zreward_core import RewardModel
+        from zreward_core.models.prompt_limit import without_long_prompts
 
         model, images = RewardModel.from_pretrained(folder), ImageStore(*IMAGES)
         shown = test.items.drop_duplicates("item_id")
+        shown = without_long_prompts(model.backbone.chat, shown, f"{ITEMS_FILE}, for {folder}")
         pixels = [images.pixels(one) for one in shown["image_id"]]
         means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
         table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
@@ -107,6 +109,8 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
 def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:
     """Pass if the lower bound of the difference is at least ``-margin``.
 
+    Pairs with an item that one of the two did not score (``score_items``) are left out and counted.
+
     Raises:
         UserError: no pair has different scores, or a model lacks a dimension of the pairs.
         NotFinite: an item of a pair has no finite score.
@@ -115,9 +119,10 @@ def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.S
     from zreward_core.evaluation.bootstrap import ratio_interval, resample
     from zreward_core.evaluation.preference import counted_pairs
 
-    pairs = test.pairs[
-        counted_pairs(test.pairs["score_w"].to_numpy(), test.pairs["score_l"].to_numpy())
-    ]
+    items = [set(scores.index.get_level_values("item_id")) for scores in (candidate, champion)]
+    pairs = pairs_between(test.pairs, items[0] & items[1])
+    num_left_out = len(test.pairs) - len(pairs)
+    pairs = pairs[counted_pairs(pairs["score_w"].to_numpy(), pairs["score_l"].to_numpy())]
     right = _right(candidate, pairs, "candidate") - _right(champion, pairs, "champion")
     codes, prompts = pd.factorize(pairs["prompt_id"], sort=True)
     counts = resample(len(prompts), config.seed, config.num_resamples)
@@ -134,6 +139,8 @@ def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.S
         f" [{interval.low:+.4f}, {interval.high:+.4f}];"
         f" the lower bound is {'not ' if passed else ''}below -{config.margin:g}"
     )
+    if num_left_out:
+        reason += f"; {num_left_out} test pairs were left out, their prompts are too long"
     return Verdict(passed, reason, interval.value, interval.low, interval.high)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel
 
 from zreward_core.config import UserError
@@ -35,14 +35,18 @@ class Student(PythonModel):
         No type hints: MLflow would derive the signature from them.
 
         Raises:
-            Refused: HTTP 413 or 400 with the row and the reason.
+            Refused: HTTP 413 or 400 with the row and the reason; 500 if the model's scores are not
+                finite.
         """
         from zreward_core.models.requests import RequestTooLarge
+        from zreward_core.schemas import NotFinite
 
         try:
             return self.scorer.score(list(model_input["prompt"]), list(model_input["image"]))
         except RequestTooLarge as error:
             raise Refused(str(error), 413) from None
+        except NotFinite as error:  # the fault of the model, not of the request
+            raise Refused(str(error), 500) from None
         except UserError as error:
             raise Refused(str(error), 400) from None
 
@@ -51,7 +55,7 @@ class Refused(MlflowException):
     """A request that is not answered; MLflow has no error code for HTTP 413."""
 
     def __init__(self, reason: str, status: int) -> None:
-        super().__init__(reason, error_code=BAD_REQUEST)
+        super().__init__(reason, error_code=BAD_REQUEST if status < 500 else INTERNAL_ERROR)
         self.reason, self.status = reason, status
 
     def get_http_status_code(self) -> int:

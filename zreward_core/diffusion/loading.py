@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from zreward_core.config import UserError
@@ -16,7 +15,12 @@ from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.qwen_image import QwenImage
 from zreward_core.diffusion.sd3 import StableDiffusion3
 from zreward_core.diffusion.z_image import ZImage
-from zreward_core.schemas import read_json, require_all_weights, write_json
+from zreward_core.schemas import (
+    read_json,
+    reading_checkpoint,
+    require_all_weights,
+    write_json,
+)
 
 GENERATORS: dict[str, type[ImageGenerator]] = {
     "ZImagePipeline": ZImage,
@@ -46,13 +50,8 @@ def generator_class(source: str, revision: str | None = None) -> type[ImageGener
     Raises:
         UserError: model_index.json cannot be read, or no implementation exists for its class.
     """
-    try:
-        index = DiffusionPipeline.load_config(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model_index.json of the generator {source} cannot be read: {error}"
-        ) from None
-    name = index.get("_class_name")
+    with reading_checkpoint(f"model_index.json of the generator {source}"):
+        name = str(DiffusionPipeline.load_config(source, revision=revision).get("_class_name"))
     if name not in GENERATORS:
         raise UserError(
             f"the generator {source} is a {name}, which is not supported: choose a checkpoint of"
@@ -95,7 +94,7 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> ImageGen
     """
     source, revision = locate(folder)
     implementation = generator_class(source, revision)
-    try:
+    with reading_checkpoint(f"the generator {source}"):
         models = load_models(source, revision, dtype)
         pipe = DiffusionPipeline.from_pretrained(
             source,
@@ -105,10 +104,6 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> ImageGen
             trust_remote_code=False,
             **models,
         )
-    except UserError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the generator {source} cannot be loaded: {error}") from None
     pipe.set_progress_bar_config(disable=True)
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):
@@ -127,7 +122,8 @@ def load_models(source: str, revision: str | None, dtype: torch.dtype) -> dict[s
     """
     folder = Path(source)
     if not folder.is_dir():
-        folder = Path(DiffusionPipeline.download(source, revision=revision, use_safetensors=True))
+        options = {"use_safetensors": True, "trust_remote_code": False}
+        folder = Path(DiffusionPipeline.download(source, revision=revision, **options))
     index = DiffusionPipeline.load_config(str(folder))
     models = {}
     for name, part in index.items():
@@ -136,9 +132,12 @@ def load_models(source: str, revision: str | None, dtype: torch.dtype) -> dict[s
         kind = getattr(importlib.import_module(part[0]), part[1])
         if not issubclass(kind, torch.nn.Module):
             continue
-        word = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
+        if issubclass(kind, PreTrainedModel):
+            own: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
+        else:
+            own = {"torch_dtype": dtype}
         models[name], found = kind.from_pretrained(
-            str(folder / name), use_safetensors=True, output_loading_info=True, **{word: dtype}
+            str(folder / name), use_safetensors=True, output_loading_info=True, **own
         )
         unexpected = [key for key in found["unexpected_keys"] if not HEAD.match(key)]
         require_all_weights(str(folder / name), found | {"unexpected_keys": unexpected})

@@ -5,7 +5,8 @@ prompt and seed once; the others draw both with replacement. All methods are eva
 draws, so differences are paired.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from zreward_core.evaluation.preference import MARGIN, agreements, counted_pairs
 from zreward_core.evaluation.reference import Reference, align_prediction, build_reference
 from zreward_core.evaluation.report import measure
 
+logger = logging.getLogger(__name__)
 INTERVALS = ("hpa", "margin_hpa", "plcc", "gap_error")
 """Metrics reported with an interval."""
 
@@ -54,6 +56,29 @@ class Runs:
     """Sum over the pairs of a prompt of |predicted - annotated gap|, in rubric points."""
     moments_KQM: np.ndarray
     """Sums over the items of a prompt of 1, x, y, xx, yy, xy; x predicted, y annotated scores."""
+
+
+def predicted_by_all(
+    items: pd.DataFrame, predictions: Mapping[str, Sequence[pd.DataFrame]]
+) -> pd.DataFrame:
+    """Items that every run of every method predicted; the others are counted in the log.
+
+    A model leaves out the items whose prompt is too long for it.
+
+    Args:
+        items: rows of ``schemas.ITEMS`` of the splits that were predicted.
+        predictions: method to a table per seed.
+    """
+    for name, frames in predictions.items():
+        for frame in frames:
+            found = items["item_id"].isin(frame["item_id"])
+            if not found.all():
+                logger.warning(
+                    "%s did not predict %d of %d items, which are left out for all methods",
+                    *(name, (~found).sum(), len(found)),
+                )
+                items = items[found]
+    return items
 
 
 def build_comparison(

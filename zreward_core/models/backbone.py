@@ -4,7 +4,6 @@ Shapes: I images, N sequences, L tokens, K last positions whose logits are compu
 V vocabulary, H hidden size.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,7 +26,7 @@ from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.rubric import Rubric
-from zreward_core.schemas import require_all_weights, write_json
+from zreward_core.schemas import reading_checkpoint, require_all_weights, write_json
 
 
 class LoraSettings(Settings):
@@ -268,7 +266,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     folder = Path(folder)
     content = read_card(folder)
     source, revision = checkpoint_of(folder, content)
-    try:
+    with reading_checkpoint(source):
         require_family(source, revision)
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
@@ -283,12 +281,10 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
             source, revision=revision, trust_remote_code=False
         )
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
-    except (OSError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{source} is not a readable checkpoint: {error}") from None
-    model, found = loaded
-    require_all_weights(source, found)
-    rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
-    backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
+        model, found = loaded
+        require_all_weights(source, found)
+        rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
+        backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
     if content["label_ids"] not in (None, backbone.chat.label_ids):
         raise UserError(
             f"{folder / CARD}: 'label_ids' is {content['label_ids']}, but {backbone.chat.label_ids}"
@@ -307,17 +303,15 @@ def load_chat(folder: Path) -> ChatFormat:
     """
     content = read_card(folder)
     source, revision = checkpoint_of(folder, content)
-    try:
+    with reading_checkpoint(source):
         family = require_family(source, revision)
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
         )
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{source} is not a readable checkpoint: {error}") from None
-    prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
-    return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
+        prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
+        return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
 
 
 def chat_format(

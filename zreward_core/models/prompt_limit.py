@@ -1,15 +1,23 @@
-"""Rows whose prompt is too long for a model are left out of training and labelling, and counted."""
+"""Rows whose prompt is too long for a model are left out, and named.
+
+So it is in training, labelling, evaluation and promotion alike; ``RewardModel.score`` refuses them.
+"""
 
 import logging
+from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from zreward_core.config import UserError
+from zreward_core.models.backbone import load_chat
 from zreward_core.models.prompts import ChatFormat, PromptTooLong
 
 logger = logging.getLogger(__name__)
 SHORT = 3
 """A text has at most this many tokens per byte: normalisation can triple it."""
+NUM_TOLD = 10
+"""Prompts that a message names."""
 
 
 def without_long_prompts(chat: ChatFormat, rows: pd.DataFrame, source: object) -> pd.DataFrame:
@@ -32,12 +40,22 @@ def without_long_prompts(chat: ChatFormat, rows: pd.DataFrame, source: object) -
     if not reasons:
         return rows
     kept = rows[~rows["prompt"].isin(reasons.keys())]
-    first = next(iter(reasons.values()))
-    told = f"{source}: {len(rows) - len(kept)} of {len(rows)} rows have too long prompts: {first}"
+    listed = "\n  ".join(list(reasons.values())[:NUM_TOLD])
+    told = (
+        f"{source}: {len(rows) - len(kept)} of {len(rows)} rows have too long prompts and are left"
+        f" out ({len(reasons)} prompts):\n  {listed}"
+    )
     if kept.empty:
         raise UserError(told)
-    logger.warning("%s; these rows are left out", told)
+    logger.warning("%s", told)
     return kept
+
+
+def short_for_all(models: Iterable[Path], rows: pd.DataFrame, source: object) -> pd.DataFrame:
+    """The rows that ``without_long_prompts`` keeps for every one of some model folders."""
+    for folder in models:
+        rows = without_long_prompts(load_chat(folder), rows, f"{source}, for {folder}")
+    return rows
 
 
 def short_enough(chat: ChatFormat, prompts: list[str], source: object) -> list[str]:

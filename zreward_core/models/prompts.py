@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from zreward_core.config import Count, Settings, UserError
+from zreward_core.config import Count, Settings, UserError, is_unicode
 from zreward_core.rubric import Rubric
 
 TEMPLATE_VERSION = 1
@@ -43,7 +43,11 @@ class PromptSettings(Settings):
     """Length limit of a trace, in tokens; a longer one is closed at the limit."""
 
 
-class PromptTooLong(UserError):
+class PromptRefused(UserError):
+    """The prompt cannot be given to the model."""
+
+
+class PromptTooLong(PromptRefused):
     """The prompt has more tokens than the model's positions leave for it."""
 
 
@@ -133,7 +137,10 @@ class ChatFormat:
 
         Raises:
             PromptTooLong: it has more than ``max_prompt_tokens``.
+            PromptRefused: it is not Unicode text.
         """
+        if not is_unicode(text):
+            raise PromptRefused(f"the prompt {text[:60]!a} is not Unicode text; correct it")
         tokens = self.plain(text)
         if len(tokens) > self.max_prompt_tokens:
             raise PromptTooLong(
@@ -141,6 +148,13 @@ class ChatFormat:
                 f" {self.max_prompt_tokens:,} that the model has positions for: shorten it"
             )
         return tokens
+
+    def prompt_of_row(self, row: int, text: str) -> list[int]:
+        """``prompt``; the messages of its errors begin with the row."""
+        try:
+            return self.prompt(text)
+        except PromptRefused as error:
+            raise type(error)(f"row {row}: {error}") from None
 
     def plain(self, text: str) -> list[int]:
         """Tokens of a text from outside: none of them is an added token."""

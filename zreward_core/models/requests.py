@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zreward_core.config import UserError, is_unicode
+from zreward_core.config import UserError
 from zreward_core.images import check_size, decode, stored_size
 from zreward_core.models.scorer import RewardModel
 
@@ -82,7 +82,7 @@ class RequestScorer:
 
         Raises:
             RequestTooLarge: they exceed the limit together.
-            UserError: a prompt is not valid Unicode.
+            PromptRefused: a prompt is too long for the model, or not Unicode text.
         """
         limit, chat = self.limits.prompt_tokens, self.model.backbone.chat
         advice = f"the prompts of a request may have {limit:,} tokens together: send fewer rows"
@@ -92,10 +92,9 @@ class RequestScorer:
             characters += len(prompt)
             if characters > CHARACTERS_PER_TOKEN * limit:
                 raise RequestTooLarge(f"row {row}: {characters:,} characters so far; {advice}")
-            if not is_unicode(prompt):
-                raise UserError(f"row {row}: prompt has a lone surrogate, which is not text")
-            num_tokens.append(len(chat.prefix(prompt, 0)))
-            count += num_tokens[-1] - len(chat.head) + 1  # without the image's placeholder
+            length = len(chat.prompt_of_row(row, prompt))
+            num_tokens.append(len(chat.head) - 1 + length)  # without the image's placeholder
+            count += length
             if count > limit:
                 raise RequestTooLarge(f"row {row}: {count:,} tokens so far; {advice}")
         return num_tokens

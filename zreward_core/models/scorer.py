@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from zreward_core.config import UserError, is_unicode
+from zreward_core.config import UserError
 from zreward_core.images import check_size, shown
 from zreward_core.models.backbone import Backbone, load_backbone
-from zreward_core.models.prompts import PromptTooLong
 from zreward_core.models.score_decoder import (
     expected_score,
     require_finite_scores,
@@ -127,18 +126,12 @@ class RewardModel:
         """
         if len(prompts) != len(images):
             raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
-        for prompt in prompts:
-            if not is_unicode(prompt):
-                raise UserError(f"the prompt {prompt!a} is not Unicode text; correct it")
         chosen = list(dimensions or self.dimensions)
         unknown = sorted(set(chosen) - set(self.dimensions))
         if unknown:
             raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
         for row, prompt in enumerate(prompts):
-            try:
-                self.backbone.chat.prompt(prompt)
-            except PromptTooLong as error:
-                raise PromptTooLong(f"row {row}: {error}") from None
+            self.backbone.chat.prompt_of_row(row, prompt)
         num_levels = len(self.backbone.levels)
         log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]
         mass = [torch.zeros(0, len(self.dimensions))]

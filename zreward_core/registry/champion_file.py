@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from zreward_core.config import read_yaml
+from zreward_core.schemas import replaced
 from zreward_core.store import MODEL, SCHEME
 
 CHAMPION_FILE = Path("data/champion.yaml")
@@ -25,5 +26,6 @@ def write_choice(content: dict[str, str]) -> bool:
     """Write the file if its content differs; returns whether it did."""
     if CHAMPION_FILE.is_file() and read_yaml(CHAMPION_FILE) == content:
         return False
-    CHAMPION_FILE.write_text(yaml.safe_dump(content, sort_keys=False))
+    with replaced(CHAMPION_FILE) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=False))
     return True

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from zreward_core.config import UserError
 from zreward_core.runtime.distributed import from_main
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import NotFinite, leaves, tree_hash
+from zreward_core.schemas import NotFinite, flush, leaves, tree_hash
 
 __all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
 logger = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ class Checkpoint:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             torch.save(state, partial)
-            _flush(partial)
+            flush(partial)
             with suppress(FileNotFoundError):
                 os.replace(path, _previous(path))
             os.replace(partial, path)
-            _flush(self.folder)
+            flush(self.folder)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             partial.unlink(missing_ok=True)
             raise UserError(
@@ -161,15 +161,6 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 def _previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
-
-
-def _flush(path: Path) -> None:
-    """Have a file's contents, or a folder's entries, written to the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:

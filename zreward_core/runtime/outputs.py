@@ -10,14 +10,15 @@ from pydantic import BaseModel
 from zreward_core.config import UserError
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import NotFinite, write_json
+from zreward_core.schemas import NotFinite, flush, flush_tree, write_json
 
 
 @contextmanager
 def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
     """Yield a scratch folder that replaces ``folder`` if the block ends without an error.
 
-    Adds the resolved config as ``config.json``. Only the main process may call it.
+    All of it is on disk before it replaces the old folder, so that a power failure leaves no torn
+    output. Adds the resolved config as ``config.json``. Only the main process may call it.
 
     Raises:
         NotFinite: a weight in the folder is NaN or infinite; ``folder`` stays as it was.
@@ -30,6 +31,7 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
         yield scratch
         require_finite_weights(scratch, f"{folder.name}, after the last step")
         write_json(config.model_dump(mode="json"), scratch / "config.json")
+        flush_tree(scratch)
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         reason = disk_fault(error)
@@ -43,6 +45,7 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
         ) from None
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
+    flush(folder.parent)
 
 
 def require_finite_weights(folder: Path, name: str) -> None:

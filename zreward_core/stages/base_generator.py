@@ -46,10 +46,10 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import read_table, write_json
+from zreward_core.schemas import read_table, require_finite, write_json
 from zreward_core.stages._bases import BaseSource
 from zreward_core.training.optimizers import make_optimizers, trapezoid
-from zreward_core.training.updates import apply_gradients
+from zreward_core.training.updates import DIVERGED, apply_gradients
 from zreward_core.world.inspection import INSPECTIONS
 from zreward_core.world.measures import oracle_figures
 from zreward_core.world.rendering import render
@@ -61,6 +61,8 @@ OUTPUT = Path("data/base_generator")
 MAX_NORM = 1.0
 """Gradients are clipped to this norm."""
 LOG_EVERY = 20
+MIN_DEVIATION = 1e-6
+"""Standard deviation of latents below which they differ by rounding errors only."""
 
 
 class VaePretraining(Settings):
@@ -233,13 +235,25 @@ def train_vae(
 
 @torch.no_grad()
 def scaled_latents(pipe: Any, pixels: Tensor) -> Tensor:
-    """Scaled latents [N, C, h, w] of all images; sets the VAE's shift and scaling factor."""
+    """Scaled latents [N, C, h, w] of all images; sets the VAE's shift and scaling factor.
+
+    Raises:
+        NotFinite: a latent is not finite.
+        UserError: all latents are equal.
+    """
     pipe.vae.requires_grad_(False).eval()
     batches = track(pixels.split(256), "latents")
     latents = torch.cat([pipe.vae.encode(batch).latent_dist.mean for batch in batches])
-    pipe.vae.register_to_config(
-        shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item()
-    )
+    mean, std = latents.mean().item(), latents.std(correction=0).item()
+    place = "base_generator, the autoencoder after its last step"
+    require_finite(place, {"mean of the latents": mean, "their deviation": std}, DIVERGED)
+    if std < MIN_DEVIATION:
+        raise UserError(
+            f"{place}: all latents of the {len(pixels)} images are equal, so they cannot be scaled:"
+            " train it longer or at a lower learning rate (base_generator.vae in params.yaml), on"
+            " images that differ (world.size)"
+        )
+    pipe.vae.register_to_config(shift_factor=mean, scaling_factor=1 / latents.std().item())
     return (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
 
 

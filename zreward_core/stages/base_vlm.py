@@ -27,7 +27,7 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import read_table, write_json
+from zreward_core.schemas import read_table, require_finite, write_json
 from zreward_core.stages._bases import BaseSource
 from zreward_core.training.optimizers import make_optimizers, set_rates, trapezoid
 from zreward_core.training.pretraining import (
@@ -40,7 +40,7 @@ from zreward_core.training.pretraining import (
     vocabulary,
 )
 from zreward_core.training.pretraining_metrics import measure
-from zreward_core.training.updates import apply_gradients
+from zreward_core.training.updates import DIVERGED, apply_gradients
 from zreward_core.world.inspection import INSPECTIONS
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,7 @@ def run(config: Config) -> None:
         aspects = [config.aspects.get(name, name) for name in rubric.names]
         history = pretrain(backbone, base.pretraining, train, aspects, seed, checkpoint, role)
         metrics[role] = measure(backbone, held_out[:NUM_MEASURED], aspects)
+        require_finite(f"base_vlm, the {role} after its last step", metrics[role], DIVERGED)
         metrics[role]["num_parameters"] = backbone.num_parameters
         pretrained[role] = backbone, history
     if is_main():

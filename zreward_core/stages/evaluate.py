@@ -16,11 +16,19 @@ from zreward_core.evaluation.plots import plot_curves, plot_hpa, plot_reliabilit
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.evaluation.votes import vote_accuracy
 from zreward_core.images import ImageStore
+from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.rubric import load_rubric
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, track
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import ITEMS, read_pairs, read_table, with_scores, write_json
+from zreward_core.schemas import (
+    ITEMS,
+    pairs_between,
+    read_pairs,
+    read_table,
+    with_scores,
+    write_json,
+)
 from zreward_core.stages.predict import Judging, predict_at_once, predict_reasoning
 from zreward_core.world.oracle import judge
 from zreward_core.world.scenes import ASPECTS
@@ -54,6 +62,9 @@ def run(config: Config) -> None:
     items, pairs = read_table(ITEMS_FILE, ITEMS), read_pairs(PAIRS_FILE)
     items = items[(items["split"] == "test") & items["image_id"].notna()]
     pairs = pairs[pairs["split"] == "test"]
+    models = (BASES / "teacher", BASES / "student", TEACHER, STUDENT)
+    items = short_for_all(models, items, ITEMS_FILE)
+    pairs = pairs_between(pairs, items["item_id"])
     if items.empty or pairs.empty:
         raise UserError(f"{VALIDATE}: no test items with images and pairs; annotate more prompts")
     scored, by_votes = with_scores(items, ITEMS_FILE), pairs[pairs["score_w"].isna()]

@@ -43,6 +43,7 @@ from zreward_core.evaluation.early_stopping import find_hacking
 from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
+from zreward_core.models.backbone import load_chat
 from zreward_core.models.prompt_limit import short_enough
 from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.checkpoint import Checkpoint, require_shapes, tree_hash
@@ -159,10 +160,11 @@ def run(config: Config) -> None:
     checkpoint = Checkpoint("finetune_generator", config, [p for p in inputs if p.exists()])
     device = pick_device()
     reward = RewardModel.from_pretrained(STUDENT, device, config.dtype)
-    chat = reward.backbone.chat
-    train, watched, held_out = (
-        short_enough(chat, part, PROMPT_TABLE) for part in (train, watched, held_out)
-    )
+    for model in (STUDENT, *([TEACHER] if config.panel else [])):
+        train, watched, held_out = (
+            short_enough(load_chat(model), part, f"{PROMPT_TABLE}, for {model}")
+            for part in (train, watched, held_out)
+        )
     judges = {"reward": reward_judge(reward)}
     if config.panel:
         judges["panel"] = panel_judge(

@@ -9,6 +9,7 @@ import pandas as pd
 from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
+from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.runtime.device import pick_device
@@ -48,7 +49,7 @@ class Config(Judging):
 
 
 def run(config: Config) -> None:
-    """Write predictions.parquet.
+    """Write predictions.parquet, without the items whose prompt is too long for the model.
 
     Raises:
         UserError: a split has no item with an image, or an input is missing.
@@ -58,6 +59,7 @@ def run(config: Config) -> None:
     for split in config.judged_splits:
         if split not in set(items["split"]):
             raise UserError(f"{ITEMS_FILE}: no {split} items with images: annotate more")
+    items = short_for_all([config.model], items, ITEMS_FILE)
     predict = predict_reasoning if config.reasoning else predict_at_once
     predictions = predict(config, config.model, items, ImageStore(*IMAGES))
     if is_main():

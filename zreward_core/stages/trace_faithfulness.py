@@ -15,6 +15,7 @@ from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConf
 from zreward_core.evaluation.coupling import flip_verdict, measure_coupling
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.rollouts import sample_rollouts
 from zreward_core.models.score_decoder import expected_score, require_finite_scores
 from zreward_core.models.teacher import query_seed
@@ -22,7 +23,7 @@ from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
-from zreward_core.schemas import ITEMS, PAIRS, read_table, write_json
+from zreward_core.schemas import ITEMS, PAIRS, pairs_between, read_table, write_json
 
 OUTPUT = Path("data/trace_faithfulness")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -59,13 +60,13 @@ def run(config: Config) -> None:
         UserError: the split has no pair with images, or an input is missing.
     """
     items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
-    items = items[items["image_id"].notna()].drop_duplicates("item_id").set_index("item_id")
-    shown = pairs["winner"].isin(items.index) & pairs["loser"].isin(items.index)
-    pairs = pairs[shown & (pairs["split"] == config.split)]
+    backbone = load_backbone(config.model, config.dtype)
+    items = items[items["image_id"].notna()].drop_duplicates("item_id")
+    items = without_long_prompts(backbone.chat, items, ITEMS_FILE).set_index("item_id")
+    pairs = pairs_between(pairs[pairs["split"] == config.split], items.index)
     if pairs.empty:
         raise UserError(f"{PAIRS_FILE}: no {config.split} pairs with images: annotate more")
     pairs = pairs.sample(min(config.num_pairs, len(pairs)), random_state=config.seed)
-    backbone = load_backbone(config.model, config.dtype)
     backbone.network.to(pick_device())
     images = ImageStore(*IMAGES)
     parts = [

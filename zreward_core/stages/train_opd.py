@@ -74,7 +74,8 @@ def run(config: Config) -> None:
     if config.steps:
         require_divisible(config.images_per_step, "train_opd.images_per_step")
         teacher, store = load_teacher(backbone, config), ImageStore(IMAGES)
-        pool = without_long_prompts(backbone.chat, pool, POOL)
+        for model in (backbone, teacher):
+            pool = without_long_prompts(model.chat, pool, f"{POOL}, for {model.source}")
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
         for step in on_policy_steps(backbone, "train_opd", checkpoint, history, **config.loop):

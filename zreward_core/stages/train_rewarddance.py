@@ -15,7 +15,7 @@ import torch
 from zreward_core.config import Count, SamplingTemperature, Weight
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
-from zreward_core.models.prompt_limit import without_long_prompts
+from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.teacher import query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
@@ -57,8 +57,8 @@ def run(config: Config) -> None:
     items = shared.training_items()
     base, store = shared.BASES / config.base, ImageStore(*shared.IMAGES)
     sources = {"base": base, "writer": WRITER, "items": shared.ITEMS_FILE}
+    items = short_for_all(dict.fromkeys((base, WRITER)), items, shared.ITEMS_FILE)
     backbone = load_backbone(base, config.dtype)
-    items = without_long_prompts(backbone.chat, items, shared.ITEMS_FILE)
     checkpoint = Checkpoint("train_rewarddance", config, [*sources.values(), *shared.IMAGES])
     written = write_chains(config, items, store, checkpoint)
     history: History = []

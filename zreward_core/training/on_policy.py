@@ -19,6 +19,7 @@ from zreward_core.training.updates import (
     Reference,
     Step,
     load_training_state,
+    place_of,
     training_state,
 )
 
@@ -48,6 +49,8 @@ def on_policy_steps(
 ) -> Iterator[PolicyStep]:
     """Yield the steps of algorithm 1; log and checkpoint each after the stage has used it.
 
+    The last step yielded examines the trained weights (``Step.after_last``).
+
     Args:
         backbone: open for training and placed; its trainable weights are changed.
         name: label of the progress bar.
@@ -70,19 +73,24 @@ def on_policy_steps(
         reference = [shard_like(value, like) for value, like in kept]
         history[:], start = state["history"], state["step"]
     steps_per_iteration = -(-steps // iterations)
-    for index in track(range(start, steps), name, steps, start):
-        if index % steps_per_iteration == 0:
-            reference = backbone.snapshot()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
-        step = PolicyStep(
-            place=f"{name}, step {index}",
+
+    def prepared(index: int) -> PolicyStep:
+        return PolicyStep(
+            place=place_of(name, index, steps),
             backbone=backbone,
             optimizers=[optimizer],
             max_grad_norm=max_grad_norm,
             rng=np.random.default_rng([seed, index]),
             reference=reference,
+            after_last=index == steps,
         )
+
+    for index in track(range(start, steps), name, steps, start):
+        if index % steps_per_iteration == 0:
+            reference = backbone.snapshot()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
+        step = prepared(index)
         yield step
         history.append(step.row(index))
         if (index + 1) % checkpoint_every == 0:
@@ -93,4 +101,5 @@ def on_policy_steps(
                 "history": history,
             }
             checkpoint.save("state", state)
+    yield prepared(steps)
     backbone.network.eval()

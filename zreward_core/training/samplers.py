@@ -12,6 +12,7 @@ import torch
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.prompt_limit import without_long_prompts
+from zreward_core.schemas import pairs_between
 
 
 @dataclass
@@ -49,8 +50,8 @@ class PairSampler:
         self, backbone: Backbone, items: pd.DataFrame, pairs: pd.DataFrame, store: ImageStore
     ) -> None:
         paired = items[items["item_id"].isin({*pairs["winner"], *pairs["loser"]})]
-        readable = set(without_long_prompts(backbone.chat, paired, "training pairs")["item_id"])
-        pairs = pairs[pairs["winner"].isin(readable) & pairs["loser"].isin(readable)]
+        paired = without_long_prompts(backbone.chat, paired, "training pairs")
+        pairs = pairs_between(pairs, paired["item_id"])
         self.items = items.set_index(["item_id", "dimension"])
         names = backbone.rubric.names
         groups = {name: group for name, group in pairs.groupby("dimension") if len(group)}

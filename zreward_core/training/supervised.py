@@ -20,6 +20,7 @@ from zreward_core.training.updates import (
     Step,
     load_training_state,
     own_parts,
+    place_of,
     training_state,
 )
 
@@ -62,6 +63,8 @@ def supervised_steps(
 ) -> Iterator[BatchStep]:
     """Yield the steps of epochs over items; log and checkpoint each after the stage has used it.
 
+    The last step yielded examines the trained weights (``Step.after_last``).
+
     Args:
         backbone: open for training and placed; its trainable weights are changed.
         name: section of params.yaml, for messages and the progress bar.
@@ -91,15 +94,20 @@ def supervised_steps(
         for schedule, saved in zip(schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         history[:], start = state["history"], state["step"]
-    for index in track(range(start, steps), name, steps, start):
-        step = BatchStep(
-            place=f"{name}, step {index}",
+
+    def prepared(index: int) -> BatchStep:
+        return BatchStep(
+            place=place_of(name, index, steps),
             backbone=backbone,
             optimizers=optimizers,
             max_grad_norm=max_grad_norm,
             batch=epoch_batch(num_items, batch_size, seed, index),
             micro_batch_size=micro_batch_size,
+            after_last=index == steps,
         )
+
+    for index in track(range(start, steps), name, steps, start):
+        step = prepared(index)
         yield step
         for schedule in schedules:
             schedule.step()
@@ -113,6 +121,7 @@ def supervised_steps(
                 "history": history,
             }
             checkpoint.save("state", state)
+    yield prepared(steps)
     backbone.network.eval()
 
 

@@ -24,6 +24,11 @@ DIVERGED = (
 )
 
 
+def place_of(name: str, index: int, steps: int) -> str:
+    """Stage and step, for messages."""
+    return f"{name}, step {index}" if index < steps else f"{name}, after its last step"
+
+
 @dataclass(kw_only=True)
 class Step:
     """One training step: the loop prepares it, the stage computes its losses."""
@@ -38,6 +43,8 @@ class Step:
     sums: dict[str, float] = field(default_factory=dict)
     """Metrics of this process's micro-batches, summed; those of the last update."""
     grad_norm: float = 0.0
+    after_last: bool = False
+    """The weights after the last update are examined: losses are computed, nothing is changed."""
 
     def update(self, parts: Iterable[Part]) -> None:
         """Make one optimizer update on a batch, given as this process's micro-batches.
@@ -46,6 +53,9 @@ class Step:
             NotFinite: a metric of the batch, a loss or the gradient norm is not finite.
         """
         require_finite(self.place, self.metrics, DIVERGED)
+        if self.after_last:
+            require_finite_losses(self.place, parts)
+            return
         self.sums, self.grad_norm = update(
             self.place, self.backbone, self.optimizers, parts, self.max_grad_norm
         )
@@ -76,6 +86,22 @@ def update(
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value
     return sums, apply_gradients(place, backbone.trainable(), optimizers, max_grad_norm, sums)
+
+
+@torch.no_grad()
+def require_finite_losses(place: str, parts: Iterable[Part]) -> None:
+    """Check the losses of a batch, given as this process's micro-batches, without an update.
+
+    An update can make weights so large that they are finite and no loss is.
+
+    Raises:
+        NotFinite: a loss or a metric is not finite.
+    """
+    sums = {"loss": 0.0}
+    for loss, metrics in parts:
+        for name, value in {**metrics, "loss": loss.item()}.items():
+            sums[name] = sums.get(name, 0.0) + value
+    require_finite(place, add_up(sums), DIVERGED)
 
 
 def apply_gradients(

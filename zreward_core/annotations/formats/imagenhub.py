@@ -40,7 +40,7 @@ def read_imagenhub(path: Path, wanted: Wanted) -> Iterator[Records]:
 def _rated(shared: dict[str, str], cell: str | None) -> dict[str, Any]:
     try:
         pair = parse_json(cell or "[]")
-    except (ValueError, RecursionError):
+    except ValueError:
         pair = [cell, cell]
     if not isinstance(pair, list):
         pair = [cell, cell]

@@ -119,7 +119,7 @@ def load_json(path: Path, encoding: str | None = None) -> Any:
         raise UserError(
             f"{path}: the key '{error}' occurs twice in one object; keep one of the two"
         ) from None
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); export it again") from None
     if not isinstance(content, list | dict):
         raise UserError(f"{path}: neither a list nor an object of records; export it again")
@@ -146,5 +146,5 @@ def _parse(line: str) -> Any:
         return line[:RAW_LENGTH]
     try:
         return parse_json(line, object_pairs_hook=_distinct)
-    except (ValueError, RecursionError):
+    except ValueError:
         return line.rstrip("\n")[:RAW_LENGTH]

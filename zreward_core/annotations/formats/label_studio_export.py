@@ -45,7 +45,7 @@ def load_export(path: Path) -> list[Any]:
             f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
             "export the project again as JSON"
         ) from None
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         raise UserError(
             f"{path}: not a readable JSON export ({error}); export the project again as JSON"
         ) from None

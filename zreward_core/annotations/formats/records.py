@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import regex
 
+from zreward_core import config
 from zreward_core.config import UserError, writable
 
 BATCH_ROWS = 2**18
@@ -184,14 +185,14 @@ def parsed(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return parse_json(value)
-        except (ValueError, RecursionError):
+        except ValueError:
             pass
     return value
 
 
 def parse_json(text: str, **options: Any) -> Any:
-    """``json.loads``, with all texts made ``writable``."""
-    content = json.loads(text, **options)
+    """``config.parse_json``, with all texts made ``writable``."""
+    content = config.parse_json(text, **options)
     return _all_writable(content) if _SURROGATE.search(text) else content
 
 

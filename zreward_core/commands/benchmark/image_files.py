@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from zreward_core.annotations.ingest.image_index import FileIndex
 from zreward_core.annotations.ingest.references import readings
 from zreward_core.commands.benchmark.tables import ImageCell, SetImage
 from zreward_core.config import UserError, writable
-from zreward_core.images import read_image
+from zreward_core.images import decode, read_image
 
 
 class ImageFiles:
@@ -32,25 +33,29 @@ class ImageFiles:
         self.missing = [image for image, path in self._paths.items() if path is None]
         """Images without a file."""
 
-    def content(self, image: SetImage) -> bytes:
-        """Encoded bytes of an image that is not missing.
+    def pixels(self, image: SetImage) -> np.ndarray:
+        """Pixels [H, W, 3] uint8 of an image that is not missing.
 
         Raises:
             UserError: it cannot be read, or is not an image; names the annotation and the file.
         """
-        if image.cell is not None:
-            return self._cells.content(image.cell, image.place)
-        path = self._paths[image]
-        assert path is not None
         try:
-            return read_image(path)[0]
+            if image.cell is not None:
+                return decode(self._cells.content(image.cell, image.place), image.name)
+            path = self._paths[image]
+            assert path is not None
+            return read_image(path)[1]
         except UserError as error:
-            raise UserError(f"{image.place}: {error}") from None
+            message = str(error).removeprefix(f"{image.place}: ")
+            raise UserError(f"{image.place}: {message}") from None
 
     def size(self, image: SetImage) -> int:
         """Size of an encoded image, in bytes."""
-        path = self._paths.get(image)
-        return path.stat().st_size if path is not None else len(self.content(image))
+        if image.cell is not None:
+            return len(self._cells.content(image.cell, image.place))
+        path = self._paths[image]
+        assert path is not None
+        return path.stat().st_size
 
 
 def _find(index: FileIndex, image: SetImage) -> Path | None:

@@ -1,6 +1,7 @@
 """Sets of pairs: Multimodal RewardBench 2, HPDv3, GenAI-Bench (TIGER-Lab), MJ-Bench."""
 
 from pathlib import Path
+from typing import Any
 
 from zreward_core.annotations.ingest.public_sets import load_public_set
 from zreward_core.commands.benchmark.rows import (
@@ -42,18 +43,26 @@ def read_mmrb2(folder: Path, title: str) -> PairSet:
         whole = row.get("prompt_content") is not None
         prompt = row.text(columns["prompt"]) if whole else None
         key = normalise_prompt(prompt) if prompt else _mmrb2_key(row)
-        sides = [
-            images.add(SetImage(prompt, row.place, (row.text(columns[f"image_{side}"]),)))
-            for side in "ab"
-        ]
+        first, second = _images(row, prompt, columns, images)
         generators = {row.text(columns[f"generator_{side}"]) for side in "ab"}
         subset = "one generator" if len(generators) == 1 else "two generators"
         label = LABELS[row.vote(columns["vote"])]
-        pairs.append(Pair(row.place, key, *sides, label, subset=subset))
+        pairs.append(Pair(row.place, key, first, second, label, subset=subset))
         given = row.get("human_annotations") is not None
         scores = row.numbers("human_annotations") if given else []
         votes.append([score - MMRB2_MIDDLE for score in scores])
     return pair_set(images, pairs, votes, [])
+
+
+def _images(
+    row: Row, prompt: str | None, columns: dict[str, Any], images: ImageList
+) -> tuple[int, int]:
+    """Positions of the two images of a row, whose columns have paths."""
+    first, second = (
+        images.add(SetImage(prompt, row.place, (row.text(columns[name]),)))
+        for name in ("image_a", "image_b")
+    )
+    return first, second
 
 
 def _mmrb2_key(row: Row) -> str:
@@ -79,16 +88,14 @@ def read_hpdv3(folder: Path, title: str) -> PairSet:
     for path in paths:
         for row in json_rows(path):
             prompt = row.text(columns["prompt"])
-            sides = [
-                images.add(SetImage(prompt, row.place, (row.text(columns[f"image_{side}"]),)))
-                for side in "ab"
-            ]
+            first, second = _images(row, prompt, columns, images)
             label = LABELS[row.vote(columns["vote"])]
             known = row.get("confidence") not in (None, "null")
             confidence = row.number("confidence") if known else float("nan")
             subset = path.stem if len(paths) > 1 else ""
             key = normalise_prompt(prompt)
-            pairs.append(Pair(row.place, key, *sides, label, subset=subset, confidence=confidence))
+            pair = Pair(row.place, key, first, second, label, subset=subset, confidence=confidence)
+            pairs.append(pair)
             votes.append(_counted_votes(row))
     return pair_set(images, pairs, votes, [])
 

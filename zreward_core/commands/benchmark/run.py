@@ -15,7 +15,6 @@ from zreward_core.commands.benchmark.judges import (
     by_score,
     first_image,
     larger_file,
-    model_scores,
     same_score,
     shorter_prompt,
 )
@@ -53,7 +52,7 @@ def run_benchmark(
     files = ImageFiles(folder, images)
     if model is not None and files.missing:
         raise UserError(_missing(files.missing, folder))
-    scores = model_scores(model, images, files) if model is not None else {}
+    scores = _model_scores(model, images, files) if model is not None else {}
     notes = list(found.notes)
     if files.missing:
         notes.append(
@@ -82,6 +81,12 @@ def run_benchmark(
     if output is not None:
         write_report(report, table, output)
     return report
+
+
+def _model_scores(model: str, images: list[SetImage], files: ImageFiles) -> dict[str, np.ndarray]:
+    from zreward_core.commands.benchmark.model_judge import model_scores  # imports torch
+
+    return model_scores(model, images, files)
 
 
 def _missing(missing: list[SetImage], folder: Path) -> str:

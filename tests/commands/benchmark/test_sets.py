@@ -223,7 +223,7 @@ def test_evalmuse_takes_the_file_that_has_ratings(tmp_path: Path) -> None:
             [{"caption": "p", "image0": "a", "image1": "b", "label": 2}],
             "record 1: 'label' is 2; expected 0 or 1",
         ),
-        ("mj_bench", "x/y_test.json", [{}], "has no pairs of MJ-Bench"),
+        ("mj_bench", "x/y_test.json", [{}], "has no judgements of MJ-Bench"),
         (
             "genai_bench_cmu",
             "genai_image.json",
@@ -231,6 +231,7 @@ def test_evalmuse_takes_the_file_that_has_ratings(tmp_path: Path) -> None:
             "record 1: 'scores' has 'x', not a number",
         ),
         ("genai_bench_cmu", "genai_image.json", {"1": 3}, "record 1: "),
+        ("genai_bench_cmu", "genai_image.json", {}, "has no judgements of GenAI-Bench (CMU)"),
         (
             "evalmuse",
             "eval.json",
@@ -246,7 +247,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, name: str, file: str, content, mes
     with pytest.raises(UserError) as error:
         run_benchmark(name, tmp_path)
     assert message in str(error.value)
-    assert str(path) in str(error.value) or "has no pairs" in message
+    assert str(path) in str(error.value) or "has no judgements" in message
 
 
 @pytest.mark.parametrize("name", SETS)

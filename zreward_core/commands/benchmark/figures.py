@@ -64,11 +64,11 @@ def pair_results(
             credits[RATER] = _rater_credit(found, rule)
         for judge, (credit_P, weight_P) in credits.items():
             for subset, mask_P in masks.items():
-                sums = (
+                credit_Q, weight_Q = (
                     sum_by_prompt(values * mask_P, prompts, counts_RQ.shape[1])
                     for values in (credit_P, weight_P)
                 )
-                interval = ratio_interval(*sums, counts_RQ)
+                interval = ratio_interval(credit_Q, weight_Q, counts_RQ)
                 number = int(((weight_P > 0) & mask_P).sum())
                 results.append(Result(rule.name, judge, subset, *interval, number))
     return results

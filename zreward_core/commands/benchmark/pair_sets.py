@@ -21,11 +21,12 @@ from zreward_core.commands.benchmark.tables import (
     SetImage,
     pair_set,
 )
-from zreward_core.config import UserError
 from zreward_core.schemas import normalise_prompt
 
 MMRB2_MIDDLE = 3.5
 """Above it, the first response of a pair is better."""
+TIGER_IMAGES = ("left_image", "right_image")
+MJ_IMAGES = ("image0", "image1")
 
 
 def read_mmrb2(folder: Path, title: str) -> PairSet:
@@ -144,18 +145,11 @@ def read_genai_bench_tiger(folder: Path, title: str) -> PairSet:
     return pair_set(images, pairs, [], [f"read from {paths[0]}"])
 
 
-TIGER_IMAGES = ("left_image", "right_image")
-
-
 def _stored(row: Row, prompt: str, column: str) -> SetImage:
     """An image of a Parquet row; one without a file for a row of JSON."""
-    kind, _, number = row.ref.partition(" ")
-    if kind == "row":
-        return SetImage(prompt, row.place, cell=ImageCell(row.path, int(number) - 1, column))
+    if row.index is not None:
+        return SetImage(prompt, row.place, cell=ImageCell(row.path, row.index, column))
     return SetImage(prompt, row.place, (f"{row.ref} {column}",))
-
-
-MJ_IMAGES = ("image0", "image1")
 
 
 def read_mj_bench(folder: Path, title: str) -> PairSet:
@@ -187,8 +181,6 @@ def read_mj_bench(folder: Path, title: str) -> PairSet:
             subset = path.stem.removesuffix("_test").partition("-")[0]
             key = normalise_prompt(prompt)
             pairs.append(Pair(row.place, key, first, second, 1.0 - 2.0 * label, subset=subset))
-    if not pairs:
-        raise UserError(f"{folder} has no pairs of {title}: download it into it")
     return pair_set(images, pairs, [], notes)
 
 

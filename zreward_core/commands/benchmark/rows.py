@@ -27,6 +27,8 @@ class Row:
     ref: str
     """Its place in the file, such as "record 3"."""
     content: Mapping[str, Any]
+    index: int | None = None
+    """Its position in a Parquet file."""
 
     @property
     def place(self) -> str:
@@ -161,11 +163,10 @@ def parquet_rows(path: Path, columns: Sequence[str], images: Sequence[str]) -> I
         raise UserError(
             f"{path}: no column {', '.join(missing)} ({', '.join(names)}); download it again"
         )
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
-        for content in batch.to_pylist():
-            number += 1
-            yield Row(path, f"row {number}", content)
+    batches = pq.ParquetFile(path).iter_batches(columns=list(columns))
+    contents = (content for batch in batches for content in batch.to_pylist())
+    for index, content in enumerate(contents):
+        yield Row(path, f"row {index + 1}", content, index)
 
 
 def parquet_columns(path: Path) -> list[str]:

@@ -49,6 +49,8 @@ def run_benchmark(
     known = SETS[name]
     found = known.read(folder, known.title)
     images = found.images
+    if not images:
+        raise UserError(f"{writable(str(folder))} has no judgements of {known.title}: download it")
     files = ImageFiles(folder, images)
     if model is not None and files.missing:
         raise UserError(_missing(files.missing, folder))
@@ -69,8 +71,7 @@ def run_benchmark(
         table = pair_table(found, known, judges)
     else:
         assert isinstance(found, RatedSet)
-        if any(image.prompt for image in images):
-            scores[SHORTER] = shorter_prompt(images)
+        scores[SHORTER] = shorter_prompt(images)
         scores[SAME] = same_score(len(images))
         results = score_results(found, known.rules, scores, SEED)
         table = image_table(found, scores)

@@ -36,7 +36,7 @@ class SetImage:
     @property
     def name(self) -> str:
         """Its name in the annotation file."""
-        return self.names[-1] if self.cell is None else f"{self.cell.column}"
+        return self.names[-1] if self.cell is None else self.cell.column
 
 
 @dataclass

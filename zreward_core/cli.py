@@ -164,6 +164,23 @@ def score(
         raise UserError("\n".join(faults))
 
 
+@app.command()
+def benchmark(
+    name: Annotated[str, typer.Argument(help="The set; docs/benchmarks.md lists them.")],
+    folder: Annotated[Path, typer.Argument(help="Its files, as published.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A .json or .parquet file for the result of each pair.")
+    ] = None,
+) -> None:
+    """Compare a model with people on a public set, under each published rule for ties and order."""
+    from zreward_core.commands.benchmark.run import run_benchmark
+
+    typer.echo("\n".join(run_benchmark(name, folder, model, output).lines()))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def repro(context: typer.Context) -> None:
     """Wait until the workspace is free, then run `dvc repro` with the same arguments."""

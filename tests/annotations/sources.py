@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from zreward_core.annotations.ingest.accounting import TABLES
+from zreward_core.annotations.ingest.accounting import WRITTEN
 from zreward_core.annotations.ingest.identities import Identities
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
@@ -31,21 +31,22 @@ class Read:
         while again:
             self.summary = SourceSummary()
             index = ItemIndex(source, images, identities)
-            parts: dict[str, list[pa.Table]] = {name: [] for name in TABLES}
+            parts: dict[str, list[pa.Table]] = {name: [] for name in WRITTEN}
             for path in files:
                 for judgements in read_file(path, source, rubric, index):
                     self.summary.add(judgements)
-                    for name in TABLES:
+                    for name in WRITTEN:
                         parts[name].append(getattr(judgements, name))
             self.summary.add_references(index.missing, index.refused)
             again = any([images.settle(), identities.settle()])
         tables = {
             name: pa.concat_tables(parts[name]) if parts[name] else schema.empty_table()
-            for name, schema in TABLES.items()
+            for name, schema in WRITTEN.items()
         }
         self.resubmissions = count_resubmissions(tables["ratings"]).get(source.name, 0)
         self.ratings: pd.DataFrame = tables["ratings"].to_pandas()
         self.comparisons: pd.DataFrame = tables["comparisons"].to_pandas()
+        self.compared_items: pd.DataFrame = tables["compared_items"].to_pandas()
         self.opinions: pd.DataFrame = tables["opinions"].to_pandas()
         self.quarantine: pd.DataFrame = tables["quarantine"].to_pandas()
 

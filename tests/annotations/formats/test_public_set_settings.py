@@ -50,10 +50,11 @@ def test_hpdv2_choices(read, drops: Path) -> None:
     assert votes["annotator_id"].tolist() == ["u", "u"]
 
 
-def test_hpdv2_rankings_lower_is_better(read, drops: Path) -> None:
+@pytest.mark.parametrize("key", ["raw_annotations", "raw_annotation"])
+def test_hpdv2_rankings_lower_is_better(read, drops: Path, key: str) -> None:
     raters = [{"rank": [2, 1, 3], "user_hash": "u"}, {"rank": [1, 1], "user_hash": "v"}]
     entry = {"prompt": "a", "image_path": ["x", "y", "z"], "rank": [2, 1, 3]}
-    path = as_json(drops, [{**entry, "raw_annotation": raters}])
+    path = as_json(drops, [{**entry, key: raters}])
     result = read(path, format="hpdv2_test", dimension="aesthetics")
     assert result.comparisons["vote"].tolist() == ["b", "a", "a"]
     assert result.quarantine["reason"].tolist() == ["malformed_record"]  # two ranks, three images
@@ -122,17 +123,19 @@ def test_genai_arena_votes(read, drops: Path) -> None:
 
 def test_mmrb2_pairs(read, drops: Path) -> None:
     def answer(model: str) -> dict:
-        return {"model": model, "response_content": [["image", f"images/{model}.jpg"]]}
+        return {"model_name": model, "response_content": [["image", f"images/{model}.jpg"]]}
 
     pair = {
-        "pair_id": "1",
+        "id": "1",
         "prompt_content": [["text", "a cat"]],
         "response_a": answer("m"),
         "response_b": answer("n"),
     }
     content = {"pairs": [{**pair, "chosen": one} for one in "AB"]}
-    votes = read(as_json(drops, content), format="mmrb2", dimension="alignment").comparisons
+    result = read(as_json(drops, content), format="mmrb2", dimension="alignment")
+    votes = result.comparisons
     assert votes["vote"].tolist() == ["a", "b"]
+    assert set(result.compared_items["generator"]) == {"m", "n"}
     assert votes["item_a"].nunique() == 1 and votes["item_a"][0] != votes["item_b"][0]
 
 

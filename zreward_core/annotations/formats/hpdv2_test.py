@@ -3,7 +3,7 @@
 A ranking of n images is read as n (n - 1) / 2 comparisons, as its authors count them (153k); a
 lower rank is better. Source:
 https://github.com/tgxs002/HPSv2, README.md: {"prompt", "image_path": [..], "rank": [..] (averaged),
-"raw_annotation": [{"rank": [..], "user_hash"}]}.
+"raw_annotations": [{"rank": [..], "user_hash"}]}; some copies have "raw_annotation".
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def read_hpdv2_test(path: Path, wanted: Wanted) -> Iterator[Records]:
 def _numbered(entries: list[Any]) -> Iterator[tuple[int, Any]]:
     for number, entry in enumerate(entries, start=1):
         images = entry.get("image_path") if isinstance(entry, dict) else None
-        raters = entry.get("raw_annotation") if isinstance(entry, dict) else None
+        raters = _raters(entry) if isinstance(entry, dict) else None
         if not isinstance(images, list) or not isinstance(raters, list):
             yield number, [entry]
             continue
@@ -38,6 +38,10 @@ def _numbered(entries: list[Any]) -> Iterator[tuple[int, Any]]:
             for first, second in combinations(range(len(images)), 2):
                 pair = {"image_a": images[first], "image_b": images[second]}
                 yield number, {**shared, **pair, "vote": _vote(ranks[first], ranks[second])}
+
+
+def _raters(entry: dict[str, Any]) -> Any:
+    return entry.get("raw_annotations", entry.get("raw_annotation"))
 
 
 def _vote(first: Any, second: Any) -> str | None:

@@ -1,0 +1,1 @@
+"""`zreward benchmark`: public sets of human judgements, under every published rule."""

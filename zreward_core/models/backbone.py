@@ -142,6 +142,7 @@ class Backbone:
         self.levels = torch.tensor(rubric.levels)
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0
+        self.length_multiple = 1  # sequences are padded to a multiple of this
         self.adapted: Any = None
 
     @property
@@ -156,7 +157,8 @@ class Backbone:
 
     def collate(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Sequences of unequal length as ids and mask [N, L], padded on the left."""
-        length = max(len(row) for row in rows)
+        longest = max(len(row) for row in rows)
+        length = -(-longest // self.length_multiple) * self.length_multiple
         ids = torch.full((len(rows), length), self.pad_id)
         mask = torch.zeros(len(rows), length, dtype=torch.long)
         for index, row in enumerate(rows):
@@ -254,12 +256,12 @@ class Backbone:
         write_json(card(self.rubric, self.prompt, self.chat.label_ids, lineage), folder / CARD)
 
 
-def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
+def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> Backbone:
     """Load a model folder, or the checkpoint that its card points to.
 
     Args:
         folder: a folder with ``zreward.json``.
-        dtype: name of the torch dtype of the weights.
+        dtype: torch dtype of the weights, or its name; "auto" for the one they are stored in.
 
     Raises:
         UserError: there is no such folder, card or readable checkpoint, the family is unsupported,
@@ -273,7 +275,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=getattr(torch, dtype),
+            dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,  # never a pickle
             ignore_mismatched_sizes=True,  # reported below, with the shapes

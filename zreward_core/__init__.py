@@ -7,12 +7,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zreward_core.evaluation.early_stopping import HackingMonitor
     from zreward_core.models.scorer import RewardModel
     from zreward_core.models.scores import Scores
     from zreward_core.models.teacher import TeacherJudge
 
-__all__ = ["RewardModel", "Scores", "TeacherJudge"]
+__all__ = ["HackingMonitor", "RewardModel", "Scores", "TeacherJudge"]
 _MODULES = {
+    "HackingMonitor": "zreward_core.evaluation.early_stopping",
     "RewardModel": "zreward_core.models.scorer",
     "Scores": "zreward_core.models.scores",
     "TeacherJudge": "zreward_core.models.teacher",

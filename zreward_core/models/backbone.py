@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from zreward_core.config import Count, DtypeName, Settings, UserError
-from zreward_core.models.card import CARD, card, read_card
+from zreward_core.models.card import CARD, card, checkpoint_source, read_card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
@@ -336,7 +336,7 @@ def chat_format(
 
 def checkpoint_of(folder: Path, content: dict[str, Any]) -> tuple[str, str]:
     """Source and revision of the checkpoint that a card points to, or of the folder itself."""
-    source = content.get("hub_id") or content.get("path") or str(folder)
+    source = checkpoint_source(content) or str(folder)
     return source, content.get("revision") or "main"
 
 

@@ -101,6 +101,11 @@ def require_role(folder: Path, role: Role) -> None:
         )
 
 
+def checkpoint_source(content: dict[str, Any]) -> str | None:
+    """Hub id or path of the checkpoint that a card refers to; None if it lies beside the card."""
+    return content.get("hub_id") or content.get("path")
+
+
 def recorded(rubric: Rubric) -> dict[str, Any]:
     """What a card records of its rubric, beside the rubric itself."""
     return {"dimensions": rubric.names, "levels": rubric.levels, "rubric_sha256": rubric.sha256}

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zreward_core.config import UserError
+from zreward_core.models.model_card import README
 
-FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "README.md"]
-"""Files of a model; no other is downloaded, and no pickle."""
+FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+"""Files of a model; no other is uploaded or downloaded, and no pickle."""
 
 
 def download(hub_id: str, revision: str | None = None) -> Path:
@@ -27,31 +28,35 @@ def download(hub_id: str, revision: str | None = None) -> Path:
 
 
 def upload(
-    folder: Path, hub_id: str, *, private: bool | None, revision: str | None, message: str
+    folder: Path, hub_id: str, readme: str, *, private: bool | None, revision: str | None
 ) -> str:
-    """Upload a model's folder; the repository is created if it does not exist.
+    """Upload a model's files and its card in one commit.
 
     Args:
+        folder: of the model.
+        hub_id: of the repository, which is created if it does not exist.
+        readme: content of README.md.
         private: of a new repository; None for the default of the account.
         revision: branch, which must exist; None for main.
 
     Returns:
-        The commit, which ``revision`` can name.
+        The commit.
 
     Raises:
         UserError: the hub cannot be reached or refuses the upload.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
+    files = {path.name: path for pattern in FILES for path in folder.glob(pattern)}
+    contents = files | {README: readme.encode()}
     with _hub_errors(hub_id):
         api.create_repo(hub_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=hub_id,
-            folder_path=folder,
+        commit = api.create_commit(
+            hub_id,
+            [CommitOperationAdd(name, content) for name, content in sorted(contents.items())],
+            commit_message="Upload a Z-Reward model",
             revision=revision,
-            allow_patterns=FILES,
-            commit_message=message,
         )
     return str(commit.oid)
 

@@ -3,17 +3,21 @@
 Shapes: B images, D dimensions, S levels.
 """
 
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import ClassVar, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.card import Role
+from zreward_core.models.card import CARD, Role
+from zreward_core.models.hub import upload
 from zreward_core.models.inputs import ImageLike, check_prompt, in_pairs, prepare
+from zreward_core.models.model_card import describe_model
 from zreward_core.models.opening import find_device, find_dtype
 from zreward_core.models.score_decoder import require_finite_scores
 from zreward_core.models.scores import Scores, join_scores
@@ -104,6 +108,41 @@ class Judge(ABC):
 
         return windows()
 
+    def push_to_hub(
+        self,
+        hub_id: str,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        license_id: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Publish the model's files with a model card; the repository is created if need be.
+
+        The files are those that the model was loaded from, whatever ``to`` has changed since.
+
+        Args:
+            hub_id: NAMESPACE/NAME.
+            metrics: content of `evaluate`'s metrics.json for this model, for the card's figures.
+            license_id: the hub's name of the model's license, such as apache-2.0.
+            private: of a new repository; None for the default of the account.
+            revision: branch, which must exist; None for main.
+
+        Returns:
+            The commit, which ``from_pretrained(hub_id, revision=...)`` opens.
+
+        Raises:
+            UserError: the model is only a reference to another checkpoint, or the hub cannot be
+                reached or refuses the upload.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(self.backbone.source)
+            if not (folder / CARD).is_file():  # built in memory
+                folder = Path(scratch) / "model"
+                self.backbone.save(folder, {})
+            text = describe_model(folder, hub_id, self.role, metrics, license_id)
+            return upload(folder, hub_id, text, private=private, revision=revision)
+
     def _chosen(self, dimensions: Sequence[str] | None) -> list[int]:
         """Indices of the dimensions to return."""
         given = [dimensions] if isinstance(dimensions, str) else list(dimensions or [])
@@ -134,8 +173,7 @@ class Judge(ABC):
     def _scores(
         self, rows: Sequence[tuple[str, torch.Tensor] | UserError], chosen: list[int]
     ) -> Scores:
-        levels = self.backbone.levels
-        probs = torch.full((len(rows), len(chosen), len(levels)), torch.nan)
+        probs = torch.full((len(rows), len(chosen), len(self.backbone.levels)), torch.nan)
         mass = torch.full((len(rows), len(chosen)), torch.nan)
         good = {b: row for b, row in enumerate(rows) if not isinstance(row, UserError)}
         if good:
@@ -144,14 +182,16 @@ class Judge(ABC):
             names = [f"the image for {prompt[:80]!r}" for prompt in prompts]
             require_finite_scores(self.backbone.source, names, *found)
             probs[list(good)], mass[list(good)] = found
-        return Scores(
-            [self.dimensions[d] for d in chosen],
-            probs,
-            mass,
-            levels,
-            torch.tensor([self.backbone.rubric.dimensions[d].weight for d in chosen]),
-            {b: str(row) for b, row in enumerate(rows) if isinstance(row, UserError)},
-        )
+        scores = self._wrapped(probs, mass, chosen)
+        scores.errors |= {b: str(row) for b, row in enumerate(rows) if isinstance(row, UserError)}
+        return scores
+
+    def _wrapped(self, probs: torch.Tensor, mass: torch.Tensor, chosen: list[int]) -> Scores:
+        """Distributions [B, D, S] and mass [B, D] of the chosen dimensions."""
+        rubric = self.backbone.rubric
+        weights = torch.tensor([rubric.dimensions[d].weight for d in chosen])
+        names = [self.dimensions[d] for d in chosen]
+        return Scores(names, probs, mass, self.backbone.levels, weights)
 
     @abstractmethod
     def _distributions(

@@ -13,6 +13,8 @@ import torch
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import Role
+from zreward_core.models.explanation import Explanation
+from zreward_core.models.inputs import ImageLike, in_pairs
 from zreward_core.models.judge import Judge
 from zreward_core.models.opening import open_model
 from zreward_core.models.rollouts import Rollouts, sample_rollouts
@@ -139,6 +141,44 @@ class TeacherJudge(Judge):
         queries = [(b, d) for b in range(len(prompts)) for d in chosen]
         seeds = [query_seed(self.seed, prompts[b], names[d]) for b, d in queries]
         return judge_queries(self.backbone, prompts, images, queries, self.num_traces, seeds)
+
+    @torch.no_grad()
+    def explain(
+        self,
+        prompt: str,
+        image: ImageLike,
+        student: Judge | None = None,
+        dimensions: Sequence[str] | None = None,
+    ) -> Explanation:
+        """The teacher's reasoning about an image, and its distribution beside the student's.
+
+        Args:
+            student: a model of the same rubric.
+            dimensions: names of the dimensions; all if None.
+
+        Raises:
+            UserError: as for ``score``; the student has another rubric.
+            NotFinite: a score is not finite.
+        """
+        if student is not None and student.backbone.rubric != self.backbone.rubric:
+            raise UserError(
+                f"{student.backbone.source} has another rubric than {self.backbone.source}: their"
+                " scores cannot be compared"
+            )
+        chosen = self._chosen(dimensions)
+        rows = list(self._rows(in_pairs([prompt], [image]), 0, keep_errors=False))
+        prompts, images = (list(one) for one in zip(*rows, strict=True))
+        judged = self.judge(prompts, images, chosen)
+        texts = [self.backbone.chat.text(tokens) for tokens in judged.rollouts.tokens]
+        return Explanation(
+            prompt,
+            {
+                self.dimensions[d]: texts[q * self.num_traces : (q + 1) * self.num_traces]
+                for q, d in enumerate(chosen)
+            },
+            self._wrapped(judged.probs[None], judged.mass[None], chosen),
+            None if student is None else student.score([prompt], [image], dimensions),
+        )
 
     def _distributions(
         self, prompts: list[str], images: list[torch.Tensor], chosen: list[int]

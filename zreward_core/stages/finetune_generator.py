@@ -39,7 +39,7 @@ from zreward_core.diffusion.tuning import (
     moving_average,
     open_weights,
 )
-from zreward_core.evaluation.early_stopping import find_hacking
+from zreward_core.evaluation.early_stopping import HackingMonitor
 from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
@@ -259,17 +259,22 @@ def tune(
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=0.0)
     average = moving_average(weights, config.ema_decay)
     importance = dimension_weights(config, reward.dimensions)
-    scores: dict[str, list[Tensor]] = {name: [] for name in judges}
-    state = checkpoint.load("state") or {"step": 0, "stopped": False, "scores": scores}
+    monitor = HackingMonitor(reward.dimensions, config.watch.patience, config.seed)
+    state = checkpoint.load("state") or {"step": 0, "stopped": False}
 
-    def validate() -> dict[str, float]:
+    def validate(step: int) -> tuple[dict[str, float], list[str]]:
+        """Metrics, and the dimensions that are hacked."""
         found = judge_samples(judges, watched, sample_all(config, generator, watched))
-        for name, values in found.items():
-            state["scores"][name].append(torch.from_numpy(values))
-        return mean_scores(found, reward.dimensions)
+        hacked: list[str] = []
+        if config.panel:
+            verdict = monitor.update(found["reward"], found["panel"], step)
+            hacked, state["stopped"] = verdict.hacked, verdict.stop
+            if hacked:
+                logger.warning("%s", verdict)
+        return mean_scores(found, reward.dimensions), hacked
 
     if state["step"] == 0:
-        state["history"] = [{"step": 0, **validate()}]
+        state["history"] = [{"step": 0, **validate(0)[0]}]
         state["kept"] = copy.deepcopy(average.shadow_params)
     else:
         saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
@@ -278,6 +283,7 @@ def tune(
         restore(optimizer, state["optimizer"])
         average.load_state_dict(state["average"])
         average.to(generator.pipe.device)
+        monitor.load_state_dict(state["monitor"])
     for step in track(range(state["step"], config.steps), "tune", config.steps, state["step"]):
         if state["stopped"]:
             break
@@ -288,19 +294,9 @@ def tune(
         number = step + 1
         if number % config.watch.every == 0 or number == config.steps:
             with averaged(weights, average):
-                row |= validate()
-            hacked: list[str] = []
-            if config.panel:
-                hacked, state["stopped"] = find_hacking(
-                    torch.stack(state["scores"]["panel"]).numpy(),
-                    torch.stack(state["scores"]["reward"]).numpy(),
-                    reward.dimensions,
-                    config.watch.patience,
-                    config.seed,
-                )
-            if hacked:
-                logger.warning("the panel fell while the reward rose: %s", ", ".join(hacked))
-            else:
+                metrics, hacked = validate(number)
+            row |= metrics
+            if not hacked:
                 state["kept"] = copy.deepcopy(average.shadow_params)
         state["history"].append(row)
         state["step"] = number
@@ -308,6 +304,7 @@ def tune(
             state["weights"] = {name: weight.detach() for name, weight in weights.items()}
             state["optimizer"] = optimizer.state_dict()
             state["average"] = average.state_dict()
+            state["monitor"] = monitor.state_dict()
             checkpoint.save("state", state)
     if state["stopped"]:
         average.shadow_params = state["kept"]

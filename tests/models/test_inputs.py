@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a tensor of integers": (torch.zeros(3, 40, 50, dtype=torch.int64), "int64 tensor"),
     "-1..1": (np.full((40, 50, 3), -1.0), "-1 to -1, but 0 to 1 are expected"),
     "0..255": (torch.full((3, 40, 50), 200.0), "200 to 200, but 0 to 1"),
-    "NaN": (torch.full((3, 40, 50), torch.nan), "nan to nan"),
+    "NaN": (torch.full((3, 40, 50), torch.nan), "a value is nan"),
     "a number": (5, "of type int: pass a Pillow image"),
     "None": (None, "of type NoneType"),
     "no file": ("/nowhere.png", "/nowhere.png is not found"),

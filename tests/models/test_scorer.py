@@ -177,7 +177,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "uint8": (["a", "b"], GOOD.to(torch.uint8), "uint8 tensor [2, 3, 40, 48], which have no grad"),
     "0..255": (["a", "b"], GOOD * 255, "127.5 to 127.5, but 0 to 1 are expected"),
     "-1..1": (["a", "b"], GOOD - 1, "-0.5 to -0.5, but 0 to 1 are expected"),
-    "NaN": (["a", "b"], GOOD * torch.nan, "values from nan to nan"),
+    "NaN": (["a", "b"], GOOD * torch.nan, "a value is nan"),
     "one image": (["a"], GOOD[0], "float32 tensor [3, 40, 48]: pass floats [1, 3, H, W] in"),
     "channels last": (["a", "b"], GOOD.permute(0, 2, 3, 1), "pass floats [2, 3, H, W]"),
     "an array": (["a", "b"], GOOD.numpy(), "float32 array [2, 3, 40, 48]: pass floats"),

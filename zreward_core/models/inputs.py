@@ -172,7 +172,8 @@ def check_range(values: torch.Tensor, value_range: tuple[float, float], name: st
     if values.numel():
         least, most = (float(value) for value in values.detach().aminmax())
         if not (np.isfinite(least) and np.isfinite(most)):
-            raise NotFinite(f"{name}: values from {least} to {most}; pass finite numbers")
+            wrong = most if np.isfinite(least) else least
+            raise NotFinite(f"{name}: a value is {wrong}; pass finite numbers")
         slack = TOLERANCE * (high - low)
         if least < low - slack or most > high + slack:
             raise UserError(

@@ -47,7 +47,7 @@ class Judge(ABC):
             UserError: there is no such device or dtype here.
         """
         kind = None if dtype is None else find_dtype(dtype)
-        if kind == "auto":
+        if isinstance(kind, str):
             raise UserError("dtype 'auto' is for from_pretrained: name a dtype")
         self.backbone.network.to(find_device(device), kind)
         return self

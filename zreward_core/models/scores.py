@@ -118,7 +118,8 @@ class Scores:
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of consecutive parts of the images, at least one part, as one."""
-    errors, start = {}, 0
+    errors: dict[int, str] = {}
+    start = 0
     for part in parts:
         errors |= {start + b: reason for b, reason in part.errors.items()}
         start += len(part)

@@ -52,7 +52,7 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import PROMPTS, read_table, write_json
+from zreward_core.schemas import PROMPTS, read_table, require_finite, write_json
 from zreward_core.training.judges import (
     Judge,
     as_arrays,
@@ -62,7 +62,7 @@ from zreward_core.training.judges import (
     panel_judge,
     reward_judge,
 )
-from zreward_core.training.updates import apply_gradients
+from zreward_core.training.updates import DIVERGED, apply_gradients
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/finetune_generator")
@@ -329,6 +329,7 @@ def train_step(
 
     Every process draws all batches and computes its part of their images.
     """
+    place = f"finetune_generator, step {step + 1}"
     rng = step_generator(config.seed, step)
     num_images = config.batch_size * config.accumulation
     totals = {"tune/reward": 0.0, "tune/velocity_distance": 0.0}
@@ -352,6 +353,8 @@ def train_step(
                 gradient_steps=gradient_steps,
                 guidance_scale=config.guidance_scale,
             )
+            mean = samples.pixels.detach().mean().item()
+            require_finite(place, {"the mean of the pixels": mean}, DIVERGED)
             rewards = reward.reward(prompts, samples.pixels)
         if importance is not None:
             importance = importance.to(rewards)
@@ -374,7 +377,6 @@ def train_step(
         totals["tune/reward"] += aggregate.sum().item() / num_images
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
-    place = f"finetune_generator, step {step + 1}"
     norm = apply_gradients(place, list(weights.values()), [optimizer], config.max_norm, totals)
     return {"step": step + 1, **add_up(totals), "tune/gradient_norm": norm}
 

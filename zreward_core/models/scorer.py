@@ -23,9 +23,9 @@ from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.models.scores import Scores
 
 __all__ = ["RewardModel", "Scores", "student_scores"]
-LENGTH_MULTIPLE = 16
-"""Sequences are scored at a length of their own, the next multiple of this, whatever else is in
-their batch: padding changes the rounding. It is also the chunk of linear attention on CPUs."""
+LENGTH_MULTIPLE = 8
+"""A sequence is scored at the next multiple of this length, whatever else is in its batch: padding
+changes the rounding, and so do products of matrices with an odd number of rows."""
 
 
 class RewardModel(Judge):

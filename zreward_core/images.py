@@ -111,9 +111,15 @@ def stored_size(content: bytes, name: str = "image") -> tuple[int, int]:
 @contextmanager
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """An opened image; errors of Pillow become UserErrors."""
+    with _readable(name), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        yield image
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Within the block errors of Pillow become UserErrors."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            yield image
+        yield
     except UserError:
         raise
     except _FAULTS as error:
@@ -146,17 +152,18 @@ def shown(image: Image.Image, name: str = "image") -> np.ndarray:
     """Pixels [H, W, 3] uint8 of an opened image, as ``decode`` returns them.
 
     Raises:
-        UserError: as for ``decode``; damaged data raises the errors of Pillow.
+        UserError: as for ``decode``.
     """
     check_size(image.width, image.height, name)
-    if image.format != "MPO" and getattr(image, "is_animated", False):  # phones add images to MPO
-        raise UserError(f"{name} has several frames or pages; save the one that was rated as PNG")
-    tiles = getattr(image, "tile", ())
-    stored = str(tiles[0].args) if tiles else image.mode
-    image.load()
-    turn = _TRANSPOSE.get(_orientation(image))
-    upright = _on_white(_as_bytes(image, stored, name))
-    return np.array(upright if turn is None else upright.transpose(turn))
+    with _readable(name):
+        if image.format != "MPO" and getattr(image, "is_animated", False):  # phones add to MPO
+            raise UserError(f"{name} has several frames or pages; save the rated one as PNG")
+        tiles = getattr(image, "tile", ())
+        stored = str(tiles[0].args) if tiles else image.mode
+        image.load()
+        turn = _TRANSPOSE.get(_orientation(image))
+        upright = _on_white(_as_bytes(image, stored, name))
+        return np.array(upright if turn is None else upright.transpose(turn))
 
 
 def check_size(width: int, height: int, name: str) -> None:

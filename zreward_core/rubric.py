@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from zreward_core.config import Number, Positive, Settings, parse_settings, read_yaml
+from zreward_core.config import Number, Positive, Settings, Weight, parse_settings, read_yaml
 
 RUBRIC_FILE = Path("data/rubric.yaml")
 
@@ -55,6 +55,8 @@ class Dimension(Settings):
     """The question put to annotators and models, in one sentence."""
     levels: Annotated[dict[Level, str], BeforeValidator(_distinct_numbers)]
     """Score to a description of its images; half points may be omitted."""
+    weight: Weight = Field(default=1.0, exclude_if=lambda weight: weight == 1.0)
+    """Weight of the dimension in an image's overall score; the weights are divided by their sum."""
     patterns: list[Pattern] = Field(default_factory=list, exclude=True)
     """For annotators only: not part of the rubric's hash or of a model's card."""
 
@@ -84,6 +86,8 @@ class Rubric(Settings):
             raise ValueError("labels must be distinct, one for each level")
         if not self.dimensions or len({d.name for d in self.dimensions}) != len(self.dimensions):
             raise ValueError("dimensions must have distinct names")
+        if not any(dimension.weight for dimension in self.dimensions):
+            raise ValueError("the weights of the dimensions must not all be 0")
         for dimension in self.dimensions:
             unknown = sorted(set(dimension.levels) - set(self.levels))
             if unknown:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from zreward_core.config import Count, DtypeName, Settings, UserError
-from zreward_core.models.card import CARD, card, read_card
+from zreward_core.models.card import CARD, card, checkpoint_source, read_card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
@@ -140,6 +140,7 @@ class Backbone:
         self.levels = torch.tensor(rubric.levels)
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0
+        self.length_multiple = 1  # sequences are padded to a multiple of this
         self.adapted: Any = None
 
     @property
@@ -154,7 +155,8 @@ class Backbone:
 
     def collate(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Sequences of unequal length as ids and mask [N, L], padded on the left."""
-        length = max(len(row) for row in rows)
+        longest = max(len(row) for row in rows)
+        length = -(-longest // self.length_multiple) * self.length_multiple
         ids = torch.full((len(rows), length), self.pad_id)
         mask = torch.zeros(len(rows), length, dtype=torch.long)
         for index, row in enumerate(rows):
@@ -252,12 +254,12 @@ class Backbone:
         write_json(card(self.rubric, self.prompt, self.chat.label_ids, lineage), folder / CARD)
 
 
-def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
+def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> Backbone:
     """Load a model folder, or the checkpoint that its card points to.
 
     Args:
         folder: a folder with ``zreward.json``.
-        dtype: name of the torch dtype of the weights.
+        dtype: torch dtype of the weights, or its name; "auto" for the one they are stored in.
 
     Raises:
         UserError: there is no such folder, card or readable checkpoint, the family is unsupported,
@@ -271,7 +273,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=getattr(torch, dtype),
+            dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,  # never a pickle
             ignore_mismatched_sizes=True,  # reported below, with the shapes
@@ -328,7 +330,7 @@ def chat_format(
 
 def checkpoint_of(folder: Path, content: dict[str, Any]) -> tuple[str, str]:
     """Source and revision of the checkpoint that a card points to, or of the folder itself."""
-    source = content.get("hub_id") or content.get("path") or str(folder)
+    source = checkpoint_source(content) or str(folder)
     return source, content.get("revision") or "main"
 
 

@@ -1,7 +1,7 @@
 """The card ``zreward.json`` of a model folder: what scoring needs beyond the checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -13,6 +13,20 @@ from zreward_core.schemas import read_json
 CARD = "zreward.json"
 RECORDED = ("dimensions", "levels", "rubric_sha256")
 """Keys of a card that repeat a part of its rubric."""
+Role = Literal["student", "teacher"]
+"""A student scores without generating tokens, a teacher after reasoning."""
+ROLES: dict[str, Role] = {
+    "train_gdso": "teacher",
+    "train_gdso_coupled": "teacher",
+    "train_grpo": "teacher",
+    "train_opd": "teacher",
+    "train_rewarddance": "teacher",
+    "train_risd": "student",
+    "train_sft": "student",
+}
+"""Stage in a card's lineage to the role that it trains; models of other stages have no role."""
+CLASSES: dict[Role, str] = {"student": "RewardModel", "teacher": "TeacherJudge"}
+"""Class that opens a model of a role."""
 
 
 def card(
@@ -68,6 +82,28 @@ def read_card(folder: Path) -> dict[str, Any]:
                 " again"
             )
     return content
+
+
+def require_role(folder: Path, role: Role) -> None:
+    """Check that a model was not trained for the other role: its scores would be meaningless.
+
+    Raises:
+        UserError: it was, or the folder is not a model of this project.
+    """
+    lineage = read_card(folder).get("lineage")
+    stage = str(lineage.get("stage")) if isinstance(lineage, dict) else ""
+    trained = ROLES.get(stage, role)
+    if trained != role:
+        how = {"student": "in one forward pass", "teacher": "after reasoning"}[trained]
+        raise UserError(
+            f"{folder} is a {trained}: {stage} trained it to score {how}. Open it with"
+            f" {CLASSES[trained]}, or give the folder of a {role}"
+        )
+
+
+def checkpoint_source(content: dict[str, Any]) -> str | None:
+    """Hub id or path of the checkpoint that a card refers to; None if it lies beside the card."""
+    return content.get("hub_id") or content.get("path")
 
 
 def recorded(rubric: Rubric) -> dict[str, Any]:

@@ -139,6 +139,8 @@ class ChatFormat:
             PromptTooLong: it has more than ``max_prompt_tokens``.
             PromptRefused: it is not Unicode text.
         """
+        if not isinstance(text, str):
+            raise PromptRefused(f"the prompt is of type {type(text).__name__}: pass a text")
         if not is_unicode(text):
             raise PromptRefused(f"the prompt {text[:60]!a} is not Unicode text; correct it")
         tokens = self.plain(text)

@@ -3,156 +3,140 @@
 Shapes: B images, D dimensions, S levels, H height, W width.
 """
 
+import copy
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from zreward_core.config import UserError
-from zreward_core.images import check_size, shown
-from zreward_core.models.backbone import Backbone, load_backbone
-from zreward_core.models.score_decoder import (
-    expected_score,
-    require_finite_scores,
-    score_log_probs,
-)
-from zreward_core.store import fetch, is_uri
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.card import Role
+from zreward_core.models.inputs import check_pixels
+from zreward_core.models.judge import Judge
+from zreward_core.models.opening import open_model
+from zreward_core.models.score_decoder import expected_score, score_log_probs
+from zreward_core.models.scores import Scores
+
+__all__ = ["RewardModel", "Scores", "student_scores"]
+LENGTH_MULTIPLE = 8
+"""A sequence is scored at the next multiple of this length, whatever else is in its batch: padding
+changes the rounding, and so do products of matrices with an odd number of rows."""
 
 
-@dataclass
-class Scores:
-    """Score distributions of B images in D dimensions."""
+class RewardModel(Judge):
+    """A student that scores in one forward pass, without generating tokens or using a cache.
 
-    dimensions: list[str]
-    """Names of the D dimensions."""
-    probs: torch.Tensor
-    """[B, D, S] distribution over the rubric's levels."""
-    mass: torch.Tensor
-    """[B, D] total probability of the score tokens."""
-    levels: torch.Tensor
-    """[S] score of each level."""
+    An image and a prompt have the same score whatever they are scored with: sequences of the same
+    padded length are scored together. On a CPU scores are equal to the last bit where the images
+    of a batch have the same size, otherwise up to rounding (1e-5 in float32).
+    """
 
-    @property
-    def mean(self) -> torch.Tensor:
-        """[B, D] expected scores (equation 16), in rubric units."""
-        return expected_score(self.probs, self.levels)
-
-    @property
-    def std(self) -> torch.Tensor:
-        """[B, D] standard deviation of the distributions, in rubric units."""
-        second = expected_score(self.probs, self.levels**2)
-        return (second - self.mean**2).clamp(min=0.0).sqrt()
-
-    @property
-    def entropy(self) -> torch.Tensor:
-        """[B, D] entropy of the distributions, in nats."""
-        return -torch.xlogy(self.probs, self.probs).sum(-1)
-
-    def prefer(self, i: int, j: int) -> torch.Tensor:
-        """[D] probability that image i scores above image j; a tie counts one half."""
-        joint = self.probs[i][:, :, None] * self.probs[j][:, None, :]
-        above = torch.tril(joint, -1).sum((1, 2))
-        tie = torch.diagonal(joint, dim1=1, dim2=2).sum(-1)
-        return above + 0.5 * tie
-
-    def rows(self) -> list[dict[str, dict[str, object]]]:
-        """For each image, dimension name to mean, std, mass and probs as plain numbers."""
-        mean, std = self.mean.tolist(), self.std.tolist()
-        mass, probs = self.mass.tolist(), self.probs.tolist()
-        return [
-            {
-                name: {
-                    "mean": mean[b][d],
-                    "std": std[b][d],
-                    "mass": mass[b][d],
-                    "probs": probs[b][d],
-                }
-                for d, name in enumerate(self.dimensions)
-            }
-            for b in range(len(probs))
-        ]
-
-
-class RewardModel:
-    """A student that scores in one forward pass, without generating tokens or using a cache."""
+    role: ClassVar[Role] = "student"
 
     def __init__(self, backbone: Backbone, batch_size: int = 64) -> None:
-        self.backbone = backbone
-        self.batch_size = batch_size
-        self.dimensions = backbone.rubric.names
-        for parameter in backbone.network.parameters():
-            parameter.requires_grad_(False)
-        backbone.network.eval()
+        super().__init__(backbone, batch_size)
+        self._padded = copy.copy(backbone)
+        self._padded.length_multiple = LENGTH_MULTIPLE
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: str | torch.device = "cpu", dtype: str = "float32"
+        cls,
+        source: str | Path,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        *,
+        revision: str | None = None,
+        batch_size: int = 64,
     ) -> "RewardModel":
-        """Load a model folder, or a registered version after checking its files.
+        """Load a student; its weights are frozen.
 
         Args:
-            source: a folder, or ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+            source: a folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` (its files are
+                compared with the registered hashes), or the id of a repository of the Hugging Face
+                hub.
+            device: "auto" for the accelerator of the machine, or the CPU where it has none.
+            dtype: "auto" for the one in which the weights are stored; or a torch dtype, or its
+                name.
+            revision: branch, tag or commit of a hub repository.
+            batch_size: images in a forward pass.
 
         Raises:
-            UserError: the folder is missing or not a model of this project; the version does not
-                exist, or its files differ from the registered ones.
+            UserError: the source, device, dtype or revision does not exist; the model is a teacher,
+                or not of this project; or its files differ from the registered ones.
         """
-        backbone = load_backbone(fetch(str(source)) if is_uri(source) else source, dtype)
-        backbone.network.to(device)
-        return cls(backbone)
+        return cls(open_model(source, cls.role, device, dtype, revision), batch_size)
 
-    @torch.no_grad()
-    def score(
+    def _distributions(
+        self, prompts: list[str], images: list[torch.Tensor], chosen: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        backbone = self._padded
+        shape = len(prompts), len(self.dimensions)
+        probs, mass = torch.zeros(*shape, len(backbone.levels)), torch.zeros(shape)
+        groups = defaultdict(list)
+        for row, (prompt, image) in enumerate(zip(prompts, images, strict=True)):
+            length = len(backbone.prefix(prompt, image)) + len(backbone.chat.lines)
+            groups[-(-length // LENGTH_MULTIPLE)].append(row)
+        for rows in groups.values():
+            for start in range(0, len(rows), self.batch_size):
+                part = rows[start : start + self.batch_size]
+                log_probs, mass_part = student_scores(
+                    backbone, [prompts[row] for row in part], [images[row] for row in part]
+                )
+                probs[part], mass[part] = log_probs.cpu().exp(), mass_part.cpu()
+        return probs[:, chosen], mass[:, chosen]
+
+    def reward(
         self,
         prompts: Sequence[str],
-        images: Sequence[np.ndarray],
-        dimensions: Sequence[str] | None = None,
-    ) -> Scores:
-        """Score images for their prompts.
+        pixels: torch.Tensor,
+        *,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        micro_batch: int | None = None,
+    ) -> torch.Tensor:
+        """Expected scores [B, D] of pixels [B, 3, H, W]; differentiable in the pixels.
+
+        Equation 16, in rubric units; the reward of equation 20 is an aggregate of it.
 
         Args:
             prompts: B prompts.
-            images: B arrays [H, W, 3] uint8, or PIL images; taken one by one, a batch at a time.
-            dimensions: names of the dimensions to return; all are computed.
+            pixels: floats in ``value_range``.
+            value_range: lowest and highest value of a pixel, (-1, 1) for the output of a VAE.
+            micro_batch: images in a forward pass; the activations of only one pass are in memory
+                at a time, and are computed again in the backward pass. All images if None.
 
         Raises:
-            UserError: the numbers of prompts and images differ, a prompt is too long or not Unicode
-                text, an image cannot be scored, or a dimension is unknown.
-            NotFinite: a score is not finite.
+            UserError: the shape, number, dtype or range of the pixels is wrong, or a prompt is too
+                long or not Unicode text.
+            NotFinite: a pixel is NaN or infinite.
         """
-        if len(prompts) != len(images):
-            raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
-        chosen = list(dimensions or self.dimensions)
-        unknown = sorted(set(chosen) - set(self.dimensions))
-        if unknown:
-            raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+            raise UserError("the prompts must be a list of texts, one for each image")
+        if micro_batch is not None and micro_batch < 1:
+            raise UserError(f"micro_batch is {micro_batch}: pass at least 1")
+        pixels = check_pixels(prompts, pixels, value_range)
         for row, prompt in enumerate(prompts):
             self.backbone.chat.prompt_of_row(row, prompt)
-        num_levels = len(self.backbone.levels)
-        log_probs = [torch.zeros(0, len(self.dimensions), num_levels)]
-        mass = [torch.zeros(0, len(self.dimensions))]
-        for start in range(0, len(prompts), self.batch_size):
-            stop = min(start + self.batch_size, len(prompts))
-            batch = (_array(images[row]) for row in range(start, stop))
-            prepared = [self.backbone.pixels.prepare(image) for image in batch]
-            found = student_scores(self.backbone, prompts[start:stop], prepared)
-            log_probs.append(found[0].cpu())
-            mass.append(found[1].cpu())
-        index = [self.dimensions.index(name) for name in chosen]
-        probs, total = torch.cat(log_probs)[:, index].exp(), torch.cat(mass)[:, index]
-        names = [f"the image for {prompt[:80]!r}" for prompt in prompts]
-        require_finite_scores(self.backbone.source, names, probs, total)
-        return Scores(chosen, probs, total, self.backbone.levels)
+        if micro_batch is None or micro_batch >= len(prompts):
+            return self._rewards(prompts, pixels)
+        return torch.cat(
+            [
+                checkpoint(
+                    self._rewards,
+                    prompts[start : start + micro_batch],
+                    pixels[start : start + micro_batch],
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+                for start in range(0, len(prompts), micro_batch)
+            ]
+        )
 
-    def reward(self, prompts: Sequence[str], pixels: torch.Tensor) -> torch.Tensor:
-        """Expected scores [B, D] of pixels [B, 3, H, W] in [0, 1]; differentiable in the pixels.
-
-        Equation 16, in rubric units; the reward of equation 20 is an aggregate of it.
-        """
+    def _rewards(self, prompts: Sequence[str], pixels: torch.Tensor) -> torch.Tensor:
         images = list(self.backbone.pixels.resize(pixels))
         log_probs, _ = student_scores(self.backbone, prompts, images)
         return expected_score(log_probs.exp(), self.backbone.levels)
@@ -178,11 +162,3 @@ def student_scores(
     rows = [backbone.prefix(*pair) + chat.lines for pair in zip(prompts, images, strict=True)]
     logits = backbone.logits(rows, images, range(len(rows)), len(chat.lines), network)
     return score_log_probs(logits[:, chat.score_offsets], backbone.label_ids)
-
-
-def _array(image: object) -> np.ndarray:
-    array = shown(image) if isinstance(image, Image.Image) else np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise UserError(f"an image is {array.dtype} {array.shape}: pass uint8 [H, W, 3]")
-    check_size(array.shape[1], array.shape[0], "image")
-    return array

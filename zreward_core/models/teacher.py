@@ -6,11 +6,18 @@ Shapes: B images, D dimensions, Q queries, G traces of a query, S levels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from zreward_core.models.backbone import Backbone, load_backbone
-from zreward_core.models.rollouts import sample_rollouts
+from zreward_core.config import UserError
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.card import Role
+from zreward_core.models.explanation import Explanation
+from zreward_core.models.inputs import ImageLike, in_pairs
+from zreward_core.models.judge import Judge
+from zreward_core.models.opening import open_model
+from zreward_core.models.rollouts import Rollouts, sample_rollouts
 from zreward_core.models.score_decoder import expected_score, require_finite_scores
 from zreward_core.schemas import digest
 
@@ -29,6 +36,8 @@ class Judged:
     """First trace of each query."""
     num_tokens: torch.Tensor
     """[Q] output tokens (trace, closing and score), averaged over traces."""
+    rollouts: Rollouts
+    """The Q x G traces."""
 
 
 def judge_queries(
@@ -73,6 +82,7 @@ def judge_queries(
         mass=rollouts.mass.unflatten(0, (len(queries), num_traces)).mean(1),
         traces=[backbone.chat.text(rollouts.tokens[q * num_traces]) for q in range(len(queries))],
         num_tokens=(lengths + tail).unflatten(0, (len(queries), num_traces)).mean(1),
+        rollouts=rollouts,
     )
 
 
@@ -81,44 +91,105 @@ def query_seed(seed: int, item: str, dimension: str) -> int:
     return int(digest(str(seed), item, dimension)[:12], 16)
 
 
-class TeacherJudge:
-    """A teacher that scores images in memory in all dimensions; used as a validation panel."""
+class TeacherJudge(Judge):
+    """A teacher that scores after reasoning about one dimension at a time.
 
-    def __init__(self, backbone: Backbone, num_traces: int = 1, seed: int = 0) -> None:
-        self.backbone = backbone
+    The seeds of an image's traces depend on the prompt and the dimension, so a score depends on the
+    rest of its batch only by rounding, which can change a sampled token.
+    """
+
+    role: ClassVar[Role] = "teacher"
+
+    def __init__(
+        self, backbone: Backbone, num_traces: int = 1, seed: int = 0, batch_size: int = 32
+    ) -> None:
+        if num_traces < 1:
+            raise UserError(f"num_traces is {num_traces}: pass at least 1")
+        super().__init__(backbone, batch_size)
         self.num_traces = num_traces
         self.seed = seed
-        self.dimensions = backbone.rubric.names
 
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        source: str | Path,
         num_traces: int = 1,
         seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: str = "float32",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        *,
+        revision: str | None = None,
+        batch_size: int = 32,
     ) -> "TeacherJudge":
-        """Load a teacher's folder.
+        """Load a teacher; for the other arguments see ``RewardModel.from_pretrained``.
+
+        Args:
+            num_traces: traces over which a distribution is averaged.
+            seed: of the traces.
 
         Raises:
-            UserError: the folder is missing or not a model of this project.
+            UserError: as there; the model is a student.
         """
-        backbone = load_backbone(folder, dtype)
-        backbone.network.to(device)
-        return cls(backbone, num_traces, seed)
+        backbone = open_model(source, cls.role, device, dtype, revision)
+        return cls(backbone, num_traces, seed, batch_size)
 
-    def score(
-        self, prompts: Sequence[str], pixels: torch.Tensor, batch_size: int = 32
-    ) -> torch.Tensor:
-        """Expected scores [B, D] of pixels [B, 3, H, W] in [0, 1]; seeds depend on the prompt."""
-        means = []
-        for start in range(0, len(prompts), batch_size):
-            chosen = list(prompts[start : start + batch_size])
-            images = list(self.backbone.pixels.resize(pixels[start : start + batch_size]))
-            queries = [(b, d) for b in range(len(chosen)) for d in range(len(self.dimensions))]
-            seeds = [query_seed(self.seed, chosen[b], self.dimensions[d]) for b, d in queries]
-            judged = judge_queries(self.backbone, chosen, images, queries, self.num_traces, seeds)
-            probs = judged.probs.unflatten(0, (len(chosen), len(self.dimensions)))
-            means.append(expected_score(probs, self.backbone.levels))
-        return torch.cat(means)
+    def judge(
+        self, prompts: Sequence[str], images: Sequence[torch.Tensor], chosen: Sequence[int]
+    ) -> Judged:
+        """The judgement of B resized images in D dimensions: Q = B x D queries, in this order."""
+        names = self.dimensions
+        queries = [(b, d) for b in range(len(prompts)) for d in chosen]
+        seeds = [query_seed(self.seed, prompts[b], names[d]) for b, d in queries]
+        return judge_queries(self.backbone, prompts, images, queries, self.num_traces, seeds)
+
+    @torch.no_grad()
+    def explain(
+        self,
+        prompt: str,
+        image: ImageLike,
+        student: Judge | None = None,
+        dimensions: Sequence[str] | None = None,
+    ) -> Explanation:
+        """The teacher's reasoning about an image, and its distribution beside the student's.
+
+        Args:
+            student: a model of the same rubric.
+            dimensions: names of the dimensions; all if None.
+
+        Raises:
+            UserError: as for ``score``; the student has another rubric.
+            NotFinite: a score is not finite.
+        """
+        if student is not None and student.backbone.rubric != self.backbone.rubric:
+            raise UserError(
+                f"{student.backbone.source} has another rubric than {self.backbone.source}: their"
+                " scores cannot be compared"
+            )
+        chosen = self._chosen(dimensions)
+        rows = list(self._rows(in_pairs([prompt], [image]), 0, keep_errors=False))
+        prompts, images = (list(one) for one in zip(*rows, strict=True))
+        judged = self.judge(prompts, images, chosen)
+        texts = [self.backbone.chat.text(tokens) for tokens in judged.rollouts.tokens]
+        return Explanation(
+            prompt,
+            {
+                self.dimensions[d]: texts[q * self.num_traces : (q + 1) * self.num_traces]
+                for q, d in enumerate(chosen)
+            },
+            self._wrapped(judged.probs[None], judged.mass[None], chosen),
+            None if student is None else student.score([prompt], [image], dimensions),
+        )
+
+    def _distributions(
+        self, prompts: list[str], images: list[torch.Tensor], chosen: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = [
+            self.judge(
+                prompts[start : start + self.batch_size], images[start:][: self.batch_size], chosen
+            )
+            for start in range(0, len(prompts), self.batch_size)
+        ]
+        probs, mass = (
+            torch.cat([getattr(one, name) for one in parts]) for name in ("probs", "mass")
+        )
+        return probs.unflatten(0, (-1, len(chosen))), mass.unflatten(0, (-1, len(chosen)))

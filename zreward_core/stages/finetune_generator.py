@@ -39,7 +39,7 @@ from zreward_core.diffusion.tuning import (
     moving_average,
     open_weights,
 )
-from zreward_core.evaluation.early_stopping import find_hacking
+from zreward_core.evaluation.early_stopping import HackingMonitor
 from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
@@ -53,7 +53,7 @@ from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import PROMPTS, read_table, write_json
+from zreward_core.schemas import PROMPTS, read_table, require_finite, write_json
 from zreward_core.training.judges import (
     Judge,
     as_arrays,
@@ -63,7 +63,7 @@ from zreward_core.training.judges import (
     panel_judge,
     reward_judge,
 )
-from zreward_core.training.updates import apply_gradients
+from zreward_core.training.updates import DIVERGED, apply_gradients
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/finetune_generator")
@@ -261,17 +261,22 @@ def tune(
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=0.0)
     average = moving_average(weights, config.ema_decay)
     importance = dimension_weights(config, reward.dimensions)
-    scores: dict[str, list[Tensor]] = {name: [] for name in judges}
-    state = checkpoint.load("state") or {"step": 0, "stopped": False, "scores": scores}
+    monitor = HackingMonitor(reward.dimensions, config.watch.patience, config.seed)
+    state = checkpoint.load("state") or {"step": 0, "stopped": False}
 
-    def validate() -> dict[str, float]:
+    def validate(step: int) -> tuple[dict[str, float], list[str]]:
+        """Metrics, and the dimensions that are hacked."""
         found = judge_samples(judges, watched, sample_all(config, generator, watched))
-        for name, values in found.items():
-            state["scores"][name].append(torch.from_numpy(values))
-        return mean_scores(found, reward.dimensions)
+        hacked: list[str] = []
+        if config.panel:
+            verdict = monitor.update(found["reward"], found["panel"], step)
+            hacked, state["stopped"] = verdict.hacked, verdict.stop
+            if hacked:
+                logger.warning("%s", verdict)
+        return mean_scores(found, reward.dimensions), hacked
 
     if state["step"] == 0:
-        state["history"] = [{"step": 0, **validate()}]
+        state["history"] = [{"step": 0, **validate(0)[0]}]
         state["kept"] = copy.deepcopy(average.shadow_params)
     else:
         saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
@@ -280,6 +285,7 @@ def tune(
         restore(optimizer, state["optimizer"])
         average.load_state_dict(state["average"])
         average.to(generator.pipe.device)
+        monitor.load_state_dict(state["monitor"])
     for step in track(range(state["step"], config.steps), "tune", config.steps, state["step"]):
         if state["stopped"]:
             break
@@ -290,19 +296,9 @@ def tune(
         number = step + 1
         if number % config.watch.every == 0 or number == config.steps:
             with averaged(weights, average):
-                row |= validate()
-            hacked: list[str] = []
-            if config.panel:
-                hacked, state["stopped"] = find_hacking(
-                    torch.stack(state["scores"]["panel"]).numpy(),
-                    torch.stack(state["scores"]["reward"]).numpy(),
-                    reward.dimensions,
-                    config.watch.patience,
-                    config.seed,
-                )
-            if hacked:
-                logger.warning("the panel fell while the reward rose: %s", ", ".join(hacked))
-            else:
+                metrics, hacked = validate(number)
+            row |= metrics
+            if not hacked:
                 state["kept"] = copy.deepcopy(average.shadow_params)
         state["history"].append(row)
         state["step"] = number
@@ -310,6 +306,7 @@ def tune(
             state["weights"] = {name: weight.detach() for name, weight in weights.items()}
             state["optimizer"] = optimizer.state_dict()
             state["average"] = average.state_dict()
+            state["monitor"] = monitor.state_dict()
             checkpoint.save("state", state)
     if state["stopped"]:
         average.shadow_params = state["kept"]
@@ -334,6 +331,7 @@ def train_step(
 
     Every process draws all batches and computes its part of their images.
     """
+    place = f"finetune_generator, step {step + 1}"
     rng = step_generator(config.seed, step)
     num_images = config.batch_size * config.accumulation
     totals = {"tune/reward": 0.0, "tune/velocity_distance": 0.0}
@@ -357,6 +355,8 @@ def train_step(
                 gradient_steps=gradient_steps,
                 guidance_scale=config.guidance_scale,
             )
+            mean = samples.pixels.detach().mean().item()
+            require_finite(place, {"the mean of the pixels": mean}, DIVERGED)
             rewards = reward.reward(prompts, samples.pixels)
         if importance is not None:
             importance = importance.to(rewards)
@@ -379,7 +379,6 @@ def train_step(
         totals["tune/reward"] += aggregate.sum().item() / num_images
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
-    place = f"finetune_generator, step {step + 1}"
     norm = apply_gradients(place, list(weights.values()), [optimizer], config.max_norm, totals)
     return {"step": step + 1, **add_up(totals), "tune/gradient_norm": norm}
 

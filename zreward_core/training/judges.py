@@ -34,9 +34,8 @@ def panel_judge(
     """The teacher in a folder; its scores are averaged over reasoning traces."""
     teacher = TeacherJudge.from_pretrained(folder, num_traces, seed, device, dtype)
 
-    @torch.no_grad()
     def judge(prompts: list[str], images: Tensor) -> np.ndarray:
-        return teacher.score(prompts, images.to(device).float() / 255).double().cpu().numpy()
+        return teacher.score(prompts, images).mean.double().numpy()
 
     return judge
 

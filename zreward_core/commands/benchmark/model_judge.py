@@ -10,7 +10,7 @@ import numpy as np
 from zreward_core.commands.benchmark.image_files import ImageFiles
 from zreward_core.commands.benchmark.tables import SetImage
 from zreward_core.config import UserError
-from zreward_core.models.prompts import PromptTooLong
+from zreward_core.models.prompts import PromptRefused
 from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.progress import track
 
@@ -51,5 +51,5 @@ def _check_prompts(reward: RewardModel, images: Sequence[SetImage]) -> None:
         seen.add(image.prompt)
         try:
             reward.backbone.chat.prompt(image.prompt)
-        except PromptTooLong as error:
+        except PromptRefused as error:
             raise UserError(f"{image.place}: {error}") from None

@@ -1,0 +1,96 @@
+"""Opening a model for scoring: a folder, a registered version, or a repository of the hub."""
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from zreward_core.config import UserError
+from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.card import Role, require_role
+from zreward_core.models.hub import download
+from zreward_core.store import fetch, is_uri
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def open_model(
+    source: str | Path,
+    role: Role,
+    device: str | torch.device,
+    dtype: str | torch.dtype,
+    revision: str | None,
+) -> Backbone:
+    """A model in evaluation mode; its weights are frozen.
+
+    Args:
+        source: a folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` (its files are compared
+            with the registered hashes), or the id of a repository of the Hugging Face hub.
+        role: what it must have been trained for.
+        device: "auto" for the accelerator of the machine, or the CPU where it has none.
+        dtype: "auto" for the one in which the weights are stored; or a torch dtype, or its name.
+        revision: branch, tag or commit; hub ids only.
+
+    Raises:
+        UserError: the source, device, dtype or revision does not exist, or the model is of another
+            role, or not of this project, or its files differ from the registered ones.
+    """
+    place, kind = find_device(device), find_dtype(dtype)
+    folder = find_folder(source, revision)
+    require_role(folder, role)
+    backbone = load_backbone(folder, kind)
+    backbone.network.to(place)
+    for parameter in backbone.network.parameters():
+        parameter.requires_grad_(False)
+    return backbone
+
+
+def find_folder(source: str | Path, revision: str | None) -> Path:
+    """Folder of a model, downloaded or checked if need be."""
+    local = isinstance(source, Path) or os.path.exists(source) or not HUB_ID.fullmatch(source)
+    if is_uri(source) or local:
+        if revision is not None:
+            raise UserError(
+                f"revision {revision!r} is given for {source}, which is not a repository of the"
+                " hub: leave it out"
+            )
+        return fetch(str(source)) if is_uri(source) else Path(source)
+    return download(str(source), revision)
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """A device that this machine has.
+
+    Raises:
+        UserError: it is not the name of a device, or there is none.
+    """
+    here = torch.accelerator.current_accelerator(check_available=True)
+    if device == "auto":
+        return here or torch.device("cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"{device!r} is not a device: write auto, cpu, cuda or cuda:1") from None
+    if found.type == "cpu":
+        return found
+    count = torch.accelerator.device_count() if here and here.type == found.type else 0
+    if (found.index or 0) >= count:
+        raise UserError(
+            f"the device {found} is not available here ({count} of type {found.type}): write auto"
+            " or cpu, or install a torch for it"
+        )
+    return found
+
+
+def find_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
+    """The dtype of a name, or "auto".
+
+    Raises:
+        UserError: it is not a dtype of weights.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name != "auto" and name not in DTYPES:
+        raise UserError(f"{dtype!r} is not a dtype of weights: write auto, {', '.join(DTYPES)}")
+    return DTYPES.get(name, name)

@@ -17,3 +17,6 @@ def __getattr__(name: str) -> object:
 
         return RewardModel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__version__ = "0.1.0"

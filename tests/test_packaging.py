@@ -77,6 +77,21 @@ def test_another_missing_module_is_not_blamed_on_the_user() -> None:
     assert done.returncode == 1 and "No module named 'nope'" in done.stderr
 
 
+def test_the_docker_context_has_what_the_image_copies() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    sources = {source for copy in copies for source in copy if not copy[0].startswith("--from")}
+    sent = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    needed = {"zreward_core", "constraints.txt", *included["targets"]["wheel"]["force-include"]}
+    for path in needed:
+        assert any(f"{path}/".startswith(f"{source}/") for source in sources), path
+        assert any(f"{path}/".startswith(f"{one}/") for one in sent), path
+    assert all((ROOT / source).exists() for source in sources)
+
+
 def test_version() -> None:
     done = python("from zreward_core.cli import main\nmain()", "--version")
     assert done.stdout == f"zreward {zreward_core.__version__}\n"

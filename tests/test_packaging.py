@@ -41,7 +41,10 @@ def test_extras_list_the_modules_of_pyproject() -> None:
 
 def test_scoring_and_serving_need_no_extra() -> None:
     done = python(
-        "import zreward_core.models.scorer, zreward_core.models.teacher\n"
+        "import importlib, pkgutil\n"
+        "from zreward_core import models\n"
+        "for module in pkgutil.iter_modules(models.__path__, 'zreward_core.models.'):\n"
+        "    importlib.import_module(module.name)\n"
         "import zreward_core.commands.score, zreward_core.commands.serve\n"
         "import zreward_core.commands.scoring_app, zreward_core.commands.init\n"
     )

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from zreward_core import stages
-from zreward_core.config import PARAMS_FILE, UserError, writable
+from zreward_core import __version__, stages
+from zreward_core.config import PARAMS_FILE, UserError, extras_named, writable
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
@@ -24,17 +24,27 @@ STAGES = tuple(
 )
 """The modules of zreward_core.stages: the pipeline (dvc.yaml) and the compared methods."""
 
-app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 ParamsOption = Annotated[
     Path | None, typer.Option(help="A YAML file merged over params.yaml.", dir_okay=False)
 ]
 
 
+def _print_version(given: bool) -> None:
+    if given:
+        typer.echo(f"zreward {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root_folder(
     root: Annotated[Path, typer.Option(help="Project root; paths are relative to it.")] = Path("."),
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
     """Turn annotators' rubric scores into a reward model and a better generator."""
     if not root.is_dir():
@@ -248,14 +258,41 @@ def sync() -> None:
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")],
+    model: Annotated[str, typer.Argument(help="Folder of a reward model, or models:/NAME@ALIAS.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5001,
 ) -> None:
-    """Serve a registered version over HTTP after comparing its files with the registry."""
+    """Serve a model over HTTP; the files of a registered version are compared with the registry."""
     from zreward_core.commands.serve import serve
 
     serve(model, host, port)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the project.")] = Path("."),
+) -> None:
+    """Write a new project that runs the demo; in an existing one add what is missing."""
+    from zreward_core.commands.init import described, init_project
+
+    typer.echo("\n".join(described(folder, init_project(folder))))
+
+
+@app.command()
+def ui(
+    dagster_port: Annotated[int, typer.Option(help="Port of Dagster.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow.")] = 5000,
+) -> None:
+    """Start Dagster and MLflow for the project in this folder; Ctrl-C stops them."""
+    if not Path("pipelines").is_dir():
+        raise UserError(
+            f"{Path.cwd()} has no folder pipelines: run in a project, or `zreward init`"
+        )
+    from zreward_core.dvc import program
+
+    program("dagster")  # else the message that names the extra
+    ports = ["--dagster-port", str(dagster_port), "--mlflow-port", str(mlflow_port)]
+    os.execv(sys.executable, [sys.executable, "-m", "pipelines.ui", *ports])
 
 
 @app.command()
@@ -327,7 +364,8 @@ def main() -> None:
                     f"the argument {writable(argument)} is not UTF-8: correct it, or rename the"
                     " file that it names"
                 )
-        app()
+        with extras_named():
+            app()
     except UserError as error:
         _fail(str(error))
     except OSError as error:

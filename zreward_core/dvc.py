@@ -244,8 +244,15 @@ def try_lock(descriptor: int) -> bool:
 
 
 def program(name: str) -> str:
-    """Path of a command of the running Python's environment, activated or not."""
-    return str(Path(sys.executable).with_name(name))
+    """Path of a command of the running Python's environment, activated or not.
+
+    Raises:
+        ModuleNotFoundError: the environment has no such command.
+    """
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        raise ModuleNotFoundError(f"{path} is not found", name=name)
+    return str(path)
 
 
 def environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from zreward_core.config import UserError, parse_json, read_yaml
+from zreward_core.config import UserError, extras_named, parse_json, read_yaml
 from zreward_core.mlflow_database import (
     ARTIFACTS,
     DATABASE,
@@ -84,8 +84,9 @@ def connect(create: bool = True, write: bool | None = None) -> "MlflowClient":
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
-    from mlflow import MlflowClient, get_tracking_uri
-    from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
+    with extras_named():
+        from mlflow import MlflowClient, get_tracking_uri
+        from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
 
     # creation of tables, and tracebacks of errors that are raised as well
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -30,16 +30,20 @@ PIXELS = np.random.default_rng(2).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 IMAGE = base64.b64encode(encode_png(PIXELS)).decode()
 
 
-@pytest.fixture(scope="module")
+SOURCES = {"registered": "models:/zreward-student@champion", "folder": str(TRAINED)}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
 def server(
-    finished_root: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, finished_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, int]]:
-    """Address and process id of a scoring server."""
+    """Address and process id of a scoring server of a registered version, and of a folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished_root)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         make_student(TRAINED, seed=0)
-        assert promote()["promoted"]
+        if request.param == "registered":
+            assert promote()["promoted"]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -48,7 +52,7 @@ def server(
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-m", "zreward_core", "serve"),
-                    *("models:/zreward-student@champion", "--port", str(port)),
+                    *(SOURCES[request.param], "--port", str(port)),
                 ],
                 env=os.environ | {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600"},
                 stdout=stream,
@@ -112,7 +116,7 @@ BAD = {
     "a number": ([{"prompt": 5, "image": IMAGE}], "prompt"),
     "no rows": ([], ""),
     "a nested prompt": ([{"prompt": [["a"]], "image": IMAGE}], "prompt"),
-    "half a character": ([{"prompt": "\ud800", "image": IMAGE}], "surrogates not allowed"),
+    "half a character": ([{"prompt": "\ud800", "image": IMAGE}], "surrogate"),
     "too narrow": ([{"prompt": "a", "image": png(1, 900)}], "too narrow"),
 }
 

@@ -15,6 +15,8 @@ WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
 BASES = "data/bases"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", BASES, CHAMPION_FILE)
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "project")
+"""The package's folder ``project`` is what `zreward init` writes; no stage reads it."""
 BENCH = Path("benchmarks")
 COMPARISON = (
     *("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
@@ -51,7 +53,7 @@ def make_workspace(
         target.parent.mkdir(parents=True, exist_ok=True)
         if Path(name).is_dir():
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(name, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(name, target, ignore=NOT_COPIED)
         elif not (name == CHAMPION_FILE and target.is_file()):  # the workspace keeps its own
             shutil.copyfile(name, target)
     own = Path("params/launch") / f"{profile}.yaml"

@@ -27,6 +27,7 @@ from zreward_core.models.card import CARD, card, read_card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
+from zreward_core.models.score_decoder import Reader, read_logits
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import require_all_weights, write_json
 
@@ -78,8 +79,12 @@ class Network(nn.Module):
         grid: torch.Tensor,
         image_index: torch.Tensor,
         num_last: int,
-    ) -> torch.Tensor:
-        """Logits [N, K, V] of sequences [N, L]; sequence n contains image image_index[n]."""
+        reader: Reader | None = None,
+    ) -> Any:
+        """Logits [N, K, V] of sequences [N, L], or what a reader takes from them.
+
+        Sequence n contains image image_index[n].
+        """
         features = self.family.encode_images(self.model, pixel_values, grid)
         images = self.family.select_images(features, image_index.tolist())
         grid_N3 = grid[image_index.to(grid.device)]
@@ -87,7 +92,11 @@ class Network(nn.Module):
         hidden, _ = self.family.hidden_states(
             self.model, input_ids, attention_mask, positions, images
         )
-        return self.model.lm_head(hidden[:, -num_last:])
+        last = hidden[:, -num_last:]
+        if reader is None:
+            return self.model.lm_head(last)
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return read_logits(self.model.lm_head, last, vocabulary, reader)
 
     def prefill(
         self,
@@ -170,27 +179,37 @@ class Backbone:
         images: Sequence[torch.Tensor],
         image_index: Sequence[int],
         num_last: int,
-        network: nn.Module | None = None,
     ) -> torch.Tensor:
-        """Logits [N, K, V] at the last positions of sequences.
+        """Logits [N, K, V] at the last positions of sequences; for arguments see ``read``."""
+        return self.network(*self._inputs(rows, images), torch.as_tensor(image_index), num_last)
+
+    def read(
+        self,
+        rows: Sequence[list[int]],
+        images: Sequence[torch.Tensor],
+        image_index: Sequence[int],
+        num_last: int,
+        reader: Reader,
+        network: nn.Module | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """What a reader takes from the logits at the last positions, see ``read_logits``.
 
         Args:
             rows: N token sequences, each with one image's placeholder tokens.
             images: resized images [3, h, w]; each passes through the vision tower once.
             image_index: index of the image in each sequence.
             num_last: K.
+            reader: of logits.
             network: the wrapped network where accelerate has prepared one.
         """
-        ids, mask = self.collate(rows)
+        index = torch.as_tensor(image_index)
+        return (network or self.network)(*self._inputs(rows, images), index, num_last, reader)
+
+    def _inputs(
+        self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
         values, grid = self.pixels.patches(images)
-        return (network or self.network)(
-            ids,
-            mask,
-            values.to(self.device),
-            grid.to(self.device),
-            torch.as_tensor(image_index),
-            num_last,
-        )
+        return *self.collate(rows), values.to(self.device), grid.to(self.device)
 
     def prefix(self, prompt: str, image: torch.Tensor) -> list[int]:
         """Tokens of system text, image and prompt; image is resized pixels [3, h, w]."""
@@ -206,7 +225,7 @@ class Backbone:
         """
         self.network.train()
         if gradient_checkpointing:
-            self.network.model.gradient_checkpointing_enable()
+            self.recompute_activations()
         if lora is not None:
             from peft import LoraConfig, get_peft_model
 
@@ -221,6 +240,15 @@ class Backbone:
                 torch.manual_seed(seed)
                 self.adapted = get_peft_model(self.network.model, config)
             self.network.model = self.adapted.get_base_model()
+
+    def recompute_activations(self) -> None:
+        """Recompute the activations of each layer in the backward pass, to save memory.
+
+        Layers do so in training mode only; no family has dropout, so it changes nothing else, but
+        keeps no cache: use evaluation mode to sample.
+        """
+        self.network.train()
+        self.network.model.activation_checkpointing_enable()
 
     def trainable(self) -> list[nn.Parameter]:
         """The weights that training changes."""
@@ -362,8 +390,14 @@ def require_family(source: str, revision: str) -> Family:
     return FAMILIES[found]
 
 
-def open_backbone(folder: Path, settings: TrainedWeights) -> Backbone:
-    """Load a base with all weights, or low-rank updates of them, trainable."""
+def open_backbone(folder: Path, settings: TrainedWeights, seed: int) -> Backbone:
+    """Load a base with all weights, or low-rank updates of them, trainable.
+
+    Args:
+        folder: of the base.
+        settings: of the trainable weights.
+        seed: of the initial low-rank updates.
+    """
     backbone = load_backbone(folder, settings.dtype)
-    backbone.train_mode(settings.lora)
+    backbone.train_mode(settings.lora, settings.gradient_checkpointing, seed)
     return backbone

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from zreward_core.adapters import ADAPTER, keep_float32, merge, save_adapter, separate
 from zreward_core.config import Count, DtypeName, Settings, UserError
 from zreward_core.models.card import CARD, card, read_card
 from zreward_core.models.families import FAMILIES, Family
@@ -152,6 +153,7 @@ class Backbone:
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0
         self.adapted: Any = None
+        """The model with its low-rank updates, where they are apart from the weights."""
 
     @property
     def device(self) -> torch.device:
@@ -226,6 +228,12 @@ class Backbone:
         self.network.train()
         if gradient_checkpointing:
             self.recompute_activations()
+        if self.adapted is not None:  # of a trained model that is trained again
+            dtype = self.network.model.dtype
+            merge(self.network.model)
+            self.network.model = self.adapted.unload().to(self.device, dtype)
+            self.adapted = None
+            self.network.model.requires_grad_(True)
         if lora is not None:
             from peft import LoraConfig, get_peft_model
 
@@ -240,6 +248,7 @@ class Backbone:
                 torch.manual_seed(seed)
                 self.adapted = get_peft_model(self.network.model, config)
             self.network.model = self.adapted.get_base_model()
+            keep_float32(self.network.model)
 
     def recompute_activations(self) -> None:
         """Recompute the activations of each layer in the backward pass, to save memory.
@@ -272,10 +281,15 @@ class Backbone:
                 parameter.data = value
 
     def save(self, folder: Path, lineage: dict[str, Any]) -> None:
-        """Write a plain transformers checkpoint and its card ``zreward.json``."""
+        """Write a plain transformers checkpoint and its card ``zreward.json``.
+
+        Low-rank updates are merged in float32, and written as a peft adapter beside it as well.
+        """
         model = self.network.model
         if self.adapted is not None:
-            model = self.adapted.merge_and_unload()
+            save_adapter(self.adapted, folder / ADAPTER)
+            merge(model)
+            model = self.adapted.unload()
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.pixels.processor.save_pretrained(folder)
@@ -284,6 +298,9 @@ class Backbone:
 
 def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     """Load a model folder, or the checkpoint that its card points to.
+
+    In a lower precision than float32, the low-rank updates of a trained model are not merged but
+    computed apart: rounded into the weights, they would be lost.
 
     Args:
         folder: a folder with ``zreward.json``.
@@ -296,12 +313,14 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     folder = Path(folder)
     content = read_card(folder)
     source, revision = checkpoint_of(folder, content)
+    adapter = Path(source) / ADAPTER
+    apart = dtype != "float32" and adapter.is_dir()
     try:
         require_family(source, revision)
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=getattr(torch, dtype),
+            dtype=torch.float32 if apart else getattr(torch, dtype),
             trust_remote_code=False,
             use_safetensors=True,  # never a pickle
             ignore_mismatched_sizes=True,  # reported below, with the shapes
@@ -315,8 +334,15 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         raise UserError(f"{source} is not a readable checkpoint: {error}") from None
     model, found = loaded
     require_all_weights(source, found)
+    adapted = None
+    if apart:
+        from peft import PeftModel
+
+        adapted = PeftModel.from_pretrained(model, adapter)
+        separate(model, getattr(torch, dtype))
     rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
     backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
+    backbone.adapted = adapted
     if content["label_ids"] not in (None, backbone.chat.label_ids):
         raise UserError(
             f"{folder / CARD}: 'label_ids' is {content['label_ids']}, but {backbone.chat.label_ids}"

@@ -29,6 +29,7 @@ from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.models.score_decoder import Reader, read_logits
+from zreward_core.models.shared_prefix import Packing, pack, pays, share_prefixes
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import require_all_weights, write_json
 
@@ -78,22 +79,32 @@ class Network(nn.Module):
         attention_mask: torch.Tensor,
         pixel_values: torch.Tensor,
         grid: torch.Tensor,
-        image_index: torch.Tensor,
+        image_index: Sequence[int],
         num_last: int,
         reader: Reader | None = None,
+        packing: Packing | None = None,
     ) -> Any:
         """Logits [N, K, V] of sequences [N, L], or what a reader takes from them.
 
-        Sequence n contains image image_index[n].
+        Sequence n contains image image_index[n]. With a packing the sequences are its prefixes, and
+        the logits are those of its rows.
         """
         features = self.family.encode_images(self.model, pixel_values, grid)
-        images = self.family.select_images(features, image_index.tolist())
-        grid_N3 = grid[image_index.to(grid.device)]
+        images = self.family.select_images(features, image_index)
+        grid_N3 = grid[list(image_index)]
         positions = self.family.positions(self.model, input_ids, attention_mask, grid_N3)
-        hidden, _ = self.family.hidden_states(
-            self.model, input_ids, attention_mask, positions, images
-        )
-        last = hidden[:, -num_last:]
+        if packing is None:
+            hidden, _ = self.family.hidden_states(
+                self.model, input_ids, attention_mask, positions, images
+            )
+            last = hidden[:, -num_last:]
+        else:
+            share_prefixes(self.model.model.language_model.layers)
+            positions = packing.positions(positions)
+            hidden, _ = self.family.hidden_states(
+                self.model, packing.ids_T[None], None, positions, images, packing=packing
+            )
+            last = hidden[0][packing.last_NK]
         if reader is None:
             return self.model.lm_head(last)
         vocabulary = self.model.config.get_text_config().vocab_size
@@ -183,7 +194,7 @@ class Backbone:
         num_last: int,
     ) -> torch.Tensor:
         """Logits [N, K, V] at the last positions of sequences; for arguments see ``read``."""
-        return self.network(*self._inputs(rows, images), torch.as_tensor(image_index), num_last)
+        return self.network(*self._inputs(rows, images), image_index, num_last)
 
     def read(
         self,
@@ -193,6 +204,7 @@ class Backbone:
         num_last: int,
         reader: Reader,
         network: nn.Module | None = None,
+        prefixes: Sequence[list[int]] | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """What a reader takes from the logits at the last positions, see ``read_logits``.
 
@@ -203,9 +215,17 @@ class Backbone:
             num_last: K.
             reader: of logits.
             network: the wrapped network where accelerate has prepared one.
+            prefixes: beginnings of rows, image included, each that of as many adjacent rows; the
+                forward of one is shared by its rows where that pays.
         """
-        index = torch.as_tensor(image_index)
-        return (network or self.network)(*self._inputs(rows, images), index, num_last, reader)
+        if prefixes is not None and pays(prefixes, len(rows)):
+            group = len(rows) // len(prefixes)
+            tails = [row[len(prefixes[n // group]) :] for n, row in enumerate(rows)]
+            packing = pack(prefixes, tails, num_last, self.device)
+            inputs, image_index = self._inputs(prefixes, images), list(image_index)[::group]
+            return (network or self.network)(*inputs, image_index, num_last, reader, packing)
+        inputs = self._inputs(rows, images)
+        return (network or self.network)(*inputs, image_index, num_last, reader)
 
     def _inputs(
         self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]

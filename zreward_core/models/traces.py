@@ -78,5 +78,7 @@ def trace_log_probs(
         )
 
     owners = [n // group for n in range(len(rows))]
-    log_probs_NK, scores, mass = backbone.read(rows, images, owners, num_last, read)
+    log_probs_NK, scores, mass = backbone.read(
+        rows, images, owners, num_last, read, prefixes=prefixes
+    )
     return TraceLogProbs(log_probs_NK.gather(1, at), mask, scores[:, 0], mass[:, 0])

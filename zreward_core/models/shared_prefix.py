@@ -37,8 +37,8 @@ class Packing:
     """Whether an index is that of a token."""
     tail_NQ: torch.Tensor
     """Indices of the tails' tokens, padded on the right."""
-    tail_mask_NQ: torch.Tensor
-    """Whether an index is that of a token."""
+    order_T: torch.Tensor
+    """Indices of the tokens in the padded prefixes and then tails, [B x P + N x Q]."""
     last_NK: torch.Tensor
     """Indices of the last tokens of each prefix with its tail."""
 
@@ -53,8 +53,8 @@ class Packing:
         next_B = prefix_ABP.amax((0, 2)) + 1
         steps = torch.arange(self.tail_NQ.shape[1], device=next_B.device)
         tail_NQ = next_B[self.owner_N][:, None] + steps
-        tails = tail_NQ[self.tail_mask_NQ].expand(len(prefix_ABP), -1)
-        return torch.cat([prefix_ABP[:, self.prefix_mask_BP], tails], 1)[:, None]
+        tails = tail_NQ.flatten().expand(len(prefix_ABP), -1)
+        return torch.cat([prefix_ABP.flatten(1), tails], 1)[:, None, self.order_T]
 
 
 def pays(prefixes: Sequence[list[int]], num_rows: int) -> bool:
@@ -84,7 +84,12 @@ def pack(
         [[0] * (width - len(row)) + row for row in before],
         [[False] * (width - len(row)) + [True] * len(row) for row in before],
         [row + [0] * (length - len(row)) for row in after],
-        [[True] * len(row) + [False] * (length - len(row)) for row in after],
+        [b * width + width - len(row) + i for b, row in enumerate(before) for i in range(len(row))]
+        + [
+            (len(before) * width + n * length) + i
+            for n, row in enumerate(after)
+            for i in range(len(row))
+        ],
         last,
     ]
     return Packing(*(torch.tensor(table).to(device) for table in tables))
@@ -158,20 +163,17 @@ def _mix(
     arguments["past_key_values" if attends else "cache_params"] = cache
     rotary = arguments.pop("position_embeddings", ())
     parts = []
-    for places, mask in (
-        (packing.prefix_BP, packing.prefix_mask_BP),
-        (packing.tail_NQ, packing.tail_mask_NQ),
-    ):
+    for places in (packing.prefix_BP, packing.tail_NQ):
         if attends:
             arguments["position_embeddings"] = tuple(
                 value[..., 0, :, :][..., places, :] for value in rotary
             )
             arguments["attention_mask"] = _attention_mask(packing, tails=bool(parts))
         else:
-            arguments["attention_mask"] = None if parts else mask.long()
+            arguments["attention_mask"] = None if parts else packing.prefix_mask_BP.long()
         found = forward(hidden_states=hidden_states[0][places], **arguments)
-        parts.append((found[0] if attends else found)[mask])
-    packed = torch.cat(parts)[None]
+        parts.append((found[0] if attends else found).flatten(0, 1))
+    packed = torch.cat(parts)[packing.order_T][None]
     return (packed, None) if attends else packed
 
 

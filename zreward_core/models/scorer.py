@@ -145,7 +145,8 @@ class RewardModel:
         for start in range(0, len(prompts), self.batch_size):
             stop = min(start + self.batch_size, len(prompts))
             batch = (_array(images[row]) for row in range(start, stop))
-            prepared = [self.backbone.pixels.prepare(image) for image in batch]
+            device = self.backbone.device
+            prepared = [self.backbone.pixels.prepare(image, device) for image in batch]
             found = student_scores(self.backbone, prompts[start:stop], prepared)
             log_probs.append(found[0].cpu())
             mass.append(found[1].cpu())

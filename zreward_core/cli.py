@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from zreward_core import __version__, stages
-from zreward_core.config import PARAMS_FILE, UserError, extras_named, writable
+from zreward_core.config import PARAMS_FILE, DtypeName, UserError, extras_named, writable
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
@@ -163,11 +163,12 @@ def score(
     model: Annotated[str, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")],
     prompt: Annotated[str, typer.Option(help="The prompt of the images.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    dtype: Annotated[DtypeName, typer.Option(help="Data type of the weights.")] = "float32",
 ) -> None:
     """Score images for a prompt; exit with 2 if one cannot be read, after scoring the others."""
     from zreward_core.commands.score import score_files, shown
 
-    results = score_files(images, model, prompt)
+    results = score_files(images, model, prompt, dtype)
     typer.echo(json.dumps(results) if as_json else "\n".join(shown(results)))
     faults = [result["error"] for result in results if "error" in result]
     if faults:

@@ -7,11 +7,17 @@ import torch
 from diffusers import DiffusionPipeline
 
 from tests.diffusion.tiny_pipelines import PIPELINES, PROMPTS, tiny_pipeline
+from zreward_core.adapters import ADAPTER
 from zreward_core.config import UserError
 from zreward_core.diffusion.generator import pack
-from zreward_core.diffusion.loading import GENERATORS
+from zreward_core.diffusion.loading import GENERATORS, load_generator
 from zreward_core.diffusion.sampling import sample, sample_with_gradients
-from zreward_core.diffusion.tuning import close_weights, open_weights
+from zreward_core.diffusion.tuning import (
+    close_weights,
+    open_weights,
+    recompute_activations,
+    save_adapters,
+)
 
 SIZE = (32, 16)
 GUIDANCE = 2.5
@@ -132,8 +138,12 @@ def test_gradient_checkpointing_changes_nothing(generator):
         return [gradient for gradient in found if gradient is not None]
 
     plain = gradients()
-    generator.transformer.enable_gradient_checkpointing()
+    computed = []
+    decoder = generator.pipe.vae.decoder
+    decoder.mid_block.register_forward_pre_hook(lambda *_: computed.append(1))
+    recompute_activations(generator)
     torch.testing.assert_close(gradients(), plain)
+    assert len(computed) == 1 + generator.pipe.vae._supports_gradient_checkpointing
 
 
 def test_bfloat16_differs_by_rounding_only(generator):
@@ -205,6 +215,31 @@ def test_folded_adapters_open_in_plain_diffusers(generator, tmp_path):
     opened.set_progress_bar_config(disable=True)
     found = _by_pipe(generator, latents, 4, GUIDANCE, opened)
     torch.testing.assert_close(found, adapted, atol=1e-4, rtol=0)
+
+
+def test_adapters_are_not_rounded_away_in_bfloat16(generator, tmp_path):
+    generator.pipe.save_pretrained(tmp_path / "base")
+    trained = load_generator(tmp_path / "base", torch.bfloat16)
+    weights, _ = open_weights(trained, 2, 2, seed=0)
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    for weight in weights.values():
+        weight.data.add_(3e-3)
+    latents = trained.initial_latents([5, 6], SIZE)
+    expected = _samples(trained, latents).pixels.detach()
+    save_adapters(trained, tmp_path / "tuned" / ADAPTER)
+    close_weights(trained.transformer, 2)
+    trained.pipe.save_pretrained(tmp_path / "tuned")
+
+    opened = load_generator(tmp_path / "tuned", torch.bfloat16)
+    torch.testing.assert_close(_samples(opened, latents).pixels, expected, atol=0, rtol=0)
+    kept = {n.replace(".base_layer", ""): v for n, v in opened.transformer.state_dict().items()}
+    merged = load_generator(tmp_path / "tuned").transformer.state_dict()
+    base = load_generator(tmp_path / "base", torch.bfloat16).transformer.state_dict()
+    for name, value in base.items():
+        assert torch.equal(kept[name], value)
+        assert not name.endswith(tuple(f"{t}.weight" for t in trained.lora_targets)) or (
+            not torch.equal(merged[name], value.float())
+        )
 
 
 def test_a_size_that_does_not_fit_the_patches_is_refused(generator):

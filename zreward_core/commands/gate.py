@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from zreward_core.config import Count, StageConfig, UserError, Weight
+from zreward_core.config import Count, DtypeName, StageConfig, UserError, Weight
 from zreward_core.images import ImageStore
 from zreward_core.schemas import (
     ITEMS,
@@ -35,6 +35,8 @@ class Config(StageConfig):
     """Non-inferiority margin in HPA (share of test pairs), at 97.5 % confidence."""
     num_resamples: Count = 2000
     """Bootstrap resamples of prompts."""
+    dtype: DtypeName = "float32"
+    """Torch dtype of the weights of both students."""
 
 
 class Verdict(NamedTuple):
@@ -73,21 +75,29 @@ def read_test_set() -> FrozenTest:
     return FrozenTest(pairs, shown, digest(tree_hash(ITEMS_FILE), tree_hash(PAIRS_FILE)))
 
 
-def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
+def score_items(folder: Path, sha256: str, test: FrozenTest, dtype: str = "float32") -> pd.Series:
     """Expected score of each test item by (item_id, dimension), cached by the model's hash.
 
     Items whose prompt is too long for the model are left out.
+
+    Args:
+        folder: of the model.
+        sha256: its hash.
+        test: items to score.
+        dtype: name of the torch dtype of the weights.
 
     Raises:
         NotFinite: a score is NaN or infinite; such a model is refused, whatever the margin.
         UserError, OSError, ValueError, RuntimeError: the model cannot be loaded or run.
     """
-    cached = SCORES / f"{sha256}-{test.key}.parquet"
+    cached = SCORES / f"{sha256}-{test.key}-{dtype}.parquet"
     if not cached.is_file():
         from zreward_core import RewardModel
         from zreward_core.models.prompt_limit import without_long_prompts
+        from zreward_core.runtime.device import pick_device
 
-        model, images = RewardModel.from_pretrained(folder), ImageStore(*IMAGES)
+        model = RewardModel.from_pretrained(folder, pick_device(), dtype)
+        images = ImageStore(*IMAGES)
         shown = test.items.drop_duplicates("item_id")
         shown = without_long_prompts(model.backbone.chat, shown, f"{ITEMS_FILE}, for {folder}")
         pixels = [images.pixels(one) for one in shown["image_id"]]

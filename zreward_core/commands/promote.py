@@ -255,10 +255,10 @@ def _judged(
     try:
         # Judge the registered files, not the folder they were copied from.
         mine = fetch(f"{SCHEME}{MODEL}/{candidate.version.version}", candidate.sha256)
-        scores = gate.score_items(mine, candidate.sha256, test)
+        scores = gate.score_items(mine, candidate.sha256, test, config.dtype)
         theirs = fetch(f"{SCHEME}{MODEL}/{champion.version}", rival) if champion else BASE
         try:
-            other_scores = gate.score_items(theirs, rival, test)
+            other_scores = gate.score_items(theirs, rival, test, config.dtype)
         except NotFinite as error:
             if champion is None:
                 raise

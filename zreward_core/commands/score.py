@@ -13,20 +13,24 @@ IMAGES_TOGETHER = 64
 """Images in memory at a time."""
 
 
-def score_files(images: Sequence[Path], model: str, prompt: str) -> list[dict[str, Any]]:
+def score_files(
+    images: Sequence[Path], model: str, prompt: str, dtype: str = "float32"
+) -> list[dict[str, Any]]:
     """For each image its path and either its scores by dimension, or the error that it has.
 
     Args:
         images: image files.
         model: folder of a reward model, or a ``models:/`` URI.
         prompt: the prompt of all images.
+        dtype: name of the torch dtype of the weights.
 
     Raises:
         UserError: the model cannot be loaded, or the prompt is too long for it.
     """
     from zreward_core import RewardModel
+    from zreward_core.runtime.device import pick_device
 
-    reward = RewardModel.from_pretrained(model)
+    reward = RewardModel.from_pretrained(model, pick_device(), dtype)
     results: list[dict[str, Any]] = []
     for start in range(0, len(images), IMAGES_TOGETHER):
         found = [_read(path) for path in images[start : start + IMAGES_TOGETHER]]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from zreward_core.config import UserError
@@ -76,6 +76,15 @@ class ImageGenerator(ABC):
     def transformer(self) -> Any:
         """The velocity model."""
         return self.pipe.transformer
+
+    @property
+    def text_encoders(self) -> list[nn.Module]:
+        """The models that encode prompts; they may be on the CPU between two encodings."""
+        return [
+            part
+            for name, part in self.pipe.components.items()
+            if name.startswith("text_encoder") and part is not None
+        ]
 
     def initial_latents(self, seeds: Sequence[int], size: tuple[int, int]) -> Tensor:
         """Noise [B, C, h, w] for images of a size (width, height), one seed for each image.

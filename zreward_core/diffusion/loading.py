@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from transformers import PreTrainedModel
 
+from zreward_core.adapters import ADAPTER, NAME, separate
 from zreward_core.config import UserError
 from zreward_core.diffusion.flux import Flux
 from zreward_core.diffusion.generator import ImageGenerator
@@ -132,13 +133,20 @@ def load_models(source: str, revision: str | None, dtype: torch.dtype) -> dict[s
         kind = getattr(importlib.import_module(part[0]), part[1])
         if not issubclass(kind, torch.nn.Module):
             continue
-        if issubclass(kind, PreTrainedModel):
-            own: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
-        else:
-            own = {"torch_dtype": dtype}
+        adapter = folder / ADAPTER
+        apart = name == "transformer" and dtype != torch.float32 and adapter.is_dir()
+        word = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
         models[name], found = kind.from_pretrained(
-            str(folder / name), use_safetensors=True, output_loading_info=True, **own
+            str(folder / name),
+            use_safetensors=True,
+            output_loading_info=True,
+            **{word: torch.float32 if apart else dtype},
         )
         unexpected = [key for key in found["unexpected_keys"] if not HEAD.match(key)]
         require_all_weights(str(folder / name), found | {"unexpected_keys": unexpected})
+        if apart:  # rounded into the weights, the updates would be lost
+            models[name].load_lora_adapter(
+                str(adapter), prefix=name, adapter_name=NAME, weight_name=LORA_WEIGHT_NAME_SAFE
+            )
+            separate(models[name], dtype)
     return models

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from zreward_core.diffusion.generator import Conditions, ImageGenerator
+from zreward_core.offloading import placed
 from zreward_core.schemas import NotFinite
+
+PIXELS_AT_A_TIME = 4 * 1024**2
+"""Pixels of the images that are sampled together: the VAE's memory is proportional to them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def sample(
     num_steps: int,
     guidance_scale: float,
     size: tuple[int, int],
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Sample one image for each prompt and seed through ``pipe()`` itself.
 
@@ -58,7 +62,7 @@ def sample(
         num_steps: denoising steps.
         guidance_scale: guidance scale as the pipeline defines it.
         size: (width, height) in pixels.
-        batch_size: images at a time.
+        batch_size: images at a time; as many as have ``PIXELS_AT_A_TIME`` by default, at most 64.
 
     Returns:
         [B, 3, H, W] uint8.
@@ -67,6 +71,7 @@ def sample(
         NotFinite: the generator computes NaN or infinity, which would be shown as black or white.
     """
     width, height = size
+    batch_size = batch_size or min(64, max(1, PIXELS_AT_A_TIME // (width * height)))
     images = [torch.empty(0, 3, height, width, dtype=torch.uint8)]
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
@@ -96,8 +101,8 @@ def sample_with_gradients(
 
     Gradients pass through the VAE and the chosen denoising steps, including the dependence of each
     chosen step on earlier chosen ones; the velocities of the other steps are constants. Steps
-    before the first chosen one use no memory for gradients. Gradient checkpointing is the
-    transformer's own (``enable_gradient_checkpointing``). Latents stay in float32.
+    before the first chosen one use no memory for gradients; for gradient checkpointing see
+    ``tuning.recompute_activations``. Latents stay in float32.
 
     Args:
         generator: the generator; the transformer's trainable weights receive the gradients.
@@ -107,7 +112,8 @@ def sample_with_gradients(
         gradient_steps: indices of the chosen steps, 0 the noisiest.
         guidance_scale: guidance scale as the pipeline defines it.
     """
-    conditions = generator.encode(prompts, guidance_scale)
+    with placed(generator.text_encoders, generator.pipe.device):
+        conditions = generator.encode(prompts, guidance_scale)
     scheduler = generator.scheduler(latents, num_steps)
     steps = []
     for index, timestep in enumerate(scheduler.timesteps):

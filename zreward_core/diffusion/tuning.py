@@ -6,13 +6,15 @@ Shapes: B images, C latent channels, h x w latents.
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
+from zreward_core.adapters import NAME, keep_float32, merge
 from zreward_core.diffusion.generator import Conditions, ImageGenerator
 
 Velocity = Callable[[Tensor, Tensor, Conditions], Tensor]
@@ -48,6 +50,7 @@ def open_weights(
         transformer.add_adapter(
             LoraConfig(r=lora_rank, lora_alpha=lora_alpha, target_modules=generator.lora_targets)
         )
+    keep_float32(transformer)
     weights = {n: p for n, p in transformer.named_parameters() if "lora_" in n}
     for weight in weights.values():
         weight.requires_grad_(True)
@@ -66,11 +69,32 @@ def open_weights(
 
 
 def close_weights(transformer: Any, lora_rank: int | None) -> None:
-    """Merge the adapters into the weights of the transformer and freeze it."""
+    """Merge the adapters, in float32, into the weights of the transformer and freeze it."""
     if lora_rank is not None:
-        transformer.fuse_lora()
+        merge(transformer)
         transformer.unload_lora()
     transformer.requires_grad_(False)
+
+
+def save_adapters(generator: ImageGenerator, folder: Path) -> None:
+    """Write the transformer's adapters as diffusers does; equal adapters give equal bytes."""
+    transformer = generator.transformer
+    settings = transformer.peft_config[NAME].to_dict()
+    generator.pipe.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(transformer),
+        transformer_lora_adapter_metadata={
+            name: sorted(value) if isinstance(value, set) else value
+            for name, value in settings.items()
+        },
+    )
+
+
+def recompute_activations(generator: ImageGenerator) -> None:
+    """Recompute the activations of transformer and VAE in the backward pass, to save memory."""
+    for part in (generator.transformer, generator.pipe.vae):
+        if part._supports_gradient_checkpointing:  # Qwen-Image's VAE does not
+            part.enable_gradient_checkpointing()
 
 
 def moving_average(weights: dict[str, nn.Parameter], decay: float) -> EMAModel:

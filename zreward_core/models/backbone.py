@@ -20,11 +20,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from zreward_core.adapters import ADAPTER, keep_float32, merge, save_adapter, separate
 from zreward_core.config import Count, DtypeName, Settings, UserError
 from zreward_core.models.card import CARD, card, checkpoint_source, read_card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
+from zreward_core.models.score_decoder import Reader, read_logits
+from zreward_core.models.shared_prefix import Packing, pack, pays, share_prefixes
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import reading_checkpoint, require_all_weights, write_json
 
@@ -74,18 +77,36 @@ class Network(nn.Module):
         attention_mask: torch.Tensor,
         pixel_values: torch.Tensor,
         grid: torch.Tensor,
-        image_index: torch.Tensor,
+        image_index: Sequence[int],
         num_last: int,
-    ) -> torch.Tensor:
-        """Logits [N, K, V] of sequences [N, L]; sequence n contains image image_index[n]."""
+        reader: Reader | None = None,
+        packing: Packing | None = None,
+    ) -> Any:
+        """Logits [N, K, V] of sequences [N, L], or what a reader takes from them.
+
+        Sequence n contains image image_index[n]. With a packing the sequences are its prefixes, and
+        the logits are those of its rows.
+        """
         features = self.family.encode_images(self.model, pixel_values, grid)
-        images = self.family.select_images(features, image_index.tolist())
-        grid_N3 = grid[image_index.to(grid.device)]
+        images = self.family.select_images(features, image_index)
+        grid_N3 = grid[list(image_index)]
         positions = self.family.positions(self.model, input_ids, attention_mask, grid_N3)
-        hidden, _ = self.family.hidden_states(
-            self.model, input_ids, attention_mask, positions, images
-        )
-        return self.model.lm_head(hidden[:, -num_last:])
+        if packing is None:
+            hidden, _ = self.family.hidden_states(
+                self.model, input_ids, attention_mask, positions, images
+            )
+            last = hidden[:, -num_last:]
+        else:
+            share_prefixes(self.model.model.language_model.layers)
+            positions = packing.positions(positions)
+            hidden, _ = self.family.hidden_states(
+                self.model, packing.ids_T[None], None, positions, images, packing=packing
+            )
+            last = hidden[0][packing.last_NK]
+        if reader is None:
+            return self.model.lm_head(last)
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return read_logits(self.model.lm_head, last, vocabulary, reader)
 
     def prefill(
         self,
@@ -142,6 +163,7 @@ class Backbone:
         self.pad_id = tokenizer.pad_token_id or 0
         self.length_multiple = 1  # sequences are padded to a multiple of this
         self.adapted: Any = None
+        """The model with its low-rank updates, where they are apart from the weights."""
 
     @property
     def device(self) -> torch.device:
@@ -170,27 +192,46 @@ class Backbone:
         images: Sequence[torch.Tensor],
         image_index: Sequence[int],
         num_last: int,
-        network: nn.Module | None = None,
     ) -> torch.Tensor:
-        """Logits [N, K, V] at the last positions of sequences.
+        """Logits [N, K, V] at the last positions of sequences; for arguments see ``read``."""
+        return self.network(*self._inputs(rows, images), image_index, num_last)
+
+    def read(
+        self,
+        rows: Sequence[list[int]],
+        images: Sequence[torch.Tensor],
+        image_index: Sequence[int],
+        num_last: int,
+        reader: Reader,
+        network: nn.Module | None = None,
+        prefixes: Sequence[list[int]] | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """What a reader takes from the logits at the last positions, see ``read_logits``.
 
         Args:
             rows: N token sequences, each with one image's placeholder tokens.
             images: resized images [3, h, w]; each passes through the vision tower once.
             image_index: index of the image in each sequence.
             num_last: K.
+            reader: of logits.
             network: the wrapped network where accelerate has prepared one.
+            prefixes: beginnings of rows, image included, each that of as many adjacent rows; the
+                forward of one is shared by its rows where that pays.
         """
-        ids, mask = self.collate(rows)
+        if prefixes is not None and pays(prefixes, len(rows)):
+            group = len(rows) // len(prefixes)
+            tails = [row[len(prefixes[n // group]) :] for n, row in enumerate(rows)]
+            packing = pack(prefixes, tails, num_last, self.device)
+            inputs, image_index = self._inputs(prefixes, images), list(image_index)[::group]
+            return (network or self.network)(*inputs, image_index, num_last, reader, packing)
+        inputs = self._inputs(rows, images)
+        return (network or self.network)(*inputs, image_index, num_last, reader)
+
+    def _inputs(
+        self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
         values, grid = self.pixels.patches(images)
-        return (network or self.network)(
-            ids,
-            mask,
-            values.to(self.device),
-            grid.to(self.device),
-            torch.as_tensor(image_index),
-            num_last,
-        )
+        return *self.collate(rows), values.to(self.device), grid.to(self.device)
 
     def prefix(self, prompt: str, image: torch.Tensor) -> list[int]:
         """Tokens of system text, image and prompt; image is resized pixels [3, h, w]."""
@@ -206,7 +247,13 @@ class Backbone:
         """
         self.network.train()
         if gradient_checkpointing:
-            self.network.model.gradient_checkpointing_enable()
+            self.recompute_activations()
+        if self.adapted is not None:  # of a trained model that is trained again
+            dtype = self.network.model.dtype
+            merge(self.network.model)
+            self.network.model = self.adapted.unload().to(self.device, dtype)
+            self.adapted = None
+            self.network.model.requires_grad_(True)
         if lora is not None:
             from peft import LoraConfig, get_peft_model
 
@@ -221,6 +268,16 @@ class Backbone:
                 torch.manual_seed(seed)
                 self.adapted = get_peft_model(self.network.model, config)
             self.network.model = self.adapted.get_base_model()
+            keep_float32(self.network.model)
+
+    def recompute_activations(self) -> None:
+        """Recompute the activations of each layer in the backward pass, to save memory.
+
+        Layers do so in training mode only; no family has dropout, so it changes nothing else, but
+        keeps no cache: use evaluation mode to sample.
+        """
+        self.network.train()
+        self.network.model.activation_checkpointing_enable()
 
     def trainable(self) -> list[nn.Parameter]:
         """The weights that training changes."""
@@ -244,10 +301,15 @@ class Backbone:
                 parameter.data = value
 
     def save(self, folder: Path, lineage: dict[str, Any]) -> None:
-        """Write a plain transformers checkpoint and its card ``zreward.json``."""
+        """Write a plain transformers checkpoint and its card ``zreward.json``.
+
+        Low-rank updates are merged in float32, and written as a peft adapter beside it as well.
+        """
         model = self.network.model
         if self.adapted is not None:
-            model = self.adapted.merge_and_unload()
+            save_adapter(self.adapted, folder / ADAPTER)
+            merge(model)
+            model = self.adapted.unload()
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.pixels.processor.save_pretrained(folder)
@@ -256,6 +318,9 @@ class Backbone:
 
 def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> Backbone:
     """Load a model folder, or the checkpoint that its card points to.
+
+    In a lower precision than float32, the low-rank updates of a trained model are not merged but
+    computed apart: rounded into the weights, they would be lost.
 
     Args:
         folder: a folder with ``zreward.json``.
@@ -268,12 +333,15 @@ def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> B
     folder = Path(folder)
     content = read_card(folder)
     source, revision = checkpoint_of(folder, content)
+    wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
+    adapter = Path(source) / ADAPTER
+    apart = adapter.is_dir() and wanted not in (None, torch.float32)
     with reading_checkpoint(source):
         require_family(source, revision)
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=dtype,
+            dtype=torch.float32 if apart else (wanted or "auto"),
             trust_remote_code=False,
             use_safetensors=True,  # never a pickle
             ignore_mismatched_sizes=True,  # reported below, with the shapes
@@ -286,7 +354,14 @@ def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> B
         model, found = loaded
         require_all_weights(source, found)
         rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
+        adapted = None
+        if apart:
+            from peft import PeftModel
+
+            adapted = PeftModel.from_pretrained(model, adapter)
+            separate(model, wanted)
         backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
+        backbone.adapted = adapted
     if content["label_ids"] not in (None, backbone.chat.label_ids):
         raise UserError(
             f"{folder / CARD}: 'label_ids' is {content['label_ids']}, but {backbone.chat.label_ids}"
@@ -358,8 +433,14 @@ def require_family(source: str, revision: str) -> Family:
     return FAMILIES[found]
 
 
-def open_backbone(folder: Path, settings: TrainedWeights) -> Backbone:
-    """Load a base with all weights, or low-rank updates of them, trainable."""
+def open_backbone(folder: Path, settings: TrainedWeights, seed: int) -> Backbone:
+    """Load a base with all weights, or low-rank updates of them, trainable.
+
+    Args:
+        folder: of the base.
+        settings: of the trainable weights.
+        seed: of the initial low-rank updates.
+    """
     backbone = load_backbone(folder, settings.dtype)
-    backbone.train_mode(settings.lora)
+    backbone.train_mode(settings.lora, settings.gradient_checkpointing, seed)
     return backbone

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from zreward_core.models import qwen2_5_vl, qwen3_5, qwen3_vl
+from zreward_core.models.shared_prefix import Packing
 
 
 class Family(Protocol):
@@ -35,11 +36,12 @@ class Family(Protocol):
         self,
         model: Any,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor,
         images: Any = None,
         cache: Any = None,
         use_cache: bool = False,
+        packing: Packing | None = None,
     ) -> tuple[torch.Tensor, Any]:
         """Last hidden states and the cache, which must support ``reorder_cache``."""
 

@@ -91,9 +91,9 @@ class PixelPath:
         )
         return resized.clamp(0.0, 1.0)
 
-    def prepare(self, image: np.ndarray) -> torch.Tensor:
-        """An image [H, W, 3] uint8 as resized pixels [3, h, w] in [0, 1]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    def prepare(self, image: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
+        """An image [H, W, 3] uint8 as resized pixels [3, h, w] in [0, 1], resized on a device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None]
         return self.resize(pixels.float() / 255.0)[0]
 
     def patches(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

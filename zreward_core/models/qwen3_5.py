@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from zreward_core.models.shared_prefix import Packing
+
 TRACE_CLOSE = "</think>"
 """Token that ends the thinking block which the chat template opens."""
 CHUNK = 16
@@ -49,19 +51,21 @@ def positions(
 def hidden_states(
     model: Any,
     input_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
+    attention_mask: torch.Tensor | None,
     position_ids: torch.Tensor,
     images: Any = None,
     cache: Any = None,
     use_cache: bool = False,
+    packing: Packing | None = None,
 ) -> tuple[torch.Tensor, Any]:
     """Last hidden states [N, L, H] and the cache (None without ``use_cache``).
 
     Args:
-        attention_mask: [N, cached tokens + L].
+        attention_mask: [N, cached tokens + L]; None with a packing.
         position_ids: [3, N, L].
         images: features of the image in each sequence; None where a cache holds them.
         cache: of the tokens before ``input_ids``.
+        packing: of a batch in one sequence (N is 1), whose mixers must accept it.
     """
     output = model.model(
         input_ids=input_ids,
@@ -71,6 +75,7 @@ def hidden_states(
         mm_encoder_outputs=None if images is None else {"image": images},
         use_cache=use_cache,
         **_kernel_settings(model, input_ids),
+        **({} if packing is None else {"packing": packing}),
     )
     return output.last_hidden_state, output.past_key_values
 

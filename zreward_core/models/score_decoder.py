@@ -1,13 +1,73 @@
-"""From logits at a score position to a distribution over rubric levels (equations 2 and 16).
+"""From hidden states to the few numbers that are wanted of the logits: score distributions
+(equations 2 and 16) and log-probabilities of given tokens.
 
-Shapes: S levels, V vocabulary.
+Shapes: N sequences, K positions, S levels, H hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from zreward_core.schemas import NotFinite
+
+CHUNK_LOGITS = 2**27
+"""Logits in memory at a time; in float32, half a GiB."""
+Reader = Callable[[torch.Tensor, range], tuple[torch.Tensor, ...]]
+"""Logits [N, k, V] of some positions, indices of the positions -> tensors [N, any number, ...]."""
+
+
+def read_logits(
+    head: nn.Module, hidden: torch.Tensor, vocabulary: int, reader: Reader
+) -> tuple[torch.Tensor, ...]:
+    """What a reader takes from the logits of all positions, without holding all of them.
+
+    The logits are computed for a part of the positions at a time, and once more in the backward
+    pass. Where all fit into ``CHUNK_LOGITS`` there is one part, and nothing is computed twice.
+
+    Args:
+        head: linear layer from hidden states to logits.
+        hidden: [N, K, H].
+        vocabulary: V.
+        reader: its outputs for parts are joined along dimension 1.
+    """
+    number = hidden.shape[1]
+    size = max(1, CHUNK_LOGITS // (len(hidden) * vocabulary))
+    if size >= number:
+        return reader(head(hidden), range(number))
+    found = []
+    for start in range(0, number, size):
+        part = range(start, min(start + size, number))
+
+        def read(hidden: torch.Tensor, part: range = part) -> tuple[torch.Tensor, ...]:
+            return reader(head(hidden), part)
+
+        found.append(
+            checkpoint(
+                read,
+                hidden[:, part.start : part.stop],
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+        )
+    return tuple(torch.cat(outputs, 1) for outputs in zip(*found, strict=True))
+
+
+def token_log_probs(
+    logits: torch.Tensor, tokens: torch.Tensor, forbidden: Sequence[int], temperature: float
+) -> torch.Tensor:
+    """Log-probability [...] of a token at each position, as they are sampled.
+
+    Args:
+        logits: [..., V].
+        tokens: [...] token ids.
+        forbidden: tokens that are never sampled.
+        temperature: sampling temperature; 0 is treated as 1.
+    """
+    allowed = logits.float() / (temperature or 1.0)
+    allowed = allowed.index_fill(-1, torch.tensor(forbidden, device=logits.device), -torch.inf)
+    return allowed.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(allowed, -1)
 
 
 def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:

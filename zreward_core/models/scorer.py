@@ -160,5 +160,10 @@ def student_scores(
     """
     chat = backbone.chat
     rows = [backbone.prefix(*pair) + chat.lines for pair in zip(prompts, images, strict=True)]
-    logits = backbone.logits(rows, images, range(len(rows)), len(chat.lines), network)
-    return score_log_probs(logits[:, chat.score_offsets], backbone.label_ids)
+
+    def read(logits: torch.Tensor, part: range) -> tuple[torch.Tensor, ...]:
+        offsets = [offset - part.start for offset in chat.score_offsets if offset in part]
+        return score_log_probs(logits[:, offsets], backbone.label_ids)
+
+    log_probs, mass = backbone.read(rows, images, range(len(rows)), len(chat.lines), read, network)
+    return log_probs, mass

@@ -11,7 +11,7 @@ import torch
 
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import closed_sequence
-from zreward_core.models.score_decoder import score_log_probs
+from zreward_core.models.score_decoder import score_log_probs, token_log_probs
 
 
 class TraceLogProbs(NamedTuple):
@@ -54,25 +54,31 @@ def trace_log_probs(
         for prompt, image, dimension in zip(prompts, images, dimensions, strict=True)
     ]
     rows = [prefixes[n // group] + tail for n, tail in enumerate(tails)]
-    logits = backbone.logits(rows, images, [n // group for n in range(len(rows))], num_last)
     longest = max(len(trace) for trace in traces)
+    wanted = torch.zeros(len(rows), num_last, dtype=torch.long)  # token after each position
     at = torch.zeros(len(rows), longest, dtype=torch.long)
-    token = torch.zeros_like(at)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
     for n, (trace, tail) in enumerate(zip(traces, tails, strict=True)):
         first = num_last - 1 - len(tail)
+        wanted[n, first : first + len(trace)] = torch.tensor(trace)
         at[n, : len(trace)] = torch.arange(first, first + len(trace))
-        token[n, : len(trace)] = torch.tensor(trace)
         mask[n, : len(trace)] = True
     if answers is not None:
+        wanted[:, -1] = answers.cpu()
         at = torch.cat([at, torch.full((len(rows), 1), num_last - 1)], 1)
-        token = torch.cat([token, answers.cpu()[:, None]], 1)
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], 1)
-    at, token, mask = (value.to(logits.device) for value in (at, token, mask))
-    allowed = logits.float() / (temperature or 1.0)
-    allowed = allowed.index_fill(-1, torch.tensor(chat.forbidden, device=logits.device), -torch.inf)
-    normaliser = torch.logsumexp(allowed, -1)
-    picked = torch.arange(len(rows), device=logits.device)[:, None]
-    log_probs = allowed[picked, at, token] - normaliser[picked, at]
-    scores, mass = score_log_probs(logits[:, -1], backbone.label_ids)
-    return TraceLogProbs(log_probs, mask, scores, mass)
+    wanted, at, mask = (value.to(backbone.device) for value in (wanted, at, mask))
+
+    def read(logits: torch.Tensor, part: range) -> tuple[torch.Tensor, ...]:
+        tokens = wanted[:, part.start : part.stop]
+        last = logits[:, num_last - 1 - part.start :]  # empty unless the part is the last one
+        return (
+            token_log_probs(logits, tokens, chat.forbidden, temperature),
+            *score_log_probs(last, backbone.label_ids),
+        )
+
+    owners = [n // group for n in range(len(rows))]
+    log_probs_NK, scores, mass = backbone.read(
+        rows, images, owners, num_last, read, prefixes=prefixes
+    )
+    return TraceLogProbs(log_probs_NK.gather(1, at), mask, scores[:, 0], mass[:, 0])

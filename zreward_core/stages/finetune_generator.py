@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from zreward_core.adapters import ADAPTER
 from zreward_core.config import (
     Count,
     CountOrZero,
@@ -38,6 +39,8 @@ from zreward_core.diffusion.tuning import (
     close_weights,
     moving_average,
     open_weights,
+    recompute_activations,
+    save_adapters,
 )
 from zreward_core.evaluation.early_stopping import HackingMonitor
 from zreward_core.evaluation.paired import compare_means
@@ -46,6 +49,7 @@ from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_dist
 from zreward_core.models.backbone import load_chat
 from zreward_core.models.prompt_limit import short_enough
 from zreward_core.models.scorer import RewardModel
+from zreward_core.offloading import placed
 from zreward_core.runtime.checkpoint import Checkpoint, require_shapes, tree_hash
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import add_up, gather, own_part, precision
@@ -128,9 +132,9 @@ class Config(StageConfig):
     size: tuple[Side, Side] = (32, 32)
     """(width, height) of the images in pixels."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass to save memory."""
+    """Recompute the activations of transformer, VAE and reward in the backward pass."""
     dtype: DtypeName = "float32"
-    """Data type of the weights of generator and reward."""
+    """Data type of the weights of generator, reward and panel; adapters are float32."""
     panel: bool = True
     """Evaluate the teacher as a panel that is never trained on."""
     oracle: bool = False
@@ -165,15 +169,18 @@ def run(config: Config) -> None:
             short_enough(load_chat(model), part, f"{PROMPT_TABLE}, for {model}")
             for part in (train, watched, held_out)
         )
+    generator = load_generator(BASE, getattr(torch, config.dtype))
+    generator.pipe.to(device)
+    for encoder in generator.text_encoders:
+        encoder.to("cpu")  # on the device only while prompts are encoded
     judges = {"reward": reward_judge(reward)}
     if config.panel:
+        resident = [generator.transformer, generator.pipe.vae, reward.backbone.network]
         judges["panel"] = panel_judge(
-            TEACHER, config.panel_traces, config.seed, device, config.dtype
+            TEACHER, config.panel_traces, config.seed, device, config.dtype, resident
         )
     if config.oracle:
         judges["oracle"] = oracle_judge(reward.dimensions)
-    generator = load_generator(BASE, getattr(torch, config.dtype))
-    generator.pipe.to(device)
 
     before = sample_all(config, generator, held_out)
     history = tune(config, checkpoint, generator, reward, judges, train, watched)
@@ -182,6 +189,9 @@ def run(config: Config) -> None:
     old, new = (judge_samples(judges, held_out, images) for images in (before, after))
     if is_main():
         with whole_output(OUTPUT, config) as folder:
+            if config.steps and config.lora:
+                save_adapters(generator, folder / "generator" / ADAPTER)
+                close_weights(generator.transformer, config.lora.rank)
             generator.pipe.save_pretrained(folder / "generator")
             write_json(
                 {"student_sha256": tree_hash(STUDENT), "base_sha256": tree_hash(BASE)},
@@ -228,14 +238,15 @@ def sample_all(config: Config, generator: ImageGenerator, prompts: list[str]) ->
     Each process samples a part; all processes get all images.
     """
     own = own_part(len(prompts))
-    images = sample(
-        generator,
-        prompts[own.start : own.stop],
-        range(config.seed + own.start, config.seed + own.stop),
-        num_steps=config.num_steps,
-        guidance_scale=config.guidance_scale,
-        size=config.size,
-    )
+    with placed(generator.text_encoders, generator.pipe.device):
+        images = sample(
+            generator,
+            prompts[own.start : own.stop],
+            range(config.seed + own.start, config.seed + own.stop),
+            num_steps=config.num_steps,
+            guidance_scale=config.guidance_scale,
+            size=config.size,
+        )
     return torch.cat(gather([images]))
 
 
@@ -248,7 +259,7 @@ def tune(
     train: list[str],
     watched: list[str],
 ) -> list[dict[str, float]]:
-    """Tune the generator's transformer in place; returns the history."""
+    """Tune the generator's transformer in place; returns the history. Adapters are not merged."""
     if config.steps == 0:
         return []
     transformer = generator.transformer
@@ -257,7 +268,8 @@ def tune(
         generator, rank, config.lora.alpha if config.lora else 1, config.seed
     )
     if config.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
+        recompute_activations(generator)
+        reward.backbone.recompute_activations()
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=0.0)
     average = moving_average(weights, config.ema_decay)
     importance = dimension_weights(config, reward.dimensions)
@@ -311,8 +323,7 @@ def tune(
     if state["stopped"]:
         average.shadow_params = state["kept"]
     average.copy_to(weights.values())
-    close_weights(transformer, rank)
-    transformer.disable_gradient_checkpointing()
+    transformer.requires_grad_(False)
     return state["history"]
 
 

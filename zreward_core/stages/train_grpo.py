@@ -55,7 +55,7 @@ def run(config: Config) -> None:
                     loss_of(backbone, config, batch, chosen, step.reference)
                     for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
-        backbone = unsharded(backbone, lambda: open_backbone(base, config))
+        backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 
 

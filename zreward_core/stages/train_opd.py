@@ -85,7 +85,7 @@ def run(config: Config) -> None:
                     loss_of(backbone, teacher, config, batch, chosen)
                     for chosen in own_parts(config.images_per_step, config.micro_batch_images)
                 )
-        backbone = unsharded(backbone, lambda: open_backbone(BASE, config))
+        backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 
 

@@ -75,7 +75,7 @@ def run(config: Config) -> None:
                 )
                 for part in step.parts()
             )
-        backbone = unsharded(backbone, lambda: open_backbone(base, config))
+        backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(
         OUTPUT / "teacher", config, backbone, history, checkpoint, sources, chains=written
     )

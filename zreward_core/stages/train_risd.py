@@ -66,7 +66,7 @@ def run(config: Config) -> None:
                 one_token_loss(backbone, data, risd_loss, config.mass_weight, part, step.batch)
                 for part in step.parts()
             )
-        backbone = unsharded(backbone, lambda: open_backbone(BASE, config))
+        backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 
 

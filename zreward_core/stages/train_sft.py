@@ -52,5 +52,5 @@ def run(config: Config) -> None:
                 )
                 for part in step.parts()
             )
-        backbone = unsharded(backbone, lambda: open_backbone(base, config))
+        backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "scorer", config, backbone, history, checkpoint, sources)

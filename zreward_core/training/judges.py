@@ -3,15 +3,16 @@
 Shapes: B images, D dimensions, H x W pixels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import TeacherJudge
+from zreward_core.offloading import placed
 from zreward_core.runtime.distributed import gather, own_part
 from zreward_core.world.measures import oracle_scores
 
@@ -29,13 +30,23 @@ def reward_judge(reward: RewardModel) -> Judge:
 
 
 def panel_judge(
-    folder: Path, num_traces: int, seed: int, device: torch.device, dtype: str
+    folder: Path,
+    num_traces: int,
+    seed: int,
+    device: torch.device,
+    dtype: str,
+    others: Sequence[nn.Module] = (),
 ) -> Judge:
-    """The teacher in a folder; its scores are averaged over reasoning traces."""
-    teacher = TeacherJudge.from_pretrained(folder, num_traces, seed, device, dtype)
+    """The teacher in a folder; its scores are averaged over reasoning traces.
+
+    It is on the device only while it judges; the other modules are then on the CPU.
+    """
+    teacher = TeacherJudge.from_pretrained(folder, num_traces, seed, "cpu", dtype)
+    network = teacher.backbone.network.requires_grad_(False)
 
     def judge(prompts: list[str], images: Tensor) -> np.ndarray:
-        return teacher.score(prompts, images).mean.double().numpy()
+        with placed(others, torch.device("cpu")), placed([network], device):
+            return teacher.score(prompts, images.to(device)).mean.double().numpy()
 
     return judge
 

@@ -1,0 +1,28 @@
+"""Modules that are on the GPU only while they are used."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Keep modules on a device within the block; each returns to where it was.
+
+    The frozen weights of a module that returns to the CPU are not copied back.
+    """
+    moved = []
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.device != device:
+                kept = tensor.device.type == "cpu" and not tensor.requires_grad
+                moved.append((tensor, tensor.data if kept else tensor.device))
+                tensor.data = tensor.data.to(device)
+    try:
+        yield
+    finally:
+        for tensor, home in moved:
+            is_copy = isinstance(home, torch.Tensor)
+            tensor.data = home if is_copy else tensor.data.to(home)

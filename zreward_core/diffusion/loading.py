@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from transformers import PreTrainedModel
 
 from zreward_core.adapters import ADAPTER, NAME, separate

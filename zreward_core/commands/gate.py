@@ -88,7 +88,7 @@ def score_items(folder: Path, sha256: str, test: FrozenTest) -> pd.Series:
 
         model, images = RewardModel.from_pretrained(folder), ImageStore(*IMAGES)
         shown = test.items.drop_duplicates("item_id")
-        pixels = [images.pixels(one) for one in shown["image_id"]]
+        pixels = images.all_pixels(shown["image_id"])
         means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
         table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
         frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")

@@ -71,8 +71,7 @@ def predict_at_once(
     """Predictions of a one-token scorer: one output token per dimension."""
     model = RewardModel.from_pretrained(folder, pick_device(), config.dtype)
     shown = items.drop_duplicates("item_id")
-    pixels = [images.pixels(i) for i in shown["image_id"]]
-    scores = model.score(list(shown["prompt"]), pixels)
+    scores = model.score(list(shown["prompt"]), images.all_pixels(shown["image_id"]))
     means = scores.mean
     rows = [
         (item, name, scores.probs[b, d].tolist(), means[b, d].item(), 1.0, "")

@@ -69,7 +69,7 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_gdso", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_gdso", config, sources.values())
     history: History = []
     if config.steps:
         require_divisible(config.pairs_per_step, "train_gdso.pairs_per_step")
@@ -79,6 +79,7 @@ def run(config: Config) -> None:
         # N iterations of M steps; on_policy_steps sets step.reference (pi_ref) <- pi at each start.
         for step in on_policy_steps(backbone, "train_gdso", checkpoint, history, **config.loop):
             pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
+            sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(  # pi_old <- pi: G outputs of each side, and q (2)
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )

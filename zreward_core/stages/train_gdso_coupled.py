@@ -41,7 +41,7 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_gdso_coupled", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_gdso_coupled", config, sources.values())
     history: History = []
     if config.steps:
         require_divisible(config.pairs_per_step, "train_gdso_coupled.pairs_per_step")
@@ -52,6 +52,7 @@ def run(config: Config) -> None:
             backbone, "train_gdso_coupled", checkpoint, history, **config.loop
         ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)
+            sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )

@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_grpo", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_grpo", config, sources.values())
     history: History = []
     if config.steps:
         require_divisible(config.pairs_per_step, "train_grpo.pairs_per_step")
@@ -46,6 +46,7 @@ def run(config: Config) -> None:
         place(backbone.network)
         for step in on_policy_steps(backbone, "train_grpo", checkpoint, history, **config.loop):
             pairs = sampler.draw(config.pairs_per_step, step.rng)
+            sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )

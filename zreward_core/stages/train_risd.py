@@ -51,7 +51,7 @@ def run(config: Config) -> None:
         raise UserError(f"{LABELS_FILE} has no labels: run label on a pool that is not empty")
     sources = {"base": BASE, "labels": LABELS_FILE}
     backbone = load_backbone(BASE, config.dtype)
-    checkpoint = Checkpoint("train_risd", config, [*sources.values(), IMAGES])
+    checkpoint = Checkpoint("train_risd", config, sources.values())
     history: History = []
     if config.steps:
         data = load_labelled(backbone, labels, "probs", ImageStore(IMAGES))
@@ -60,7 +60,13 @@ def run(config: Config) -> None:
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
         for step in supervised_steps(
-            backbone, "train_risd", len(data.prompts), checkpoint, history, **config.loop
+            backbone,
+            "train_risd",
+            len(data.prompts),
+            checkpoint,
+            history,
+            prefetch=data.prefetch,
+            **config.loop,
         ):
             step.update(  # L_RISD (15)
                 one_token_loss(backbone, data, risd_loss, config.mass_weight, part, step.batch)

@@ -37,14 +37,20 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_sft", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_sft", config, sources.values())
     history: History = []
     if config.steps:
         data = load_labelled(backbone, items, "histogram", ImageStore(*shared.IMAGES))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
         for step in supervised_steps(
-            backbone, "train_sft", len(data.prompts), checkpoint, history, **config.loop
+            backbone,
+            "train_sft",
+            len(data.prompts),
+            checkpoint,
+            history,
+            prefetch=data.prefetch,
+            **config.loop,
         ):
             step.update(
                 one_token_loss(

@@ -28,6 +28,8 @@ class PolicyStep(Step):
     """One batch sampled from the current policy, and the updates on it."""
 
     rng: np.random.Generator
+    next_rng: np.random.Generator
+    """That of the next step, to load its images ahead."""
     reference: Reference
     """pi_ref, for the KL divergence of equation 4."""
 
@@ -81,6 +83,7 @@ def on_policy_steps(
             optimizers=[optimizer],
             max_grad_norm=max_grad_norm,
             rng=np.random.default_rng([seed, index]),
+            next_rng=np.random.default_rng([seed, index + 1]),
             reference=reference,
         )
         yield step

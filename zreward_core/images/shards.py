@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -135,7 +135,8 @@ class ImageStore:
         """First row of each row group."""
         self._held: OrderedDict[int, pa.Table] = OrderedDict()
         self._lock = threading.Lock()
-        self._open = lru_cache(OPEN_SHARDS)(pq.ParquetFile)
+        self._open = lru_cache(OPEN_SHARDS)(partial(pq.ParquetFile, pre_buffer=False))
+        """A shard; with ``pre_buffer`` it would keep the encoded row groups that were read."""
         num_rows = 0
         for folder in folders:
             shards = sorted(folder.glob("*.parquet"))

@@ -23,6 +23,8 @@ from zreward_core.images import (
 from zreward_core.schemas import normalise_prompt, read_json
 
 logger = logging.getLogger(__name__)
+TABLES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+"""Suffix of a table to its name in `datasets`."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 NUM_TOLD = 10
 """Refused images whose reasons are logged."""
@@ -35,7 +37,7 @@ class Source(Settings):
     """Images with prompts."""
 
     path: Path
-    """Folder."""
+    """Folder or file."""
     purpose: Purpose = "annotation"
     """Purpose of the images."""
     in_place: bool = False
@@ -58,13 +60,13 @@ class ImageFolder(Source):
 
 
 class ImageDataset(Source):
-    """A folder that `datasets.load_dataset` or `load_from_disk` opens."""
+    """A folder that `datasets.load_dataset` or `load_from_disk` opens, or one table of paths."""
 
     split: str = "train"
-    """Split that is read."""
+    """Split that is read of a folder that has several."""
     image: str = "image"
     """Column of the images: encoded bytes, a path, or both (the form of `datasets`). Paths are
-    relative to the folder. In WebDataset archives the suffix of the files, such as jpg."""
+    relative to the folder, or to that of the table. In WebDataset archives the suffix of the files, such as jpg."""
     prompt: str = "prompt"
     """Column of the prompts; a dot leads into an object (json.caption)."""
 
@@ -127,13 +129,19 @@ def dataset_rows(source: ImageDataset) -> Iterator[dict[str, Any]]:
     from datasets import Image, load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
 
-    if not source.path.is_dir():
-        raise UserError(f"{source.path} is not a folder: correct 'candidates.datasets' in params")
+    path, kind = str(source.path), TABLES.get(source.path.suffix)
+    if not source.path.is_dir() and not (kind and source.path.is_file()):
+        raise UserError(
+            f"{path} is neither a folder nor a table ({', '.join(TABLES)}): correct"
+            " 'candidates.datasets' in params"
+        )
     try:
-        if (source.path / "state.json").is_file():
-            found = load_from_disk(str(source.path))
+        if source.path.is_file():
+            found = load_dataset(kind, data_files=path, split="train", streaming=True)
+        elif (source.path / "state.json").is_file():
+            found = load_from_disk(path)
         else:
-            found = load_dataset(str(source.path), split=source.split, streaming=True)
+            found = load_dataset(path, split=source.split, streaming=True)
     except (DatasetsError, OSError, ValueError) as error:
         raise UserError(
             f"{source.path}: `datasets` cannot open the split {source.split!r}: {error}"
@@ -190,7 +198,7 @@ def _image_file(source: Source, name: object, prompt: object) -> tuple[bytes | O
     inside = isinstance(source, ImageDataset) or Path(str(name)).name == name
     if not isinstance(name, str) or not inside or Path(name).suffix.lower() not in SUFFIXES:
         raise UserError(f"{name!r} is not an image of that folder ({', '.join(SUFFIXES)})")
-    path = source.path / name
+    path = (source.path.parent if source.path.is_file() else source.path) / name
     text = checked_prompt(prompt, writable(str(path)))
     content = read_image(path)[0]
     return (Outside(content, _from_root(path)) if source.in_place else content), text

@@ -21,9 +21,9 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-SIZE = 2000
-"""Sides of an image of noise, which has 12 MB and no compression."""
-FEW, MANY = 24, 180
+SIZE = 1000
+"""Sides of an image of noise, which has 3 MB and no compression."""
+FEW, MANY = 96, 700
 ROWS, TEXT = 200_000, 12_000
 """Traces and their length: 2.4 GB."""
 

@@ -66,7 +66,8 @@ class ImageDataset(Source):
     """Split that is read of a folder that has several."""
     image: str = "image"
     """Column of the images: encoded bytes, a path, or both (the form of `datasets`). Paths are
-    relative to the folder, or to that of the table. In WebDataset archives the suffix of the files, such as jpg."""
+    relative to the folder, or to that of the table. In WebDataset archives, the suffix of the
+    images, such as jpg."""
     prompt: str = "prompt"
     """Column of the prompts; a dot leads into an object (json.caption)."""
 

@@ -25,6 +25,7 @@ from zreward_core.runtime.distributed import own_part, precision
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.schemas import CANDIDATES, read_table
 from zreward_core.stages import _training as shared
+from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.images import PreparedImages
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.rollouts import roll_out, rollout_metrics
@@ -35,7 +36,7 @@ BASE, TEACHER = Path("data/base_vlm/student"), Path("data/train_gdso/teacher")
 POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/images")
 
 
-class Config(shared.OnPolicyConfig):
+class Config(shared.OnPolicyConfig, Validated):
     """On-policy distillation of the teacher's reasoning (equations 18 and 19)."""
 
     images_per_step: Count = 16
@@ -80,6 +81,9 @@ def run(config: Config) -> None:
         pool = without_long_prompts(backbone.chat, pool, POOL)
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
+        validation = Validation(
+            backbone, "train_opd", config, config.seed, checkpoint, reasoning=True
+        )
         for step in on_policy_steps(backbone, "train_opd", checkpoint, history, **config.loop):
             batch, step.metrics = sample(backbone, config, pool, images, step.rng)
             following = draw(config, pool, step.next_rng)["image_id"]
@@ -89,6 +93,8 @@ def run(config: Config) -> None:
                     loss_of(backbone, teacher, config, batch, chosen)
                     for chosen in own_parts(config.images_per_step, config.micro_batch_images)
                 )
+            validation.after(step)
+        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 

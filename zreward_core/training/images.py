@@ -14,7 +14,7 @@ KEPT_BYTES = 2**29
 """Size of the prepared images that stay in memory; small sets fit and are prepared once."""
 AHEAD_BYTES = 2**28
 """Size of the images that are prepared before they are taken."""
-NUM_THREADS = 4
+NUM_THREADS = 2
 
 
 class PreparedImages:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.progress import publish, track
 from zreward_core.runtime.sharding import full_tensors, shard_like
 from zreward_core.training.updates import (
     History,
@@ -71,6 +71,7 @@ def on_policy_steps(
         kept = zip(state["reference"], reference, strict=True)
         reference = [shard_like(value, like) for value, like in kept]
         history[:], start = state["history"], state["step"]
+    publish(name, history, anew=True)
     steps_per_iteration = -(-steps // iterations)
     for index in track(range(start, steps), name, steps, start):
         if index % steps_per_iteration == 0:
@@ -78,6 +79,7 @@ def on_policy_steps(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
         step = PolicyStep(
+            index=index,
             place=f"{name}, step {index}",
             backbone=backbone,
             optimizers=[optimizer],
@@ -88,6 +90,7 @@ def on_policy_steps(
         )
         yield step
         history.append(step.row(index))
+        publish(name, history[-1:])
         if (index + 1) % checkpoint_every == 0:
             state = {
                 "step": index + 1,

@@ -12,7 +12,7 @@ import torch
 
 from zreward_core.config import UserError
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.progress import publish, track
 from zreward_core.runtime.sharding import is_sharding, require_divisible
 from zreward_core.training.optimizers import make_optimizers, set_rates
 from zreward_core.training.updates import (
@@ -102,8 +102,10 @@ def supervised_steps(
         for schedule, saved in zip(schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         history[:], start = state["history"], state["step"]
+    publish(name, history, anew=True)
     for index in track(range(start, steps), name, steps, start):
         step = BatchStep(
+            index=index,
             place=f"{name}, step {index}",
             backbone=backbone,
             optimizers=optimizers,
@@ -116,8 +118,9 @@ def supervised_steps(
         yield step
         for schedule in schedules:
             schedule.step()
-        if index % LOG_EVERY == 0:
+        if index % LOG_EVERY == 0 or step.metrics:
             history.append(step.row(index))
+            publish(name, history[-1:])
         if (index + 1) % checkpoint_every == 0:
             state = {
                 "step": index + 1,

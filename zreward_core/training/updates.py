@@ -28,6 +28,8 @@ DIVERGED = (
 class Step:
     """One training step: the loop prepares it, the stage computes its losses."""
 
+    index: int
+    """Number of the step."""
     place: str
     """Stage and number of the step, for messages."""
     backbone: Any

@@ -10,9 +10,16 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from zreward_core import images as images
 from zreward_core.config import UserError
-from zreward_core.images import ImageStore, decode, encode_png, image_id, write_images
+from zreward_core.images import (
+    ImageStore,
+    decode,
+    decoding,
+    encode_png,
+    image_id,
+    shards,
+    write_images,
+)
 
 
 def solid(value: int) -> np.ndarray:
@@ -22,7 +29,7 @@ def solid(value: int) -> np.ndarray:
 def test_shards_store_a_image_once_and_keep_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "SHARD_ROWS", 2)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 2)
     contents = [encode_png(solid(value)) for value in (1, 2, 1, 3)]
     ids = write_images(contents, tmp_path)
     assert ids == [image_id(content) for content in contents]
@@ -47,7 +54,7 @@ def test_unreadable_and_too_large_images(monkeypatch: pytest.MonkeyPatch) -> Non
         decode(b"no image", "a.png")
     with pytest.raises(UserError, match="not a readable image"):
         decode(encode_png(solid(1))[:40])
-    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 10)
     with pytest.raises(UserError, match="too large"):
         decode(encode_png(solid(1)))
 
@@ -98,8 +105,8 @@ def test_exif_orientation(orientation: int, form: str, options: dict) -> None:
     shown = UPRIGHT[orientation](COLORS)
     assert (decode(content) == shown).all()
     with Image.open(io.BytesIO(content)) as opened:
-        assert (images.shown(opened) == shown).all()
-    assert images.shown_size(content) == (shown.shape[1], shown.shape[0])
+        assert (decoding.shown(opened) == shown).all()
+    assert decoding.shown_size(content) == (shown.shape[1], shown.shape[0])
 
 
 def test_damaged_exif_and_orientation_in_xmp_are_ignored_as_in_browsers() -> None:
@@ -195,7 +202,7 @@ def test_the_narrowest_image_is_one_that_the_processor_accepts() -> None:
 def test_damaged_bytes_raise_nothing_but_user_errors() -> None:
     rng = np.random.default_rng(3)
     image = Image.fromarray(COLORS)
-    seeds = [encoded(image, form) for form in images.FORMATS]
+    seeds = [encoded(image, form) for form in decoding.FORMATS]
     refused = 0
     for number in range(700):
         content = bytearray(seeds[number % len(seeds)])

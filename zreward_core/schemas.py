@@ -21,6 +21,8 @@ from zreward_core.config import UserError, parse_json
 
 logger = logging.getLogger(__name__)
 _text, _number, _whole = pa.string(), pa.float64(), pa.int64()
+_long_text = pa.large_string()
+"""Text that may exceed 2 GiB in a column."""
 _shares = pa.list_(pa.float64())
 
 
@@ -31,6 +33,9 @@ def _texts(*names: str) -> list[tuple[str, pa.DataType]]:
 IMAGES = pa.schema(
     [("image_id", _text), ("bytes", pa.binary()), ("width", _whole), ("height", _whole)]
 )
+OUTSIDE_IMAGES = pa.schema([*IMAGES, ("path", _text), ("offset", _whole), ("length", _whole)])
+"""Images of which some stay in other files: their ``bytes`` are null, and ``length`` bytes from
+``offset`` on are the image in the file at ``path``."""
 PROMPTS = pa.schema([("prompt_id", _text), ("prompt", _text), ("purpose", _text)])
 RENDERED_IMAGES = pa.schema(
     [("prompt_id", _text), ("prompt", _text), ("image_id", _text), ("purpose", _text)]
@@ -101,18 +106,32 @@ DISAGREEMENT = pa.schema(
         ("split", _text),
     ]
 )
+TRACES = pa.schema(
+    [
+        ("item_id", _text),
+        ("dimension", _text),
+        ("number", _whole),
+        ("trace", _long_text),
+        ("tokens", pa.list_(pa.int32())),
+        ("closed", pa.bool_()),
+        ("probs", _shares),
+        ("mass", _number),
+    ]
+)
+"""The sampled traces of each item and dimension, numbered from 0, with the distribution over levels
+after each. ``closed``: the model ended the trace within the limit."""
 LABELS = pa.schema(
     [
         ("item_id", _text),
-        ("prompt", _text),
+        ("prompt", _long_text),
         ("image_id", _text),
         ("dimension", _text),
         ("probs", _shares),
         ("spread", _number),
         ("mass", _number),
-        ("trace", _text),
     ]
 )
+"""Distributions averaged over the traces (``TRACES``) of an item in a dimension."""
 
 PURPOSES = ("pretraining", "annotation", "unlabelled", "generator_train", "generator_eval")
 """Possible uses of a prompt; each prompt has exactly one."""

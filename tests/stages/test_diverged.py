@@ -44,7 +44,8 @@ def with_rate(config: Any) -> Any:
 def files() -> set[Path]:
     """Every output and checkpoint of the current folder."""
     folders = Path("data"), Path(".zreward/checkpoints")
-    return {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    found = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return {path for path in found if path.suffix != ".lock"}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from zreward_core.stages.train_opd import (
     loss_of,
     sample,
 )
+from zreward_core.training.images import PreparedImages
 
 BATCH = {"images_per_step": 4, "group_size": 2, "micro_batch_images": 2, "checkpoint_every": 2}
 CONFIG = Config(seed=1, steps=4, **BATCH)
@@ -39,7 +40,8 @@ def drawn(with_teacher):
     student = tiny()
     student.train_mode(lora=None)
     pool = read_table(POOL, CANDIDATES)
-    batch, metrics = sample(student, CONFIG, pool, ImageStore(IMAGES), np.random.default_rng(0))
+    images = PreparedImages(student.pixels, ImageStore(IMAGES))
+    batch, metrics = sample(student, CONFIG, pool, images, np.random.default_rng(0))
     return student, batch, metrics
 
 

@@ -45,8 +45,8 @@ def test_the_writer_is_shown_the_score(items, monkeypatch) -> None:
 
 def test_the_chain_kept_is_the_one_after_which_the_score_is_likeliest(items) -> None:
     writer, store = tiny(), ImageStore(*IMAGES)
-    rows = chains_of(writer, CONFIG, items, store)
-    (one,) = chains_of(writer, CONFIG, items.iloc[1:2], store)
+    rows = chains_of(writer, CONFIG, items, store).to_dict("records")
+    (one,) = chains_of(writer, CONFIG, items.iloc[1:2], store).to_dict("records")
     assert one == {**rows[1], "likelihood": pytest.approx(rows[1]["likelihood"], abs=1e-5)}
     row = items.iloc[1]
     image = writer.pixels.prepare(store.pixels(row["image_id"]))

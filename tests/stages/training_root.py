@@ -1,5 +1,6 @@
 """A root with tiny bases, annotated pairs, an unlabelled pool and its labels, to train in."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -41,22 +42,29 @@ def tiny(seed: int = 5) -> Backbone:
 @pytest.fixture(scope="session")
 def trainable_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four prompts with two images each, scored; the pool is the same images."""
-    folder = tmp_path_factory.mktemp("training") / "data"
+    root = tmp_path_factory.mktemp("training")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(8)]
-    images = write_images(map(encode_png, images), folder / "candidates/images")
+    write_root(root, map(encode_png, images))
+    return root
+
+
+def write_root(root: Path, contents: Iterable[bytes]) -> None:
+    """Two images of each prompt, scored; the pool is the same images."""
+    folder, rng = root / "data", np.random.default_rng(1)
+    images = write_images(contents, folder / "candidates/images")
     write_images([], folder / "ingest/images")
     rows = [
         {
             "item_id": f"item{n}",
             "prompt_id": f"prompt{n // 2}",
-            "prompt": WORDS[n // 2],
+            "prompt": WORDS[n // 2 % 4],
             "image_id": image,
             "generator": "",
             "dimension": name,
             "score": [3.0, 1.0, 2.5, 1.5][(n + d) % 4],
             "num_ratings": 1,
-            "split": SPLITS[n // 2],
+            "split": SPLITS[n // 2 % 4],
             "probs": rng.dirichlet(np.ones(3)),
             "spread": 0.0,
             "mass": 1.0,
@@ -80,7 +88,6 @@ def trainable_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(pool, folder / "candidates/pool.parquet", CANDIDATES)
     for seed, role in enumerate(("teacher", "student")):
         tiny(seed).save(folder / "base_vlm" / role, {})
-    return folder.parent
 
 
 @pytest.fixture

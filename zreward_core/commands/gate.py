@@ -100,7 +100,7 @@ def score_items(folder: Path, sha256: str, test: FrozenTest, dtype: str = "float
         images = ImageStore(*IMAGES)
         shown = test.items.drop_duplicates("item_id")
         shown = without_long_prompts(model.backbone.chat, shown, f"{ITEMS_FILE}, for {folder}")
-        pixels = [images.pixels(one) for one in shown["image_id"]]
+        pixels = images.all_pixels(shown["image_id"])
         means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
         table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
         frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")

@@ -94,7 +94,7 @@ class PixelPath:
     def prepare(self, image: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
         """An image [H, W, 3] uint8 as resized pixels [3, h, w] in [0, 1], resized on a device."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None]
-        return self.resize(pixels.float() / 255.0)[0]
+        return self.resize(pixels.float().div_(255.0))[0]  # without a second copy
 
     def patches(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut resized images into patches.

@@ -73,17 +73,27 @@ def judge_queries(
     ]
     require_finite_scores(backbone.source, names, rollouts.log_probs.exp(), rollouts.mass)
     probs_QGS = rollouts.log_probs.exp().unflatten(0, (len(queries), num_traces))
-    means_QG = expected_score(probs_QGS, backbone.levels)
+    probs, spread, mass = average_traces(
+        probs_QGS, rollouts.mass.unflatten(0, (len(queries), num_traces)), backbone.levels
+    )
     lengths = torch.tensor([float(len(tokens)) for tokens in rollouts.tokens])
     tail = len(backbone.chat.closing) + rollouts.closed.logical_not() * 1.0
     return Judged(
-        probs=probs_QGS.mean(1),
-        spread=means_QG.std(1, correction=0),
-        mass=rollouts.mass.unflatten(0, (len(queries), num_traces)).mean(1),
+        probs=probs,
+        spread=spread,
+        mass=mass,
         traces=[backbone.chat.text(rollouts.tokens[q * num_traces]) for q in range(len(queries))],
         num_tokens=(lengths + tail).unflatten(0, (len(queries), num_traces)).mean(1),
         rollouts=rollouts,
     )
+
+
+def average_traces(
+    probs_QGS: torch.Tensor, mass_QG: torch.Tensor, levels_S: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Distribution [Q, S], spread [Q] and mass [Q] over the G traces of each query."""
+    means_QG = expected_score(probs_QGS, levels_S)
+    return probs_QGS.mean(1), means_QG.std(1, correction=0), mass_QG.mean(1)
 
 
 def query_seed(seed: int, item: str, dimension: str) -> int:

@@ -21,14 +21,24 @@ UNNAMEABLE = re.compile(r"[^\w./ :-]")
 """Characters that MLflow rejects in names."""
 TEXTS = (".json", ".xml", ".md", ".html")
 MAX_TEXT_BYTES = 1_000_000
+Point = tuple[str, float, int]
+"""Name, value, step."""
 
 
-def curves(folder: Path) -> Iterator[tuple[str, float, int]]:
+def curves(folder: Path) -> Iterator[Point]:
     """(name, value, step) of every finite number in the folder's history."""
-    path = folder / HISTORY
+    yield from points(folder / HISTORY)
+
+
+def points(path: Path) -> Iterator[Point]:
+    """(name, value, step) of every finite number in a history's complete lines.
+
+    Nothing if there is no such file.
+    """
     if not path.is_file():
         return
-    for index, line in enumerate(path.read_text().splitlines()):
+    lines = path.read_text().split("\n")[:-1]
+    for index, line in enumerate(lines):
         row = json.loads(line)
         step = int(row.get("step", index))
         for name, value in row.items():

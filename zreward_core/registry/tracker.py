@@ -10,13 +10,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from zreward_core.dvc import GRAPH, Md5s, current_params, read_stages
 from zreward_core.registry.dvc_hashes import stage_deps_md5
-from zreward_core.registry.results import curves, images, numbers, texts
+from zreward_core.registry.results import Point, curves, images, numbers, points, texts
 from zreward_core.registry.stage_fingerprint import stage_fingerprint
 from zreward_core.schemas import read_json, write_json
 from zreward_core.store import connect, experiment_id
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
-RUNS = Path(".zreward/runs")
+RUNS, LIVE = Path(".zreward/runs"), Path(".zreward/live")
+LIVE_SECONDS = 10.0
+"""Time between two looks at the history of the running stage."""
 FINGERPRINT_TAG = "zreward.fingerprint"
 OUTS_TAG = "zreward.outs"
 STAGE_TAG = "zreward.stage"
@@ -75,14 +79,15 @@ def track(
     status = "KILLED"
     try:
         log_inputs(client, run_id, begun["config"], deps, revision)
-        line = sys.stdin.readline()
+        with LiveCurves(client, run_id, stage) as live:
+            line = sys.stdin.readline()
         ended = json.loads(line) if line else {"status": status}
         status = ended["status"]
         if ended.get("message"):
             note = f"{link}\n\n{ended['message']}".strip()
             client.set_tag(run_id, NOTE_TAG, note[:MAX_VALUE])
         if status == "FINISHED":
-            log_results(client, run_id, Path("data") / stage)
+            log_results(client, run_id, Path("data") / stage, live.logged)
     finally:
         client.set_terminated(run_id, status)
         write_json(record | {"ended_at": now()}, path)
@@ -113,20 +118,55 @@ def log_inputs(
         client.log_inputs(run_id, datasets)
 
 
-def log_results(client: "MlflowClient", run_id: str, folder: Path) -> None:
-    """Log curves, final metrics, images and small text files."""
-    from mlflow.entities import Metric
+class LiveCurves(threading.Thread):
+    """Logs the history of a stage while it runs; an error ends this and is in the tracker's log."""
 
-    stamp = int(datetime.now(UTC).timestamp() * 1000)
-    points = [(name, value, step) for name, value, step in curves(folder)]
-    points += [(name, value, 0) for name, value in numbers(folder).items()]
-    metrics = [Metric(name, value, stamp, step) for name, value, step in points]
-    for first in range(0, len(metrics), 10 * MAX_BATCH):
-        client.log_batch(run_id, metrics=metrics[first : first + 10 * MAX_BATCH])
+    def __init__(self, client: "MlflowClient", run_id: str, stage: str) -> None:
+        super().__init__(daemon=True)
+        self.client, self.run_id, self.path = client, run_id, LIVE / f"{stage}.jsonl"
+        self.logged: set[Point] = set()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        """Log what is new, until the stage ends."""
+        while not self._ended.wait(LIVE_SECONDS):
+            new = [point for point in points(self.path) if point not in self.logged]
+            log_points(self.client, self.run_id, new)
+            self.logged.update(new)
+
+
+def log_results(
+    client: "MlflowClient", run_id: str, folder: Path, logged: Collection[Point]
+) -> None:
+    """Log curves, final metrics, images and small text files.
+
+    Args:
+        logged: points of the curves that are in MLflow.
+    """
+    new = [point for point in curves(folder) if point not in logged]
+    log_points(client, run_id, [*new, *((*one, 0) for one in numbers(folder).items())])
     for path in images(folder):
         client.log_artifact(run_id, str(path), "plots")
     for path in texts(folder):
         client.log_artifact(run_id, str(path))
+
+
+def log_points(client: "MlflowClient", run_id: str, found: Sequence[Point]) -> None:
+    """Log numbers of steps."""
+    from mlflow.entities import Metric
+
+    stamp = int(datetime.now(UTC).timestamp() * 1000)
+    metrics = [Metric(name, value, stamp, step) for name, value, step in found]
+    for first in range(0, len(metrics), 10 * MAX_BATCH):
+        client.log_batch(run_id, metrics=metrics[first : first + 10 * MAX_BATCH])
 
 
 def inputs(stage: str, overlay: Path | None) -> tuple[Md5s, dict[str, Any]]:

@@ -15,20 +15,25 @@ import os
 import pickle
 import shutil
 import sys
+import uuid
 import zipfile
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from zreward_core.config import UserError
 from zreward_core.runtime.distributed import from_main
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import NotFinite, flush, leaves, tree_hash
+from zreward_core.schemas import NotFinite, flush, leaves, tree_hash, write_table
 
 __all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
 logger = logging.getLogger(__name__)
@@ -49,9 +54,13 @@ class Checkpoint:
     """The resumable state of one stage."""
 
     def __init__(self, stage: str, config: BaseModel, inputs: Iterable[Path]) -> None:
-        key = from_main(state_key(config, inputs) if is_main() else "")
+        key = ""
+        if is_main():
+            key = state_key(config, inputs)
+            with suppress(OSError):  # `save` reports it
+                (CHECKPOINTS / stage / key).mkdir(parents=True, exist_ok=True)
         self.stage = stage
-        self.folder = CHECKPOINTS / stage / key
+        self.folder = CHECKPOINTS / stage / from_main(key)
 
     def save(self, name: str, state: dict[str, Any], by_any: bool = False) -> None:
         """Save state (tensors, numbers, strings, containers of these) under a name.
@@ -77,10 +86,62 @@ class Checkpoint:
             flush(self.folder)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             partial.unlink(missing_ok=True)
-            raise UserError(
-                f"{path} cannot be written ({error}); earlier checkpoints were kept: free some"
-                f" space or correct its permissions, then run `zreward {self.stage}` again"
-            ) from None
+            raise self._not_written(path, error) from None
+
+    def save_table(self, name: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
+        """Save a table under a name, from any process.
+
+        Raises:
+            NotFinite: a number of the table is infinite, or one of a list is not finite.
+            UserError: the file cannot be written.
+        """
+        partial, path = self.folder / f"{uuid.uuid4().hex}.partial", self.table_path(name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_table(rows, partial, schema)
+            flush(partial)
+            os.replace(partial, path)
+            flush(self.folder)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise self._not_written(path, error) from None
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[bool]:
+        """Whether this process holds the lock of a table during the block.
+
+        Raises:
+            UserError: the lock file cannot be written.
+        """
+        path = self.table_path(name)
+        lock = FileLock(f"{path}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise self._not_written(path, error) from None
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def table_path(self, name: str) -> Path:
+        """File of a table."""
+        return self.folder / f"{name}.parquet"
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name; a file that is not whole is renamed."""
+        path = self.table_path(name)
+        try:
+            pq.read_metadata(path)
+        except FileNotFoundError:
+            return False
+        except (OSError, pa.ArrowException):
+            self._set_aside(path)
+            return False
+        return True
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Load the state saved under a name, or None.
@@ -93,22 +154,34 @@ class Checkpoint:
                 continue
             if (state := read_state(found)) is not None:
                 return state
-            aside = found.with_name(f"{found.name}.torn")
-            with suppress(FileNotFoundError):  # another process renamed it
-                os.replace(found, aside)
-            logger.warning(
-                "%s is damaged and was renamed to %s: %s starts from the checkpoint before it, or"
-                " from the beginning if there is none",
-                found,
-                aside.name,
-                self.stage,
-            )
+            self._set_aside(found)
         return None
 
     def clear(self) -> None:
         """Remove the stage's checkpoints, those of other keys included: the output is complete."""
         if is_main():
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            cleared = self.folder.parent.with_suffix(f".{uuid.uuid4().hex}.cleared")
+            with suppress(FileNotFoundError):
+                self.folder.parent.rename(cleared)  # at once: other workers look for shards in it
+            shutil.rmtree(cleared, ignore_errors=True)
+
+    def _set_aside(self, path: Path) -> None:
+        aside = path.with_name(f"{path.name}.torn")
+        with suppress(FileNotFoundError):  # another process renamed it
+            os.replace(path, aside)
+        logger.warning(
+            "%s is damaged and was renamed to %s: %s starts from the checkpoint before it, or"
+            " from the beginning if there is none",
+            path,
+            aside.name,
+            self.stage,
+        )
+
+    def _not_written(self, path: Path, error: Exception) -> UserError:
+        return UserError(
+            f"{path} cannot be written ({error}); earlier checkpoints were kept: free some"
+            f" space or correct its permissions, then run `zreward {self.stage}` again"
+        )
 
     def _require_finite(self, name: str, state: dict[str, Any]) -> None:
         for part, value in leaves(state):

@@ -1,5 +1,6 @@
 """Atomic writing of a stage's output folder."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,14 @@ def whole_output(folder: Path, config: BaseModel) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
     flush(folder.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a file appear at another place too, without a copy of its content where that works."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def require_finite_weights(folder: Path, name: str) -> None:

@@ -19,6 +19,10 @@ REMIND_AFTER = 60.0
 BESIDE_POSITION = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 
+LIVE = Path(".zreward/live")
+"""Histories of the stages that run, as JSON lines."""
+
+
 class Progress:
     """What bars of this process show beside their own numbers."""
 
@@ -98,6 +102,18 @@ def remind() -> None:
     """Print the position in the whole run if nothing was shown for ``REMIND_AFTER`` seconds."""
     if time.monotonic() - Progress.shown_at > REMIND_AFTER:
         say_position()
+
+
+def publish(stage: str, rows: list[dict[str, float]], anew: bool = False) -> None:
+    """Add rows of the history to the file that the tracker reads while the stage runs.
+
+    Args:
+        anew: replace what the file holds.
+    """
+    if is_main():
+        LIVE.mkdir(parents=True, exist_ok=True)
+        with (LIVE / f"{stage}.jsonl").open("w" if anew else "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

@@ -1,11 +1,24 @@
-"""Work that is divided over processes by shards; each finished shard is a checkpoint."""
+"""Work that is divided over workers by shards; each finished shard is a Parquet file.
 
+Workers are the processes of one launch, on machines that share a file system. A worker locks the
+shard that it computes. The system releases the lock of a worker that dies, and another worker
+computes its shard.
+"""
+
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
 
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.distributed import processes, wait
+from zreward_core.runtime.distributed import processes
 from zreward_core.runtime.progress import track
+from zreward_core.runtime.worker import is_main
+
+POLL_SECONDS = 0.5
+"""Time between two looks at the shards of other workers."""
 
 
 def compute_shards(
@@ -13,38 +26,49 @@ def compute_shards(
     name: str,
     count: int,
     size: int,
-    compute: Callable[[slice], dict[str, Any]],
-) -> list[str]:
-    """Compute this process's shards of ``count`` items and wait for those of the others.
+    schema: pa.Schema,
+    compute: Callable[[slice], pd.DataFrame],
+) -> list[Path]:
+    """Compute shards of ``count`` items until all exist, made by this worker or by others.
 
-    A shard's content must not depend on the number of processes.
+    A shard's content must not depend on the number of workers.
 
     Args:
         checkpoint: holds the shards; those it has are not computed again.
         name: of the work, for the shards and the progress bar.
         count: items.
         size: items of a shard.
-        compute: content of the shard of a slice of the items.
+        schema: columns of a shard.
+        compute: rows of the shard of a slice of the items.
 
     Returns:
-        the names of all shards in ``checkpoint``, in order.
+        the files of all shards, in order. The main process may read them; the others find nothing
+        there once it has cleared the checkpoint.
     """
     starts = range(0, count, size)
     names = [f"{name}{index:05d}" for index in range(len(starts))]
+    for index in track(_missing(checkpoint, names), name, len(names)):
+        with checkpoint.claim(names[index]) as claimed:
+            if claimed and not checkpoint.has_table(names[index]):
+                rows = compute(slice(starts[index], min(starts[index] + size, count)))
+                checkpoint.save_table(names[index], rows, schema)
+    return [checkpoint.table_path(one) for one in names]
+
+
+def _missing(checkpoint: Checkpoint, names: list[str]) -> Iterator[int]:
+    """Indices of the shards that do not exist when they are asked for, until all exist.
+
+    Workers start at different places. A shard that another worker computes is asked for again.
+    """
     state = processes()
-    own = range(state.process_index, len(starts), state.num_processes)
-    for index in track(own, name):
-        if checkpoint.load(names[index]) is None:
-            start = starts[index]
-            content = compute(slice(start, min(start + size, count)))
-            checkpoint.save(names[index], content, by_any=True)
-    wait()
-    return names
-
-
-def read_shards(checkpoint: Checkpoint, names: list[str]) -> Iterator[dict[str, Any]]:
-    """The contents of shards, one at a time."""
-    for name in names:
-        content = checkpoint.load(name)
-        assert content is not None, f"shard {name} is missing"
-        yield content
+    first = len(names) * state.process_index // state.num_processes
+    left = [*range(first, len(names)), *range(first)]
+    while left:
+        for index in left:
+            if not is_main() and not checkpoint.folder.is_dir():
+                return  # the main process has read all shards and removed them
+            if not checkpoint.has_table(names[index]):
+                yield index
+        left = [index for index in left if not checkpoint.table_path(names[index]).is_file()]
+        if left:
+            time.sleep(POLL_SECONDS)

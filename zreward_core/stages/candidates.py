@@ -1,13 +1,13 @@
 """candidates: prompts, generators and image folders -> images to annotate, unlabelled pool."""
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
@@ -21,15 +21,14 @@ from zreward_core.config import (
     UserError,
     Weight,
     is_unicode,
-    writable,
 )
 from zreward_core.diffusion.loading import generator_class, load_generator, locate
 from zreward_core.diffusion.sampling import sample
-from zreward_core.images import ImageStore, encode_png, read_image, write_images
+from zreward_core.images import ImageStore, Outside, encode_png, write_images
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.shards import compute_shards, read_shards
+from zreward_core.runtime.shards import compute_shards
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import (
     CANDIDATES,
@@ -37,24 +36,26 @@ from zreward_core.schemas import (
     RENDERED_IMAGES,
     digest,
     item_id,
-    normalise_prompt,
     prompt_id,
     read_json,
     read_table,
     write_json,
     write_table,
 )
+from zreward_core.stages._image_sources import (
+    ImageDataset,
+    ImageFolder,
+    SourceImage,
+    given_images,
+)
 
-logger = logging.getLogger(__name__)
 WORLD = Path("data/world")
 OUTPUT = Path("data/candidates")
 TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 """Purpose of the prompts to the table of their images."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-SHARD_SAMPLES = 512
-"""Samples in a shard, the unit of checkpointing."""
-NUM_TOLD = 10
-"""Refused images whose reasons are logged."""
+SHARD_SAMPLES, SHARD_PIXELS = 512, 2**27
+"""Samples in a shard, the unit of checkpointing, and their pixels, at most."""
+SAMPLES = pa.schema([("bytes", pa.binary())])
 
 
 class Sampling(Settings):
@@ -81,15 +82,6 @@ class Sampling(Settings):
         return f"{self.path.as_posix()} steps={self.steps} guidance={self.guidance:g}"
 
 
-class ImageFolder(Settings):
-    """A folder of images and their prompts."""
-
-    path: Path
-    """Folder; its prompts.json maps file name to prompt."""
-    purpose: Literal["annotation", "unlabelled"] = "annotation"
-    """Purpose of the images."""
-
-
 class Config(StageConfig):
     """Sources of the images."""
 
@@ -99,6 +91,8 @@ class Config(StageConfig):
     """Generators and their settings."""
     folders: list[ImageFolder] = Field(default_factory=list)
     """Folders of images."""
+    datasets: list[ImageDataset] = Field(default_factory=list)
+    """Data sets of images."""
 
 
 def run(config: Config) -> None:
@@ -115,25 +109,26 @@ def run(config: Config) -> None:
     checkpoint = Checkpoint("candidates", config, [WORLD / "prompts.parquet", *inputs])
     samples = draw_samples(config, prompts, checkpoint)
     if is_main():
-        write_candidates(config, prompts, stored_samples(checkpoint, samples))
+        write_candidates(config, prompts, stored_samples(samples))
     checkpoint.clear()
 
 
-def write_candidates(
-    config: Config, prompts: pd.DataFrame, samples: Iterator[tuple[bytes, str, str, str]]
-) -> None:
+def write_candidates(config: Config, prompts: pd.DataFrame, samples: Iterator[SourceImage]) -> None:
     """Write the images of all sources and their tables."""
     rows: list[dict[str, str]] = []
     refused: dict[str, int] = {}
 
-    def contents() -> Iterator[bytes]:
-        for source in (rendered(), found(config, refused), samples):
+    sources = [*config.folders, *config.datasets]
+
+    def contents() -> Iterator[bytes | Outside]:
+        for source in (rendered(), given_images(sources, refused), samples):
             for content, prompt, purpose, origin in source:
                 rows.append({"prompt": prompt, "purpose": purpose, "generator": origin})
                 yield content
 
     with whole_output(OUTPUT, config) as folder:
-        identifiers = write_images(contents(), folder / "images")
+        outside = any(source.in_place for source in sources)
+        identifiers = write_images(contents(), folder / "images", outside)
         table = pd.DataFrame(rows, columns=["prompt", "purpose", "generator"])
         table["image_id"] = identifiers
         table["prompt_id"] = table["prompt"].map(prompt_id)
@@ -210,8 +205,8 @@ def check_purposes(table: pd.DataFrame) -> None:
         )
 
 
-def rendered() -> Iterator[tuple[bytes, str, str, str]]:
-    """Images of the world: bytes, prompt, purpose, origin."""
+def rendered() -> Iterator[SourceImage]:
+    """Images of the world."""
     table = read_table(WORLD / "rendered.parquet", RENDERED_IMAGES)
     table = table[table["purpose"].isin(list(TABLES))]
     if table.empty:
@@ -219,67 +214,6 @@ def rendered() -> Iterator[tuple[bytes, str, str, str]]:
     store = ImageStore(WORLD / "images")
     for row in table.itertuples():
         yield store.content(row.image_id), row.prompt, row.purpose, "world"
-
-
-def found(config: Config, refused: dict[str, int]) -> Iterator[tuple[bytes, str, str, str]]:
-    """Images of the user's folders, sorted by name.
-
-    An image or prompt that cannot be used is left out; the first reasons are logged.
-
-    Args:
-        refused: receives the number of those images by folder.
-
-    Raises:
-        UserError: no image of a folder can be used, or its prompts.json cannot be read.
-    """
-    for source in config.folders:
-        listed = source.path / "prompts.json"
-        prompts = read_json(listed)
-        if not isinstance(prompts, dict):
-            raise UserError(f"{listed} must map file names to prompts")
-        faults = []
-        for name in sorted(prompts):
-            try:
-                content, prompt = listed_image(source.path, name, prompts[name])
-            except UserError as error:
-                faults.append(str(error))
-                continue
-            yield content, prompt, source.purpose, str(source.path)
-        if not faults:
-            continue
-        told = "\n  ".join(faults[:NUM_TOLD])
-        told = f"{listed}: {len(faults)} of {len(prompts)} images cannot be used:\n  {told}"
-        if len(faults) == len(prompts):
-            raise UserError(told)
-        refused[str(source.path)] = len(faults)
-        logger.warning("%s", told)
-
-
-def listed_image(folder: Path, name: str, prompt: object) -> tuple[bytes, str]:
-    """Content and prompt of an image in prompts.json.
-
-    Raises:
-        UserError: the file or the prompt cannot be used.
-    """
-    path = folder / name
-    if Path(name).name != name or path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{name!r} is not an image of that folder ({', '.join(SUFFIXES)})")
-    text = checked_prompt(prompt, path)
-    return read_image(path)[0], text
-
-
-def checked_prompt(prompt: object, path: Path) -> str:
-    """Return a prompt unchanged if it is valid.
-
-    Raises:
-        UserError: it is not a string, or empty.
-    """
-    if not isinstance(prompt, str) or not normalise_prompt(prompt) or not is_unicode(prompt):
-        raise UserError(
-            f"the prompt of {writable(str(path))} must be a non-empty string of Unicode text, not"
-            f" {json.dumps(prompt)}"
-        )
-    return prompt
 
 
 @dataclass
@@ -304,11 +238,11 @@ def jobs_of(config: Config, setting: Sampling, prompts: pd.DataFrame) -> list[Jo
 
 def draw_samples(
     config: Config, prompts: pd.DataFrame, checkpoint: Checkpoint
-) -> list[tuple[Sampling, list[Job], list[str]]]:
+) -> list[tuple[Sampling, list[Job], list[Path]]]:
     """Sample all images, divided over processes by shards.
 
     Returns:
-        for each setting its images and the names of their shards in ``checkpoint``.
+        for each setting its images and their shards (``SAMPLES``).
     """
     drawn = []
     for index, setting in enumerate(config.generators):
@@ -318,7 +252,7 @@ def draw_samples(
 
         def compute(
             part: slice, setting: Sampling = setting, jobs: list[Job] = jobs, generator=generator
-        ) -> dict[str, Any]:
+        ) -> pd.DataFrame:
             images = sample(
                 generator,
                 [job.prompt for job in jobs[part]],
@@ -328,22 +262,23 @@ def draw_samples(
                 size=setting.size,
             )
             files = [encode_png(pixels.permute(1, 2, 0).numpy()) for pixels in images]
-            return {"files": [torch.frombuffer(bytearray(f), dtype=torch.uint8) for f in files]}
+            return pd.DataFrame({"bytes": files})
 
+        size = max(1, min(SHARD_SAMPLES, SHARD_PIXELS // (setting.size[0] * setting.size[1])))
         name = f"samples{index}_"
-        names = compute_shards(checkpoint, name, len(jobs), SHARD_SAMPLES, compute)
-        drawn.append((setting, jobs, names))
+        shards = compute_shards(checkpoint, name, len(jobs), size, SAMPLES, compute)
+        drawn.append((setting, jobs, shards))
     return drawn
 
 
 def stored_samples(
-    checkpoint: Checkpoint, drawn: list[tuple[Sampling, list[Job], list[str]]]
-) -> Iterator[tuple[bytes, str, str, str]]:
-    """The sampled images: bytes, prompt, purpose, origin."""
-    for setting, jobs, names in drawn:
-        files = (file for shard in read_shards(checkpoint, names) for file in shard["files"])
+    drawn: list[tuple[Sampling, list[Job], list[Path]]],
+) -> Iterator[SourceImage]:
+    """The sampled images."""
+    for setting, jobs, shards in drawn:
+        files = (file for shard in shards for file in pq.read_table(shard)["bytes"])
         for job, file in zip(jobs, files, strict=True):
-            yield file.numpy().tobytes(), job.prompt, job.purpose, setting.name
+            yield file.as_py(), job.prompt, job.purpose, setting.name
 
 
 def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -1,23 +1,29 @@
-"""label: teacher, unlabelled pool -> score distributions with traces (q_T of equation 15)."""
+"""label: teacher, unlabelled pool -> traces, score distributions (q_T of equation 15).
+
+Shapes: N traces, S levels.
+"""
 
 import logging
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
 
 from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone, load_backbone
 from zreward_core.models.prompt_limit import without_long_prompts
-from zreward_core.models.teacher import judge_queries, query_seed
+from zreward_core.models.teacher import average_traces, judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import precision
-from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.shards import compute_shards, read_shards
+from zreward_core.runtime.outputs import link_or_copy, whole_output
+from zreward_core.runtime.shards import compute_shards
 from zreward_core.runtime.worker import is_main
-from zreward_core.schemas import CANDIDATES, LABELS, read_table, write_table
+from zreward_core.schemas import CANDIDATES, LABELS, TRACES, read_table
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/label")
@@ -43,7 +49,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Write labels.parquet, with every dimension of every image of the pool.
+    """Write traces/ and labels.parquet, with every dimension of every image of the pool.
 
     Processes share the work by shards; a shard's content is independent of their number.
 
@@ -57,47 +63,85 @@ def run(config: Config) -> None:
     backbone.network.to(pick_device())
     pool = without_long_prompts(backbone.chat, pool, POOL)
     images = ImageStore(IMAGES)
-    checkpoint = Checkpoint("label", config, [TEACHER, POOL, IMAGES])
+    checkpoint = Checkpoint("label", config, [TEACHER, POOL])
 
-    def compute(part: slice) -> dict[str, Any]:
-        return {"rows": label_items(backbone, config, pool.iloc[part], images)}
+    def compute(part: slice) -> pd.DataFrame:
+        return sample_traces(backbone, config, pool.iloc[part], images)
 
-    names = compute_shards(checkpoint, "label", len(pool), config.shard_items, compute)
+    shards = compute_shards(checkpoint, "label", len(pool), config.shard_items, TRACES, compute)
     if is_main():
-        shards = read_shards(checkpoint, names)
-        labels = pd.concat([pd.DataFrame(shard["rows"]) for shard in shards])
         with whole_output(OUTPUT, config) as folder:
-            write_table(labels, folder / "labels.parquet", LABELS)
+            write_labels(shards, pool, config.num_traces, backbone.levels.cpu(), folder)
     checkpoint.clear()
 
 
-def label_items(
+def sample_traces(
     backbone: Backbone, config: Config, items: pd.DataFrame, images: ImageStore
-) -> list[dict]:
-    """Rows of labels.parquet for some images of the pool."""
+) -> pd.DataFrame:
+    """Rows of ``schemas.TRACES`` for some images of the pool; those of an item are adjacent."""
     names = backbone.rubric.names
-    rows: list[dict] = []
+    parts: list[pd.DataFrame] = []
     for start in range(0, len(items), config.batch_size):
         batch = items.iloc[start : start + config.batch_size]
-        identifiers, prompts = list(batch["item_id"]), list(batch["prompt"])
         pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
         queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
-        seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
+        keys = [(batch["item_id"].iloc[b], names[d]) for b, d in queries]
+        seeds = [query_seed(config.seed, *key) for key in keys]
         with precision():
-            judged = judge_queries(
-                backbone, prompts, pixels, queries, config.num_traces, seeds, config.temperature
-            )
-        for q, (b, d) in enumerate(queries):
-            rows.append(
-                {
-                    "item_id": identifiers[b],
-                    "prompt": prompts[b],
-                    "image_id": batch["image_id"].iloc[b],
-                    "dimension": names[d],
-                    "probs": judged.probs[q].tolist(),
-                    "spread": judged.spread[q].item(),
-                    "mass": judged.mass[q].item(),
-                    "trace": judged.traces[q],
-                }
-            )
-    return rows
+            rollouts = judge_queries(
+                backbone,
+                list(batch["prompt"]),
+                pixels,
+                queries,
+                config.num_traces,
+                seeds,
+                config.temperature,
+            ).rollouts
+        rows = [(*key, number) for key in keys for number in range(config.num_traces)]
+        part = pd.DataFrame(rows, columns=["item_id", "dimension", "number"])
+        part["trace"] = [backbone.chat.text(tokens) for tokens in rollouts.tokens]
+        part["tokens"] = rollouts.tokens
+        part["closed"] = rollouts.closed.tolist()
+        part["probs"] = rollouts.log_probs.exp().tolist()
+        part["mass"] = rollouts.mass.tolist()
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_labels(
+    shards: list[Path], pool: pd.DataFrame, num_traces: int, levels: torch.Tensor, folder: Path
+) -> None:
+    """Write labels.parquet from shards of traces, one at a time, and the shards into traces/.
+
+    Args:
+        shards: files of ``schemas.TRACES``.
+        pool: rows of ``schemas.CANDIDATES``.
+        num_traces: traces of an item in a dimension.
+        levels: [S] score of each level.
+    """
+    (folder / "traces").mkdir(parents=True)
+    shown = pool.set_index("item_id")[["prompt", "image_id"]]
+    with pq.ParquetWriter(folder / "labels.parquet", LABELS) as labels:
+        for index, shard in enumerate(shards):
+            traces = pq.read_table(shard, columns=["item_id", "dimension", "probs", "mass"])
+            rows = labels_of(traces.to_pandas(), num_traces, levels).join(shown, on="item_id")
+            table = pa.Table.from_pandas(rows[LABELS.names], LABELS, preserve_index=False)
+            labels.write_table(table.replace_schema_metadata(None))
+            link_or_copy(shard, folder / "traces" / f"{index:05d}.parquet")
+
+
+def labels_of(traces: pd.DataFrame, num_traces: int, levels: torch.Tensor) -> pd.DataFrame:
+    """Labels without prompt and image: a function of the traces alone.
+
+    Args:
+        traces: rows of ``schemas.TRACES``; the traces of an item in a dimension are adjacent.
+        num_traces: their number.
+        levels: [S] score of each level.
+    """
+    probs_NS = torch.tensor(np.stack(traces["probs"].tolist()), dtype=torch.float32)
+    mass_N = torch.tensor(traces["mass"].to_numpy(), dtype=torch.float32)
+    probs, spread, mass = average_traces(
+        probs_NS.unflatten(0, (-1, num_traces)), mass_N.unflatten(0, (-1, num_traces)), levels
+    )
+    labels = traces[["item_id", "dimension"]].iloc[::num_traces].reset_index(drop=True)
+    return labels.assign(probs=probs.tolist(), spread=spread.tolist(), mass=mass.tolist())

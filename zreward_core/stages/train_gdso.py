@@ -25,6 +25,7 @@ from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
+from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
 from zreward_core.training.rollouts import roll_out
@@ -35,7 +36,7 @@ from zreward_core.training.votes import Votes, loss_of_votes, rewards_with_votes
 OUTPUT = Path("data/train_gdso")
 
 
-class Config(shared.PairPolicyConfig):
+class Config(shared.PairPolicyConfig, Validated):
     """Group-wise Direct Score Optimization of the teacher."""
 
     lambda_pointwise: Weight = 0.5
@@ -69,16 +70,20 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_gdso", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_gdso", config, sources.values())
     history: History = []
     if config.steps:
         require_divisible(config.pairs_per_step, "train_gdso.pairs_per_step")
         sampler = PairSampler(backbone, items, all_pairs, ImageStore(*shared.IMAGES))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
+        validation = Validation(
+            backbone, "train_gdso", config, config.seed, checkpoint, reasoning=True
+        )
         # N iterations of M steps; on_policy_steps sets step.reference (pi_ref) <- pi at each start.
         for step in on_policy_steps(backbone, "train_gdso", checkpoint, history, **config.loop):
             pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
+            sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(  # pi_old <- pi: G outputs of each side, and q (2)
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )
@@ -88,6 +93,8 @@ def run(config: Config) -> None:
                     objective(backbone, config, batch, part, step.reference)
                     for part in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
+            validation.after(step)
+        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 

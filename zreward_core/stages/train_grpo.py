@@ -14,6 +14,7 @@ from zreward_core.models.rollouts import Rollouts
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
+from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
 from zreward_core.training.rollouts import roll_out
@@ -23,7 +24,7 @@ from zreward_core.training.updates import History, Part, Reference, own_parts
 OUTPUT = Path("data/train_grpo")
 
 
-class Config(shared.PairPolicyConfig):
+class Config(shared.PairPolicyConfig, Validated):
     """Group Relative Policy Optimization on annotated scores."""
 
 
@@ -37,15 +38,19 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_grpo", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_grpo", config, sources.values())
     history: History = []
     if config.steps:
         require_divisible(config.pairs_per_step, "train_grpo.pairs_per_step")
         sampler = PairSampler(backbone, items, all_pairs, ImageStore(*shared.IMAGES))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
+        validation = Validation(
+            backbone, "train_grpo", config, config.seed, checkpoint, reasoning=True
+        )
         for step in on_policy_steps(backbone, "train_grpo", checkpoint, history, **config.loop):
             pairs = sampler.draw(config.pairs_per_step, step.rng)
+            sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(
                 backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
             )
@@ -55,6 +60,8 @@ def run(config: Config) -> None:
                     loss_of(backbone, config, batch, chosen, step.reference)
                     for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
+            validation.after(step)
+        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 

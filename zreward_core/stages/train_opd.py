@@ -5,6 +5,7 @@ samples, and the teacher's log-probabilities of the sampled tokens are the train
 Shapes: B images, G outputs of an image, N = B x G outputs, T tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.distributed import precision
+from zreward_core.runtime.distributed import own_part, precision
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.schemas import CANDIDATES, read_table
 from zreward_core.stages import _training as shared
+from zreward_core.stages._validation import Validated, Validation
+from zreward_core.training.images import PreparedImages
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.rollouts import roll_out, rollout_metrics
 from zreward_core.training.updates import History, Part, own_parts
@@ -33,7 +36,7 @@ BASE, TEACHER = Path("data/base_vlm/student"), Path("data/train_gdso/teacher")
 POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/images")
 
 
-class Config(shared.OnPolicyConfig):
+class Config(shared.OnPolicyConfig, Validated):
     """On-policy distillation of the teacher's reasoning (equations 18 and 19)."""
 
     images_per_step: Count = 16
@@ -49,7 +52,7 @@ class Batch:
     """Images with the student's rollouts."""
 
     prompts: list[str]
-    images: list[torch.Tensor]
+    images: Sequence[torch.Tensor]
     dimensions: list[int]
     rollouts: Rollouts
     advantages: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -69,22 +72,30 @@ def run(config: Config) -> None:
         raise UserError(f"{POOL} is empty: give candidates images or prompts for the pool")
     sources = {"base": BASE, "teacher": TEACHER, "pool": POOL}
     backbone = load_backbone(BASE, config.dtype)
-    checkpoint = Checkpoint("train_opd", config, [*sources.values(), IMAGES])
+    checkpoint = Checkpoint("train_opd", config, sources.values())
     history: History = []
     if config.steps:
         require_divisible(config.images_per_step, "train_opd.images_per_step")
-        teacher, store = load_teacher(backbone, config), ImageStore(IMAGES)
+        teacher = load_teacher(backbone, config)
+        images = PreparedImages(backbone.pixels, ImageStore(IMAGES))
         for model in (backbone, teacher):
             pool = without_long_prompts(model.chat, pool, f"{POOL}, for {model.source}")
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
+        validation = Validation(
+            backbone, "train_opd", config, config.seed, checkpoint, reasoning=True
+        )
         for step in on_policy_steps(backbone, "train_opd", checkpoint, history, **config.loop):
-            batch, step.metrics = sample(backbone, config, pool, store, step.rng)
+            batch, step.metrics = sample(backbone, config, pool, images, step.rng)
+            following = draw(config, pool, step.next_rng)["image_id"]
+            images.prefetch(following.iloc[own_part(len(following))])
             for _ in range(config.updates_per_batch):
                 step.update(
                     loss_of(backbone, teacher, config, batch, chosen)
                     for chosen in own_parts(config.images_per_step, config.micro_batch_images)
                 )
+            validation.after(step)
+        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 
@@ -104,17 +115,21 @@ def load_teacher(student: Backbone, config: Config) -> Backbone:
     return teacher
 
 
+def draw(config: Config, pool: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The images of a step."""
+    return pool.iloc[rng.integers(len(pool), size=config.images_per_step)]
+
+
 def sample(
     backbone: Backbone,
     config: Config,
     pool: pd.DataFrame,
-    store: ImageStore,
+    prepared: PreparedImages,
     rng: np.random.Generator,
 ) -> tuple[Batch, dict[str, float]]:
     """Draw images of the pool, the dimensions in turn, and roll out; with metrics."""
-    drawn = pool.iloc[rng.integers(len(pool), size=config.images_per_step)]
-    prompts = list(drawn["prompt"])
-    images = [backbone.pixels.prepare(store.pixels(i)) for i in drawn["image_id"]]
+    drawn = draw(config, pool, rng)
+    prompts, images = list(drawn["prompt"]), prepared.several(drawn["image_id"])
     number = len(backbone.rubric.names)
     first = int(rng.integers(number))
     dimensions = [(first + b) % number for b in range(len(drawn))]

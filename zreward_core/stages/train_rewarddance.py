@@ -5,11 +5,13 @@ score and generates the reasoning; the model is fine-tuned on the reasoning and 
 Shapes: B items, N items in all, S levels.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from zreward_core.config import Count, SamplingTemperature, Weight
@@ -19,16 +21,26 @@ from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.teacher import query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
-from zreward_core.runtime.distributed import precision, processes, wait
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.sharding import place, unsharded
+from zreward_core.runtime.shards import compute_shards
 from zreward_core.stages import _training as shared
 from zreward_core.training.chains import Chains, best_chains, chain_loss
+from zreward_core.training.images import PreparedImages
 from zreward_core.training.supervised import supervised_steps
 from zreward_core.training.updates import History
 
 OUTPUT = Path("data/train_rewarddance")
 WRITER = Path("data/base_vlm/teacher")
+CHAINS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("dimension", pa.string()),
+        ("trace", pa.large_string()),
+        ("likelihood", pa.float64()),
+    ]
+)
+"""Columns of chains.parquet."""
 
 
 class Config(shared.SupervisedConfig):
@@ -59,7 +71,7 @@ def run(config: Config) -> None:
     sources = {"base": base, "writer": WRITER, "items": shared.ITEMS_FILE}
     items = short_for_all(dict.fromkeys((base, WRITER)), items, shared.ITEMS_FILE)
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_rewarddance", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_rewarddance", config, sources.values())
     written = write_chains(config, items, store, checkpoint)
     history: History = []
     if config.steps:
@@ -85,27 +97,24 @@ def write_chains(
     config: Config, items: pd.DataFrame, store: ImageStore, checkpoint: Checkpoint
 ) -> pd.DataFrame:
     """The rationale of each item; processes share the work by shards."""
-    starts = range(0, len(items), config.shard_items)
-    names = {start: f"chains{index:05d}" for index, start in enumerate(starts)}
-    state = processes()
-    own = list(starts)[state.process_index :: state.num_processes]
-    own = [start for start in own if checkpoint.load(names[start]) is None]
-    if own:
-        writer = load_backbone(WRITER, config.dtype)
-        writer.network.to(pick_device())
-        for start in track(own, "train_rewarddance chains"):
-            shard = items.iloc[start : start + config.shard_items]
-            with precision():
-                rows = chains_of(writer, config, shard, store)
-            checkpoint.save(names[start], {"rows": rows}, by_any=True)
-    wait()
-    shards = [checkpoint.load(name) or {} for name in names.values()]
-    return pd.DataFrame([row for shard in shards for row in shard["rows"]])
+
+    @cache
+    def writer() -> Backbone:  # not loaded if all shards are there
+        loaded = load_backbone(WRITER, config.dtype)
+        loaded.network.to(pick_device())
+        return loaded
+
+    def compute(part: slice) -> pd.DataFrame:
+        with precision():
+            return chains_of(writer(), config, items.iloc[part], store)
+
+    shards = compute_shards(checkpoint, "chains", len(items), config.shard_items, CHAINS, compute)
+    return pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
 
 
 def chains_of(
     writer: Backbone, config: Config, items: pd.DataFrame, store: ImageStore
-) -> list[dict]:
+) -> pd.DataFrame:
     """Rows of chains.parquet for some items."""
     keys = list(zip(items["item_id"], items["dimension"], strict=True))
     found = best_chains(
@@ -119,20 +128,17 @@ def chains_of(
         seeds=[query_seed(config.seed, item, dimension) for item, dimension in keys],
         temperature=config.temperature,
     )
-    return [
-        {"item_id": item, "dimension": dimension, "trace": trace, "likelihood": likelihood}
-        for (item, dimension), trace, likelihood in zip(keys, *found, strict=True)
-    ]
+    rows = [(*key, *chain) for key, *chain in zip(keys, *found, strict=True)]
+    return pd.DataFrame(rows, columns=CHAINS.names)
 
 
 def read_chains(
     backbone: Backbone, items: pd.DataFrame, written: pd.DataFrame, store: ImageStore
 ) -> Chains:
     """Training data; a rationale that reached its length limit is given a closing token."""
-    images = {i: backbone.pixels.prepare(store.pixels(i)) for i in items["image_id"].unique()}
     return Chains(
         prompts=list(items["prompt"]),
-        images=[images[i] for i in items["image_id"]],
+        images=PreparedImages(backbone.pixels, store).several(items["image_id"]),
         dimensions=[backbone.rubric.names.index(name) for name in items["dimension"]],
         tokens=[backbone.chat.trace(text) for text in written["trace"]],
         target_NS=torch.tensor(np.stack(items["histogram"].tolist())).float(),

@@ -20,6 +20,7 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, unsharded
 from zreward_core.schemas import LABELS, read_table
 from zreward_core.stages import _training as shared
+from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.samplers import load_labelled
 from zreward_core.training.supervised import supervised_steps
@@ -31,7 +32,7 @@ LABELS_FILE = Path("data/label/labels.parquet")
 IMAGES = Path("data/candidates/images")
 
 
-class Config(shared.SupervisedConfig):
+class Config(shared.SupervisedConfig, Validated):
     """Reasoning-Internalized Score Distillation of the student."""
 
     mass_weight: Weight = 0.1
@@ -51,7 +52,7 @@ def run(config: Config) -> None:
         raise UserError(f"{LABELS_FILE} has no labels: run label on a pool that is not empty")
     sources = {"base": BASE, "labels": LABELS_FILE}
     backbone = load_backbone(BASE, config.dtype)
-    checkpoint = Checkpoint("train_risd", config, [*sources.values(), IMAGES])
+    checkpoint = Checkpoint("train_risd", config, sources.values())
     history: History = []
     if config.steps:
         data = load_labelled(backbone, labels, "probs", ImageStore(IMAGES))
@@ -59,13 +60,24 @@ def run(config: Config) -> None:
             data = replace(data, probs_NDS=hard_scores(data.probs_NDS, backbone.levels))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
+        validation = Validation(
+            backbone, "train_risd", config, config.seed, checkpoint, reasoning=False
+        )
         for step in supervised_steps(
-            backbone, "train_risd", len(data.prompts), checkpoint, history, **config.loop
+            backbone,
+            "train_risd",
+            len(data.prompts),
+            checkpoint,
+            history,
+            prefetch=data.prefetch,
+            **config.loop,
         ):
             step.update(  # L_RISD (15)
                 one_token_loss(backbone, data, risd_loss, config.mass_weight, part, step.batch)
                 for part in step.parts()
             )
+            validation.after(step)
+        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 

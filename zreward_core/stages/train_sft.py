@@ -10,6 +10,7 @@ from zreward_core.models.backbone import load_backbone, open_backbone
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, unsharded
 from zreward_core.stages import _training as shared
+from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.samplers import load_labelled
 from zreward_core.training.supervised import supervised_steps
@@ -18,7 +19,7 @@ from zreward_core.training.updates import History
 OUTPUT = Path("data/train_sft")
 
 
-class Config(shared.SupervisedConfig):
+class Config(shared.SupervisedConfig, Validated):
     """Supervised fine-tuning on annotated scores: one token, no reasoning."""
 
     base: Literal["teacher", "student"] = "student"
@@ -37,14 +38,23 @@ def run(config: Config) -> None:
     base = shared.BASES / config.base
     sources = {"base": base, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
-    checkpoint = Checkpoint("train_sft", config, [*sources.values(), *shared.IMAGES])
+    checkpoint = Checkpoint("train_sft", config, sources.values())
     history: History = []
     if config.steps:
         data = load_labelled(backbone, items, "histogram", ImageStore(*shared.IMAGES))
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
+        validation = Validation(
+            backbone, "train_sft", config, config.seed, checkpoint, reasoning=False
+        )
         for step in supervised_steps(
-            backbone, "train_sft", len(data.prompts), checkpoint, history, **config.loop
+            backbone,
+            "train_sft",
+            len(data.prompts),
+            checkpoint,
+            history,
+            prefetch=data.prefetch,
+            **config.loop,
         ):
             step.update(
                 one_token_loss(
@@ -52,5 +62,7 @@ def run(config: Config) -> None:
                 )
                 for part in step.parts()
             )
+            validation.after(step)
+        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "scorer", config, backbone, history, checkpoint, sources)

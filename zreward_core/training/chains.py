@@ -23,7 +23,7 @@ class Chains:
     """N annotated items with their rationales."""
 
     prompts: list[str]
-    images: list[torch.Tensor]
+    images: Sequence[torch.Tensor]
     dimensions: list[int]
     tokens: list[list[int]]
     """Rationales as tokens of the trained model, with the closing token."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.progress import publish, track
 from zreward_core.runtime.sharding import full_tensors, shard_like
 from zreward_core.training.updates import (
     History,
@@ -29,6 +29,8 @@ class PolicyStep(Step):
     """One batch sampled from the current policy, and the updates on it."""
 
     rng: np.random.Generator
+    next_rng: np.random.Generator
+    """That of the next step, to load its images ahead."""
     reference: Reference
     """pi_ref, for the KL divergence of equation 4."""
 
@@ -72,15 +74,18 @@ def on_policy_steps(
         kept = zip(state["reference"], reference, strict=True)
         reference = [shard_like(value, like) for value, like in kept]
         history[:], start = state["history"], state["step"]
+    publish(name, history, anew=True)
     steps_per_iteration = -(-steps // iterations)
 
     def prepared(index: int) -> PolicyStep:
         return PolicyStep(
+            index=index,
             place=place_of(name, index, steps),
             backbone=backbone,
             optimizers=[optimizer],
             max_grad_norm=max_grad_norm,
             rng=np.random.default_rng([seed, index]),
+            next_rng=np.random.default_rng([seed, index + 1]),
             reference=reference,
             after_last=index == steps,
         )
@@ -93,6 +98,7 @@ def on_policy_steps(
         step = prepared(index)
         yield step
         history.append(step.row(index))
+        publish(name, history[-1:])
         if (index + 1) % checkpoint_every == 0:
             state = {
                 "step": index + 1,

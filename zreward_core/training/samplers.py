@@ -3,6 +3,7 @@
 Shapes: P pairs, 2 sides (winner, loser), N images, D dimensions, S levels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.prompt_limit import without_long_prompts
+from zreward_core.runtime.distributed import own_part
 from zreward_core.schemas import pairs_between
+from zreward_core.training.images import LazyImages, PreparedImages
 
 
 @dataclass
@@ -21,7 +24,7 @@ class PairBatch:
 
     prompts: list[str]
     """2P prompts."""
-    images: list[torch.Tensor]
+    images: Sequence[torch.Tensor]
     """2P resized images."""
     dimensions: list[int]
     """2P indices of dimensions."""
@@ -33,7 +36,7 @@ class PairBatch:
     """Pairs tied by their votes; False for a pair with scores."""
 
     @property
-    def inputs(self) -> tuple[list[str], list[torch.Tensor], list[int]]:
+    def inputs(self) -> tuple[list[str], Sequence[torch.Tensor], list[int]]:
         """Prompts, images and dimensions."""
         return self.prompts, self.images, self.dimensions
 
@@ -56,9 +59,8 @@ class PairSampler:
         names = backbone.rubric.names
         groups = {name: group for name, group in pairs.groupby("dimension") if len(group)}
         self.groups = [(names.index(name), groups[name]) for name in names if name in groups]
-        used = items.loc[items["item_id"].isin({*pairs["winner"], *pairs["loser"]}), "image_id"]
         self.no_target = torch.zeros(len(backbone.levels))
-        self.images = {i: backbone.pixels.prepare(store.pixels(i)) for i in used.unique()}
+        self.images = PreparedImages(backbone.pixels, store)
 
     def draw(self, num_pairs: int, rng: np.random.Generator) -> PairBatch:
         """Draw a batch; the dimensions take turns, from a random one on."""
@@ -70,7 +72,7 @@ class PairSampler:
             for item in (pair["winner"], pair["loser"]):
                 row = self.items.loc[(item, pair["dimension"])]
                 prompts.append(row["prompt"])
-                images.append(self.images[row["image_id"]])
+                images.append(row["image_id"])
                 dimensions.append(dimension)
                 scored = pd.notna(pair["score_w"])
                 target = torch.tensor(np.asarray(row["histogram"])) if scored else self.no_target
@@ -79,7 +81,14 @@ class PairSampler:
             ties.append(pair["vote_share"] == 0.5)
         target = torch.stack(targets).unflatten(0, (num_pairs, 2))
         scores_P2, ties_P = torch.tensor(scores).float(), torch.tensor(ties)
-        return PairBatch(prompts, images, dimensions, scores_P2, target, ties_P)
+        lazy = self.images.several(images)
+        return PairBatch(prompts, lazy, dimensions, scores_P2, target, ties_P)
+
+    def prefetch(self, num_pairs: int, rng: np.random.Generator) -> None:
+        """Start preparing this process's images of the batch that ``draw`` would return."""
+        images = self.draw(num_pairs, rng).images
+        assert isinstance(images, LazyImages)
+        images.prefetch(own_part(len(images)))
 
 
 @dataclass
@@ -88,18 +97,23 @@ class Labelled:
 
     prompts: list[str]
     """N prompts."""
-    images: list[torch.Tensor]
+    images: Sequence[torch.Tensor]
     """N resized images."""
     probs_NDS: torch.Tensor
     """Target distributions: the teacher's, or histograms of annotated scores."""
     mask_ND: torch.Tensor
     """Which dimensions have a target."""
 
+    def prefetch(self, indices: list[int]) -> None:
+        """Start preparing the images of some items."""
+        if isinstance(self.images, LazyImages):
+            self.images.prefetch(indices)
+
 
 def load_labelled(
     backbone: Backbone, rows: pd.DataFrame, column: str, store: ImageStore
 ) -> Labelled:
-    """Prepare images and their distributions, dimensions in the order of the rubric.
+    """Images and their distributions, dimensions in the order of the rubric.
 
     Args:
         rows: a row per item and dimension, with item_id, prompt, image_id and dimension.
@@ -115,5 +129,5 @@ def load_labelled(
     columns = torch.tensor([names.index(name) for name in rows["dimension"]])
     probs[at, columns] = torch.tensor(np.stack(rows[column].tolist())).float()
     mask[at, columns] = True
-    images = [backbone.pixels.prepare(store.pixels(i)) for i in first["image_id"]]
+    images = PreparedImages(backbone.pixels, store).several(first["image_id"])
     return Labelled(list(first["prompt"]), images, probs, mask)

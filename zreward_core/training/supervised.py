@@ -3,7 +3,7 @@
 A step's batch is derived from (seed, step), so a resumed run equals an uninterrupted one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from zreward_core.config import UserError
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.progress import track
+from zreward_core.runtime.progress import publish, track
 from zreward_core.runtime.sharding import is_sharding, require_divisible
 from zreward_core.training.optimizers import make_optimizers, set_rates
 from zreward_core.training.updates import (
@@ -36,12 +36,21 @@ class BatchStep(Step):
 
     batch: list[int]
     """Indices of the items of the whole batch."""
+    following: list[int]
+    """Indices of the next batch."""
     micro_batch_size: int
+    prefetch: Callable[[list[int]], None]
 
     def parts(self) -> Iterator[list[int]]:
-        """This process's micro-batches, as indices of items."""
-        for part in own_parts(len(self.batch), self.micro_batch_size):
-            yield [self.batch[i] for i in part]
+        """This process's micro-batches, as indices of items; each starts loading its successor."""
+        parts = [
+            [batch[i] for i in part]
+            for batch in (self.batch, self.following)
+            for part in own_parts(len(batch), self.micro_batch_size)
+        ]
+        for index in range(len(parts) // 2):
+            self.prefetch(parts[index + 1])
+            yield parts[index]
 
 
 def supervised_steps(
@@ -60,6 +69,7 @@ def supervised_steps(
     weight_decay: float,
     max_grad_norm: float,
     checkpoint_every: int,
+    prefetch: Callable[[list[int]], None] = lambda indices: None,
 ) -> Iterator[BatchStep]:
     """Yield the steps of epochs over items; log and checkpoint each after the stage has used it.
 
@@ -76,6 +86,7 @@ def supervised_steps(
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm.
         checkpoint_every: steps between checkpoints.
+        prefetch: called with the indices of the micro-batch after the one that is computed.
 
     Raises:
         UserError: muon is combined with LoRA or FSDP, or FSDP can't divide the batch evenly.
@@ -94,14 +105,18 @@ def supervised_steps(
         for schedule, saved in zip(schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         history[:], start = state["history"], state["step"]
+    publish(name, history, anew=True)
 
     def prepared(index: int) -> BatchStep:
         return BatchStep(
+            index=index,
             place=place_of(name, index, steps),
             backbone=backbone,
             optimizers=optimizers,
             max_grad_norm=max_grad_norm,
             batch=epoch_batch(num_items, batch_size, seed, index),
+            following=epoch_batch(num_items, batch_size, seed, index + 1),
+            prefetch=prefetch,
             micro_batch_size=micro_batch_size,
             after_last=index == steps,
         )
@@ -111,8 +126,9 @@ def supervised_steps(
         yield step
         for schedule in schedules:
             schedule.step()
-        if index % LOG_EVERY == 0:
+        if index % LOG_EVERY == 0 or step.metrics:
             history.append(step.row(index))
+            publish(name, history[-1:])
         if (index + 1) % checkpoint_every == 0:
             state = {
                 "step": index + 1,

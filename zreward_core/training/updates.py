@@ -33,6 +33,8 @@ def place_of(name: str, index: int, steps: int) -> str:
 class Step:
     """One training step: the loop prepares it, the stage computes its losses."""
 
+    index: int
+    """Number of the step."""
     place: str
     """Stage and number of the step, for messages."""
     backbone: Any

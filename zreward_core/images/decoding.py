@@ -1,7 +1,7 @@
-"""Images in Parquet shards: one row per image, identified by the sha256 of its bytes.
+"""Decoding of images: to the pixels that a browser shows.
 
-All images are decoded by ``decode``: training, scoring, serving and ingest use the pixels that a
-browser shows, and reject images that cannot be shown faithfully.
+Training, scoring, serving and ingest all decode here, and reject images that cannot be shown
+faithfully. An image is identified by the sha256 of its bytes.
 """
 
 import hashlib
@@ -9,17 +9,14 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import ExifTags, Image, ImageCms
 
 from zreward_core.config import UserError, writable
-from zreward_core.schemas import IMAGES
 
 MAX_PIXELS = 64_000_000
 """Larger images are rejected before decoding."""
@@ -27,8 +24,6 @@ MAX_ASPECT = 200
 """Longer side by shorter side; Qwen2-VL's image processor (``smart_resize``) accepts no more."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
 """Accepted formats; others of Pillow run programs (EPS) or are not shown by browsers."""
-SHARD_ROWS = 4096
-"""Images per shard."""
 
 _GREYS = {"L;2": 3, "L;4": 15}
 """White in grey PNG files of less than 8 bits."""
@@ -260,67 +255,3 @@ def shown_size(content: bytes) -> tuple[int, int]:
             image.load()  # in PNG files the block may follow the pixels
         turned = 5 <= _orientation(image) <= 8
         return (image.height, image.width) if turned else image.size
-
-
-def write_images(contents: Iterable[bytes], folder: Path) -> list[str]:
-    """Write images as shards; duplicates are stored once.
-
-    Returns:
-        The image id of each input, in order.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    ids: list[str] = []
-    seen: set[str] = set()
-    rows: list[dict] = []
-    num_shards = 0
-    for content in contents:
-        identifier = image_id(content)
-        ids.append(identifier)
-        if identifier in seen:
-            continue
-        seen.add(identifier)
-        width, height = shown_size(content)
-        rows.append({"image_id": identifier, "bytes": content, "width": width, "height": height})
-        if len(rows) == SHARD_ROWS:
-            _write_shard(rows, folder, num_shards)
-            rows, num_shards = [], num_shards + 1
-    if rows or num_shards == 0:
-        _write_shard(rows, folder, num_shards)
-    return ids
-
-
-def _write_shard(rows: list[dict], folder: Path, index: int) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES), folder / f"{index:05d}.parquet")
-
-
-class ImageStore:
-    """Images of one or several shard folders by image id; encoded in memory, decoded on access."""
-
-    def __init__(self, *folders: Path) -> None:
-        self._bytes: dict[str, bytes] = {}
-        for folder in folders:
-            shards = sorted(folder.glob("*.parquet"))
-            if not shards:
-                raise UserError(f"{folder} has no image shards: run the stage that writes it")
-            for shard in shards:
-                table = pq.read_table(shard, columns=["image_id", "bytes"])
-                self._bytes.update(
-                    zip(table["image_id"].to_pylist(), table["bytes"].to_pylist(), strict=True)
-                )
-
-    def __contains__(self, identifier: object) -> bool:
-        return identifier in self._bytes
-
-    def __len__(self) -> int:
-        return len(self._bytes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._bytes)
-
-    def content(self, identifier: str) -> bytes:
-        """Encoded bytes of an image."""
-        return self._bytes[identifier]
-
-    def pixels(self, identifier: str) -> np.ndarray:
-        """Pixels [H, W, 3] uint8 of an image."""
-        return decode(self._bytes[identifier], identifier)

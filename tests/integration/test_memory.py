@@ -1,0 +1,167 @@
+"""Stages hold a few images and one shard of labels in memory, whatever the size of the data.
+
+Each measurement is a process of its own (`python -m tests.integration.test_memory images ...`),
+which prints by how much its peak of resident memory (bytes) grows over that of the same stages on
+a few small images, or of the start.
+"""
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SIZE = 1000
+"""Sides of an image of noise, which has 3 MB and no compression."""
+FEW, MANY = 96, 700
+ROWS, TEXT = 200_000, 12_000
+"""Traces and their length: 2.4 GB."""
+
+
+@pytest.mark.timeout(900)
+def test_images_of_288_mb_are_not_held(tmp_path: Path) -> None:
+    grown = measure(tmp_path, "images", FEW)
+    assert max(grown.values()) < 230e6, grown
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_images_of_2_gb_are_not_held(tmp_path: Path) -> None:
+    grown = measure(tmp_path, "images", MANY)
+    assert max(grown.values()) < 500e6, grown
+
+
+@pytest.mark.timeout(900)
+def test_traces_of_144_mb_are_not_held(tmp_path: Path) -> None:
+    grown = measure(tmp_path, "labels", ROWS // 16)
+    assert max(grown.values()) < 130e6, grown
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_traces_past_2_gib_are_not_held(tmp_path: Path) -> None:
+    grown = measure(tmp_path, "labels", ROWS)
+    assert max(grown.values()) < 500e6, grown
+
+
+def measure(folder: Path, *arguments: object) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.integration.test_memory", *map(str, arguments)]
+    done = subprocess.run(
+        [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def noise(number: int, size: int) -> Iterator[bytes]:
+    rng = np.random.default_rng(0)
+    for _ in range(number):
+        pixels = rng.integers(0, 256, (size, size, 3), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
+        yield buffer.getvalue()
+
+
+def run_all(root: Path, number: int, size: int) -> dict[str, int]:
+    """Run the stages in a root with images of noise; the peak after each."""
+    from tests.stages.training_root import RUBRIC, WORDS, write_root
+    from zreward_core.schemas import PROMPTS, RENDERED_IMAGES, write_table
+    from zreward_core.stages import candidates, evaluate, label, train_gdso, train_risd
+
+    files, world = root / "first/mine", root / "first/data/world"
+    files.mkdir(parents=True)
+    world.mkdir(parents=True)
+    for name, schema in (("prompts", PROMPTS), ("rendered", RENDERED_IMAGES)):
+        write_table(pd.DataFrame(columns=schema.names), world / f"{name}.parquet", schema)
+    for n, content in enumerate(noise(number, size)):
+        (files / f"{n}.png").write_bytes(content)
+    names = {f"{n}.png": WORDS[n % 4] for n in range(number)}
+    (files / "prompts.json").write_text(json.dumps(names))
+    os.chdir(root / "first")
+    candidates.run(candidates.Config(seed=1, folders=[{"path": "mine"}]))
+    found = {"candidates": peak()}
+
+    os.chdir(root)
+    write_root(root, (path.read_bytes() for path in sorted(files.glob("*.png"))))
+    items = pd.read_parquet("data/validate/items.parquet")
+    ratings = items.assign(annotator_id="a")[["item_id", "dimension", "annotator_id", "score"]]
+    ratings.to_parquet("data/validate/test_ratings.parquet")
+    Path("data/rubric.yaml").write_text(yaml.safe_dump(RUBRIC.model_dump(mode="json")))
+    batch = {"seed": 1, "batch_size": 8}
+    stages = {
+        "train_gdso": (train_gdso, {"seed": 1, "steps": 6, "pairs_per_step": 4, "group_size": 2}),
+        "label": (label, {**batch, "num_traces": 1, "shard_items": 16}),
+        "train_risd": (train_risd, {**batch, "micro_batch_size": 4, "steps": number // 8}),
+        "evaluate": (evaluate, {**batch, "num_traces": 1, "oracle": False, "num_examples": 2}),
+    }
+    for name, (stage, settings) in stages.items():
+        stage.run(stage.Config(**settings))
+        found[name] = peak()
+    return found
+
+
+def grow_images(folder: Path, number: int) -> dict[str, int]:
+    before = max(run_all(folder / "few", 8, 40).values())
+    return {name: after - before for name, after in run_all(folder / "many", number, SIZE).items()}
+
+
+def grow_labels(folder: Path, number: int) -> dict[str, int]:
+    """Memory of the main process while it computes and joins shards of long traces."""
+    import torch
+
+    from zreward_core.config import Settings
+    from zreward_core.runtime.checkpoint import Checkpoint
+    from zreward_core.runtime.shards import compute_shards
+    from zreward_core.schemas import LABELS, TRACES
+    from zreward_core.stages.label import write_labels
+
+    os.chdir(folder)
+    items = [f"item{n}" for n in range(number)]
+    rng = np.random.default_rng(0)
+    letters = rng.integers(97, 123, size=TEXT + number, dtype=np.uint8).tobytes().decode()
+    pool = pd.DataFrame({"item_id": items, "prompt": "a cat", "image_id": items})
+
+    def compute(part: slice) -> pd.DataFrame:
+        own = range(part.start, part.stop)
+        return pd.DataFrame(
+            {
+                "item_id": items[part],
+                "dimension": "alignment",
+                "number": 0,
+                "trace": [letters[n : n + TEXT] for n in own],
+                "tokens": [[1, 2, 3] for _ in own],
+                "closed": True,
+                "probs": [[0.25, 0.75] for _ in own],
+                "mass": 1.0,
+            }
+        )
+
+    before = peak()
+    checkpoint = Checkpoint("label", Settings(), [])
+    shards = compute_shards(checkpoint, "label", number, 2048, TRACES, compute)
+    made = peak()
+    write_labels(shards, pool, 1, torch.tensor([1.0, 2.0]), folder / "label")
+    after = peak()
+    table = pd.read_parquet(folder / "label/labels.parquet", columns=["item_id"])
+    assert table["item_id"].tolist() == items and LABELS.names
+    return {"shards": made - before, "labels": after - before}
+
+
+if __name__ == "__main__":
+    kind, number, folder = sys.argv[1:]
+    grow = grow_images if kind == "images" else grow_labels
+    print(json.dumps(grow(Path(folder), int(number))))

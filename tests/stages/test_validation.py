@@ -1,0 +1,115 @@
+"""Metrics on the validation split while a model is trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from tests.stages.training_root import ON_POLICY, SUPERVISED, trainable_root, training_root
+from zreward_core.config import UserError
+from zreward_core.evaluation.report import evaluate_predictions
+from zreward_core.images import ImageStore
+from zreward_core.runtime.progress import LIVE, read_history
+from zreward_core.schemas import ITEMS, PAIRS, read_table, write_table
+from zreward_core.stages import _training, train_gdso, train_risd
+from zreward_core.stages._judging import Judging
+from zreward_core.stages._validation import ITEMS_FILE, PAIRS_FILE, measured
+from zreward_core.stages.predict import predict_at_once
+
+__all__ = ["trainable_root", "training_root"]
+NAMES = {"validation/hpa", "validation/plcc", "validation/nll"}
+
+
+@pytest.fixture
+def with_split(training_root: Path):
+    """The test split is called validation."""
+    kept = {path: path.read_bytes() for path in (ITEMS_FILE, PAIRS_FILE)}
+    for path, schema in ((ITEMS_FILE, ITEMS), (PAIRS_FILE, PAIRS)):
+        table = read_table(path, schema)
+        table["split"] = table["split"].replace("test", "validation")
+        write_table(table, path, schema)
+    yield
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def weights(stage) -> dict:
+    (file,) = stage.OUTPUT.rglob("*.safetensors")
+    return load_file(file)
+
+
+def evaluated() -> dict:
+    """Metrics of the trained student by the stage evaluate's functions."""
+    items, pairs = read_table(ITEMS_FILE, ITEMS), read_table(PAIRS_FILE, PAIRS)
+    items = items[items["split"] == "validation"]
+    pairs = pairs[pairs["split"] == "validation"]
+    images = ImageStore(*_training.IMAGES)
+    found = predict_at_once(Judging(seed=1), train_risd.OUTPUT / "student", items, images)
+    report = evaluate_predictions({"model": found}, items, pairs)["models"]["model"]["overall"]
+    assert measured(found, items, pairs) == pytest.approx(
+        {name: report[name] for name in ("hpa", "plcc", "nll")}
+    )
+    return report
+
+
+def risd(**settings) -> list[dict]:
+    train_risd.run(
+        train_risd.Config(**{"seed": 1, "learning_rate": 0.05, **SUPERVISED, **settings})
+    )
+    return read_history(train_risd.OUTPUT / "history.jsonl")
+
+
+@pytest.mark.parametrize(("stage", "settings"), [(train_gdso, ON_POLICY), (train_risd, SUPERVISED)])
+def test_it_is_in_the_history_and_changes_no_weight(with_split, stage, settings) -> None:
+    stage.run(stage.Config(seed=1, **settings))
+    expected = weights(stage)
+    stage.run(stage.Config(seed=1, validate_every=2, **settings))
+    assert all((expected[name] == value).all() for name, value in weights(stage).items())
+    history = read_history(stage.OUTPUT / "history.jsonl")
+    measured_at = [row["step"] for row in history if set(row) >= NAMES]
+    assert measured_at == [1, 3]
+    assert all(row["validation/nll"] > 0 for row in history if set(row) >= NAMES)
+    assert read_history(LIVE / f"{stage.OUTPUT.name}.jsonl") == history
+
+
+def test_the_metrics_are_those_of_evaluation(with_split) -> None:
+    history = risd(validate_every=5)
+    report = evaluated()
+    for name in ("hpa", "plcc", "nll"):
+        assert history[-1][f"validation/{name}"] == pytest.approx(report[name], abs=1e-3)
+
+
+def test_undefined_metrics_are_nan() -> None:
+    items = pd.DataFrame(
+        {"item_id": ["a"], "dimension": ["d"], "score": [1.0], "histogram": [np.array([1.0, 0.0])]}
+    )
+    found = pd.DataFrame(
+        {"item_id": ["a"], "dimension": ["d"], "mean": [1.5], "probs": [[0.5, 0.5]]}
+    )
+    pairs = pd.DataFrame(columns=["winner", "loser", "dimension", "score_w", "score_l"])
+    metrics = measured(found, items, pairs)
+    assert np.isnan(metrics["hpa"]) and np.isnan(metrics["plcc"])
+    assert metrics["nll"] == pytest.approx(np.log(2))
+
+
+def test_the_best_weights_are_exported(with_split) -> None:
+    history = risd(validate_every=1)
+    found = [row["validation/nll"] for row in history]
+    assert min(found) < found[-1] - 1e-3  # training overshoots at this rate
+    assert evaluated()["nll"] == pytest.approx(found[-1], abs=1e-5)
+    risd(validate_every=1, keep="best")
+    assert evaluated()["nll"] == pytest.approx(min(found), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"validate_every": 1}, "has no validation item with an image and scores"),
+        ({"keep": "best"}, r"'train_risd\.keep' is best, which needs"),
+    ],
+)
+def test_user_errors_are_explained(training_root, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        risd(**settings)

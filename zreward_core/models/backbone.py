@@ -358,6 +358,7 @@ def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> B
         if apart:
             from peft import PeftModel
 
+            assert wanted is not None
             adapted = PeftModel.from_pretrained(model, adapter)
             separate(model, wanted)
         backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))

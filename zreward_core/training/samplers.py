@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from zreward_core.config import UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.prompt_limit import without_long_prompts
@@ -55,6 +56,8 @@ class PairSampler:
         paired = items[items["item_id"].isin({*pairs["winner"], *pairs["loser"]})]
         paired = without_long_prompts(backbone.chat, paired, "training pairs")
         pairs = pairs_between(pairs, paired["item_id"])
+        if pairs.empty:
+            raise UserError("training pairs: each has a prompt that is too long: shorten them")
         self.items = items.set_index(["item_id", "dimension"])
         names = backbone.rubric.names
         groups = {name: group for name, group in pairs.groupby("dimension") if len(group)}

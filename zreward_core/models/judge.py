@@ -14,7 +14,7 @@ import torch
 
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.card import CARD, Role
+from zreward_core.models.card import CARD, Role, require_role
 from zreward_core.models.hub import upload
 from zreward_core.models.inputs import ImageLike, check_prompt, in_pairs, prepare
 from zreward_core.models.model_card import describe_model
@@ -37,6 +37,15 @@ class Judge(ABC):
         for parameter in backbone.network.parameters():
             parameter.requires_grad_(False)
         backbone.network.eval()
+
+    @classmethod
+    def require_role(cls, folder: Path) -> None:
+        """Check that a folder's model was not trained for the other role.
+
+        Raises:
+            UserError: it was, or the folder is not a model of this project.
+        """
+        require_role(folder, cls.role)
 
     def to(
         self, device: str | torch.device = "auto", dtype: str | torch.dtype | None = None

@@ -10,7 +10,7 @@ from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConf
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
 from zreward_core.models.scorer import RewardModel
-from zreward_core.models.teacher import judge_queries, query_seed
+from zreward_core.models.teacher import TeacherJudge, judge_queries, query_seed
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import gather, processes
 from zreward_core.runtime.outputs import whole_output
@@ -89,6 +89,7 @@ def predict_reasoning(
 
     Batches are divided over processes; every process returns all predictions.
     """
+    TeacherJudge.require_role(folder)
     backbone = load_backbone(folder, config.dtype)
     backbone.network.to(pick_device())
     names = backbone.rubric.names

@@ -72,11 +72,17 @@ def test_only_files_of_a_model_are_uploaded_and_downloaded(hub: Hub, student: Pa
     folder = Path("student")
     shutil.copytree(student, folder)
     (folder / "optimizer.bin").write_bytes(b"\x80\x04")
+    (folder / "part").mkdir()
+    (folder / "part/part.json").write_text("{}")
     RewardModel.from_pretrained(folder).push_to_hub(ID)
     files = hub.commits[ID][-1][1]
-    assert set(files) == {path.name for path in student.iterdir()} | {"README.md"}
+    assert set(files) == {path.name for path in student.iterdir()} | {
+        "README.md",
+        "part/part.json",
+    }
     files["model.pkl"] = b"\x80\x04"
-    assert RewardModel.from_pretrained(ID).dimensions
+    source = Path(RewardModel.from_pretrained(ID).backbone.source)
+    assert (source / "part/part.json").is_file()
     assert "model.pkl" not in hub.downloads
 
 

@@ -55,9 +55,10 @@ class Judge(ABC):
         Raises:
             UserError: there is no such device or dtype here.
         """
-        kind = None if dtype is None else find_dtype(dtype)
-        if isinstance(kind, str):
+        name = None if dtype is None else find_dtype(dtype)
+        if name == "auto":
             raise UserError("dtype 'auto' is for from_pretrained: name a dtype")
+        kind = None if name is None else getattr(torch, name)
         self.backbone.network.to(find_device(device), kind)
         return self
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
 from PIL import Image
 
-from tests.models.hub_server import hub_server
+from tests.models.hub_server import hub_server, point_to
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import load_rubric
@@ -38,10 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(folder)
     with hub_server() as (address, _):
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+        point_to(address, folder / "cache", monkeypatch)
         yield
 
 

@@ -11,8 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 import uvicorn
+from huggingface_hub import constants
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -115,6 +118,21 @@ def absent(code: str) -> Response:
     return JSONResponse({"error": code}, status_code=404, headers={"X-Error-Code": code})
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def point_to(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have huggingface_hub use a server, as ``HF_ENDPOINT`` does before it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
 @contextmanager
 def hub_server() -> Iterator[tuple[str, Hub]]:
     """A server on a free port of this machine, as its address and its repositories."""
@@ -130,9 +148,7 @@ def hub_server() -> Iterator[tuple[str, Hub]]:
         Route(api, hub.info),
         Route(f"/{REPO}/resolve/{{revision}}/{{path:path}}", hub.resolve),
     ]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = uvicorn.Config(Starlette(routes=routes), port=port, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

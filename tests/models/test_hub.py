@@ -1,7 +1,11 @@
 """Publishing models on a hub and loading them, by huggingface_hub and a local server."""
 
 import json
+import os
 import shutil
+import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, constants
 
-from tests.models.hub_server import Hub, hub_server
+from tests.models.hub_server import Hub, free_port, hub_server, point_to
 from zreward_core import RewardModel, TeacherJudge
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
@@ -32,11 +36,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub of its own for each test, with an empty cache of downloads."""
     monkeypatch.chdir(tmp_path)
     with hub_server() as (address, served):
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        point_to(address, tmp_path / "cache", monkeypatch)
         yield served
 
 
@@ -72,11 +72,17 @@ def test_only_files_of_a_model_are_uploaded_and_downloaded(hub: Hub, student: Pa
     folder = Path("student")
     shutil.copytree(student, folder)
     (folder / "optimizer.bin").write_bytes(b"\x80\x04")
+    (folder / "part").mkdir()
+    (folder / "part/part.json").write_text("{}")
     RewardModel.from_pretrained(folder).push_to_hub(ID)
     files = hub.commits[ID][-1][1]
-    assert set(files) == {path.name for path in student.iterdir()} | {"README.md"}
+    assert set(files) == {path.name for path in student.iterdir()} | {
+        "README.md",
+        "part/part.json",
+    }
     files["model.pkl"] = b"\x80\x04"
-    assert RewardModel.from_pretrained(ID).dimensions
+    source = Path(RewardModel.from_pretrained(ID).backbone.source)
+    assert (source / "part/part.json").is_file()
     assert "model.pkl" not in hub.downloads
 
 
@@ -143,3 +149,76 @@ def test_a_reference_to_another_checkpoint_is_not_published(
     with pytest.raises(UserError, match="pointer holds no weights, it refers to"):
         RewardModel.from_pretrained(folder).push_to_hub(ID)
     assert hub.commits == {}
+
+
+@pytest.mark.skipif(
+    not (shutil.which("olah-cli") and shutil.which("git")),
+    reason="needs git and the hub mirror olah (`pip install olah` in an environment of its own,"
+    " whose bin is in PATH)",
+)
+def test_a_model_is_loaded_from_another_hub_server(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray]
+) -> None:
+    """Olah serves git repositories over the hub's API."""
+    repository = tmp_path / "repositories/models" / ID
+    shutil.copytree(student, repository)
+
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        command = ["git", "-C", str(repository), *who, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-b", "main")
+    git("add", "-A")
+    git("commit", "-m", "a model")
+    git("tag", "v1")
+    port = free_port()
+    nowhere, here = "127.0.0.1:9", f"127.0.0.1:{port}"
+    (tmp_path / "olah.toml").write_text(
+        f"""[basic]
+host = "127.0.0.1"
+port = {port}
+repos-path = "{tmp_path / "cached"}"
+hf-scheme = "http"
+hf-netloc = "{nowhere}"
+hf-lfs-netloc = "{nowhere}"
+mirror-netloc = "{here}"
+mirror-lfs-netloc = "{here}"
+mirrors-path = ["{tmp_path / "repositories"}"]
+[accessibility]
+offline = true
+"""
+    )
+    command = ["olah-cli", "-c", "olah.toml"]
+    with subprocess.Popen(command, cwd=tmp_path, env=clean_environment()) as process:
+        try:
+            wait_for(f"http://{here}/api/models/{ID}/revision/main", process)
+            point_to(f"http://{here}", tmp_path / "cache", monkeypatch)
+            model = RewardModel.from_pretrained(student)
+            expected = model.score("a red circle", images[0]).probs
+            for revision in (None, "v1", git("rev-parse", "HEAD")):
+                found = RewardModel.from_pretrained(ID, revision=revision)
+                assert torch.equal(found.score("a red circle", images[0]).probs, expected)
+            for source, revision in (("team/absent", None), (ID, "v9")):
+                with pytest.raises(UserError, match="the hub refuses it"):
+                    RewardModel.from_pretrained(source, revision=revision)
+            with pytest.raises(UserError, match="the hub refuses it"):
+                model.push_to_hub(ID)  # a mirror is read-only
+        finally:
+            process.terminate()
+
+
+def clean_environment() -> dict[str, str]:
+    """Without the path of this project's packages: Olah has an environment of its own."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def wait_for(address: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.5)

@@ -1,5 +1,7 @@
 """Predictions with and without reasoning."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from tests.stages.training_root import NAMES
 from zreward_core.config import UserError
+from zreward_core.schemas import write_json
 from zreward_core.stages import predict
 from zreward_core.stages.predict import OUTPUT, Config
 
@@ -26,3 +29,14 @@ def test_every_item_of_the_split_is_predicted(training_root, reasoning: bool, mo
 def test_a_split_without_items(training_root) -> None:
     with pytest.raises(UserError, match="no validation items"):
         predict.run(Config(seed=1, judged_splits=["test", "validation"]))
+
+
+@pytest.mark.parametrize(("stage", "reasoning"), [("train_risd", True), ("train_gdso", False)])
+def test_a_model_of_the_other_role_is_refused(
+    training_root, tmp_path: Path, stage: str, reasoning: bool
+) -> None:
+    shutil.copytree("data/base_vlm/teacher", tmp_path / "model")
+    content = json.loads((tmp_path / "model/zreward.json").read_text())
+    write_json(content | {"lineage": {"stage": stage}}, tmp_path / "model/zreward.json")
+    with pytest.raises(UserError, match=f"{stage} trained it to score"):
+        predict.run(Config(seed=1, model=tmp_path / "model", reasoning=reasoning))

@@ -316,7 +316,7 @@ class Backbone:
         write_json(card(self.rubric, self.prompt, self.chat.label_ids, lineage), folder / CARD)
 
 
-def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> Backbone:
+def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
     """Load a model folder, or the checkpoint that its card points to.
 
     In a lower precision than float32, the low-rank updates of a trained model are not merged but
@@ -324,7 +324,7 @@ def load_backbone(folder: str | Path, dtype: str | torch.dtype = "float32") -> B
 
     Args:
         folder: a folder with ``zreward.json``.
-        dtype: torch dtype of the weights, or its name; "auto" for the one they are stored in.
+        dtype: name of the torch dtype of the weights; "auto" for the one they are stored in.
 
     Raises:
         UserError: there is no such folder, card or readable checkpoint, the family is unsupported,

@@ -48,7 +48,8 @@ def upload(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
-    files = {path.name: path for pattern in FILES for path in folder.glob(pattern)}
+    found = (path for pattern in FILES for path in folder.rglob(pattern))
+    files = {path.relative_to(folder).as_posix(): path for path in found}
     contents = files | {README: readme.encode()}
     with _hub_errors(hub_id):
         api.create_repo(hub_id, private=private, exist_ok=True)

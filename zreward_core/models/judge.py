@@ -14,7 +14,7 @@ import torch
 
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.card import CARD, Role
+from zreward_core.models.card import CARD, Role, require_role
 from zreward_core.models.hub import upload
 from zreward_core.models.inputs import ImageLike, in_pairs, prepare
 from zreward_core.models.model_card import describe_model
@@ -38,6 +38,15 @@ class Judge(ABC):
             parameter.requires_grad_(False)
         backbone.network.eval()
 
+    @classmethod
+    def require_role(cls, folder: Path) -> None:
+        """Check that a folder's model was not trained for the other role.
+
+        Raises:
+            UserError: it was, or the folder is not a model of this project.
+        """
+        require_role(folder, cls.role)
+
     def to(
         self, device: str | torch.device = "auto", dtype: str | torch.dtype | None = None
     ) -> Self:
@@ -46,9 +55,10 @@ class Judge(ABC):
         Raises:
             UserError: there is no such device or dtype here.
         """
-        kind = None if dtype is None else find_dtype(dtype)
-        if isinstance(kind, str):
+        name = None if dtype is None else find_dtype(dtype)
+        if name == "auto":
             raise UserError("dtype 'auto' is for from_pretrained: name a dtype")
+        kind = None if name is None else getattr(torch, name)
         self.backbone.network.to(find_device(device), kind)
         return self
 

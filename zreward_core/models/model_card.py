@@ -9,17 +9,22 @@ from zreward_core.models.card import CLASSES, Role, checkpoint_source, read_card
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.schemas import combined_hash, file_hashes
 
+_REFERENCES = (
+    ("reference", "annotator_agreement", "annotators, split halves"),
+    ("reference", "oracle", "ceiling (noiseless judge)"),
+)
 ROWS: dict[Role, tuple[tuple[str, str, str], ...]] = {
-    role: (
-        ("models", role, f"this {role}"),
-        *others,
-        ("reference", "annotator_agreement", "annotators, split halves"),
-        ("reference", "oracle", "ceiling (noiseless judge)"),
-    )
-    for role, others in {
-        "student": (("models", "teacher", "its teacher"), ("models", "zero_shot", "its base")),
-        "teacher": (("models", "zero_shot_reasoning", "its base with reasoning"),),
-    }.items()
+    "student": (
+        ("models", "student", "this student"),
+        ("models", "teacher", "its teacher"),
+        ("models", "zero_shot", "its base"),
+        *_REFERENCES,
+    ),
+    "teacher": (
+        ("models", "teacher", "this teacher"),
+        ("models", "zero_shot_reasoning", "its base with reasoning"),
+        *_REFERENCES,
+    ),
 }
 """Rows of the figures: group and name in the metrics of `evaluate`, title."""
 HOW: dict[Role, str] = {

@@ -13,7 +13,7 @@ from zreward_core.models.hub import download
 from zreward_core.store import fetch, is_uri
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = "float32", "bfloat16", "float16"
 
 
 def open_model(
@@ -84,13 +84,13 @@ def find_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def find_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
-    """The dtype of a name, or "auto".
+def find_dtype(dtype: str | torch.dtype) -> str:
+    """Name of a dtype, or "auto".
 
     Raises:
         UserError: it is not a dtype of weights.
     """
     name = str(dtype).removeprefix("torch.")
-    if name != "auto" and name not in DTYPES:
+    if name not in ("auto", *DTYPES):
         raise UserError(f"{dtype!r} is not a dtype of weights: write auto, {', '.join(DTYPES)}")
-    return DTYPES.get(name, name)
+    return name

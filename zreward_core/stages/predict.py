@@ -10,6 +10,7 @@ from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
 from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.scorer import RewardModel
+from zreward_core.models.teacher import TeacherJudge
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.worker import is_main
@@ -74,6 +75,7 @@ def predict_reasoning(
 
     Batches are divided over processes; every process returns all predictions.
     """
+    TeacherJudge.require_role(folder)
     backbone = load_backbone(folder, config.dtype)
     backbone.network.to(pick_device())
     return score_items_reasoning(config, backbone, items, images)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 import zreward_core
-from zreward_core.config import EXTRAS
+from zreward_core.config import EXTRAS, UserError, extras_named
+from zreward_core.dvc import program
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,6 +60,7 @@ NEED_EXTRAS = {
     "workspace": ["workspace", "smoke"],
     "promote": ["promote"],
     "doctor": ["doctor"],
+    "ui": ["ui"],
     "a registered version": ["serve", "models:/zreward-student@champion"],
 }
 
@@ -73,6 +75,16 @@ def test_a_command_that_lacks_its_extra_names_it(case: str, tmp_path: Path) -> N
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: this needs ") and done.stderr.count("\n") == 1
     assert "pip install 'zreward[pipeline]'" in done.stderr
+
+
+def test_a_missing_program_of_an_extra_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(UserError, match=r"this needs dvc.*zreward\[pipeline\]"), extras_named():
+        program("dvc")
+    with pytest.raises(ModuleNotFoundError), extras_named():
+        program("nope")
 
 
 def test_another_missing_module_is_not_blamed_on_the_user() -> None:

@@ -285,15 +285,9 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow.")] = 5000,
 ) -> None:
     """Start Dagster and MLflow for the project in this folder; Ctrl-C stops them."""
-    if not Path("pipelines").is_dir():
-        raise UserError(
-            f"{Path.cwd()} has no folder pipelines: run in a project, or `zreward init`"
-        )
-    from zreward_core.dvc import program
+    from zreward_core.commands.ui import start_ui
 
-    program("dagster")  # else the message that names the extra
-    ports = ["--dagster-port", str(dagster_port), "--mlflow-port", str(mlflow_port)]
-    os.execv(sys.executable, [sys.executable, "-m", "pipelines.ui", *ports])
+    start_ui(dagster_port, mlflow_port)
 
 
 @app.command()

@@ -158,9 +158,9 @@ def test_its_project_runs_with_the_extra(installed: Installed, wheel: Path, tmp_
     installed.install(f"{wheel}[pipeline]")
     installed.run("zreward", "run", "smoke", cwd=project, timeout=3600)
     assert (project / ".zreward/workspaces/smoke/data/evaluate_gsb/gsb.json").is_file()
-    load = "from pipelines.definitions import build_definitions; print(build_definitions)"
-    installed.run("python", "-c", load, cwd=project)
-    installed.run("dvc", "repro", "--dry", cwd=project)
+    load = "from pathlib import Path; from pipelines.definitions import build_definitions as build"
+    installed.run("python", "-c", f"{load}; build(Path('.'))", cwd=project)
+    assert "world" in installed.run("dvc", "status", "world", cwd=project).stdout
 
 
 def wait_for(address: str, process: subprocess.Popen) -> None:

@@ -129,6 +129,18 @@ def test_hpdv2_images_are_not_looked_up_among_those_of_training(tmp_path: Path) 
     assert not run_benchmark("hpdv2", tmp_path).notes
 
 
+def test_one_prompt_has_no_interval(tmp_path: Path) -> None:
+    entry = {"id": "1", "prompt": "a cat", "generations": ["1", "2"], "ranking": [1, 2]}
+    made_up.write_json(tmp_path / "test.json", [entry])
+    report = run_benchmark("imagereward", tmp_path)
+    assert values(report.results, FIRST)["pooled pairs"] == 1.0
+    assert all(np.isnan([result.low, result.high]).all() for result in report.results)
+    made_up.genai_bench_cmu(tmp_path, {"a cat": [[5, 5, 5], [1, 2, 1]]})
+    results = run_benchmark("genai_bench_cmu", tmp_path).results
+    assert values(results, RATER)["pearson"] == pytest.approx(1.0)
+    assert all(np.isnan(result.low) for result in results)
+
+
 def test_imagereward_lower_is_better_and_ties_are_skipped(tmp_path: Path) -> None:
     names = ["part-1/a.webp", "part-1/b.webp", "part-1/c.webp"]
     first = {"id": "1", "prompt": "a cat", "generations": names, "ranking": [1, 2, 2]}

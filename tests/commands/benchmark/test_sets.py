@@ -7,7 +7,7 @@ import pytest
 
 from tests.annotations.sources import SHARED
 from tests.commands.benchmark import made_up
-from zreward_core.commands.benchmark.figures import RATER, Result
+from zreward_core.commands.benchmark.figures import RATER, Result, raters_alpha
 from zreward_core.commands.benchmark.judges import FIRST, LARGER, SAME, SHORTER
 from zreward_core.commands.benchmark.run import run_benchmark
 from zreward_core.commands.benchmark.sets import SETS
@@ -39,6 +39,14 @@ def test_hpdv3_names_the_preferred_image_first(tmp_path: Path) -> None:
     assert values(report.results, RATER)["listed order"] == pytest.approx(9 / 11)
     warnings = [line for line in report.lines() if line.startswith("careful")]
     assert any("'first image', which sees nothing, gets 1.000" in line for line in warnings)
+
+
+def test_alpha_does_not_depend_on_the_order_of_a_pair(tmp_path: Path) -> None:
+    row = {"prompt": "a cat", "path2": "b.png", "choice_dist": [9, 1]}
+    rows = [{**row, "path1": f"{number}.png"} for number in range(400)]
+    made_up.write_json(tmp_path / "test.json", rows)
+    # of two raters .2 differ (2 * 9 / 90), of two random votes half: 1 - .2 / .5
+    assert raters_alpha(read("hpdv3", tmp_path), seed=0).value == pytest.approx(0.6, abs=0.01)
 
 
 def test_mmrb2_raters_from_1_to_6_and_pairs_of_one_generator(tmp_path: Path) -> None:

@@ -62,14 +62,16 @@ def test_pairwise_accuracy_by_hand() -> None:
 
 
 def test_the_threshold_is_the_best_of_all(many: Ratings) -> None:
+    many = ratings(many.predicted_N, np.round(many.human_N))  # many ties: a threshold helps
     first, second = np.triu_indices(len(many.human_N), 1)
     predicted = many.predicted_N[first] - many.predicted_N[second]
     human = many.human_N[first] - many.human_N[second]
-    best = 0.0
+    best, without = 0.0, float((np.where(predicted == 0, human == 0, predicted * human > 0)).mean())
     for threshold in np.unique(np.append(0.0, np.abs(predicted))):
         tied = np.abs(predicted) <= threshold
         best = max(best, float((np.where(tied, human == 0, predicted * human > 0)).mean()))
     assert score_rules.pairwise_with_ties(many).value == pytest.approx(best)
+    assert best > without
 
 
 def test_a_curve_is_fitted_before_plcc() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.annotations.sources import SHARED
 from tests.commands.benchmark import made_up
-from zreward_core.commands.benchmark.figures import RATER, Result
+from zreward_core.commands.benchmark.figures import RATER, Result, raters_alpha
 from zreward_core.commands.benchmark.judges import FIRST, LARGER, SAME, SHORTER
 from zreward_core.commands.benchmark.run import run_benchmark
 from zreward_core.commands.benchmark.sets import SETS
@@ -39,6 +39,14 @@ def test_hpdv3_names_the_preferred_image_first(tmp_path: Path) -> None:
     assert values(report.results, RATER)["listed order"] == pytest.approx(9 / 11)
     warnings = [line for line in report.lines() if line.startswith("careful")]
     assert any("'first image', which sees nothing, gets 1.000" in line for line in warnings)
+
+
+def test_alpha_does_not_depend_on_the_order_of_a_pair(tmp_path: Path) -> None:
+    row = {"prompt": "a cat", "path2": "b.png", "choice_dist": [9, 1]}
+    rows = [{**row, "path1": f"{number}.png"} for number in range(400)]
+    made_up.write_json(tmp_path / "test.json", rows)
+    # of two raters .2 differ (2 * 9 / 90), of two random votes half: 1 - .2 / .5
+    assert raters_alpha(read("hpdv3", tmp_path), seed=0).value == pytest.approx(0.6, abs=0.01)
 
 
 def test_mmrb2_raters_from_1_to_6_and_pairs_of_one_generator(tmp_path: Path) -> None:
@@ -127,6 +135,18 @@ def test_hpdv2_images_are_not_looked_up_among_those_of_training(tmp_path: Path) 
     )
     made_up.write_images(tmp_path / "test", ["1.png", "2.png"])
     assert not run_benchmark("hpdv2", tmp_path).notes
+
+
+def test_one_prompt_has_no_interval(tmp_path: Path) -> None:
+    entry = {"id": "1", "prompt": "a cat", "generations": ["1", "2"], "ranking": [1, 2]}
+    made_up.write_json(tmp_path / "test.json", [entry])
+    report = run_benchmark("imagereward", tmp_path)
+    assert values(report.results, FIRST)["pooled pairs"] == 1.0
+    assert all(np.isnan([result.low, result.high]).all() for result in report.results)
+    made_up.genai_bench_cmu(tmp_path, {"a cat": [[5, 5, 5], [1, 2, 1]]})
+    results = run_benchmark("genai_bench_cmu", tmp_path).results
+    assert values(results, RATER)["pearson"] == pytest.approx(1.0)
+    assert all(np.isnan(result.low) for result in results)
 
 
 def test_imagereward_lower_is_better_and_ties_are_skipped(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from zreward_core.schemas import normalise_prompt
 
 RATER = "one rater"
 """A single rater, judged by the mean of the others."""
+MIN_PROMPTS = 2
+"""Fewer prompts have no spread to resample: the interval is undefined."""
 UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
 
 
@@ -69,6 +71,8 @@ def pair_results(
                     for values in (credit_P, weight_P)
                 )
                 interval = ratio_interval(credit_Q, weight_Q, counts_RQ)
+                if counts_RQ.shape[1] < MIN_PROMPTS:
+                    interval = Interval(interval.value, *UNDEFINED[1:])
                 number = int(((weight_P > 0) & mask_P).sum())
                 results.append(Result(rule.name, judge, subset, *interval, number))
     return results
@@ -96,7 +100,8 @@ def score_results(
     """Figures of all judges under all rules."""
     keys = [normalise_prompt(image.prompt or "") for image in found.images]
     prompts = pd.factorize(np.array(keys, dtype=object))[0]
-    counts_RQ = resample(int(prompts.max()) + 1, seed, num_resamples)
+    num_prompts = int(prompts.max()) + 1
+    counts_RQ = resample(num_prompts, seed, num_resamples)
     human_N = np.nanmean(found.scores, axis=1)
     same = np.array_equal(human_N, found.written)
     results = []
@@ -106,18 +111,20 @@ def score_results(
         label_N = found.written if rule.as_written else human_N
         for judge, predicted_N in judges.items():
             figure = rule.figure(Ratings(predicted_N, label_N, prompts, counts_RQ))
-            results.append(_result(rule, judge, [figure], len(label_N)))
+            results.append(_result(rule, judge, [figure], len(label_N), num_prompts))
         if found.scores.shape[1] > 1 and not rule.as_written:
             figures, number = _rater_figures(found.scores, rule, prompts, counts_RQ)
-            results.append(_result(rule, RATER, figures, number))
+            results.append(_result(rule, RATER, figures, number, num_prompts))
     return results
 
 
-def _result(rule: ScoreRule, judge: str, figures: Sequence[Figure], number: int) -> Result:
+def _result(
+    rule: ScoreRule, judge: str, figures: Sequence[Figure], number: int, num_prompts: int
+) -> Result:
     """The mean of figures over the same resamples."""
     value = float(np.mean([figure.value for figure in figures]))
     resamples_R = np.mean([figure.resamples_R for figure in figures], axis=0)
-    undefined = np.isnan(value) or np.isnan(resamples_R).all()
+    undefined = np.isnan(value) or np.isnan(resamples_R).all() or num_prompts < MIN_PROMPTS
     bounds = UNDEFINED[1:] if undefined else percentile_bounds(resamples_R)
     return Result(rule.name, judge, "", value, *bounds, number)
 

@@ -121,13 +121,11 @@ def _tie_threshold(ratings: Ratings) -> float:
         ordered.append(distance[upper & (block.predicted_BN * block.human_BN > 0)])
         tied.append(distance[upper & (block.human_BN == 0) & (distance > 0)])
     lost, won = np.concatenate(ordered), np.concatenate(tied)
-    distances = np.concatenate([lost, won])
-    gains = np.concatenate([-np.ones(len(lost)), np.ones(len(won))])
+    distances = np.concatenate([[0.0], lost, won])
+    gains = np.concatenate([[0.0], -np.ones(len(lost)), np.ones(len(won))])
+    # of equal distances the losses come first: no partial sum is above those at both ends
     order = np.argsort(distances, kind="stable")
-    distances, total = distances[order], np.cumsum(gains[order])
-    last = np.append(distances[1:] != distances[:-1], True)[: len(distances)]
-    thresholds, totals = np.append(0.0, distances[last]), np.append(0.0, total[last])
-    return float(thresholds[int(totals.argmax())])
+    return float(distances[order][int(np.cumsum(gains[order]).argmax())])
 
 
 def _logistic(x_N: np.ndarray, y_N: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from zreward_core.offloading import placed
 from zreward_core.runtime.distributed import gather, own_part
 from zreward_core.world.measures import oracle_scores
 
+PIXELS_AT_A_TIME = 4 * 1024**2
+"""Pixels of the images that the panel judges together, each in all dimensions."""
 Judge = Callable[[list[str], Tensor], np.ndarray]
 """prompts, images [B, 3, H, W] uint8 -> mean scores [B, D]."""
 
@@ -46,8 +48,10 @@ def panel_judge(
 
     @torch.no_grad()
     def judge(prompts: list[str], images: Tensor) -> np.ndarray:
+        together = min(32, max(1, PIXELS_AT_A_TIME // images[0, 0].numel()))
         with placed(others, torch.device("cpu")), placed([network], device):
-            return teacher.score(prompts, images.to(device).float() / 255).double().cpu().numpy()
+            pixels = images.to(device).float() / 255
+            return teacher.score(prompts, pixels, together).double().cpu().numpy()
 
     return judge
 

@@ -194,6 +194,7 @@ def tuning(bench: Bench) -> Result:
     from benchmarks.gpu_models import PROMPT, backbone, generator
     from zreward_core.diffusion.tuning import open_weights, recompute_activations
     from zreward_core.models.scorer import RewardModel
+    from zreward_core.offloading import park
     from zreward_core.stages.finetune_generator import Config, train_step
 
     side = 64 if bench.small else 1024
@@ -207,8 +208,7 @@ def tuning(bench: Bench) -> Result:
         dtype="bfloat16",
     )
     made = generator(bench.device, bench.small)
-    for encoder in made.text_encoders:
-        encoder.to("cpu")
+    park(made.text_encoders, bench.device)
     student = RewardModel(backbone("4B", bench.device, bench.small))
     weights, frozen = open_weights(made, 2 if bench.small else 64, 128, 0)
     recompute_activations(made)

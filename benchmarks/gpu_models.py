@@ -120,9 +120,10 @@ def generator(device: torch.device, small: bool) -> ZImage:
     real |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
     wide = {"dim": 64, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
     wide |= {"cap_feat_dim": 32, "axes_dims": [16, 8, 8], "axes_lens": [1024, 64, 64]}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
     with made_on(device):
         pipe: Any = ZImagePipeline(
-            FlowMatchEulerDiscreteScheduler(shift=6.0),
+            scheduler,
             AutoencoderKL(
                 block_out_channels=levels,
                 down_block_types=("DownEncoderBlock2D",) * len(levels),

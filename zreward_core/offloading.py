@@ -7,6 +7,15 @@ import torch
 from torch import nn
 
 
+def park(modules: Sequence[nn.Module], device: torch.device) -> None:
+    """Move frozen modules to the CPU, from where they are copied to a GPU quickly."""
+    for module in modules:
+        module.to("cpu")
+        if device.type == "cuda":
+            for tensor in (*module.parameters(), *module.buffers()):
+                tensor.data = tensor.data.pin_memory()
+
+
 @contextmanager
 def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     """Keep modules on a device within the block; each returns to where it was.

@@ -15,7 +15,13 @@ from transformers import AutoModelForImageTextToText
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
 from zreward_core.config import UserError
-from zreward_core.models.backbone import Backbone, LoraSettings, load_backbone
+from zreward_core.models.backbone import (
+    Backbone,
+    LoraSettings,
+    TrainedWeights,
+    load_backbone,
+    open_backbone,
+)
 from zreward_core.models.card import card
 from zreward_core.models.families import FAMILIES
 from zreward_core.models.rollouts import Rollouts, closed_sequence, sample_rollouts
@@ -155,6 +161,26 @@ def test_pixel_gradient_against_finite_differences(family: Backbone) -> None:
     assert torch.allclose((pixels.grad * direction).sum(), numeric, rtol=2e-2)
 
 
+def test_recomputed_activations_change_no_gradient(family: Backbone, prompts: list[str]) -> None:
+    """As tuning a generator uses the student: frozen, with gradients of the pixels."""
+    model = RewardModel(copy.deepcopy(family))
+    pixels = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    computed = []
+    layer = model.backbone.network.model.model.language_model.layers[0]
+    layer.input_layernorm.register_forward_hook(lambda *_: computed.append(1))
+
+    def gradient() -> torch.Tensor:
+        own = pixels.clone().requires_grad_()
+        model.reward(prompts[:2], own).square().sum().backward()
+        assert own.grad is not None
+        return own.grad
+
+    plain = gradient()
+    model.backbone.recompute_activations()
+    torch.testing.assert_close(gradient(), plain)
+    assert len(computed) == 3
+
+
 def test_forbidden_tokens_are_never_sampled(
     family: Backbone, prompts: list[str], pixels: list[torch.Tensor]
 ) -> None:
@@ -205,6 +231,19 @@ def test_lora_adapts_the_language_model_only_and_is_merged_by_save(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.startswith("model.language_model.layers.") for name in changed)
     assert not [name for name in load_file(tmp_path / "model/model.safetensors") if "lora" in name]
+
+
+def test_an_opened_base_has_all_settings_of_training(family: Backbone, tmp_path: Path) -> None:
+    family.save(tmp_path / "model", {})
+    lora = LoraSettings(rank=2, alpha=8)
+    settings = TrainedWeights(lora=lora, dtype="bfloat16", gradient_checkpointing=True)
+    one, two, other = (open_backbone(tmp_path / "model", settings, seed) for seed in (1, 1, 2))
+    assert one.network.model.dtype == torch.bfloat16
+    assert one.network.model.is_activation_checkpointing
+    for first, second in zip(one.trainable(), two.trainable(), strict=True):
+        assert torch.equal(first, second)
+    drawn = [model.trainable()[0] for model in (one, other)]
+    assert drawn[0].abs().max() > 0 and not torch.equal(*drawn)
 
 
 @pytest.mark.parametrize("model_type", ["llava", "qwen3_5_text"])

@@ -4,14 +4,17 @@ Shapes: B images, C latent channels, h x w latents.
 """
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from diffusers.training_utils import EMAModel
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zreward_core.adapters import NAME, keep_float32, merge
@@ -77,16 +80,21 @@ def close_weights(transformer: Any, lora_rank: int | None) -> None:
 
 
 def save_adapters(generator: ImageGenerator, folder: Path) -> None:
-    """Write the transformer's adapters as diffusers does; equal adapters give equal bytes."""
+    """Write the transformer's adapters as diffusers does, but so that equal ones have equal bytes.
+
+    Its own function writes two keys of metadata, whose order safetensors leaves to chance.
+    """
     transformer = generator.transformer
-    settings = transformer.peft_config[NAME].to_dict()
-    generator.pipe.save_lora_weights(
-        folder,
-        transformer_lora_layers=get_peft_model_state_dict(transformer),
-        transformer_lora_adapter_metadata={
-            name: sorted(value) if isinstance(value, set) else value
-            for name, value in settings.items()
-        },
+    settings = {
+        f"transformer.{name}": sorted(value) if isinstance(value, set) else value
+        for name, value in transformer.peft_config[NAME].to_dict().items()
+    }
+    state = get_peft_model_state_dict(transformer)
+    folder.mkdir(parents=True)
+    save_file(
+        {f"transformer.{name}": value.contiguous() for name, value in state.items()},
+        folder / LORA_WEIGHT_NAME_SAFE,
+        metadata={LORA_ADAPTER_METADATA_KEY: json.dumps(settings, sort_keys=True)},
     )
 
 

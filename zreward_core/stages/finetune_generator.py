@@ -49,7 +49,7 @@ from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_dist
 from zreward_core.models.backbone import load_chat
 from zreward_core.models.prompt_limit import short_enough
 from zreward_core.models.scorer import RewardModel
-from zreward_core.offloading import placed
+from zreward_core.offloading import park, placed
 from zreward_core.runtime.checkpoint import Checkpoint, require_shapes, tree_hash
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import add_up, gather, own_part, precision
@@ -171,8 +171,7 @@ def run(config: Config) -> None:
         )
     generator = load_generator(BASE, getattr(torch, config.dtype))
     generator.pipe.to(device)
-    for encoder in generator.text_encoders:
-        encoder.to("cpu")  # on the device only while prompts are encoded
+    park(generator.text_encoders, device)  # on the device only while prompts are encoded
     judges = {"reward": reward_judge(reward)}
     if config.panel:
         resident = [generator.transformer, generator.pipe.vae, reward.backbone.network]

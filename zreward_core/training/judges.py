@@ -16,6 +16,8 @@ from zreward_core.offloading import placed
 from zreward_core.runtime.distributed import gather, own_part
 from zreward_core.world.measures import oracle_scores
 
+PIXELS_AT_A_TIME = 4 * 1024**2
+"""Pixels of the images that the panel judges together, each in all dimensions."""
 Judge = Callable[[list[str], Tensor], np.ndarray]
 """prompts, images [B, 3, H, W] uint8 -> mean scores [B, D]."""
 
@@ -45,6 +47,7 @@ def panel_judge(
     network = teacher.backbone.network.requires_grad_(False)
 
     def judge(prompts: list[str], images: Tensor) -> np.ndarray:
+        teacher.batch_size = min(32, max(1, PIXELS_AT_A_TIME // images[0, 0].numel()))
         with placed(others, torch.device("cpu")), placed([network], device):
             return teacher.score(prompts, images.to(device)).mean.double().numpy()
 

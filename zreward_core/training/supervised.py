@@ -18,6 +18,7 @@ from zreward_core.training.optimizers import make_optimizers, set_rates
 from zreward_core.training.updates import (
     History,
     Step,
+    Validator,
     load_training_state,
     own_parts,
     training_state,
@@ -69,6 +70,7 @@ def supervised_steps(
     max_grad_norm: float,
     checkpoint_every: int,
     prefetch: Callable[[list[int]], None] = lambda indices: None,
+    validation: Validator | None = None,
 ) -> Iterator[BatchStep]:
     """Yield the steps of epochs over items; log and checkpoint each after the stage has used it.
 
@@ -84,6 +86,7 @@ def supervised_steps(
         max_grad_norm: gradients are clipped to this norm.
         checkpoint_every: steps between checkpoints.
         prefetch: called with the indices of the micro-batch after the one that is computed.
+        validation: called after each step, before it is logged.
 
     Raises:
         UserError: muon is combined with LoRA or FSDP, or FSDP can't divide the batch evenly.
@@ -116,6 +119,8 @@ def supervised_steps(
             micro_batch_size=micro_batch_size,
         )
         yield step
+        if validation is not None:
+            validation.after(step)
         for schedule in schedules:
             schedule.step()
         if index % LOG_EVERY == 0 or step.metrics:
@@ -129,6 +134,8 @@ def supervised_steps(
                 "history": history,
             }
             checkpoint.save("state", state)
+    if validation is not None:
+        validation.finish()
     backbone.network.eval()
 
 

@@ -14,8 +14,10 @@ from mlflow.entities import Run
 
 from tests.registry.stores import place_store
 from zreward_core.dvc import md5s, read_lock
+from zreward_core.registry import tracker
 from zreward_core.registry.sync import sync
-from zreward_core.registry.tracker import inputs
+from zreward_core.registry.tracker import LiveCurves, inputs, log_results
+from zreward_core.runtime.progress import publish, write_history
 from zreward_core.store import connect, experiment_id
 
 TOY = """
@@ -92,6 +94,29 @@ def last_run() -> dict:
 def test_a_stage_outside_dvc_yaml_has_no_fingerprint(root: Path) -> None:
     assert inputs("another", None) == ({}, {})
     assert set(inputs("toy", None)[1]) == {"seed", "toy"}
+
+
+def test_curves_reach_mlflow_while_a_stage_runs(root: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tracker, "LIVE_SECONDS", 0.1)
+    client = connect()
+    run = client.create_run(experiment_id(client)).info.run_id
+    rows = [{"step": 0, "loss": 2.0}, {"step": 5, "loss": 1.0}, {"step": 9, "loss": 0.5}]
+
+    def logged() -> list[dict]:
+        found = client.get_metric_history(run, "loss")
+        return [{"step": one.step, "loss": one.value} for one in found]
+
+    with LiveCurves(client, run, "toy") as live:
+        for number in (1, 2):
+            publish("toy", rows[number - 1 : number], anew=number == 1)
+            deadline = time.monotonic() + 60
+            while logged() != rows[:number]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    Path("data/toy").mkdir(parents=True)
+    write_history(rows, Path("data/toy/history.jsonl"))
+    log_results(client, run, Path("data/toy"), live.logged)
+    assert logged() == rows
 
 
 def test_a_run_logs_the_inputs_and_sync_finds_it(root: Path) -> None:

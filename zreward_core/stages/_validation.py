@@ -93,7 +93,7 @@ class Validation:
         Every process must call it.
         """
         every = self.config.validate_every
-        if not every or step.after_last or (step.index + 1) % every:
+        if not every or (step.index + 1) % every:
             return
         step.metrics |= {f"validation/{name}": value for name, value in self.measure().items()}
         if self.config.keep == "last":

@@ -81,7 +81,9 @@ def run(config: Config) -> None:
             backbone, "train_gdso", config, config.seed, checkpoint, reasoning=True
         )
         # N iterations of M steps; on_policy_steps sets step.reference (pi_ref) <- pi at each start.
-        for step in on_policy_steps(backbone, "train_gdso", checkpoint, history, **config.loop):
+        for step in on_policy_steps(
+            backbone, "train_gdso", checkpoint, history, validation=validation, **config.loop
+        ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
             sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(  # pi_old <- pi: G outputs of each side, and q (2)
@@ -93,8 +95,6 @@ def run(config: Config) -> None:
                     objective(backbone, config, batch, part, step.reference)
                     for part in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
-            validation.after(step)
-        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 

@@ -53,7 +53,12 @@ def run(config: Config) -> None:
             backbone, "train_gdso_coupled", config, config.seed, checkpoint, reasoning=True
         )
         for step in on_policy_steps(
-            backbone, "train_gdso_coupled", checkpoint, history, **config.loop
+            backbone,
+            "train_gdso_coupled",
+            checkpoint,
+            history,
+            validation=validation,
+            **config.loop,
         ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)
             sampler.prefetch(config.pairs_per_step, step.next_rng)
@@ -66,8 +71,6 @@ def run(config: Config) -> None:
                     objective(backbone, config, batch, chosen, step.reference)
                     for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
-            validation.after(step)
-        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 

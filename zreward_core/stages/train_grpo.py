@@ -48,7 +48,9 @@ def run(config: Config) -> None:
         validation = Validation(
             backbone, "train_grpo", config, config.seed, checkpoint, reasoning=True
         )
-        for step in on_policy_steps(backbone, "train_grpo", checkpoint, history, **config.loop):
+        for step in on_policy_steps(
+            backbone, "train_grpo", checkpoint, history, validation=validation, **config.loop
+        ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)
             sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(
@@ -60,8 +62,6 @@ def run(config: Config) -> None:
                     loss_of(backbone, config, batch, chosen, step.reference)
                     for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
                 )
-            validation.after(step)
-        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 

@@ -85,7 +85,9 @@ def run(config: Config) -> None:
         validation = Validation(
             backbone, "train_opd", config, config.seed, checkpoint, reasoning=True
         )
-        for step in on_policy_steps(backbone, "train_opd", checkpoint, history, **config.loop):
+        for step in on_policy_steps(
+            backbone, "train_opd", checkpoint, history, validation=validation, **config.loop
+        ):
             batch, step.metrics = sample(backbone, config, pool, images, step.rng)
             following = draw(config, pool, step.next_rng)["image_id"]
             images.prefetch(following.iloc[own_part(len(following))])
@@ -94,8 +96,6 @@ def run(config: Config) -> None:
                     loss_of(backbone, teacher, config, batch, chosen)
                     for chosen in own_parts(config.images_per_step, config.micro_batch_images)
                 )
-            validation.after(step)
-        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 

@@ -70,14 +70,13 @@ def run(config: Config) -> None:
             checkpoint,
             history,
             prefetch=data.prefetch,
+            validation=validation,
             **config.loop,
         ):
             step.update(  # L_RISD (15)
                 one_token_loss(backbone, data, risd_loss, config.mass_weight, part, step.batch)
                 for part in step.parts()
             )
-            validation.after(step)
-        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
 

@@ -54,6 +54,7 @@ def run(config: Config) -> None:
             checkpoint,
             history,
             prefetch=data.prefetch,
+            validation=validation,
             **config.loop,
         ):
             step.update(
@@ -62,7 +63,5 @@ def run(config: Config) -> None:
                 )
                 for part in step.parts()
             )
-            validation.after(step)
-        validation.finish()
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "scorer", config, backbone, history, checkpoint, sources)

@@ -18,6 +18,7 @@ from zreward_core.training.updates import (
     History,
     Reference,
     Step,
+    Validator,
     load_training_state,
     place_of,
     training_state,
@@ -48,6 +49,7 @@ def on_policy_steps(
     warmup_steps: int,
     max_grad_norm: float,
     checkpoint_every: int,
+    validation: Validator | None = None,
 ) -> Iterator[PolicyStep]:
     """Yield the steps of algorithm 1; log and checkpoint each after the stage has used it.
 
@@ -63,6 +65,7 @@ def on_policy_steps(
         warmup_steps: steps of linear warm-up.
         max_grad_norm: gradients are clipped to this norm.
         checkpoint_every: steps between checkpoints.
+        validation: called after each step, before it is logged.
     """
     optimizer = torch.optim.AdamW(
         backbone.trainable(), lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.95)
@@ -97,6 +100,8 @@ def on_policy_steps(
             group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
         step = prepared(index)
         yield step
+        if validation is not None:
+            validation.after(step)
         history.append(step.row(index))
         publish(name, history[-1:])
         if (index + 1) % checkpoint_every == 0:
@@ -108,4 +113,6 @@ def on_policy_steps(
             }
             checkpoint.save("state", state)
     yield prepared(steps)
+    if validation is not None:
+        validation.finish()
     backbone.network.eval()

@@ -18,6 +18,7 @@ from zreward_core.training.optimizers import make_optimizers, set_rates
 from zreward_core.training.updates import (
     History,
     Step,
+    Validator,
     load_training_state,
     own_parts,
     place_of,
@@ -70,6 +71,7 @@ def supervised_steps(
     max_grad_norm: float,
     checkpoint_every: int,
     prefetch: Callable[[list[int]], None] = lambda indices: None,
+    validation: Validator | None = None,
 ) -> Iterator[BatchStep]:
     """Yield the steps of epochs over items; log and checkpoint each after the stage has used it.
 
@@ -87,6 +89,7 @@ def supervised_steps(
         max_grad_norm: gradients are clipped to this norm.
         checkpoint_every: steps between checkpoints.
         prefetch: called with the indices of the micro-batch after the one that is computed.
+        validation: called after each step, before it is logged.
 
     Raises:
         UserError: muon is combined with LoRA or FSDP, or FSDP can't divide the batch evenly.
@@ -124,6 +127,8 @@ def supervised_steps(
     for index in track(range(start, steps), name, steps, start):
         step = prepared(index)
         yield step
+        if validation is not None:
+            validation.after(step)
         for schedule in schedules:
             schedule.step()
         if index % LOG_EVERY == 0 or step.metrics:
@@ -138,6 +143,8 @@ def supervised_steps(
             }
             checkpoint.save("state", state)
     yield prepared(steps)
+    if validation is not None:
+        validation.finish()
     backbone.network.eval()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -65,6 +65,16 @@ class Step:
     def row(self, index: int) -> dict[str, float]:
         """Row of the history; every process must call it."""
         return {"step": index} | self.metrics | add_up(self.sums) | {"grad_norm": self.grad_norm}
+
+
+class Validator(Protocol):
+    """Measures a model on held-out items while it is trained."""
+
+    def after(self, step: Step) -> None:
+        """Called after each step; may add to its metrics."""
+
+    def finish(self) -> None:
+        """Called after the last step; may restore earlier weights."""
 
 
 def update(

@@ -317,7 +317,10 @@ def load_chat(folder: Path) -> ChatFormat:
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{source} is not a readable checkpoint: {error}") from None
     prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
-    return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
+    try:
+        return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
+    except ValueError as error:  # of the tokenizer, such as one without a chat template
+        raise UserError(f"{source}: {error}") from None
 
 
 def chat_format(

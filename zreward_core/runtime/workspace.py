@@ -15,6 +15,8 @@ WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
 BASES = "data/bases"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", BASES, CHAMPION_FILE)
+DROPS = ("data/drops/prompts", "data/drops/image_folders")
+"""Deps of candidates, which DVC requires to exist."""
 BENCH = Path("benchmarks")
 COMPARISON = (
     *("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
@@ -30,7 +32,8 @@ def make_workspace(
     """Create or update the workspace of a profile; results in it are kept.
 
     Args:
-        profile: name of a file ``params/NAME.yaml`` that is merged over params.yaml.
+        profile: name of a file ``params/NAME.yaml`` that is merged over params.yaml, unless it is
+            standalone.
         overlay: values merged over those.
         name: of the workspace; the profile if None.
 
@@ -63,6 +66,8 @@ def make_workspace(
             shutil.copyfile(source, folder / target)
     if (folder / BENCH).is_dir():
         (folder / BENCH / FINDINGS).touch()
+    for drops in DROPS:
+        (folder / drops).mkdir(parents=True, exist_ok=True)
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():

@@ -5,11 +5,11 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zreward_core.config import (
     Count,
@@ -48,6 +48,9 @@ from zreward_core.schemas import (
 logger = logging.getLogger(__name__)
 WORLD = Path("data/world")
 OUTPUT = Path("data/candidates")
+DROPS = Path("data/drops")
+TRACKED = (DROPS / "prompts", DROPS / "image_folders")
+"""Folders of the user's files that are deps of this stage in dvc.yaml."""
 TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 """Purpose of the prompts to the table of their images."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -70,6 +73,8 @@ class Sampling(Settings):
     """(width, height) in pixels."""
     dtype: DtypeName = "float32"
     """Data type of the generator's weights."""
+    batch_size: Count = 64
+    """Images sampled at a time."""
     annotation: CountOrZero = 0
     """Samples for each annotation prompt."""
     unlabelled: CountOrZero = 0
@@ -99,6 +104,17 @@ class Config(StageConfig):
     """Generators and their settings."""
     folders: list[ImageFolder] = Field(default_factory=list)
     """Folders of images."""
+
+    @model_validator(mode="after")
+    def _tracked(self) -> Self:
+        own = [path for paths in self.prompt_files.values() for path in paths]
+        for path in [*own, *(folder.path for folder in self.folders)]:
+            if path.is_relative_to(DROPS) and not any(map(path.is_relative_to, TRACKED)):
+                raise ValueError(
+                    f"{path} is not a dep of this stage, so a change of it would go unnoticed: move"
+                    f" it into {' or '.join(map(str, TRACKED))}"
+                )
+        return self
 
 
 def run(config: Config) -> None:
@@ -326,6 +342,7 @@ def draw_samples(
                 num_steps=setting.steps,
                 guidance_scale=setting.guidance,
                 size=setting.size,
+                batch_size=setting.batch_size,
             )
             files = [encode_png(pixels.permute(1, 2, 0).numpy()) for pixels in images]
             return {"files": [torch.frombuffer(bytearray(f), dtype=torch.uint8) for f in files]}

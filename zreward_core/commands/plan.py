@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zreward_core.commands.plan_backbone import Blueprint, read_blueprint
 from zreward_core.commands.plan_counts import Counts, count
+from zreward_core.commands.plan_generator import read_generator
 from zreward_core.commands.plan_stages import PLANNERS, Machine, Models, Planner, Row, remedies
 from zreward_core.config import UserError, parse_settings, read_yaml
-from zreward_core.diffusion.fake_generator import read_generator
-from zreward_core.models.fake_backbone import Blueprint, read_blueprint
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, LOCAL, Accelerate, LaunchFile, Ray

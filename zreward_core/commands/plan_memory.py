@@ -7,6 +7,7 @@ Shapes: B images, D dimensions, G traces of a query, N = B x D x G rows.
 import copy
 import functools
 import importlib
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -14,16 +15,15 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from zreward_core.diffusion import fake_generator
-from zreward_core.diffusion.fake_generator import GeneratorBlueprint
+from zreward_core.commands import plan_backbone, plan_generator
+from zreward_core.commands.fake_run import FakeRun
+from zreward_core.commands.plan_backbone import DEPTHS, Blueprint
+from zreward_core.commands.plan_generator import GeneratorBlueprint
 from zreward_core.diffusion.tuning import open_weights
 from zreward_core.losses.risd import risd_loss
-from zreward_core.models import fake_backbone
 from zreward_core.models.backbone import Backbone, LoraSettings
-from zreward_core.models.fake_backbone import DEPTHS, Blueprint
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.scorer import RewardModel, student_scores
-from zreward_core.runtime.fake_run import FakeRun
 from zreward_core.training.policy import RewardedPairs
 from zreward_core.training.samplers import PairBatch
 from zreward_core.training.updates import update
@@ -58,17 +58,36 @@ class Use:
 
 
 def cached(function: Any) -> Any:
-    """A measurement that is made once for the same blueprints and settings."""
+    """A measurement that is made once for the same blueprints and settings, in a child process.
+
+    Its fake tensors are then gone with the process, and a fault in them does not end the plan.
+    """
     found: dict[Any, Any] = {}
 
     @functools.wraps(function)
     def called(*args: Any) -> Any:
         key = tuple(one.model_dump_json() if isinstance(one, BaseModel) else one for one in args)
         if key not in found:
-            found[key] = function(*args)
+            found[key] = isolated(lambda: function(*args))
         return found[key]
 
     return called
+
+
+def isolated(call: Callable[[], Any]) -> Any:
+    """The result of a call in a forked process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(call()))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"a measurement ended with exit code {process.exitcode}") from None
+    finally:
+        process.join()
 
 
 def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:
@@ -136,9 +155,9 @@ def _trained(blueprint: Blueprint, config: Any, parts: Callable[[Backbone], Any]
         backbone = blueprint.build(
             config.dtype, config.lora, config.gradient_checkpointing, depth, train=True
         )
-        frozen, trained = fake_backbone.weight_bytes(backbone)
+        frozen, trained = plan_backbone.weight_bytes(backbone)
         with FakeRun() as run:
-            fake_backbone.prepare(backbone, run)
+            plan_backbone.prepare(backbone, run)
             optimizer = torch.optim.AdamW(backbone.trainable(), lr=1e-4)
             start = run.live
             run.reset()
@@ -174,7 +193,7 @@ def rollouts(
         backbone = blueprint.build(dtype, lora, False, depth, train=lora is not None)
         backbone.network.eval()
         with FakeRun() as run:
-            weights = fake_backbone.prepare(backbone, run)
+            weights = plan_backbone.prepare(backbone, run)
             pixels = torch.zeros(3, *backbone.pixels.size(size[1], size[0]))
             ids, mask = backbone.collate([backbone.prefix(PROMPT, pixels)] * num_images)
             values, grid = backbone.pixels.patches([pixels] * num_images)
@@ -216,7 +235,7 @@ def scoring(blueprint: Blueprint, dtype: str, count: int, size: tuple[int, int])
     def measure(depth: int) -> Use:
         backbone = blueprint.build(dtype, None, False, depth)
         with FakeRun() as run:
-            weights = fake_backbone.prepare(backbone, run)
+            weights = plan_backbone.prepare(backbone, run)
             pixels = torch.zeros(3, *backbone.pixels.size(size[1], size[0]))
             start = run.live
             run.reset()
@@ -234,7 +253,7 @@ def sampling(
     """One denoising step of a batch, and its decoding."""
     generator = blueprint.build(dtype)
     with FakeRun() as run:
-        weights = fake_generator.prepare(generator, run)
+        weights = plan_generator.prepare(generator, run)
         weights += int(BFLOAT16 * blueprint.text_encoder_parameters)
         latents = generator.initial_latents(range(count), size)
         conditions = generator.encode(["a"] * count, guidance)
@@ -277,7 +296,7 @@ def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count
         if config.gradient_checkpointing:
             painter.transformer.enable_gradient_checkpointing()
         with FakeRun() as run:
-            held = fake_backbone.prepare(backbone, run) + fake_generator.prepare(painter, run)
+            held = plan_backbone.prepare(backbone, run) + plan_generator.prepare(painter, run)
             reward = RewardModel(backbone)
             opened = dict(painter.transformer.named_parameters())
             trained = {name: opened[name] for name in weights}

@@ -6,10 +6,10 @@ from math import ceil
 from typing import Any
 
 from zreward_core.commands import plan_memory as memory
+from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
 from zreward_core.commands.plan_counts import BYTES_PER_TOKEN, Counts, shards
+from zreward_core.commands.plan_generator import GeneratorBlueprint
 from zreward_core.commands.plan_memory import Use
-from zreward_core.diffusion.fake_generator import GeneratorBlueprint
-from zreward_core.models.fake_backbone import Blueprint, weight_bytes
 
 LAUNCH_SECONDS = 1e-3
 """Of a layer in a decoding step: Python and kernel launches; 62 ms were measured at 64 layers."""

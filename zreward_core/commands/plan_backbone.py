@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from zreward_core.commands.fake_run import FakeRun
 from zreward_core.config import UserError
 from zreward_core.models import qwen3_5
 from zreward_core.models.backbone import Backbone, LoraSettings
@@ -34,7 +35,6 @@ from zreward_core.models.tiny import (
     prompt_words,
 )
 from zreward_core.rubric import Rubric
-from zreward_core.runtime.fake_run import FakeRun
 
 FIGURES = Path(__file__).parent / "figures"
 DEPTHS = (4, 8)

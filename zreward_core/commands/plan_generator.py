@@ -22,10 +22,10 @@ from diffusers import (
 )
 from transformers import PreTrainedModel
 
+from zreward_core.commands.fake_run import FakeRun
 from zreward_core.config import UserError
 from zreward_core.diffusion.generator import Conditions, ImageGenerator
 from zreward_core.diffusion.loading import GENERATORS, components
-from zreward_core.runtime.fake_run import FakeRun
 
 FIGURES = Path(__file__).parent / "figures"
 PROMPT_TOKENS = 100

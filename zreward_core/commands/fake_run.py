@@ -25,6 +25,7 @@ from torch.utils.flop_counter import flop_registry
 MOST_KNOWN = {True: 2**16, False: 2**22}
 """Elements of a tensor whose values are computed: floating-point, and other."""
 aten = torch.ops.aten
+RANGES = (aten.arange, aten.linspace)
 INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
@@ -140,6 +141,8 @@ class _Counter(TorchDispatchMode):
         self, func: Any, args: Any, kwargs: Any, known: bool, inputs: list, outputs: list
     ) -> None:
         small = all(one.numel() <= MOST_KNOWN[one.is_floating_point()] for one in outputs)
+        if not inputs and func._overloadpacket not in RANGES:  # floats of weights and pixels
+            small = small and not any(one.is_floating_point() for one in outputs)
         if known and small and outputs:
             with _disable_current_modes():
                 found = func(*tree_map(_real, args), **tree_map(_real, kwargs))

@@ -10,11 +10,11 @@ import yaml
 
 from tests.tiny_models import PROMPT, build_family
 from zreward_core.commands import plan as planning
-from zreward_core.commands import plan_memory, plan_stages
+from zreward_core.commands import plan_memory, plan_stages, plan_use
 from zreward_core.commands.plan_backbone import Blueprint, read_blueprint, weight_bytes
 from zreward_core.commands.plan_counts import ASSUMED, count
-from zreward_core.commands.plan_memory import Use, extrapolated
 from zreward_core.commands.plan_stages import Machine, remedies
+from zreward_core.commands.plan_use import Use, extrapolated
 from zreward_core.config import UserError, read_params
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.prompts import PromptSettings
@@ -57,7 +57,7 @@ def test_extrapolation_over_layers_equals_the_whole_model(
         return plan_memory.risd_update.__wrapped__(deep, config, (32, 32))
 
     estimated = found()
-    monkeypatch.setattr(plan_memory, "DEPTHS", (4, 12))
+    monkeypatch.setattr(plan_use, "DEPTHS", (4, 12))
     whole = found()
     assert bytes_of(estimated) == pytest.approx(bytes_of(whole), rel=0.02, abs=2000)
     assert estimated.operations == pytest.approx(whole.operations, rel=0.02)

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.integration.random_models import save_generator, save_vlm
 from tests.integration.smoke import ROOT, execute
 from zreward_core.annotations.label_studio.labeling import choice_of
+from zreward_core.commands.plan_stages import PLANNERS
 from zreward_core.config import read_params
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import load_rubric
@@ -180,4 +181,10 @@ def test_real_profiles_run_at_1024_pixels(
     profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [[1024, 1024], [1280, 768]]
-    check(run_profile(profile, sizes, tmp_path, monkeypatch), sizes)
+    workspace = run_profile(profile, sizes, tmp_path, monkeypatch)
+    check(workspace, sizes)
+    done = execute("zreward", "plan", "--gpus", "1", "--json", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["stage"] for row in rows] == list(PLANNERS)
+    assert all(row["fits"] and row["hours"] > 0 for row in rows)

@@ -25,7 +25,8 @@ from torch.utils.flop_counter import flop_registry
 MOST_KNOWN = {True: 2**16, False: 2**22}
 """Elements of a tensor whose values are computed: floating-point, and other."""
 aten = torch.ops.aten
-RANGES = (aten.arange, aten.linspace)
+ARBITRARY = (aten.empty, aten.empty_strided, aten.rand, aten.randn)
+"""What makes tensors of arbitrary values, such as weights."""
 INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
@@ -141,7 +142,7 @@ class _Counter(TorchDispatchMode):
         self, func: Any, args: Any, kwargs: Any, known: bool, inputs: list, outputs: list
     ) -> None:
         small = all(one.numel() <= MOST_KNOWN[one.is_floating_point()] for one in outputs)
-        if not inputs and func._overloadpacket not in RANGES:  # floats of weights and pixels
+        if not inputs and func._overloadpacket in ARBITRARY:
             small = small and not any(one.is_floating_point() for one in outputs)
         if known and small and outputs:
             with _disable_current_modes():

@@ -6,7 +6,7 @@ real configs (``plan_memory``); hours follow from them and from stated rates.
 
 import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ def make_plan(
     rubric = load_rubric()
     models, counts = read_models(configs, rubric), count(configs, rubric)
     launchers = read_launchers(profile)
+    limit = configs["base_vlm"].prompt.max_trace_tokens
+    machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
     rows, notes = [], []
     for stage, planner in PLANNERS.items():
         say(stage)

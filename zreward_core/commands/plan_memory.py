@@ -7,18 +7,16 @@ Shapes: B images, D dimensions, G traces of a query, N = B x D x G rows.
 import copy
 import functools
 import importlib
-import multiprocessing
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
 from zreward_core.commands import plan_backbone, plan_generator
 from zreward_core.commands.fake_run import FakeRun
-from zreward_core.commands.plan_backbone import DEPTHS, Blueprint
+from zreward_core.commands.plan_backbone import Blueprint
 from zreward_core.commands.plan_generator import GeneratorBlueprint
+from zreward_core.commands.plan_use import Use, cached, extrapolated
 from zreward_core.diffusion.tuning import open_weights
 from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import Backbone, LoraSettings
@@ -32,76 +30,6 @@ PROMPT = "word " * 64
 """A prompt of about the length of real ones."""
 BFLOAT16 = 2
 """Bytes of a weight."""
-
-
-@dataclass(frozen=True)
-class Use:
-    """What one process holds at its peak, in bytes, and computes."""
-
-    weights: float = 0
-    """Frozen weights, or all where none are trained."""
-    adapters: float = 0
-    """Trained weights."""
-    optimizer: float = 0
-    """State of the optimizer."""
-    activations: float = 0
-    """Everything allocated during a forward, or forward and backward, gradients included."""
-    caches: float = 0
-    """Keys, values and recurrent states of rollouts."""
-    operations: float = 0
-    """Floating-point operations of one call."""
-
-    @property
-    def total(self) -> float:
-        """Bytes in all."""
-        return self.weights + self.adapters + self.optimizer + self.activations + self.caches
-
-
-def cached(function: Any) -> Any:
-    """A measurement that is made once for the same blueprints and settings, in a child process.
-
-    Its fake tensors are then gone with the process, and a fault in them does not end the plan.
-    """
-    found: dict[Any, Any] = {}
-
-    @functools.wraps(function)
-    def called(*args: Any) -> Any:
-        key = tuple(one.model_dump_json() if isinstance(one, BaseModel) else one for one in args)
-        if key not in found:
-            found[key] = isolated(lambda: function(*args))
-        return found[key]
-
-    return called
-
-
-def isolated(call: Callable[[], Any]) -> Any:
-    """The result of a call in a forked process."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(call()))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        process.join()
-        raise RuntimeError(f"a measurement ended with exit code {process.exitcode}") from None
-    finally:
-        process.join()
-
-
-def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:
-    """Use at a number of layers, from that at the two depths of ``DEPTHS``; exact below them."""
-    if num_layers <= DEPTHS[1]:
-        return measure(num_layers)
-    low, high = (measure(depth) for depth in DEPTHS)
-    factor = (num_layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
-    values = {
-        field.name: getattr(low, field.name)
-        + factor * (getattr(high, field.name) - getattr(low, field.name))
-        for field in fields(Use)
-    }
-    return Use(**values)
 
 
 @cached
@@ -189,7 +117,8 @@ def rollouts(
     """
     num_images, num_dimensions, num_traces = rows
 
-    def measure(depth: int, decoding: bool) -> Use:
+    @functools.cache
+    def measure(depth: int) -> tuple[Use, Use]:
         backbone = blueprint.build(dtype, lora, False, depth, train=lora is not None)
         backbone.network.eval()
         with FakeRun() as run:
@@ -200,8 +129,7 @@ def rollouts(
             start = run.live
             run.reset()
             cache, positions = backbone.network.prefill(ids, mask, values, grid)
-            if not decoding:
-                return Use(weights, activations=run.peak - start, operations=run.operations)
+            prefill = Use(weights, activations=run.peak - start, operations=run.operations)
             row = torch.arange(num_images).repeat_interleave(num_dimensions * num_traces)
             copied = copy.deepcopy(cache)
             copied.reorder_cache(row)
@@ -213,7 +141,7 @@ def rollouts(
                 mask = torch.ones(len(row), ids.shape[1] + length, dtype=torch.long)
                 where = torch.arange(length).expand(len(positions), len(row), -1)
                 backbone.network.decode(feed, mask, where, copied).float()
-            return Use(
+            return prefill, Use(
                 weights,
                 activations=run.peak - held,
                 caches=held - start,
@@ -222,8 +150,8 @@ def rollouts(
 
     layers = blueprint.num_layers
     return (
-        extrapolated(layers, lambda depth: measure(depth, decoding=False)),
-        extrapolated(layers, lambda depth: measure(depth, decoding=True)),
+        extrapolated(layers, lambda depth: measure(depth)[0]),
+        extrapolated(layers, lambda depth: measure(depth)[1]),
     )
 
 
@@ -316,13 +244,3 @@ def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count
             )
 
     return extrapolated(student.num_layers, measure)
-
-
-def sharded(use: Use, number: int) -> Use:
-    """Use with weights, trained weights and optimizer state sharded over processes."""
-    return replace(
-        use,
-        weights=use.weights / number,
-        adapters=use.adapters / number,
-        optimizer=use.optimizer / number,
-    )

@@ -9,7 +9,7 @@ from zreward_core.commands import plan_memory as memory
 from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
 from zreward_core.commands.plan_counts import BYTES_PER_TOKEN, Counts, shards
 from zreward_core.commands.plan_generator import GeneratorBlueprint
-from zreward_core.commands.plan_memory import Use
+from zreward_core.commands.plan_use import Use, sharded
 
 LAUNCH_SECONDS = 1e-3
 """Of a layer in a decoding step: Python and kernel launches; 62 ms were measured at 64 layers."""
@@ -105,7 +105,7 @@ def train_gdso(
     micro = ceil(config.pairs_per_step / processes / config.micro_batch_pairs)
     seconds += config.updates_per_batch * micro * update.operations / machine.flops
     if sharding:
-        update = memory.sharded(update, processes)
+        update = sharded(update, processes)
     moments = {"prefill": prefill, "decoding": decoding, "update": update}
     tokens = config.steps * 2 * config.pairs_per_step * config.group_size * machine.trace_tokens
     disk, files = _model_files(blueprint, update)
@@ -129,7 +129,7 @@ def train_risd(
     update = memory.risd_update(models.student, config, counts.size)
     micro = ceil(config.batch_size / processes / config.micro_batch_size)
     seconds = config.steps * micro * update.operations / machine.flops
-    update = memory.sharded(update, processes) if sharding else update
+    update = sharded(update, processes) if sharding else update
     disk, files = _model_files(models.student, update)
     return Row("train_risd", processes, {"update": update}, 0, files, disk, seconds / 3600)
 
@@ -150,7 +150,8 @@ def finetune_generator(
     config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Updates of the generator, and validation with the panel on the GPU."""
-    count = ceil(config.batch_size / processes)
+    own = ceil(config.batch_size * config.accumulation / processes)
+    count = min(config.batch_size, own)  # images of one process are adjacent in the batches
     update = memory.tuning(models.generator, models.student, config, count)
     step, decoding = memory.sampling(
         models.generator,
@@ -159,15 +160,9 @@ def finetune_generator(
         config.guidance_scale,
         config.size,
     )
-    without = config.num_steps - config.gradient_steps
-    seconds = config.accumulation * update.operations / machine.flops
-    seconds += (
-        config.accumulation
-        * count
-        * without
-        / config.sample_batch_size
-        * (step.operations / machine.flops)
-    )
+    skipped = (config.num_steps - config.gradient_steps) * step.operations
+    seconds = ceil(own / count) * update.operations / machine.flops
+    seconds += own * skipped / config.sample_batch_size / machine.flops
     seconds *= config.steps
     moments = {"update": update, "denoising": step, "decoding": decoding}
     validations = config.steps // config.watch.every + 1
@@ -229,7 +224,7 @@ def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
             yield "lora", {"rank": 64, "alpha": 128}
     names = {
         "update": ("micro_batch_pairs", "micro_batch_size", "batch_size", "group_size"),
-        "decoding": ("batch_size", "sample_batch_size", "group_size", "num_traces"),
+        "decoding": ("batch_size", "sample_batch_size", "pairs_per_step", "num_traces"),
         "prefill": ("batch_size", "pairs_per_step"),
         "panel": (),
         "scores": (),

@@ -128,6 +128,7 @@ def run(config: Config) -> None:
         generator_class(*locate(setting.path))
     prompts = gather_prompts(config)
     inputs = [setting.path for setting in config.generators]
+    inputs += [path for paths in config.prompt_files.values() for path in paths]
     checkpoint = Checkpoint("candidates", config, [WORLD / "prompts.parquet", *inputs])
     samples = draw_samples(config, prompts, checkpoint)
     if is_main():

@@ -105,7 +105,7 @@ def train_gdso(
     micro = ceil(config.pairs_per_step / processes / config.micro_batch_pairs)
     seconds += config.updates_per_batch * micro * update.operations / machine.flops
     if sharding:
-        update = sharded(update, processes)
+        update = sharded(update, processes, blueprint.num_layers)
     moments = {"prefill": prefill, "decoding": decoding, "update": update}
     tokens = config.steps * 2 * config.pairs_per_step * config.group_size * machine.trace_tokens
     disk, files = _model_files(blueprint, update)
@@ -129,7 +129,7 @@ def train_risd(
     update = memory.risd_update(models.student, config, counts.size)
     micro = ceil(config.batch_size / processes / config.micro_batch_size)
     seconds = config.steps * micro * update.operations / machine.flops
-    update = sharded(update, processes) if sharding else update
+    update = sharded(update, processes, models.student.num_layers) if sharding else update
     disk, files = _model_files(models.student, update)
     return Row("train_risd", processes, {"update": update}, 0, files, disk, seconds / 3600)
 

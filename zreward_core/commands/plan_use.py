@@ -81,11 +81,12 @@ def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:
     return Use(**values)
 
 
-def sharded(use: Use, number: int) -> Use:
-    """Use with weights, trained weights and optimizer state sharded over processes."""
+def sharded(use: Use, number: int, num_layers: int) -> Use:
+    """Use with weights and optimizer state sharded over processes, two layers being gathered."""
     return replace(
         use,
         weights=use.weights / number,
         adapters=use.adapters / number,
         optimizer=use.optimizer / number,
+        activations=use.activations + 2 * use.weights / num_layers,
     )

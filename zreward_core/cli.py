@@ -210,10 +210,36 @@ def run(
     """Run the whole pipeline: stages, promotion, tracking; then print times and results."""
     from zreward_core.commands.run import run_pipeline
 
-    sys.exit(run_pipeline(profile, lambda line: typer.echo(line, err=True)))
+    sys.exit(run_pipeline(profile, STAGES, lambda line: typer.echo(line, err=True)))
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def plan(
+    profile: Annotated[
+        str | None, typer.Option(help="Name of params/NAME.yaml; params.yaml if not given.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 8,
+    memory: Annotated[float, typer.Option(min=1, help="Memory of a GPU in GB.")] = 80,
+    tflops: Annotated[
+        float, typer.Option(min=0.01, help="Sustained TFLOP/s of a GPU in bfloat16.")
+    ] = 300,
+    bandwidth: Annotated[
+        float, typer.Option(min=0.01, help="Sustained TB/s of a GPU's memory.")
+    ] = 2,
+    trace_tokens: Annotated[int, typer.Option(min=1, help="Mean tokens of a trace.")] = 750,
+    as_json: JsonOption = False,
+) -> None:
+    """List memory, tokens, disk and hours of each stage with real models; nothing is downloaded."""
+    from zreward_core.commands import plan as planning
+    from zreward_core.commands.plan_stages import Machine
+
+    machine = Machine(gpus, memory * 1e9, tflops * 1e12, bandwidth * 1e12, trace_tokens)
+    made = planning.make_plan(profile, machine, lambda name: typer.echo(name, err=True))
+    shown = json.dumps(planning.record(made)) if as_json else planning.table(made)
+    typer.echo(shown)
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """params.yaml: loading, overlays, and the base class of every stage's Config.
 
 A stage reads its own section of params.yaml plus the shared keys (``SHARED``) that its Config
-declares as fields. An overlay file replaces single values; a list replaces a list.
+declares as fields. An overlay file replaces single values; a list replaces a list. One with
+``standalone: true`` replaces params.yaml as a whole: what it leaves out has the default of the
+stage's Config, not the value of the demo.
 
 Numbers are declared with the types of this module (``Count``, ``Rate``, ...), which give a finite
 range: a value outside it is an error when params are loaded, not NaN after hours of training.
@@ -33,6 +35,8 @@ from ruamel.yaml.constructor import DuplicateKeyError
 PARAMS_FILE = Path("params.yaml")
 SHARED = ("seed", "splits")
 """Top-level keys of params.yaml that several stages read."""
+STANDALONE = "standalone"
+"""Top-level key of an overlay that is not merged over params.yaml."""
 MAX_DEPTH = 50
 """Levels of nesting in a YAML file."""
 MAX_JSON_DEPTH = 400
@@ -131,7 +135,7 @@ class Settings(BaseModel):
 class Splits(Settings):
     """Shares of the annotation prompts; the remainder is the test split."""
 
-    train: Share = 0.3
+    train: Share = 0.8
     """Share of prompts whose items train the teacher."""
     validation: Share = 0.1
     """Share of prompts for model selection during training."""
@@ -191,7 +195,7 @@ class TopLevel(Settings):
 def check_sections(
     params: Mapping[str, Any],
     configs: Mapping[str, type[StageConfig]],
-    others: Iterable[str],
+    tracked: Iterable[str],
     source: str,
 ) -> None:
     """Validate every section of params.
@@ -199,13 +203,14 @@ def check_sections(
     Args:
         params: as ``read_params`` returns them.
         configs: config of each section of ours.
-        others: keys that something else reads; they are not validated.
+        tracked: keys that dvc.yaml tracks; those of other stages than ours are not validated.
         source: name of the file in messages.
 
     Raises:
-        UserError: a key is unknown or a value invalid; all of them are named.
+        UserError: a key is unknown or missing, or a value invalid; all of them are named.
     """
-    known = {*configs, *others, *TopLevel.model_fields}
+    tracked = list(dict.fromkeys(tracked))
+    known = {*configs, *tracked, *TopLevel.model_fields}
     faults = []
     for section in params:
         if section not in known:
@@ -215,6 +220,12 @@ def check_sections(
                 configs[section].of_section(section, params, source)
             except UserError as error:
                 faults.append(str(error))
+    for section in tracked:
+        if section not in params:
+            faults.append(
+                f"{source}: '{section}', which dvc.yaml tracks, is missing; add it, if"
+                f" only as `{section}: {{}}`"
+            )
     if faults:
         raise UserError("\n".join(faults))
 
@@ -230,11 +241,23 @@ def read_params(overlay: Path | None = None) -> dict[str, Any]:
     Raises:
         UserError: a file is missing or malformed, or a value of ``TopLevel`` is invalid.
     """
-    params = read_yaml(PARAMS_FILE)
-    params = merge(params, read_yaml(overlay)) if overlay else params
+    params = merged_params(overlay)
     given = {key: params[key] for key in TopLevel.model_fields if key in params}
     parse_settings(TopLevel, given, params_source(overlay))
     return params
+
+
+def merged_params(overlay: Path | None = None) -> dict[str, Any]:
+    """params.yaml of the current folder with an overlay merged over it, or a standalone overlay.
+
+    Raises:
+        UserError: a file is missing or malformed, or ``standalone`` is not true or false.
+    """
+    given = read_yaml(overlay) if overlay else {}
+    standalone = given.pop(STANDALONE, False)
+    if not isinstance(standalone, bool):
+        raise UserError(f"{overlay}: '{STANDALONE}' must be true or false, not {standalone!r}")
+    return given if standalone else merge(read_yaml(PARAMS_FILE), given)
 
 
 Parsed = TypeVar("Parsed", bound=Settings)

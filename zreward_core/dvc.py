@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from zreward_core.config import PARAMS_FILE, UserError, merge, parse_json, read_yaml
+from zreward_core.config import PARAMS_FILE, UserError, merged_params, parse_json, read_yaml
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
@@ -173,9 +173,7 @@ def locked_params(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def current_params(stage: str, overlay: Path | None = None) -> dict[str, Any]:
     """Current values of the params that dvc.yaml tracks for a stage, by key."""
-    params = read_yaml(PARAMS_FILE)
-    if overlay is not None:
-        params = merge(params, read_yaml(overlay))
+    params = merged_params(overlay)
     keys = read_stages(GRAPH)[stage].get("params", [])
     return {key: params[key] for key in keys if isinstance(key, str) and key in params}
 

@@ -63,9 +63,43 @@ def test_a_project_may_track_sections_of_its_own() -> None:
     check_params(cli.STAGES)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "paper"])
+def test_a_missing_or_mistyped_section_of_a_standalone_profile_is_named() -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+    text = (ROOT / "params/paper.yaml").read_text().replace("\nlabel:", "\nlable:")
+    Path("over.yaml").write_text(text.replace("\nworld: {}", ""))
+    with pytest.raises(UserError) as caught:
+        check_params(cli.STAGES, Path("over.yaml"))
+    message = str(caught.value)
+    assert "unknown key 'lable'; did you mean 'label'?" in message
+    assert "'world', which dvc.yaml tracks, is missing; add it" in message
+
+
+def test_the_launcher_of_a_later_stage_is_checked() -> None:
+    Path("launch.yaml").write_text("stages: {evaluate_gsb: gpus}\n")
+    with pytest.raises(UserError, match=r"launch\.yaml: 'stages\.evaluate_gsb' names the launcher"):
+        check_params(cli.STAGES)
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("data/drops/a.txt", "prompt_files: {annotation: [data/drops/a.txt]}"),
+        ("data/drops/images", "folders: [{path: data/drops/images}]"),
+    ],
+)
+def test_files_of_drops_that_no_dep_covers_are_refused(path: str, field: str) -> None:
+    write("candidates:\n", f"candidates:\n  {field}\n")
+    with pytest.raises(UserError, match=rf"'candidates': {path} is not a dep of this stage"):
+        check_params(cli.STAGES)
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("data/drops/", "data/drops/prompts/"))
+    check_params(cli.STAGES)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "paper", "eight_gpus"])
 def test_profiles_of_the_project_are_valid(profile: str) -> None:
     shutil.copytree(ROOT / "params", "params")
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
     check_params(cli.STAGES, Path(f"params/{profile}.yaml"))
 
 

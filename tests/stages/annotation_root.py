@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).parents[2]
 PARAMS = """
 seed: 5
 splits: {train: 0.4, validation: 0.2}
-annotate: {num_annotators: 6, overlap: {train: 1, validation: 2, test: 4}, malformed: 5,
-           exemplars: 1}
+annotate: {simulate: true, num_annotators: 6, overlap: {train: 1, validation: 2, test: 4},
+           malformed: 5, exemplars: 1}
 ingest: {}
 validate: {min_overlap: 10}
 """

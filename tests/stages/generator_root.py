@@ -51,6 +51,7 @@ CANDIDATES = {
     ]
 }
 TUNING = {
+    "size": (32, 32),
     "steps": 4,
     "batch_size": 2,
     "num_steps": 3,

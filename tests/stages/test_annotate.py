@@ -107,12 +107,13 @@ def test_another_rubric_maps_its_dimensions_and_scale(root: Path) -> None:
         "name: other\nlevels: [1, 4, 7, 10]\nlabels: [a, b, c, d]\n"
         "dimensions: [{name: fidelity, title: F, question: Q, levels: {}}]\n"
     )
-    Path("params.yaml").write_text("seed: 5\nannotate: {exemplars: 1, malformed: 0}")
+    settings = "simulate: true, exemplars: 1, malformed: 0"
+    Path("params.yaml").write_text(f"seed: 5\nannotate: {{{settings}}}")
     with pytest.raises(UserError, match=r"annotate.aspects.*fidelity"):
         annotate.run(Config.load("annotate"))
     assert EXPORT.exists(), "a failed run leaves the last output as it was"
     Path("params.yaml").write_text(
-        "seed: 5\nannotate: {exemplars: 1, malformed: 0, aspects: {fidelity: alignment}}"
+        f"seed: 5\nannotate: {{{settings}, aspects: {{fidelity: alignment}}}}"
     )
     annotate.run(Config.load("annotate"))
     every = [one for task in json.loads(EXPORT.read_text()) for one in task["annotations"]]
@@ -125,7 +126,7 @@ def test_faults_of_the_user(root: Path) -> None:
     Path("params.yaml").write_text("seed: 5\nannotate: {num_annotators: 3}")
     with pytest.raises(UserError, match="overlap of 5"):
         Config.load("annotate")
-    Path("params.yaml").write_text("seed: 5\n")
+    Path("params.yaml").write_text("seed: 5\nannotate: {simulate: true}\n")
     config = Config.load("annotate")
     table = pd.read_parquet(ITEMS)
     table.assign(prompt="a cat on a sofa").to_parquet(ITEMS)

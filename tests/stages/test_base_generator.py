@@ -1,6 +1,7 @@
 """The stage base_generator."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,28 @@ def _elsewhere(class_name: str) -> str:
 
 
 def test_the_output_for_a_hub_model_is_a_pointer(root):
-    hub_id = _elsewhere("FluxPipeline")
-    base_generator.run(generator_config(tiny=None, hub_id=hub_id, revision="abc"))
+    shutil.copytree(OUTPUT / "generator", "elsewhere")
+    base_generator.run(generator_config(tiny=None, hub_id="elsewhere", revision="abc"))
     card = json.loads((OUTPUT / "generator" / CARD).read_text())
-    assert card == {"hub_id": hub_id, "revision": "abc"}
+    assert card == {"hub_id": "elsewhere", "revision": "abc"}
     assert not (OUTPUT / "generator/model_index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("text_encoder/config.json", "text_encoder"),
+        ("tokenizer/tokenizer.json", "tokenizer"),
+        ("scheduler/scheduler_config.json", "scheduler"),
+        ("vae/config.json", "vae"),
+    ],
+)
+def test_a_hub_model_with_a_component_that_cannot_be_opened_is_refused(root, file, name):
+    shutil.copytree(OUTPUT / "generator", "elsewhere")
+    (Path("elsewhere") / file).unlink()
+    config = generator_config(tiny=None, hub_id="elsewhere", revision="abc")
+    with pytest.raises(UserError, match=rf"^{name} of the generator elsewhere cannot be opened"):
+        base_generator.run(config)
 
 
 def test_a_hub_model_of_another_class_is_refused(root):

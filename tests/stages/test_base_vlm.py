@@ -22,6 +22,9 @@ SIZES = {
     "vision_intermediate_size": 64,
 }
 
+HUB = {"hub_id": "checkpoint", "revision": "main", "path": None, "sha256": None}
+"""A folder, used as a hub id."""
+
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -33,11 +36,22 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_hub_bases_are_pointers(root: Path) -> None:
-    run(Config.load("base_vlm", ROOT / "params/paper.yaml"))
+    _local_base(root)
+    run(_overlay(HUB | {"max_pixels": 48 * 48}))
     card = read_card(Path("data/base_vlm/teacher"))
-    assert (card["hub_id"], card["revision"]) == ("Qwen/Qwen3.5-27B", "main")
-    assert card["max_pixels"] == 1024 * 1024
+    assert (card["hub_id"], card["revision"]) == ("checkpoint", "main")
+    assert card["max_pixels"] == 48 * 48
     assert [p.name for p in Path("data/base_vlm/student").iterdir()] == ["zreward.json"]
+
+
+@pytest.mark.parametrize(
+    "file", ["tokenizer.json", "chat_template.jinja", "preprocessor_config.json", "config.json"]
+)
+def test_a_hub_base_that_lacks_a_file_is_refused(root: Path, file: str) -> None:
+    _local_base(root)
+    (root / "checkpoint" / file).unlink()
+    with pytest.raises(UserError, match=r"^checkpoint"):
+        run(_overlay(HUB))
 
 
 def test_tiny_bases_are_pretrained_with_their_max_pixels(root: Path) -> None:

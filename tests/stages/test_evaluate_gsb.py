@@ -16,7 +16,7 @@ from zreward_core.stages.evaluate_gsb import Config
 
 __all__ = ["finished_root", "root"]
 OUTPUT = Path("data/evaluate_gsb")
-CONFIG = Config(seed=5, num_steps=2, samples=2)
+CONFIG = Config(seed=5, num_steps=2, samples=2, size=(32, 32), judge="oracle")
 
 
 def test_a_generator_is_judged_the_same_as_itself(root):

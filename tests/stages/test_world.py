@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
@@ -76,10 +77,12 @@ def test_size_zero_writes_empty_tables(tmp_path: Path, monkeypatch: pytest.Monke
     run(Config(seed=1, size=0))
     assert [len(table) for table in _tables()] == [0, 0, 0]
     assert len(ImageStore(Path("data/world/images"))) == 0
+    graph = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())
+    assert all(Path(out).exists() for out in graph["stages"]["world"]["outs"])
 
 
 def test_too_many_prompts_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"distinct ones exist"):
-        run(Config(seed=1, annotation_prompts=50_000))
+        run(Config(seed=1, size=1, annotation_prompts=50_000))
     assert not Path("data/world").exists()

@@ -1,4 +1,4 @@
-"""The check of params.yaml as a whole, before the first stage of a run."""
+"""The check of params.yaml and launch.yaml as a whole, before the first stage of a run."""
 
 import importlib
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from zreward_core.config import (
     read_params,
 )
 from zreward_core.dvc import GRAPH, read_stages
+from zreward_core.runtime.launch_settings import LAUNCH_FILE, read_launcher
 from zreward_core.schemas import digest, file_hash
 
 CHECKED = Path(".zreward/checked_params")
@@ -21,7 +22,7 @@ CHECKED = Path(".zreward/checked_params")
 
 
 def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
-    """Validate every section of the effective params, those of later stages included.
+    """Validate every section of the effective params, and the launcher of every stage.
 
     Every stage of a run calls this; as importing all stages takes seconds, params that were found
     valid are not checked again.
@@ -31,7 +32,8 @@ def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
         overlay: a YAML file merged over params.yaml.
 
     Raises:
-        UserError: a section or key is unknown, or a value is invalid; all of them are named.
+        UserError: a section or key is unknown or missing, or a value is invalid (all of them are
+            named); or launch.yaml is invalid.
     """
     params = read_params(overlay)
     key = digest(*(file_hash(path) for path in _decisive(overlay)))
@@ -41,6 +43,8 @@ def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
         name: importlib.import_module(f"zreward_core.stages.{name}").Config for name in stages
     }
     check_sections(params, {**configs, "promote": gate.Config}, _tracked(), params_source(overlay))
+    for name in stages:
+        read_launcher(name, tuple(stages))
     CHECKED.parent.mkdir(parents=True, exist_ok=True)
     CHECKED.write_text(key, encoding="utf-8")
 
@@ -50,15 +54,14 @@ def _decisive(overlay: Path | None) -> Iterable[Path]:
     yield PARAMS_FILE
     if overlay is not None:
         yield overlay
-    if GRAPH.is_file():
-        yield GRAPH
+    yield from (path for path in (GRAPH, LAUNCH_FILE) if path.is_file())
     package = Path(zreward_core.__file__).parent
     yield from sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
 
 
-def _tracked() -> set[str]:
+def _tracked() -> list[str]:
     """First parts of the keys that dvc.yaml tracks: a project's own stages have sections too."""
     stages = read_stages(GRAPH).values() if GRAPH.is_file() else ()
     lists = [stage.get("params") for stage in stages if isinstance(stage, dict)]
     params = [param for one in lists if isinstance(one, list) for param in one]
-    return {param.split(".")[0] for param in params if isinstance(param, str)}
+    return sorted({param.split(".")[0] for param in params if isinstance(param, str)})

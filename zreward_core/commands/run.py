@@ -3,13 +3,14 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from zreward_core.commands.check_params import check_params
 from zreward_core.commands.claims import print_summary
 from zreward_core.commands.memory import MemorySampler
 from zreward_core.commands.repro import repro
@@ -35,22 +36,24 @@ BLOCKED = 1
 """Exit code of `zreward promote` when the gate blocks: the current champion stays in use."""
 
 
-def run_pipeline(profile: str, say: Callable[[str], None]) -> int:
+def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]) -> int:
     """Bring every stage up to date, promote, and print times and results.
 
     Args:
         profile: ``demo``, or a name of params/NAME.yaml, which runs in its own workspace.
+        stages: names of the modules in ``zreward_core.stages``, whose params are checked first.
         say: prints a message.
 
     Returns:
         Exit code of the first command that failed, or 0.
 
     Raises:
-        UserError: no such profile, or the workspace is invalid.
+        UserError: no such profile, or the workspace or its params are invalid.
     """
     recorded = recorded_seconds(profile)
     if profile != DEMO:
         os.chdir(make_workspace(profile))
+    check_params(stages)
     graph = read_graph()
     run = begin_run({name: sorted(ancestors(graph, name)) for name in graph}, recorded)
     with MemorySampler() as memory, shared_tracker():

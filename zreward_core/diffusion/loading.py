@@ -62,6 +62,42 @@ def generator_class(source: str, revision: str | None = None) -> type[ImageGener
     return GENERATORS[name]
 
 
+def check_components(source: str, revision: str | None = None) -> None:
+    """Open the config of every component of a checkpoint, its scheduler and its tokenizers.
+
+    Of a hub model nothing else is downloaded.
+
+    Raises:
+        UserError: a component is missing or cannot be opened, or the class of the pipeline is not
+            supported.
+    """
+    generator_class(source, revision)
+    parts = components(DiffusionPipeline.load_config(source, revision=revision))
+    if missing := sorted({"transformer", "vae", "scheduler"} - set(parts)):
+        raise UserError(f"model_index.json of the generator {source} lacks {missing}")
+    for name, kind in parts.items():
+        where: dict[str, Any] = {"subfolder": name, "revision": revision}
+        try:
+            if issubclass(kind, PreTrainedModel):
+                if "model_type" not in kind.config_class.get_config_dict(source, **where)[0]:
+                    raise OSError("there is no config.json with a model_type")
+            elif issubclass(kind, torch.nn.Module):
+                kind.load_config(source, **where)
+            else:
+                kind.from_pretrained(source, **where)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{name} of the generator {source} cannot be opened: {error}") from None
+
+
+def components(index: dict[str, Any]) -> dict[str, Any]:
+    """Name to class of the components in the content of model_index.json."""
+    found = {}
+    for name, part in index.items():
+        if isinstance(part, list | tuple) and part[0] in ("diffusers", "transformers"):
+            found[name] = getattr(importlib.import_module(part[0]), part[1])
+    return found
+
+
 def locate(folder: Path) -> tuple[str, str | None]:
     """Source and revision of the checkpoint that a folder contains or refers to.
 
@@ -126,12 +162,8 @@ def load_models(source: str, revision: str | None, dtype: torch.dtype) -> dict[s
     if not folder.is_dir():
         options = {"use_safetensors": True, "trust_remote_code": False}
         folder = Path(DiffusionPipeline.download(source, revision=revision, **options))
-    index = DiffusionPipeline.load_config(str(folder))
     models = {}
-    for name, part in index.items():
-        if not isinstance(part, list | tuple) or part[0] not in ("diffusers", "transformers"):
-            continue
-        kind = getattr(importlib.import_module(part[0]), part[1])
+    for name, kind in components(DiffusionPipeline.load_config(str(folder))).items():
         if not issubclass(kind, torch.nn.Module):
             continue
         adapter = folder / ADAPTER

@@ -17,6 +17,8 @@ BASES = "data/bases"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", BASES, CHAMPION_FILE)
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "project")
 """The package's folder ``project`` is what `zreward init` writes; no stage reads it."""
+DROPS = ("data/drops/prompts", "data/drops/image_folders")
+"""Deps of candidates, which DVC requires to exist."""
 BENCH = Path("benchmarks")
 COMPARISON = (
     *("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
@@ -32,7 +34,8 @@ def make_workspace(
     """Create or update the workspace of a profile; results in it are kept.
 
     Args:
-        profile: name of a file ``params/NAME.yaml`` that is merged over params.yaml.
+        profile: name of a file ``params/NAME.yaml`` that is merged over params.yaml, unless it is
+            standalone.
         overlay: values merged over those.
         name: of the workspace; the profile if None.
 
@@ -65,6 +68,8 @@ def make_workspace(
             shutil.copyfile(source, folder / target)
     if (folder / BENCH).is_dir():
         (folder / BENCH / FINDINGS).touch()
+    for drops in DROPS:
+        (folder / drops).mkdir(parents=True, exist_ok=True)
     shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():

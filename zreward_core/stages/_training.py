@@ -4,9 +4,10 @@ A module of this package whose name starts with an underscore does not become a 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
+from pydantic import model_validator
 
 from zreward_core.config import (
     Count,
@@ -51,6 +52,12 @@ class SupervisedConfig(StageConfig, TrainedWeights):
     """Gradients are clipped to this norm."""
     checkpoint_every: Count = 200
     """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _whole_matrices(self) -> Self:
+        if self.optimizer == "muon" and self.lora is not None:
+            raise ValueError("optimizer muon needs whole weight matrices: use adamw with lora")
+        return self
 
     @property
     def loop(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Config(StageConfig):
 
     splits: Splits = Splits()
     """Shared: shares of the prompts."""
-    simulate: bool = True
+    simulate: bool = False
     """Simulate annotators and their export; false: write tasks for people."""
     num_annotators: Count = 12
     """Size of the simulated team."""

@@ -35,7 +35,7 @@ from zreward_core.diffusion.flow import (
     step_generator,
 )
 from zreward_core.diffusion.generator import ImageGenerator
-from zreward_core.diffusion.loading import generator_class, load_generator, locate, write_pointer
+from zreward_core.diffusion.loading import check_components, load_generator, locate, write_pointer
 from zreward_core.diffusion.sampling import sample
 from zreward_core.diffusion.sheet import image_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
@@ -136,7 +136,7 @@ def run(config: Config) -> None:
         if is_main():
             with whole_output(OUTPUT, config) as folder:
                 write_pointer(folder / "generator", config.pointer("base_generator"))
-                generator_class(*locate(folder / "generator"))
+                check_components(*locate(folder / "generator"))
                 write_json({}, folder / "metrics.json")
         return
     checkpoint = Checkpoint(

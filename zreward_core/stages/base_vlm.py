@@ -152,18 +152,20 @@ def write_pointer(
 ) -> None:
     """Write a model folder that refers to a checkpoint instead of holding weights.
 
+    The checkpoint's config, tokenizer, chat template and image processor are opened, and the
+    rubric's labels and the prompt's texts encoded; of a hub checkpoint only these are downloaded.
+
     Args:
         key: of the base's settings in params.yaml.
 
     Raises:
-        UserError: a local checkpoint is missing, has another sha256 than in params.yaml, or cannot
-            be used with the rubric and the prompt's texts.
+        UserError: a checkpoint is missing, has another sha256 than in params.yaml, or cannot be
+            used with the rubric and the prompt's texts.
     """
     pointer = base.pointer(key) | {"max_pixels": base.max_pixels}
     folder.mkdir()
     write_json(card(rubric, prompt, None, {}) | pointer, folder / CARD)
-    if base.path is not None:
-        load_chat(folder)
+    load_chat(folder)
 
 
 def load_examples(backbone: Backbone, table: pd.DataFrame) -> tuple[list[Example], list[Example]]:

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zreward_core.config import (
     Count,
@@ -51,6 +52,9 @@ from zreward_core.stages._image_sources import (
 
 WORLD = Path("data/world")
 OUTPUT = Path("data/candidates")
+DROPS = Path("data/drops")
+TRACKED = (DROPS / "prompts", DROPS / "image_folders")
+"""Folders of the user's files that are deps of this stage in dvc.yaml."""
 TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 """Purpose of the prompts to the table of their images."""
 SHARD_SAMPLES, SHARD_PIXELS = 512, 2**27
@@ -71,6 +75,8 @@ class Sampling(Settings):
     """(width, height) in pixels."""
     dtype: DtypeName = "float32"
     """Data type of the generator's weights."""
+    batch_size: Count = 64
+    """Images sampled at a time."""
     annotation: CountOrZero = 0
     """Samples for each annotation prompt."""
     unlabelled: CountOrZero = 0
@@ -94,6 +100,17 @@ class Config(StageConfig):
     datasets: list[ImageDataset] = Field(default_factory=list)
     """Data sets of images."""
 
+    @model_validator(mode="after")
+    def _tracked(self) -> Self:
+        own = [path for paths in self.prompt_files.values() for path in paths]
+        for path in [*own, *(one.path for one in [*self.folders, *self.datasets])]:
+            if path.is_relative_to(DROPS) and not any(map(path.is_relative_to, TRACKED)):
+                raise ValueError(
+                    f"{path} is not a dep of this stage, so a change of it would go unnoticed: move"
+                    f" it into {' or '.join(map(str, TRACKED))}"
+                )
+        return self
+
 
 def run(config: Config) -> None:
     """Write items.parquet, pool.parquet, prompts.parquet, images/ and metrics.json.
@@ -106,6 +123,7 @@ def run(config: Config) -> None:
         generator_class(*locate(setting.path))
     prompts = gather_prompts(config)
     inputs = [setting.path for setting in config.generators]
+    inputs += [path for paths in config.prompt_files.values() for path in paths]
     checkpoint = Checkpoint("candidates", config, [WORLD / "prompts.parquet", *inputs])
     samples = draw_samples(config, prompts, checkpoint)
     if is_main():
@@ -260,6 +278,7 @@ def draw_samples(
                 num_steps=setting.steps,
                 guidance_scale=setting.guidance,
                 size=setting.size,
+                batch_size=setting.batch_size,
             )
             files = [encode_png(pixels.permute(1, 2, 0).numpy()) for pixels in images]
             return pd.DataFrame({"bytes": files})

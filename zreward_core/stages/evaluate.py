@@ -45,8 +45,8 @@ TEACHER, STUDENT = Path("data/train_gdso/teacher"), Path("data/train_risd/studen
 class Config(Judging):
     """Evaluation on the held-out test items."""
 
-    oracle: bool = True
-    """Report the miniature's noiseless oracle as the ceiling; set it to false for real images."""
+    oracle: bool = False
+    """Report the oracle of the miniature, which sees pixels without noise, as the ceiling."""
     aspects: dict[str, str] = Field(default_factory=dict)
     """Dimension to the oracle's aspect, for dimensions with a different name."""
     num_examples: CountOrZero = 4

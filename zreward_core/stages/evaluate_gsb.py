@@ -39,12 +39,14 @@ class Config(StageConfig):
     """Denoising steps of a sample."""
     guidance_scale: Weight = 2.0
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
-    size: tuple[Side, Side] = (32, 32)
+    size: tuple[Side, Side] = (1024, 1024)
     """(width, height) of the images in pixels."""
     dtype: DtypeName = "float32"
     """Data type of the generators' weights."""
-    judge: Literal["oracle", "people"] = "oracle"
-    """The judge: the miniature's pixel oracle, or people (`zreward gsb export` and `import`)."""
+    batch_size: Count = 64
+    """Images sampled at a time."""
+    judge: Literal["oracle", "people"] = "people"
+    """The judge: people (`zreward gsb export` and `import`), or the miniature's pixel oracle."""
     samples: Count = 2
     """Pairs for each prompt, each with its own seed."""
 
@@ -113,6 +115,7 @@ def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
         size=config.size,
+        batch_size=config.batch_size,
     )
     return list(images.permute(0, 2, 3, 1).numpy())
 

@@ -92,7 +92,7 @@ class Watch(Settings):
 
     num_prompts: Count = 64
     """Prompts of purpose generator_train that are excluded from training."""
-    every: Count = 20
+    every: Count = 200
     """Steps between two validations."""
     patience: Count = 2
     """Early-stopping patience: tuning ends after this many validations in a row in which, in some
@@ -129,8 +129,10 @@ class Config(StageConfig):
     """Number of last denoising steps that ``gradient_steps`` are drawn from."""
     guidance_scale: Weight = 2.0
     """Guidance scale as the pipeline defines it; Z-Image is unguided at 0, others at 1."""
-    size: tuple[Side, Side] = (32, 32)
+    size: tuple[Side, Side] = (1024, 1024)
     """(width, height) of the images in pixels."""
+    sample_batch_size: Count = 64
+    """Images sampled at a time for validation and the final comparison."""
     gradient_checkpointing: bool = False
     """Recompute the activations of transformer, VAE and reward in the backward pass."""
     dtype: DtypeName = "float32"
@@ -245,6 +247,7 @@ def sample_all(config: Config, generator: ImageGenerator, prompts: list[str]) ->
             num_steps=config.num_steps,
             guidance_scale=config.guidance_scale,
             size=config.size,
+            batch_size=config.sample_batch_size,
         )
     return torch.cat(gather([images]))
 

@@ -27,7 +27,7 @@ _PRETRAINING = ("pretraining", "held_out")
 class Config(StageConfig):
     """Size of the miniature world."""
 
-    size: CountOrZero = 14000
+    size: CountOrZero = 0
     """Pretraining images; 0 writes empty tables, for projects with their own models and images."""
     held_out: CountOrZero = 1000
     """Additional images of other prompts, on which the base models are evaluated."""
@@ -85,8 +85,7 @@ def run(config: Config) -> None:
         # Pretraining images come first.
         inspected["image_id"] = identifiers[: len(inspected)]
         write_table(inspected, folder / "inspections.parquet", INSPECTIONS)
-        if config.size:
-            contact_sheet(config.seed).save(folder / "contact_sheet.png")
+        contact_sheet(config.seed).save(folder / "contact_sheet.png")
     logger.info("%d images in %s", len(images), OUTPUT)
 
 

@@ -92,13 +92,13 @@ def supervised_steps(
         validation: called after each step, before it is logged.
 
     Raises:
-        UserError: muon is combined with LoRA or FSDP, or FSDP can't divide the batch evenly.
+        UserError: muon is combined with FSDP, or FSDP can't divide the batch evenly.
     """
     require_divisible(min(batch_size, num_items), f"{name}.batch_size")
-    if optimizer == "muon" and (backbone.adapted is not None or is_sharding()):
+    if optimizer == "muon" and is_sharding():
         raise UserError(
             f"params.yaml: '{name}.optimizer' is muon, which needs whole weight matrices: use"
-            " adamw with lora or FSDP"
+            " adamw with FSDP"
         )
     optimizers = _optimizers(backbone, optimizer, learning_rate, weight_decay)
     schedules = [_one_cycle(each, steps) for each in optimizers]

@@ -1,0 +1,189 @@
+"""`zreward plan`: what each stage of a profile needs, before anything is bought or started.
+
+Memory and operations are counted by running the stages' own code on fake tensors built from the
+real configs (``plan_memory``); hours follow from them and from stated rates.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zreward_core.commands.plan_backbone import Blueprint, read_blueprint
+from zreward_core.commands.plan_counts import Counts, count
+from zreward_core.commands.plan_generator import read_generator
+from zreward_core.commands.plan_stages import PLANNERS, Machine, Models, Planner, Row, remedies
+from zreward_core.config import UserError, parse_settings, read_yaml
+from zreward_core.models.prompts import PromptSettings
+from zreward_core.rubric import Rubric, load_rubric
+from zreward_core.runtime.launch_settings import LAUNCH_FILE, LOCAL, Accelerate, LaunchFile, Ray
+
+HEADROOM = 0.92
+"""Share of a GPU's memory that a stage may use; the rest is the context and fragmentation."""
+READ = ("base_vlm", "base_generator", "annotate", *PLANNERS)
+"""Stages whose params the plan reads."""
+COLUMNS = (
+    *("stage", "GPUs", "at", "weights", "adapters", "optimizer", "activations", "caches", "in all"),
+    *("fits", "tokens", "files", "disk", "hours"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a plan and the notes below its table."""
+
+    rows: list[Row]
+    notes: list[str]
+    machine: Machine
+
+    def fits(self, row: Row) -> bool:
+        """Whether the stage fits on one of the GPUs."""
+        return row.largest[1].total <= HEADROOM * self.machine.memory
+
+
+def make_plan(
+    profile: str | None, machine: Machine, say: Callable[[str], None] = lambda _: None
+) -> Plan:
+    """Plan a profile of the project in the current folder.
+
+    Args:
+        profile: name of params/NAME.yaml, or None for params.yaml.
+        say: receives the name of each stage before it is counted.
+
+    Raises:
+        UserError: params are invalid, or a base's config is not on this machine.
+    """
+    overlay = Path("params") / f"{profile}.yaml" if profile else None
+    configs = {
+        name: importlib.import_module(f"zreward_core.stages.{name}").Config.load(name, overlay)
+        for name in READ
+    }
+    rubric = load_rubric()
+    models, counts = read_models(configs, rubric), count(configs, rubric)
+    launchers = read_launchers(profile)
+    limit = configs["base_vlm"].prompt.max_trace_tokens
+    machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
+    rows, notes = [], []
+    for stage, planner in PLANNERS.items():
+        say(stage)
+        launcher = launchers.get(stage)
+        processes = machine.gpus if launcher is not None else 1
+        sharding = launcher is not None and launcher.fsdp is not None
+        row = planner(configs[stage], processes, sharding, models, counts, machine)
+        rows.append(row)
+        if row.largest[1].total > HEADROOM * machine.memory:
+            how = mend(planner, configs[stage], row, sharding, models, counts, machine)
+            notes.append(f"{stage} does not fit ({row.largest[0]}): {how}")
+        if launcher is None and stage != "evaluate_gsb" and machine.gpus > 1:
+            notes.append(f"{stage} uses one GPU: give it a launcher in launch.yaml")
+    people = f"people give {counts.judgements:,} ratings on {counts.images['annotation']:,} images"
+    notes.append(f"{people}; {counts.images['unlabelled']:,} images are labelled by the teacher")
+    if counts.assumed:
+        found = ", ".join(f"{number:,} {name}" for name, number in counts.prompts.items())
+        notes.append(f"files that are not there: {', '.join(counts.assumed)}; assumed: {found}")
+    return Plan(rows, notes, machine)
+
+
+def mend(
+    planner: Planner,
+    config: Any,
+    row: Row,
+    sharding: bool,
+    models: Models,
+    counts: Counts,
+    machine: Machine,
+) -> str:
+    """Text on the change of params with which a stage fits."""
+    limit = HEADROOM * machine.memory
+    stage, moment = row.stage, row.largest[0]
+    if moment == "update" and stage.startswith("train_") and not sharding and machine.gpus > 1:
+        row = planner(config, machine.gpus, True, models, counts, machine)
+        if row.largest[1].total <= limit:
+            return f"launch.yaml: a launcher with `fsdp: {{}}` for {stage}"
+    if stage == "candidates":
+        return "lower `candidates.generators.batch_size`"
+    changed: dict[str, Any] = {}
+    for name, value in remedies(stage, config, moment):
+        changed[name] = value
+        config = type(config)(**config.model_dump() | {name: value})
+        row = planner(config, row.processes, sharding, models, counts, machine)
+        if row.largest[1].total <= limit:
+            keys = ", ".join(f"`{stage}.{key}: {new}`" for key, new in changed.items())
+            return f"{keys} ({gigabytes(row.largest[1].total)} GB)"
+    return (
+        "no param of the stage alone mends it: lower `base_vlm.prompt.max_trace_tokens` or"
+        " `max_pixels`, or take a smaller base"
+    )
+
+
+def read_models(configs: dict[str, Any], rubric: Rubric) -> Models:
+    """Blueprints of the bases in a profile.
+
+    Raises:
+        UserError: a base is tiny, or its config is not on this machine.
+    """
+
+    def blueprint(role: str) -> Blueprint:
+        base = getattr(configs["base_vlm"], role)
+        prompt: PromptSettings = configs["base_vlm"].prompt
+        source = base.hub_id or base.path
+        if source is None:
+            raise UserError(f"base_vlm.{role} is pretrained here; plans are for checkpoints")
+        return read_blueprint(str(source), base.revision or "main", base.max_pixels, rubric, prompt)
+
+    base = configs["base_generator"]
+    source = base.hub_id or base.path
+    if source is None:
+        raise UserError("base_generator is pretrained here; plans are for checkpoints")
+    generator = read_generator(str(source), base.revision)
+    return Models(blueprint("teacher"), blueprint("student"), generator)
+
+
+def read_launchers(profile: str | None) -> dict[str, Accelerate]:
+    """Launcher of several processes of each stage that has one."""
+    own = Path("params/launch") / f"{profile}.yaml"
+    path = own if profile and own.is_file() else LAUNCH_FILE
+    if not path.is_file():
+        return {}
+    content = parse_settings(LaunchFile, read_yaml(path), str(path))
+    found = {}
+    for stage, name in content.stages.items():
+        launcher = content.launchers.get(name)
+        if isinstance(launcher, Ray) and launcher.inside != LOCAL:
+            launcher = content.launchers.get(launcher.inside)
+        if isinstance(launcher, Accelerate):
+            found[stage] = launcher
+    return found
+
+
+def table(plan: Plan) -> str:
+    """The plan as a Markdown table with its notes."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    for row in plan.rows:
+        for moment, use in row.moments.items():
+            largest = moment == row.largest[0]
+            parts = (use.weights, use.adapters, use.optimizer, use.activations, use.caches)
+            whole = (f"{row.tokens:,.0f}", f"{row.files:,}", f"{row.disk / 1e9:,.1f}")
+            cells = [
+                row.stage if largest else "",
+                str(row.processes) if largest else "",
+                moment,
+                *map(gigabytes, parts),
+                gigabytes(use.total),
+                "" if not largest else "yes" if plan.fits(row) else "**no**",
+                *(whole if largest else ("", "", "")),
+                f"{row.hours:,.1f}" if largest else "",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *(f"- {note}" for note in plan.notes)])
+
+
+def record(plan: Plan) -> list[dict[str, Any]]:
+    """The rows for JSON."""
+    return [asdict(row) | {"fits": plan.fits(row)} for row in plan.rows]
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as GB."""
+    return f"{size / 1e9:.1f}" if size >= 5e7 else "0"

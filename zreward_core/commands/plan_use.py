@@ -1,0 +1,92 @@
+"""What a process holds and computes, measured in a child process and extrapolated over layers."""
+
+import functools
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from zreward_core.commands.plan_backbone import DEPTHS
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one process holds at its peak, in bytes, and computes."""
+
+    weights: float = 0
+    """Frozen weights, or all where none are trained."""
+    adapters: float = 0
+    """Trained weights."""
+    optimizer: float = 0
+    """State of the optimizer."""
+    activations: float = 0
+    """Everything allocated during a forward, or forward and backward, gradients included."""
+    caches: float = 0
+    """Keys, values and recurrent states of rollouts."""
+    operations: float = 0
+    """Floating-point operations of one call."""
+
+    @property
+    def total(self) -> float:
+        """Bytes in all."""
+        return self.weights + self.adapters + self.optimizer + self.activations + self.caches
+
+
+def cached(function: Any) -> Any:
+    """A measurement that is made once for the same blueprints and settings, in a child process.
+
+    Its fake tensors are then gone with the process, and a fault in them does not end the plan.
+    """
+    found: dict[Any, Any] = {}
+
+    @functools.wraps(function)
+    def called(*args: Any) -> Any:
+        key = tuple(one.model_dump_json() if isinstance(one, BaseModel) else one for one in args)
+        if key not in found:
+            found[key] = isolated(lambda: function(*args))
+        return found[key]
+
+    return called
+
+
+def isolated(call: Callable[[], Any]) -> Any:
+    """The result of a call in a forked process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(call()))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"a measurement ended with exit code {process.exitcode}") from None
+    finally:
+        process.join()
+
+
+def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:
+    """Use at a number of layers, from that at the two depths of ``DEPTHS``; exact below them."""
+    if num_layers <= DEPTHS[1]:
+        return measure(num_layers)
+    low, high = (measure(depth) for depth in DEPTHS)
+    factor = (num_layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
+    values = {
+        field.name: getattr(low, field.name)
+        + factor * (getattr(high, field.name) - getattr(low, field.name))
+        for field in fields(Use)
+    }
+    return Use(**values)
+
+
+def sharded(use: Use, number: int, num_layers: int) -> Use:
+    """Use with weights and optimizer state sharded over processes, two layers being gathered."""
+    return replace(
+        use,
+        weights=use.weights / number,
+        adapters=use.adapters / number,
+        optimizer=use.optimizer / number,
+        activations=use.activations + 2 * use.weights / num_layers,
+    )

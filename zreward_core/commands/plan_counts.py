@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zreward_core.images import SHARD_ROWS
+from zreward_core.images.shards import SHARD_ROWS
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import read_json
 

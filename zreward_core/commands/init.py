@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zreward_core
-from zreward_core.config import UserError
+from zreward_core.config import UserError, read_yaml
 from zreward_core.schemas import replaced
 
 PACKAGE = Path(zreward_core.__file__).resolve().parent
@@ -31,6 +31,7 @@ reports/
 !/data/bases/
 """
 DVC_CONFIG = Path(".dvc/config")
+DROPS = Path("data/drops")
 
 
 class Written(NamedTuple):
@@ -59,7 +60,6 @@ def init_project(folder: Path) -> Written:
         )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder of the project")
-    (folder / "data/drops").mkdir(parents=True, exist_ok=True)
     contents = {name: path.read_bytes() for name, path in carried_files()}
     contents[".gitignore"] = GITIGNORE.encode()
     if not _in_git(folder.resolve()):
@@ -73,6 +73,10 @@ def init_project(folder: Path) -> Written:
             new += 1
         elif target.read_bytes() != content:
             kept.append(name)
+    for stage in read_yaml(folder / "dvc.yaml")["stages"].values():
+        for dep in stage.get("deps", []):
+            if Path(dep).is_relative_to(DROPS):  # DVC requires it to exist
+                (folder / dep).mkdir(parents=True, exist_ok=True)
     with replaced(link) as partial:
         partial.unlink(missing_ok=True)
         partial.symlink_to(PACKAGE)

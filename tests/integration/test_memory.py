@@ -38,7 +38,7 @@ def test_images_of_288_mb_are_not_held(tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_images_of_2_gb_are_not_held(tmp_path: Path) -> None:
     grown = measure(tmp_path, "images", MANY)
-    assert max(grown.values()) < 500e6, grown
+    assert max(grown.values()) < 300e6, grown
 
 
 @pytest.mark.timeout(900)
@@ -51,7 +51,7 @@ def test_traces_of_144_mb_are_not_held(tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_traces_past_2_gib_are_not_held(tmp_path: Path) -> None:
     grown = measure(tmp_path, "labels", ROWS)
-    assert max(grown.values()) < 500e6, grown
+    assert max(grown.values()) < 300e6, grown
 
 
 def measure(folder: Path, *arguments: object) -> dict[str, float]:

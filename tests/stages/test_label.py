@@ -1,6 +1,7 @@
 """Labels are a function of stored traces; a killed run resumes; text past 2 GiB."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from zreward_core.images import ImageStore
 from zreward_core.models.backbone import load_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import CHECKPOINTS, tree_hash
+from zreward_core.runtime.launch_accelerate import run_processes
+from zreward_core.runtime.launch_settings import Accelerate
 from zreward_core.schemas import CANDIDATES, LABELS, TRACES, read_table
 from zreward_core.stages import label
 from zreward_core.stages.label import IMAGES, OUTPUT, POOL, TEACHER, Config, labels_of
 
+ROOT = Path(__file__).parents[2]
 __all__ = ["trainable_root", "training_root"]
 CONFIG = Config(seed=1, num_traces=3, batch_size=2, shard_items=3)
 
@@ -81,5 +85,19 @@ def test_a_killed_run_resumes_to_the_same_labels(with_teacher, monkeypatch) -> N
     )
     label.run(CONFIG)
     assert next(calls) == 4  # the third shard was made twice
+    assert tree_hash(OUTPUT) == expected
+    assert not (CHECKPOINTS / "label").exists()
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_give_the_labels_of_one(with_teacher) -> None:
+    label.run(CONFIG)
+    expected = tree_hash(OUTPUT)
+    shutil.rmtree(OUTPUT)
+    code = (
+        f"from zreward_core.stages import label; label.run(label.Config(**{CONFIG.model_dump()}))"
+    )
+    settings = Accelerate(kind="accelerate", processes=2, threads=1, cpu=True)
+    assert run_processes(settings, [sys.executable, "-c", code], {"PYTHONPATH": str(ROOT)}) == 0
     assert tree_hash(OUTPUT) == expected
     assert not (CHECKPOINTS / "label").exists()

@@ -163,7 +163,8 @@ class Checkpoint:
             cleared = self.folder.parent.with_suffix(f".{uuid.uuid4().hex}.cleared")
             with suppress(FileNotFoundError):
                 self.folder.parent.rename(cleared)  # at once: other workers look for shards in it
-            shutil.rmtree(cleared, ignore_errors=True)
+            for left in cleared.parent.glob(f"{self.stage}.*.cleared"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _set_aside(self, path: Path) -> None:
         aside = path.with_name(f"{path.name}.torn")

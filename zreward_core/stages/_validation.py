@@ -131,13 +131,13 @@ def measured(found: pd.DataFrame, items: pd.DataFrame, pairs: pd.DataFrame) -> d
     """
     key = ["item_id", "dimension"]
     both = items.merge(found, on=key).set_index(key)
-    winner, loser = (
+    winners, losers = (
         both["mean"].reindex(pd.MultiIndex.from_frame(pairs[[side, "dimension"]])).to_numpy()
         for side in ("winner", "loser")
     )
     probs, histograms = (np.stack(both[name].tolist()) for name in ("probs", "histogram"))
     return {
-        "hpa": hpa(winner, loser, pairs["score_w"].to_numpy(), pairs["score_l"].to_numpy()),
+        "hpa": hpa(winners, losers, pairs["score_w"].to_numpy(), pairs["score_l"].to_numpy()),
         "plcc": plcc(both["mean"].to_numpy(), both["score"].to_numpy()),
         "nll": nll(probs, histograms),
     }

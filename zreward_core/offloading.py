@@ -22,7 +22,7 @@ def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]
 
     The frozen weights of a module that returns to the CPU are not copied back.
     """
-    moved = []
+    moved: list[tuple[torch.Tensor, torch.Tensor | torch.device]] = []
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.device != device:
@@ -33,5 +33,4 @@ def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]
         yield
     finally:
         for tensor, home in moved:
-            is_copy = isinstance(home, torch.Tensor)
-            tensor.data = home if is_copy else tensor.data.to(home)
+            tensor.data = home if isinstance(home, torch.Tensor) else tensor.data.to(home)

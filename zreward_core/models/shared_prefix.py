@@ -162,7 +162,7 @@ def _mix(
     cache = _Carried(packing.owner_N)
     arguments["past_key_values" if attends else "cache_params"] = cache
     rotary = arguments.pop("position_embeddings", ())
-    parts = []
+    parts: list[torch.Tensor] = []
     for places in (packing.prefix_BP, packing.tail_NQ):
         if attends:
             arguments["position_embeddings"] = tuple(

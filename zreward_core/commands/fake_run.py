@@ -78,6 +78,7 @@ class FakeRun:
                         continue
                     if id(value) not in fakes:
                         fake = torch.empty(value.shape, dtype=value.dtype)
+                        fake.__dict__.pop("_known", None)  # integers would be arbitrary indices
                         if isinstance(value, nn.Parameter):
                             fake = nn.Parameter(fake, requires_grad=value.requires_grad)
                         fakes[id(value)] = fake

@@ -64,7 +64,8 @@ def make_plan(
     launchers = read_launchers(profile)
     limit = configs["base_vlm"].prompt.max_trace_tokens
     machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
-    rows, notes = [], []
+    rows: list[Row] = []
+    notes: list[str] = []
     for stage, planner in PLANNERS.items():
         say(stage)
         launcher = launchers.get(stage)

@@ -1,5 +1,6 @@
 """How much a run has to do, from the params, the rubric and the prompt files that are there."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,10 +51,8 @@ def count(configs: Mapping[str, Any], rubric: Rubric) -> Counts:
     Raises:
         UserError: a prompt file cannot be read.
     """
-    import importlib
-
     read_prompts = importlib.import_module("zreward_core.stages.candidates").read_prompts
-    candidates, assumed = configs["candidates"], []
+    candidates, assumed = configs["candidates"], list[str]()
     prompts = dict.fromkeys(ASSUMED, 0)
     for purpose, files in candidates.prompt_files.items():
         for path in files:

@@ -4,7 +4,6 @@ Deep language models are run at two depths, and what grows with depth is extrapo
 Shapes: B images, D dimensions, G traces of a query, N = B x D x G rows.
 """
 
-import copy
 import functools
 import importlib
 from collections.abc import Callable
@@ -128,10 +127,11 @@ def rollouts(
             values, grid = backbone.pixels.patches([pixels] * num_images)
             start = run.live
             run.reset()
-            cache, positions = backbone.network.prefill(ids, mask, values, grid)
+            _prefix, positions = backbone.network.prefill(ids, mask, values, grid)
             prefill = Use(weights, activations=run.peak - start, operations=run.operations)
             row = torch.arange(num_images).repeat_interleave(num_dimensions * num_traces)
-            copied = copy.deepcopy(cache)
+            # in place of a deepcopy of the cache, which corrupts memory on fake tensors
+            copied, _ = backbone.network.prefill(ids, mask, values, grid)
             copied.reorder_cache(row)
             trace = backbone.prompt.max_trace_tokens
             for length in (len(backbone.chat.questions[0]) + trace + len(backbone.chat.closing), 1):
@@ -208,6 +208,7 @@ def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count
     stage = importlib.import_module("zreward_core.stages.finetune_generator")
     settings = config.model_copy(
         update={
+            "velocity_weight": config.velocity_weight if config.lora else 0.0,
             "batch_size": count,
             "accumulation": 1,
             "num_steps": config.gradient_steps,
@@ -236,7 +237,7 @@ def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count
                 settings, 0, painter, reward, None, frozen, trained, optimizer, [PROMPT]
             )
             return Use(
-                weights=held - sizes,
+                weights=held - sizes if config.lora else held,  # with the frozen generator
                 adapters=sizes,
                 optimizer=run.live - start,
                 activations=run.peak - start,

@@ -73,8 +73,9 @@ Planner = Callable[[Any, int, bool, Models, Counts, Machine], Row]
 def candidates(
     config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
 ) -> Row:
-    """Samples of the generators."""
-    moments, seconds = {}, 0.0
+    """Samples of the generators, each counted as the base generator."""
+    moments: dict[str, Use] = {}
+    seconds = 0.0
     for one in config.generators:
         step, decoding = memory.sampling(
             models.generator, one.dtype, one.batch_size, one.guidance, one.size
@@ -84,7 +85,8 @@ def candidates(
             for purpose in ("annotation", "unlabelled")
         )
         seconds += number * _sampling_seconds(step, decoding, one.steps, one.batch_size, machine)
-        moments |= {"denoising": step, "decoding": decoding}
+        for name, use in (("denoising", step), ("decoding", decoding)):
+            moments[name] = max(use, moments.get(name, use), key=lambda one: one.total)
     images = sum(counts.images.values())
     disk = images * counts.image_bytes
     hours = seconds / processes / 3600
@@ -201,16 +203,13 @@ def evaluate_gsb(
 
 
 PLANNERS: dict[str, Planner] = {
-    planner.__name__: planner
-    for planner in (
-        candidates,
-        train_gdso,
-        label,
-        train_risd,
-        evaluate,
-        finetune_generator,
-        evaluate_gsb,
-    )
+    "candidates": candidates,
+    "train_gdso": train_gdso,
+    "label": label,
+    "train_risd": train_risd,
+    "evaluate": evaluate,
+    "finetune_generator": finetune_generator,
+    "evaluate_gsb": evaluate_gsb,
 }
 """Stage to the function that plans it."""
 

@@ -44,10 +44,10 @@ def keep_float32(model: nn.Module) -> None:
 
 def save_adapter(adapted: "PeftModel", folder: Path) -> None:
     """Write an adapter as peft does, with names in a fixed order: equal adapters, equal bytes."""
-    config = adapted.peft_config[NAME]
+    config: Any = adapted.peft_config[NAME]
     if isinstance(config.target_modules, set):
         config.target_modules = sorted(config.target_modules)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
 
 
 def merge(model: nn.Module) -> None:

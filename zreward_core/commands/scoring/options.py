@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from zreward_core.commands.scoring.score_file import check_output
 from zreward_core.commands.scoring.sources import FORMS, is_many
 from zreward_core.config import UserError, writable
 
@@ -13,7 +14,7 @@ def require_options(
     """The model; all that is missing is named at once, with a command that would do.
 
     Raises:
-        UserError: an option is missing.
+        UserError: an option is missing, or the output cannot be written.
     """
     many = output is not None or any(is_many(path) for path in sources)
     missing = []
@@ -31,5 +32,7 @@ def require_options(
             f" --model {model or 'data/train_risd/student'} {rest}. Many images are scored from"
             f" {FORMS}"
         )
+    if output is not None:
+        check_output(output, ".parquet", sources)
     assert model is not None
     return model

@@ -18,7 +18,7 @@ import torch
 from zreward_core import __version__
 from zreward_core.commands.scoring.parts import Parts
 from zreward_core.commands.scoring.rows import Columns, Row, Source
-from zreward_core.commands.scoring.score_file import OVERALL, check_output, score_schema
+from zreward_core.commands.scoring.score_file import OVERALL, score_schema
 from zreward_core.commands.scoring.sources import open_source
 from zreward_core.config import UserError, writable
 from zreward_core.models.opening import find_folder
@@ -81,9 +81,9 @@ def score_source(
         None in a process that does not write the output.
 
     Raises:
-        UserError: the source, model or output cannot be used, or no image has a score.
+        UserError: the source or model cannot be used, the output is of another job, or no image has
+            a score.
     """
-    check_output(output, ".parquet", paths)
     source = open_source(paths, columns, images)
     folder = find_folder(model, None)
     reward = RewardModel.from_pretrained(folder, own_device(device), dtype, batch_size=batch_size)

@@ -176,7 +176,10 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["t.parquet"], r"t\.parquet: give --model .* and --output .* example: zreward score t\.parquet"),
+        (
+            ["t.parquet"],
+            r"t\.parquet: give --model .* and --output .* zreward score t\.parquet",
+        ),
         (["a.png"], "give --model .* and --prompt"),
         (["t.parquet", "--model", "m"], "give --output"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),

@@ -119,6 +119,12 @@ def test_every_form_gives_the_same_rows(kind: str, photos: Path) -> None:
     assert all(str(path.name) in row.place or "sample" in row.place for row in source.rows())
 
 
+def test_paths_beside_shards_are_paths(photos: Path) -> None:
+    path, columns, _ = form("csv", photos)
+    write_images(CONTENTS, photos / "images")
+    assert [one for _, one, _ in read(open_source([path], columns))] == CONTENTS
+
+
 def test_one_prompt_for_a_folder_shards_and_files(photos: Path) -> None:
     one = Columns(text="a cat")
     write_images(CONTENTS, photos.parent / "images")

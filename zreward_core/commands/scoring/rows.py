@@ -1,5 +1,6 @@
 """Images with their prompts, as they are read from tables, folders and archives."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from zreward_core.images import ImageStore
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff")
 """Suffixes of image files."""
+IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 MAX_NAME = 4096
 """Longer references are embedded images and are not kept as names."""
 
@@ -65,7 +67,7 @@ class Images:
     folder: Path
     """Folder of relative paths."""
     store: ImageStore | None = field(default=None, compare=False)
-    """Shards in which the cells are image ids."""
+    """Shards with the images of cells that are image ids."""
 
     def row(self, place: str, value: Any, prompt: Any) -> Row:
         """A row of a table from its two cells."""
@@ -88,7 +90,7 @@ class Images:
             return value
         if not isinstance(value, str) or not value:
             raise UserError("the cell of the image is empty, or neither a path nor bytes")
-        if self.store is not None:
+        if self.store is not None and IMAGE_ID.fullmatch(value):
             return self.store.content(value)
         try:
             content = embedded(value)

@@ -87,11 +87,12 @@ def _images(folder: Path | None, table: Path) -> Images:
     """Where the cells of a table lead; the shards of a stage lie beside it in `images`."""
     if folder is not None and not folder.is_dir():
         raise UserError(f"--images {writable(str(folder))} is not a folder")
+    paths = table.parent if folder is None else folder
     place = table.parent / "images" if folder is None else folder
     shards = sorted(place.glob(f"*{PARQUET}"))
     if shards and {"image_id", "bytes"} <= set(_columns(shards[0])):
-        return Images(place, ImageStore(place))
-    return Images(table.parent if folder is None else folder)
+        return Images(paths, ImageStore(place))
+    return Images(paths)
 
 
 def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:

@@ -27,6 +27,8 @@ SIDE = 16
 GROUP_ROWS = 1000
 """Rows of a row group of the table."""
 NUM_PROMPTS = 5000
+PART_ROWS = 1024
+"""Rows of a part of ``zreward score``."""
 
 
 def main() -> None:
@@ -35,13 +37,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for its files")
     options = parser.parse_args()
+    if options.images <= 2 * PART_ROWS:
+        parser.error(f"--images must exceed {2 * PART_ROWS}: a kill comes after a finished part")
     options.folder.mkdir(parents=True)
     write_model(options.folder / "student")
     write_table(options.folder / "images.parquet", options.images)
     size = (options.folder / "images.parquet").stat().st_size
     print(f"{options.images:,} images, {size / 2**20:.0f} MiB", flush=True)
-    parts = -(-options.images // 1024)
-    for number, stop in enumerate((max(1, parts // 3), max(1, 2 * parts // 3)), start=1):
+    parts = -(-options.images // PART_ROWS)
+    for number, stop in enumerate((parts // 3, 2 * parts // 3), start=1):
         run(options.folder, "killed.parquet", f"killed {number}", stop)
     run(options.folder, "killed.parquet", "resumed", None)
     run(options.folder, "whole.parquet", "whole", None)

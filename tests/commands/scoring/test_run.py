@@ -71,7 +71,7 @@ def start(*arguments: str) -> subprocess.Popen:
 def test_a_bad_image_costs_its_row_and_the_rest_are_the_models_scores(student: str) -> None:
     write_images(10, bad=(3, 8))
     result = score(student)
-    assert (result.count, result.errors) == (10, 2)
+    assert (result.rows, result.errors) == (10, 2)
     assert "t.parquet row 4: image is not a readable image" in result.lines()[2]
     table = pd.read_parquet("scores.parquet")
     assert table["row"].tolist() == [*range(10)]

@@ -92,7 +92,7 @@ def _members(path: Path) -> Iterator[Member]:
     try:
         with tarfile.open(path, "r:") as opened:
             while (one := opened.next()) is not None:
-                opened.members = []  # it keeps all of them
+                opened.members = []  # type: ignore[attr-defined]  # it keeps all of them
                 if not one.isfile():
                     continue
                 folder, slash, base = one.name.rpartition("/")

@@ -40,7 +40,7 @@ class Scored(NamedTuple):
     """Result of a run."""
 
     path: Path
-    count: int
+    rows: int
     """Rows of the file."""
     errors: int
     """Rows without a score."""
@@ -52,7 +52,7 @@ class Scored(NamedTuple):
     def lines(self) -> list[str]:
         """A summary."""
         speed = "complete already" if self.rate is None else f"{self.rate:,.1f} images/s"
-        told = [f"{writable(str(self.path))}: {self.count:,} images, {speed}"]
+        told = [f"{writable(str(self.path))}: {self.rows:,} images, {speed}"]
         if self.errors:
             told.append(f"{self.errors:,} without a score (column error):")
             told += [f"  {one}" for one in self.first]
@@ -231,7 +231,8 @@ def _require_scores(parts: Parts) -> None:
 
 
 def _result(output: Path, rate: float | None) -> Scored:
-    count, errors, first = 0, 0, []
+    count = errors = 0
+    first: list[str] = []
     with pq.ParquetFile(output) as file:
         for batch in file.iter_batches(2**16, columns=["place", "error"]):
             count += batch.num_rows

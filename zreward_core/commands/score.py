@@ -14,23 +14,21 @@ IMAGES_TOGETHER = 64
 
 
 def score_files(
-    images: Sequence[Path], model: str, prompt: str, dtype: str = "float32"
+    images: Sequence[Path], model: str, prompt: str, dtype: str = "auto", device: str = "auto"
 ) -> list[dict[str, Any]]:
     """For each image its path and either its scores by dimension, or the error that it has.
 
     Args:
         images: image files.
-        model: folder of a reward model, or a ``models:/`` URI.
         prompt: the prompt of all images.
-        dtype: name of the torch dtype of the weights.
+        model, dtype, device: see ``RewardModel.from_pretrained``.
 
     Raises:
         UserError: the model cannot be loaded, or the prompt is too long for it.
     """
     from zreward_core import RewardModel
-    from zreward_core.runtime.device import pick_device
 
-    reward = RewardModel.from_pretrained(model, pick_device(), dtype)
+    reward = RewardModel.from_pretrained(model, device, dtype)
     results: list[dict[str, Any]] = []
     for start in range(0, len(images), IMAGES_TOGETHER):
         found = [_read(path) for path in images[start : start + IMAGES_TOGETHER]]

@@ -17,9 +17,9 @@ TRAINING = "train_"
 """Prefix of the stages that train a model; these can divide batches and shard the model."""
 PARALLEL = (
     *("base_vlm", "base_generator", "candidates", "label", "predict", "evaluate"),
-    "finetune_generator",
+    *("finetune_generator", "score"),
 )
-"""Other stages that divide their work over processes."""
+"""Other stages, and commands, that divide their work over processes."""
 
 
 class Fsdp(Settings):

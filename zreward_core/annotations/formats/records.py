@@ -83,6 +83,17 @@ class Wanted:
     """Regular expression that matches the names of further columns."""
 
 
+class MissingColumn(UserError):
+    """A table lacks a column."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"{problem}; correct `columns` (and `dimension`) of the source in params.yaml"
+        )
+        self.problem = problem
+        """The message without its remedy, which depends on the command."""
+
+
 FORMAT_SETTINGS = ("encoding", "records", "delimiter", "header_row", "sheet")
 """Settings of a source that only some formats read."""
 
@@ -116,7 +127,8 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
         into the JSON of its cells.
 
     Raises:
-        UserError: a column is missing, or its name occurs twice.
+        MissingColumn: a column is missing.
+        UserError: its name occurs twice.
     """
     tops = {name: _top(name, header) for name in wanted.names}
     missing = [name for name, top in tops.items() if top is None]
@@ -125,9 +137,8 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
         missing += [] if found else [f"that matches '{wanted.pattern}'"]
         tops |= {name: name for name in found}
     if missing:
-        raise UserError(
-            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)}); correct "
-            "`columns` (and `dimension`) of the source in params.yaml"
+        raise MissingColumn(
+            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})"
         )
     twice = sorted({top for top in tops.values() if top and header.count(top) > 1})
     if twice:

@@ -1,0 +1,184 @@
+"""Every form of input gives the same rows; a bad row costs itself, a bad file names itself."""
+
+import base64
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.commands.scoring.conftest import png
+from zreward_core.commands.scoring.rows import Columns, Source
+from zreward_core.commands.scoring.sources import open_source
+from zreward_core.config import UserError
+from zreward_core.images import write_images
+
+PROMPTS = ["a cat", "a red, flat sofa", "Große Katze"]
+CONTENTS = [png(number) for number in range(3)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, content in enumerate(CONTENTS):
+        (folder / f"{number}.png").write_bytes(content)
+    return folder
+
+
+def read(source: Source, start: int = 0) -> list[tuple]:
+    rows = list(source.rows(start))
+    assert len(rows) == source.count - start
+    contents = [r.image.read_bytes() if isinstance(r.image, Path) else r.image for r in rows]
+    return [(row.prompt, one, row.error) for row, one in zip(rows, contents, strict=True)]
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def form(kind: str, folder: Path) -> tuple[Path, Columns, Path | None]:
+    """The three images as one kind of input."""
+    names = [f"{number}.png" for number in range(3)]
+    frame = pd.DataFrame({"image": names, "prompt": PROMPTS})
+    beside, out = Columns(), folder.parent
+    if kind in ("csv", "tsv"):
+        frame.to_csv(folder / f"t.{kind}", sep="," if kind == "csv" else "\t", index=False)
+        return folder / f"t.{kind}", beside, None
+    if kind in ("jsonl", "json"):
+        frame.rename(columns={"prompt": "caption"}).to_json(
+            folder / f"t.{kind}", orient="records", lines=kind == "jsonl"
+        )
+        return folder / f"t.{kind}", beside, None
+    if kind == "other_columns":
+        cells = [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in CONTENTS]
+        lines = [json.dumps({"x": {"p": p}, "y": c}) for p, c in zip(PROMPTS, cells, strict=True)]
+        (out / "t.jsonl").write_text("\n".join(lines))
+        return out / "t.jsonl", Columns("y", "x.p"), None
+    if kind == "parquet_paths":
+        frame.to_parquet(out / "t.parquet")
+        return out / "t.parquet", beside, folder
+    if kind == "parquet_bytes":
+        table = pa.table({"image": CONTENTS, "prompt": PROMPTS})
+        pq.write_table(table, out / "t.parquet", row_group_size=2)
+        return out / "t.parquet", beside, None
+    if kind == "datasets":
+        (out / "d").mkdir()
+        cells = [{"bytes": one, "path": None} for one in CONTENTS]
+        for part in (slice(0, 1), slice(1, 3)):
+            table = pa.table({"image": cells[part], "text": PROMPTS[part]})
+            pq.write_table(table, out / f"d/{part.start}.parquet")
+        return out / "d", beside, None
+    if kind == "shards":
+        (out / "pool").mkdir()
+        ids = write_images(CONTENTS, out / "pool/images")
+        pd.DataFrame({"image_id": ids, "prompt": PROMPTS}).to_parquet(out / "pool/pool.parquet")
+        return out / "pool/pool.parquet", beside, None
+    if kind == "prompts_json":
+        content = dict(zip(names, PROMPTS, strict=True))
+        (folder / "prompts.json").write_text(json.dumps(content))
+        return folder, beside, None
+    if kind == "metadata":
+        frame.rename(columns={"image": "file_name"}).to_csv(folder / "metadata.csv", index=False)
+        return folder, beside, None
+    if kind == "texts":
+        for number, prompt in enumerate(PROMPTS):
+            (folder / f"{number}.txt").write_text(prompt + "\n", encoding="utf-8")
+        return folder, beside, None
+    assert kind == "webdataset"
+    (out / "w").mkdir()
+    with tarfile.open(out / "w/0.tar", "w") as archive:
+        add(archive, "a/0.png", CONTENTS[0])
+        add(archive, "a/0.txt", PROMPTS[0].encode())
+    with tarfile.open(out / "w/1.tar", "w") as archive:
+        for number in (1, 2):
+            add(archive, f"{number}.json", json.dumps({"caption": PROMPTS[number]}).encode())
+            add(archive, f"{number}.png", CONTENTS[number])
+    return out / "w", beside, None
+
+
+KINDS = (
+    *("csv", "tsv", "jsonl", "json", "other_columns", "parquet_paths", "parquet_bytes"),
+    *("datasets", "shards", "prompts_json", "metadata", "texts", "webdataset"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_form_gives_the_same_rows(kind: str, photos: Path) -> None:
+    path, columns, images = form(kind, photos)
+    source = open_source([path], columns, images)
+    expected = [(prompt, one, None) for prompt, one in zip(PROMPTS, CONTENTS, strict=True)]
+    assert read(source) == expected
+    assert [read(source, start) for start in (1, 2)] == [expected[1:], expected[2:]]
+    assert all(str(path.name) in row.place or "sample" in row.place for row in source.rows())
+
+
+def test_paths_beside_shards_are_paths(photos: Path) -> None:
+    path, columns, _ = form("csv", photos)
+    write_images(CONTENTS, photos / "images")
+    assert [one for _, one, _ in read(open_source([path], columns))] == CONTENTS
+
+
+def test_one_prompt_for_a_folder_shards_and_files(photos: Path) -> None:
+    one = Columns(text="a cat")
+    write_images(CONTENTS, photos.parent / "images")
+    files = sorted(photos.glob("*.png"))
+    for paths in ([photos], [photos.parent / "images"], files):
+        assert read(open_source(paths, one)) == [("a cat", content, None) for content in CONTENTS]
+
+
+def test_a_bad_row_costs_itself(photos: Path) -> None:
+    lines = ["image,prompt", "0.png,a cat", "0.png", ",a cat", "0.png,a dog"]
+    (photos / "t.csv").write_text("\n".join(lines))
+    rows = list(open_source([photos / "t.csv"], Columns()).rows())
+    assert sorted(row.error for row in rows if row.error) == [
+        "it is not a row with a cell for each column",
+        "the cell of the image is empty, or neither a path nor bytes",
+    ]
+    assert {row.place.rpartition(" ")[2] for row in rows if row.error} == {"3", "4"}
+    (photos / "t.jsonl").write_text('{"image": "0.png", "prompt": 3}\n{"image"\n\n[1]\n{}')
+    rows = list(open_source([photos / "t.jsonl"], Columns()).rows())
+    assert [row.place.rpartition(" ")[2] for row in rows] == ["1", "2", "4", "5"]
+    assert all(row.error for row in rows)
+    with tarfile.open(photos / "t.tar", "w") as archive:
+        add(archive, "0.png", CONTENTS[0])
+        add(archive, "1.txt", b"a cat")
+    rows = list(open_source([photos / "t.tar"], Columns()).rows())
+    assert [row.error for row in rows] == [
+        "the prompt is missing",
+        "the sample has no image, only txt",
+    ]
+
+
+def test_bad_files_name_themselves(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (photos / "a.csv").write_text("file,prompt\n0.png,a cat\n")
+    (photos / "b.parquet").write_bytes(b"PAR1 no")
+    (photos / "c.tar").write_bytes(b"no tar" * 200)
+    (photos / "d.csv").write_text("image,prompt\n")
+    (photos / "e.jsonl").write_text('{"image": "0.png"}\n')
+    cases = {
+        photos / "a.csv": r"a\.csv: no column image or .*has: .*file.*--image-column",
+        photos / "b.parquet": "b.parquet is not a readable Parquet file",
+        photos / "c.tar": "c.tar is not a whole, uncompressed tar archive",
+        photos / "d.csv": "d.csv has no images",
+        photos / "e.jsonl": "e.jsonl: no column prompt .*--prompt-column",
+        photos / "none.csv": "none.csv is not found",
+        tmp_path / "empty": "empty has no images: pass a table",
+    }
+    for path, message in cases.items():
+        with pytest.raises(UserError, match=message):
+            open_source([path], Columns())
+    for file in photos.glob("?.*[!g]"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"photos has 3 images but no prompts: add prompts\.json"):
+        open_source([photos], Columns())
+    write_images(CONTENTS, tmp_path / "images")
+    with pytest.raises(UserError, match="images has images without prompts: score the table"):
+        open_source([tmp_path / "images"], Columns())

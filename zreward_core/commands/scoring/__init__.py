@@ -1,0 +1,1 @@
+"""Scores of many images: written, ranked, filtered and compared."""

@@ -50,7 +50,7 @@ def test_values_of_integers_are_known_and_others_are_1() -> None:
         assert torch.zeros(3, 5)[mask].shape == (2, 5)
         assert torch.nonzero(mask).shape == (2, 1)
         assert torch.empty(1).item() == 1
-        grid[0] = torch.zeros(3).long()
+        grid += torch.empty(3).long()
         assert grid.tolist() == [[1] * 3] * 2
 
 

@@ -221,6 +221,8 @@ def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
             yield "gradient_checkpointing", True
         if config.lora is None:
             yield "lora", {"rank": 64, "alpha": 128}
+    if moment == "panel":
+        yield "panel", False
     names = {
         "update": ("micro_batch_pairs", "micro_batch_size", "batch_size", "group_size"),
         "decoding": ("batch_size", "sample_batch_size", "pairs_per_step", "num_traces"),

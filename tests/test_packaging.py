@@ -48,6 +48,9 @@ def test_scoring_and_serving_need_no_extra() -> None:
         "    importlib.import_module(module.name)\n"
         "import zreward_core.commands.score, zreward_core.commands.serve\n"
         "import zreward_core.commands.scoring_app, zreward_core.commands.init\n"
+        "from zreward_core.commands import scoring\n"
+        "for module in pkgutil.iter_modules(scoring.__path__, 'zreward_core.commands.scoring.'):\n"
+        "    importlib.import_module(module.name)\n"
     )
     assert done.returncode == 0, done.stderr
 

@@ -1,5 +1,6 @@
 """What `zreward score` reads, by its form."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,8 @@ FORMS = (
 
 def is_many(path: Path) -> bool:
     """Whether a path is a source of many images rather than an image."""
-    return path.is_dir() or path.suffix.lower() in (*READERS, PARQUET, TAR)
+    # False for names that no folder can have, too
+    return os.path.isdir(path) or path.suffix.lower() in (*READERS, PARQUET, TAR)
 
 
 def open_source(paths: Sequence[Path], columns: Columns, images: Path | None = None) -> Source:
@@ -52,7 +54,7 @@ def open_source(paths: Sequence[Path], columns: Columns, images: Path | None = N
         UserError: it cannot be read, lacks a column or prompts, or has no images.
     """
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise UserError(f"{writable(str(path))} is not found: pass {FORMS}")
     first = paths[0]
     if len(paths) == 1 and first.is_dir():

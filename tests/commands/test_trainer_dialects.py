@@ -103,7 +103,7 @@ def test_malformed_requests_are_answered_with_400(client: TestClient, case: str)
 def test_verl_omni(client: TestClient, model: RewardModel) -> None:
     expected = model.score(PROMPTS[0], jpeg(IMAGES[0])).overall.item()
     assert clients.verl_omni(client, PROMPTS[0], IMAGES[0]) == pytest.approx(expected, rel=1e-6)
-    with pytest.raises(RuntimeError, match="row 0: the prompt .* has 3,001 tokens"):
+    with pytest.raises(RuntimeError, match=r"row 0: the prompt .* has 3,001 tokens"):
         clients.verl_omni(client, "red " * 3000, IMAGES[0])
 
 

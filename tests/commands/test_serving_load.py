@@ -123,9 +123,7 @@ async def load(address: str, expected: list[float], clients: int, requests: int)
     ("clients", "requests"),
     [(8, 6), pytest.param(200, 20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])],
 )
-def test_parallel_clients(
-    server: tuple[str, list[float]], clients: int, requests: int
-) -> None:
+def test_parallel_clients(server: tuple[str, list[float]], clients: int, requests: int) -> None:
     statuses = asyncio.run(load(*server, clients, requests))
     assert statuses[200] > clients and max(statuses) < 500, statuses
     assert set(statuses) <= {200, 400, 413, 415, 429}, statuses

@@ -48,9 +48,7 @@ class ImageReward:
 
     def means(self, scores: "Scores") -> list[dict[str, float]]:
         """For each image, the mean of each dimension."""
-        return [
-            dict(zip(scores.dimensions, row, strict=True)) for row in scores.mean.tolist()
-        ]
+        return [dict(zip(scores.dimensions, row, strict=True)) for row in scores.mean.tolist()]
 
     def __call__(self, prompts: Sequence[str], images: Iterable[Any]) -> list[float]:
         """The reward of each image.

@@ -113,7 +113,10 @@ _STANDS_FOR = {
 }
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined, misc]
+_PYTHON_READER: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _Reader(_PYTHON_READER):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STANDS_FOR:
             raise pickle.UnpicklingError(f"{module}.{name} is refused"[:200])
@@ -124,7 +127,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined, misc]
             raise pickle.UnpicklingError("a state is refused")
         super().load_build()
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[attr-defined]
+    dispatch = {**_PYTHON_READER.dispatch, pickle.BUILD[0]: load_build}
 
     def get_extension(self, code: int) -> None:
         raise pickle.UnpicklingError("an extension is refused")

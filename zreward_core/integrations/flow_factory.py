@@ -12,8 +12,8 @@ from zreward_core.integrations.rewards import open_reward
 class ZReward(PointwiseRewardModel):
     """Overall score, or the mean of a dimension, of each image for its prompt.
 
-    Read from the reward's configuration beside Flow-Factory's own keys: ``source`` (folder, models:/
-    URI or hub id of a student) and ``dimension`` (overall if it is missing).
+    Read from the reward's configuration beside Flow-Factory's own keys: ``source`` (folder,
+    models:/ URI or hub id of a student) and ``dimension`` (overall if it is missing).
     """
 
     required_fields = ("prompt", "image")

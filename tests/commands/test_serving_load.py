@@ -39,8 +39,8 @@ BAD_REQUESTS = [
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[str, list[float]]]:
-    """Address of a server in a thread of this process, and the scores of the rows."""
+def running() -> Iterator[tuple[str, list[float], uvicorn.Server]]:
+    """A server in a thread of this process: its address, and the scores of the rows."""
     model = tiny_model()
     expected = model.score(PROMPTS, IMAGES).overall.tolist()
     with socket.socket() as free:
@@ -53,7 +53,7 @@ def server() -> Iterator[tuple[str, list[float]]]:
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}", expected
+    yield f"http://127.0.0.1:{port}", expected, server
     server.should_exit = True
     thread.join(60)
     assert not thread.is_alive()
@@ -123,7 +123,33 @@ async def load(address: str, expected: list[float], clients: int, requests: int)
     ("clients", "requests"),
     [(8, 6), pytest.param(200, 20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])],
 )
-def test_parallel_clients(server: tuple[str, list[float]], clients: int, requests: int) -> None:
-    statuses = asyncio.run(load(*server, clients, requests))
+def test_parallel_clients(
+    running: tuple[str, list[float], uvicorn.Server], clients: int, requests: int
+) -> None:
+    statuses = asyncio.run(load(*running[:2], clients, requests))
     assert statuses[200] > clients and max(statuses) < 500, statuses
     assert set(statuses) <= {200, 400, 413, 415, 429}, statuses
+
+
+def test_a_server_that_stops_answers_what_it_has(
+    running: tuple[str, list[float], uvicorn.Server],
+) -> None:
+    address, expected, server = running
+    items = [{"prompt": PROMPTS[0], "image": b64(IMAGES[0])}] * 200
+
+    async def stop() -> list[dict]:
+        async with aiohttp.ClientSession(address) as session:
+            request = asyncio.create_task(_results(session, items))
+            while True:
+                async with session.get("/metrics") as answer:
+                    if "zreward_waiting_rows 200.0" in await answer.text():
+                        break
+            server.should_exit = True
+            return await request
+
+    assert [one["overall"] for one in asyncio.run(stop())] == pytest.approx([expected[0]] * 200)
+
+
+async def _results(session: aiohttp.ClientSession, items: list[dict]) -> list[dict]:
+    async with session.post("/v1/score", json={"items": items}) as answer:
+        return (await answer.json())["results"]

@@ -60,6 +60,7 @@ class ScoringQueue:
             QueueFull: more rows would wait than may.
             RequestTooLarge, UserError: the request is refused as a whole.
         """
+        self._scorer.check_number(len(prompts))  # trying again later would not help
         with self._reserved(len(prompts)):
             rows = await run_in_threadpool(self._scorer.admit, prompts, images)
             admitted = [row for row in rows if isinstance(row, Row)]

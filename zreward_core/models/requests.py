@@ -102,11 +102,7 @@ class RequestScorer:
             RequestTooLarge: a limit is exceeded; names the limit and the row.
             UserError: there is no row.
         """
-        limits = self.limits
-        if not prompts:
-            raise UserError("0 rows: send at least one")
-        if len(prompts) > limits.rows:
-            raise RequestTooLarge(f"{len(prompts)} rows: send at most {limits.rows} at a time")
+        self.check_number(len(prompts))
         rows: list[Row | UserError] = []
         tokens = self._num_prompt_tokens(prompts)
         pixels = 0
@@ -131,6 +127,17 @@ class RequestScorer:
             num_tokens += path.num_tokens(*path.size(height, width))
             rows.append(Row(index, str(prompt), content, num_tokens))
         return rows
+
+    def check_number(self, num_rows: int) -> None:
+        """Check the number of a request's rows.
+
+        Raises:
+            RequestTooLarge, UserError: there are too many, or none.
+        """
+        if not num_rows:
+            raise UserError("0 rows: send at least one")
+        if num_rows > self.limits.rows:
+            raise RequestTooLarge(f"{num_rows} rows: send at most {self.limits.rows} at a time")
 
     def score_rows(self, rows: Sequence[Row]) -> list[RowScores | UserError]:
         """Scores of rows, of one or of several requests, or the reason why one has none."""

@@ -54,7 +54,6 @@ def server(
                     *(sys.executable, "-P", "-m", "zreward_core", "serve"),
                     *(SOURCES[request.param], "--port", str(port)),
                 ],
-                env=os.environ | {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600"},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -116,7 +115,7 @@ BAD = {
     "a number": ([{"prompt": 5, "image": IMAGE}], "prompt"),
     "no rows": ([], ""),
     "a nested prompt": ([{"prompt": [["a"]], "image": IMAGE}], "prompt"),
-    "half a character": ([{"prompt": "\ud800", "image": IMAGE}], "surrogate"),
+    "half a character": ([{"prompt": "\ud800", "image": IMAGE}], "not Unicode text"),
     "too narrow": ([{"prompt": "a", "image": png(1, 900)}], "too narrow"),
 }
 

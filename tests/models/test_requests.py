@@ -98,7 +98,8 @@ def test_a_malformed_row_is_named(
 
 
 def test_images_are_decoded_one_by_one(model: RewardModel) -> None:
-    _, image = encoded(512, 512)  # 768 kB decoded
+    blank = encode_png(np.zeros((512, 512, 3), np.uint8))  # 768 kB decoded
+    image = base64.b64encode(blank).decode()
     scorer = RequestScorer(model)
     tracemalloc.start()
     scorer.score(["a"] * 32, [image] * 32)

@@ -201,4 +201,4 @@ def _is_known(tensor: torch.Tensor) -> bool:
 
 def _real(value: Any) -> Any:
     """The value of a known fake tensor; anything else unchanged."""
-    return value._known if isinstance(value, FakeTensor) else value
+    return vars(value)["_known"] if isinstance(value, FakeTensor) else value

@@ -1,39 +1,73 @@
-"""ASGI middleware of scoring servers: limits on request bodies, and errors without stack traces."""
+"""ASGI middleware of the scoring server: limits on request bodies, and the shape of errors."""
 
 import json
-import logging
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger(__name__)
+from zreward_core.config import UserError
+
 MAX_BYTES = 64_000_000
 """Bytes of a request's body."""
+MAX_HELD_BYTES = 512_000_000
+"""Bytes of the bodies of all requests that are being read or answered."""
 MAX_VALUES = 200_000
-"""Commas and opening brackets in a body, those in strings included; JSON inflates with them."""
+"""Commas and opening brackets in JSON, those in strings included; it inflates with them."""
 DRAINED = 16
 """Bodies up to this times the limit are read to their end, and discarded, so that a client that
 sends before it listens gets the answer; the connection is closed on longer ones."""
 MAX_MESSAGE = 2_000
-"""Characters of a reason; MLflow repeats the whole request in some."""
-PARSER_FAULTS = (RecursionError, ValueError, TypeError, LookupError, AttributeError)
-"""Errors of a server that does not understand a body. MLflow reports those of models itself."""
+"""Characters of a reason."""
+JSON = "application/json"
+CODES = {429: "TOO_MANY_REQUESTS", 401: "UNAUTHORIZED", 403: "FORBIDDEN"}
+
+
+async def read_json(request: Request) -> Any:
+    """Content of a request in JSON.
+
+    Raises:
+        UserError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return await request.json()
+    except RecursionError:
+        raise UserError("the request cannot be read: it is nested too deeply") from None
+    except ValueError as error:
+        raise UserError(f"the request cannot be read: {error}") from None
 
 
 class RequestLimits:
-    """Refuses requests that are too large or not JSON, and removes stack traces from answers.
+    """Refuses requests that are too large or of another media type.
 
     The body is read up to the limit before the application sees it: HTTP 413 above it, 415 for
-    another type than JSON (CSV and Parquet inflate), 400 for JSON that is nested too deeply.
+    another type (CSV and Parquet inflate), 429 where too many bodies are held.
     """
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES
+        self,
+        app: ASGIApp,
+        accepted: Mapping[str, tuple[str, ...]] | None = None,
+        max_bytes: int = MAX_BYTES,
+        max_values: int = MAX_VALUES,
+        max_held: int = MAX_HELD_BYTES,
     ) -> None:
+        """
+        Args:
+            app: the application.
+            accepted: path to media types, for paths that accept others than JSON.
+            max_bytes, max_values: of a request.
+            max_held: bytes of all requests.
+        """
         self._app = app
+        self._accepted = accepted or {}
         self._max_bytes = max_bytes
         self._max_values = max_values
+        self._max_held = max_held
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -41,54 +75,62 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         body = bytearray()
-        refusal = await self._read(Headers(scope=scope), receive, body)
-        if refusal:
-            await refusal(scope, receive, send)
-            return
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-        del body  # the application holds it no longer than it needs it
-
-        async def replay() -> Message:
-            return messages.pop() if messages else await receive()
-
-        answer = _Answer(send)
+        num_bytes = 0
         try:
-            await self._app(scope, replay, answer.pass_on)
-        except PARSER_FAULTS as error:
-            nested = isinstance(error, RecursionError)
-            reason = "it is nested too deeply" if nested else f"{type(error).__name__}: {error}"
-            answer.replace(400, f"the request cannot be read: {reason}")
-        finally:
-            await answer.finish(scope, receive)
+            refusal = await self._read(scope, receive, body)
+            num_bytes = len(body)
+            if refusal:
+                await refusal(scope, receive, send)
+                return
+            messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+            del body  # the application holds it no longer than it needs it
 
-    async def _read(
-        self, headers: Headers, receive: Receive, body: bytearray
-    ) -> JSONResponse | None:
-        """Read a body; returns why it is refused, if it is."""
-        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return _refusal(415, "send the request as application/json")
+            async def replay() -> Message:
+                return messages.pop() if messages else await receive()
+
+            answer = _Answer(send)
+            try:
+                await self._app(scope, replay, answer.pass_on)
+            finally:
+                await answer.finish(scope, receive)
+        finally:
+            self._held -= num_bytes
+
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> JSONResponse | None:
+        """Read a body, whose bytes are held from then on; returns why it is refused, if it is."""
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+        accepted = self._accepted.get(scope["path"], (JSON,))
+        if kind not in accepted:
+            return _refusal(415, f"send the request as {' or '.join(filter(None, accepted))}")
+        refusal = None
         num_bytes = 0
         while num_bytes <= DRAINED * self._max_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return _refusal(400, "the client closed the connection")
+                refusal = _refusal(400, "the client closed the connection")
+                break
             part = message.get("body", b"")
             num_bytes += len(part)
-            if num_bytes <= self._max_bytes:
+            if num_bytes > self._max_bytes:
+                refusal = _refusal(413, f"the body has more than {self._max_bytes:,} bytes")
+            elif self._held + len(part) > self._max_held:
+                refusal = refusal or _refusal(429, "too many requests at a time: try again later")
+            if not refusal:
                 body += part
-            else:
+                self._held += len(part)
+            elif body:
+                self._held -= len(body)
                 body.clear()
             if not message.get("more_body", False):
                 break
-        if num_bytes > self._max_bytes:
-            return _refusal(413, f"the body has more than {self._max_bytes:,} bytes")
-        if sum(map(body.count, (b",", b"[", b"{"))) > self._max_values:
+        num_values = sum(map(body.count, (b",", b"[", b"{"))) if kind == JSON else 0
+        if not refusal and num_values > self._max_values:
             return _refusal(413, f"the body has more than {self._max_values:,} commas and brackets")
-        return None
+        return refusal
 
 
 class _Answer:
-    """Passes an answer on; one with an error is held, and sent without its stack trace."""
+    """Passes an answer on; one with an error is held, and sent in one shape."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -103,9 +145,6 @@ class _Answer:
         else:
             await self._send(message)
 
-    def replace(self, status: int, reason: str) -> None:
-        self._status, self._body = status, json.dumps({"message": reason}).encode()
-
     async def finish(self, scope: Scope, receive: Receive) -> None:
         if not self._status:
             return
@@ -115,15 +154,12 @@ class _Answer:
             content = {"message": self._body.decode(errors="replace")}
         if not isinstance(content, dict):
             content = {"message": str(content)}
-        if "stack_trace" in content:  # an error in the model's code, which MLflow answers with 400
-            logger.error("%s", content["stack_trace"])
-            self._status = 500
         response = _refusal(self._status, str(content.get("message", content)))
         await response(scope, receive, self._send)
 
 
 def _refusal(status: int, reason: str) -> JSONResponse:
     kept = reason if len(reason) <= MAX_MESSAGE else f"{reason[:MAX_MESSAGE]} ..."
-    code = "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"
-    headers = {"Connection": "close"} if status == 413 else None
+    code = CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+    headers = {413: {"Connection": "close"}, 429: {"Retry-After": "1"}}.get(status)
     return JSONResponse({"error_code": code, "message": kept}, status, headers)

@@ -1,0 +1,55 @@
+"""A tiny student behind the scoring server's application, in this process."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tests.tiny_models import PROMPT, SIZES
+from zreward_core import RewardModel
+from zreward_core.commands.scoring_app import server_app
+from zreward_core.images import encode_png
+from zreward_core.models.requests import RequestScorer
+from zreward_core.models.tiny import build_backbone
+from zreward_core.rubric import load_rubric
+
+REPOSITORY = Path(__file__).parents[2]
+RNG = np.random.default_rng(3)
+
+
+def tiny_model() -> RewardModel:
+    rubric = load_rubric(REPOSITORY / "data/rubric.yaml")
+    prompts = ["a red circle on a blue square"]
+    return RewardModel(build_backbone(SIZES, prompts, rubric, PROMPT, 0), batch_size=16)
+
+
+def png(width: int = 40, height: int = 32) -> bytes:
+    return encode_png(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def jpeg(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(content)).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@contextmanager
+def client_of(model: RewardModel, **options: object) -> Iterator[TestClient]:
+    app = server_app(RequestScorer(model), **options)  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://127.0.0.1:5001") as client:
+        yield client
+
+
+def same(found: object, expected: object) -> bool:
+    """Whether numbers are equal, up to the rounding of JSON's shortest floats."""
+    return json.dumps(found) == json.dumps(expected)

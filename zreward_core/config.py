@@ -53,8 +53,8 @@ class UserError(ValueError):
 
 EXTRAS = {
     "pipeline": (
-        *("accelerate", "dagster", "dagster_webserver", "diffusers", "dvc", "great_expectations"),
-        *("matplotlib", "mlflow", "openpyxl", "peft", "psutil", "sqlalchemy", "tabulate"),
+        *("accelerate", "dagster", "dagster_webserver", "datasets", "diffusers", "dvc"),
+        *("great_expectations", "matplotlib", "mlflow", "openpyxl", "peft", "psutil", "sqlalchemy", "tabulate"),
     ),
     "ray": ("ray",),
 }

@@ -54,7 +54,16 @@ class UserError(ValueError):
 EXTRAS = {
     "pipeline": (
         *("accelerate", "dagster", "dagster_webserver", "datasets", "diffusers", "dvc"),
-        *("great_expectations", "matplotlib", "mlflow", "openpyxl", "peft", "psutil", "sqlalchemy", "tabulate"),
+        *(
+            "great_expectations",
+            "matplotlib",
+            "mlflow",
+            "openpyxl",
+            "peft",
+            "psutil",
+            "sqlalchemy",
+            "tabulate",
+        ),
     ),
     "ray": ("ray",),
 }

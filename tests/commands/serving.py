@@ -2,14 +2,18 @@
 
 import base64
 import io
-import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core import RewardModel
@@ -50,6 +54,21 @@ def client_of(model: RewardModel, **options: object) -> Iterator[TestClient]:
         yield client
 
 
-def same(found: object, expected: object) -> bool:
-    """Whether numbers are equal, up to the rounding of JSON's shortest floats."""
-    return json.dumps(found) == json.dumps(expected)
+@contextmanager
+def running_server(app: ASGIApp) -> Iterator[tuple[str, uvicorn.Server]]:
+    """Address of a server in a thread of this process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    try:
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        assert not thread.is_alive()

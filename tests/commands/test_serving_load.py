@@ -3,9 +3,6 @@
 import asyncio
 import json
 import random
-import socket
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,7 +10,7 @@ import aiohttp
 import pytest
 import uvicorn
 
-from tests.commands.serving import b64, png, tiny_model
+from tests.commands.serving import b64, png, running_server, tiny_model
 from zreward_core.commands.scoring_app import server_app
 from zreward_core.models.requests import RequestScorer
 
@@ -43,20 +40,8 @@ def running() -> Iterator[tuple[str, list[float], uvicorn.Server]]:
     """A server in a thread of this process: its address, and the scores of the rows."""
     model = tiny_model()
     expected = model.score(PROMPTS, IMAGES).overall.tolist()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = server_app(RequestScorer(model), max_waiting=300)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}", expected, server
-    server.should_exit = True
-    thread.join(60)
-    assert not thread.is_alive()
+    with running_server(server_app(RequestScorer(model), max_waiting=300)) as (address, server):
+        yield address, expected, server
 
 
 async def good(session: aiohttp.ClientSession, rng: random.Random, expected: list[float]) -> int:

@@ -165,23 +165,6 @@ def audit() -> None:
     typer.echo(write_audit_page())
 
 
-@app.command()
-def benchmark(
-    name: Annotated[str, typer.Argument(help="The set; docs/benchmarks.md lists them.")],
-    folder: Annotated[Path, typer.Argument(help="Its files, as published.")],
-    model: Annotated[
-        str | None, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="A .json or .parquet file for the result of each pair.")
-    ] = None,
-) -> None:
-    """Compare a model with people on a public set, under each published rule for ties and order."""
-    from zreward_core.commands.benchmark.run import run_benchmark
-
-    typer.echo("\n".join(run_benchmark(name, folder, model, output).lines()))
-
-
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def repro(context: typer.Context) -> None:
     """Wait until the workspace is free, then run `dvc repro` with the same arguments."""
@@ -271,43 +254,6 @@ def sync() -> None:
     from zreward_core.registry.sync import describe, sync
 
     typer.echo(describe(list(sync())))
-
-
-@app.command()
-def serve(
-    model: Annotated[
-        str, typer.Argument(help="Folder of a reward model, models:/NAME@ALIAS, or hub id.")
-    ],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5001,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="ZREWARD_TOKEN", help="Token that requests must have."),
-    ] = None,
-    pickle: Annotated[
-        bool, typer.Option("--pickle", help="Answer verl-omni and flow_grpo, which send pickles.")
-    ] = False,
-    max_waiting: Annotated[
-        int, typer.Option(min=256, help="Images that may wait; more are answered with 429.")
-    ] = 2048,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-) -> None:
-    """Serve a model over HTTP: JSON, forms and the protocols of RL trainers; /docs has a form."""
-    from zreward_core.commands.serve import serve
-
-    serve(
-        model,
-        host,
-        port,
-        token=token,
-        with_pickle=pickle,
-        max_waiting=max_waiting,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-    )
 
 
 @app.command()

@@ -45,7 +45,7 @@ def test_the_models_scores_decide(student: Path, tmp_path: Path) -> None:
         means = scores.mean(axis=1) if column is None else column
         expected = means[0::2] - means[1::2]
         written = [row for row in content["rows"] if row["judge"] == judge]
-        assert [row["difference"] for row in written] == pytest.approx(expected.tolist())
+        assert [row["difference"] for row in written] == pytest.approx(expected.tolist(), abs=1e-6)
         right = (expected > 0).astype(float)
         assert [row["credit: listed order"] for row in written] == right.tolist()
         assert written[1]["credit: confidence from 0.95"] is None

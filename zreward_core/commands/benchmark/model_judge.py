@@ -12,6 +12,7 @@ from zreward_core.commands.benchmark.tables import SetImage
 from zreward_core.config import UserError
 from zreward_core.models.prompts import PromptRefused
 from zreward_core.models.scorer import RewardModel
+from zreward_core.models.scores import join_scores
 from zreward_core.runtime.progress import track
 
 WINDOW = 64
@@ -22,7 +23,7 @@ OVERALL = "overall"
 def model_scores(
     model: str, images: Sequence[SetImage], files: ImageFiles
 ) -> dict[str, np.ndarray]:
-    """Expected scores of a reward model: [N] by dimension, and their mean as ``overall``.
+    """Expected scores of a reward model: [N] by dimension, and ``overall`` by its rubric's weights.
 
     Raises:
         UserError: the model cannot be loaded, or an image or a prompt cannot be scored; names the
@@ -35,10 +36,10 @@ def model_scores(
         window = images[start : start + WINDOW]
         pixels = [files.pixels(image) for image in window]
         prompts = [image.prompt or "" for image in window]
-        parts.append(reward.score(prompts, pixels).mean.double().numpy())
-    scores_ND = np.concatenate(parts)
-    named = dict(zip(reward.dimensions, scores_ND.T, strict=True))
-    return {OVERALL: scores_ND.mean(axis=1), **named}
+        parts.append(reward.score(prompts, pixels))
+    scores = join_scores(parts)
+    named = dict(zip(scores.dimensions, scores.mean.double().numpy().T, strict=True))
+    return {OVERALL: scores.overall.double().numpy(), **named}
 
 
 def _check_prompts(reward: RewardModel, images: Sequence[SetImage]) -> None:

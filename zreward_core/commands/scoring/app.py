@@ -139,7 +139,7 @@ def benchmark(
     name: Annotated[str, typer.Argument(help="The set; docs/benchmarks.md lists them.")],
     folder: Annotated[Path, typer.Argument(help="Its files, as published.")],
     model: Annotated[
-        str | None, typer.Option(help="Folder of a reward model, or models:/NAME@ALIAS.")
+        str | None, typer.Option(help="Folder of a reward model, models:/NAME@ALIAS, or hub id.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="A .json or .parquet file for the result of each pair.")

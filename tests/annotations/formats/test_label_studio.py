@@ -228,7 +228,7 @@ def test_plain_image_files(read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Image.new("RGB", (60, 60)).save(folder / "large.png")
     (folder.parent / "outside.png").write_bytes(PNG)
     (folder / "link.png").symlink_to(tmp_path / "data/drops/outside.png")
-    monkeypatch.setattr("zreward_core.images.MAX_PIXELS", 3000)
+    monkeypatch.setattr("zreward_core.images.decoding.MAX_PIXELS", 3000)
     expected = {
         "good.png": None,
         "/data/local-files/?d=good.png": None,

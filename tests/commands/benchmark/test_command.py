@@ -64,7 +64,7 @@ def test_images_inside_parquet(student: Path, tmp_path: Path) -> None:
     for number in range(5):
         pair = [np.full((16, 16, 3), base + number, np.uint8) for base in (20, 120)]
         means = model.score([f"prompt {number}"] * 2, pair).mean.double().numpy().mean(axis=1)
-        assert rows["difference"][number] == pytest.approx(means[0] - means[1])
+        assert rows["difference"][number] == pytest.approx(means[0] - means[1], abs=1e-6)
     sizes = table[table["judge"] == LARGER]["difference"].tolist()
     expected = [len(made_up.png(20 + n)) - len(made_up.png(120 + n)) for n in range(5)]
     assert sizes == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zreward_core.commands.plain_pickle import NotPlain, load_plain, texts
@@ -109,6 +109,7 @@ PART = st.one_of(OPCODES, st.binary(max_size=4), st.just(b"cnumpy\ndtype\n"), st
 ARRAY = pickle.dumps({"prompts": np.array(["a", "b"])})
 
 
+@example(b"\x96cnumpy\ndtype\n")  # a bytearray of 8 EB
 @given(st.lists(PART, max_size=12).map(b"".join))
 def test_any_bytes_are_plain_or_refused(content: bytes) -> None:
     try:

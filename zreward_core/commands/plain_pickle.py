@@ -31,7 +31,7 @@ def load_plain(content: bytes) -> Any:
         NotPlain: the content is something else.
     """
     try:
-        return _Reader(io.BytesIO(content)).load()
+        return _Reader(content).load()
     except FAULTS as error:
         raise NotPlain(f"not a pickle of plain data ({str(error)[:200]})") from None
 
@@ -117,6 +117,10 @@ _PYTHON_READER: Any = pickle._Unpickler  # type: ignore[attr-defined]
 
 
 class _Reader(_PYTHON_READER):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+        self._size = len(content)
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STANDS_FOR:
             raise pickle.UnpicklingError(f"{module}.{name} is refused"[:200])
@@ -127,7 +131,17 @@ class _Reader(_PYTHON_READER):
             raise pickle.UnpicklingError("a state is refused")
         super().load_build()
 
-    dispatch = {**_PYTHON_READER.dispatch, pickle.BUILD[0]: load_build}
+    def load_bytearray8(self) -> None:  # Python's reader allocates the size that is named first
+        (size,) = struct.unpack("<Q", self.read(8))
+        if size > self._size:
+            raise pickle.UnpicklingError("a bytearray is longer than the pickle")
+        self.append(bytearray(self.read(size)))
+
+    dispatch = {
+        **_PYTHON_READER.dispatch,
+        pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
 
     def get_extension(self, code: int) -> None:
         raise pickle.UnpicklingError("an extension is refused")

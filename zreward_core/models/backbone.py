@@ -389,7 +389,10 @@ def load_chat(folder: Path) -> ChatFormat:
         )
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
         prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
-        return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
+        try:
+            return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
+        except UserError as error:  # a label may have no token because a tokenizer lacks its file
+            raise UserError(f"{source}: {error}") from None
 
 
 def chat_format(

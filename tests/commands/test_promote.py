@@ -373,7 +373,7 @@ def test_a_champion_whose_scores_are_not_finite_can_be_replaced(root: Path) -> N
     make_student(TRAINED, seed=1)
     promote(force=True, reason="first")
     test = gate.read_test_set()
-    cached = gate.SCORES / f"{tree_hash(TRAINED)}-{test.key}.parquet"
+    cached = gate.SCORES / f"{tree_hash(TRAINED)}-{test.key}-float32.parquet"
     gate.score_items(TRAINED, tree_hash(TRAINED), test)
     table = pd.read_parquet(cached)
     table.assign(value=np.nan).to_parquet(cached)  # as it was promoted by an earlier version

@@ -1,5 +1,6 @@
 """The whole pipeline on the smoke profile, in a temporary copy of the project, by `dvc repro`."""
 
+import glob
 import json
 import os
 import shutil
@@ -148,7 +149,7 @@ def test_killed_stage_resumes_to_the_same_result(chain: Path, stage_output: Path
         ["zreward", stage], cwd=chain, env=environment, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 240
-    while not list(checkpoints.rglob("*.pt")) and process.poll() is None:
+    while not saved(checkpoints) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -158,7 +159,13 @@ def test_killed_stage_resumes_to_the_same_result(chain: Path, stage_output: Path
     done = execute("zreward", stage, cwd=chain)
     assert done.returncode == 0, done.stderr[-3000:]
     assert contents(stage_output) == before
-    assert not list(checkpoints.rglob("*.pt"))
+    assert not saved(checkpoints)
+
+
+def saved(checkpoints: Path) -> list[str]:
+    """Files of checkpoints; folders may vanish meanwhile."""
+    patterns = (f"{checkpoints}/**/*.{kind}" for kind in ("pt", "parquet"))
+    return [path for pattern in patterns for path in glob.glob(pattern, recursive=True)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

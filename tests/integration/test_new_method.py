@@ -78,8 +78,9 @@ ENTRY = {
 @pytest.fixture
 def project(trainable_root: Path, tmp_path: Path) -> Path:
     """A copy of the project with tiny bases and annotations."""
-    for name in ("zreward_core", "benchmarks"):
-        ignored = shutil.ignore_patterns("__pycache__", "cells", "predictions", "images")
+    results = ("bases", "cells", "predictions", "images")
+    for name, left_out in (("zreward_core", ()), ("benchmarks", results)):
+        ignored = shutil.ignore_patterns("__pycache__", *left_out)
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copytree(trainable_root / "data", tmp_path / "data")
     shutil.copyfile(ROOT / "data/rubric.yaml", tmp_path / "data/rubric.yaml")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensor
 
 from zreward_core.config import UserError
 from zreward_core.images import check_size, decode, read_image, shown
@@ -154,7 +155,7 @@ def check_range(values: torch.Tensor, value_range: tuple[float, float], name: st
         raise UserError(f"value_range is {value_range}: pass (lowest, highest), such as (-1, 1)")
     if not values.is_floating_point():
         raise UserError(f"{name} is {_described(values)}: {EXPECTED}")
-    if values.numel():
+    if values.numel() and not isinstance(values, FakeTensor):  # fake ones have no values
         least, most = (float(value) for value in values.detach().aminmax())
         if not (np.isfinite(least) and np.isfinite(most)):
             wrong = most if np.isfinite(least) else least

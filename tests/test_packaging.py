@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 import zreward_core
-from zreward_core.config import EXTRAS, UserError, extras_named
+from zreward_core.config import UserError
 from zreward_core.dvc import program
+from zreward_core.extras import EXTRAS, extras_named
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -15,7 +15,8 @@ import typer
 
 from zreward_core import __version__, stages
 from zreward_core.commands.scoring import app as scoring
-from zreward_core.config import PARAMS_FILE, UserError, extras_named, writable
+from zreward_core.config import PARAMS_FILE, UserError, writable
+from zreward_core.extras import extras_named
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error

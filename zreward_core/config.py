@@ -13,8 +13,7 @@ import json
 import numbers
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -49,40 +48,6 @@ MAX_VALUES = 1_000_000
 
 class UserError(ValueError):
     """An error the user can fix; the message names the file (and row), the problem and the fix."""
-
-
-EXTRAS = {
-    "pipeline": (
-        *("accelerate", "dagster", "dagster_webserver", "datasets", "diffusers", "dvc"),
-        *(
-            "great_expectations",
-            "matplotlib",
-            "mlflow",
-            "openpyxl",
-            "peft",
-            "psutil",
-            "sqlalchemy",
-            "tabulate",
-        ),
-    ),
-    "ray": ("ray",),
-}
-"""Modules of the packages that each extra of pyproject.toml installs."""
-
-
-@contextmanager
-def extras_named() -> Iterator[None]:
-    """Within the block a missing module of an extra is raised as UserError with the remedy."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        module = str(error.name).partition(".")[0]
-        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
-        if extra is None:
-            raise
-        raise UserError(
-            f"this needs {module}, which is not installed: pip install 'zreward[{extra}]'"
-        ) from None
 
 
 def writable(text: str) -> str:

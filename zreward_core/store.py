@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from zreward_core.config import UserError, extras_named, parse_json, read_yaml
+from zreward_core.config import UserError, parse_json, read_yaml
+from zreward_core.extras import extras_named
 from zreward_core.mlflow_database import (
     ARTIFACTS,
     DATABASE,

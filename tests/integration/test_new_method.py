@@ -23,7 +23,7 @@ TOY = '''"""train_toy: items, base -> a one-token scorer by regression on scores
 from pathlib import Path
 
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import load_backbone
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.stages import _training as shared

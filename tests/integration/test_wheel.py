@@ -21,7 +21,7 @@ import pytest
 
 from tests.commands.test_score import student
 from zreward_core import RewardModel, __version__
-from zreward_core.config import EXTRAS
+from zreward_core.extras import EXTRAS
 from zreward_core.images import encode_png
 
 __all__ = ["student"]  # fixture

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from zreward_core.adapters import ADAPTER
-from zreward_core.models.backbone import Backbone, LoraSettings, load_backbone
+from zreward_core.models.backbone import Backbone, LoraSettings
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.scorer import student_scores
 
 

@@ -15,15 +15,10 @@ from transformers import AutoModelForImageTextToText
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
 from zreward_core.config import UserError
-from zreward_core.models.backbone import (
-    Backbone,
-    LoraSettings,
-    TrainedWeights,
-    load_backbone,
-    open_backbone,
-)
+from zreward_core.models.backbone import Backbone, LoraSettings, TrainedWeights
 from zreward_core.models.card import card
 from zreward_core.models.families import FAMILIES
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts, closed_sequence, sample_rollouts
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.models.scorer import RewardModel, student_scores

@@ -8,8 +8,9 @@ import torch
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.config import UserError
-from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import card
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import write_json

@@ -14,8 +14,9 @@ from transformers import AutoModelForImageTextToText
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
 from zreward_core.config import UserError
-from zreward_core.models.backbone import Backbone, load_backbone, load_chat
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import CARD
+from zreward_core.models.loading import load_backbone, load_chat
 from zreward_core.rubric import Rubric
 
 Weights = dict[str, torch.Tensor]

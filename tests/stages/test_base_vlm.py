@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from zreward_core.config import UserError
-from zreward_core.models.backbone import load_backbone
 from zreward_core.models.card import CARD, read_card
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import tree_hash

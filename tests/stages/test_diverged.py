@@ -15,7 +15,7 @@ from tests.stages.generator_root import TUNING, finished_root, generator_config,
 from tests.stages.training_root import ON_POLICY, SUPERVISED, tiny
 from zreward_core.config import Settings
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import load_backbone
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.schemas import NotFinite

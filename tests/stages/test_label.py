@@ -12,7 +12,7 @@ import torch
 
 from tests.stages.training_root import tiny, trainable_root, training_root
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import load_backbone
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.checkpoint import CHECKPOINTS, tree_hash
 from zreward_core.runtime.launch_accelerate import run_processes

@@ -9,7 +9,7 @@ import pytest
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import load_backbone
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.teacher import judge_queries, query_seed
 from zreward_core.stages import trace_faithfulness
 from zreward_core.stages.trace_faithfulness import IMAGES, OUTPUT, READINGS, Config

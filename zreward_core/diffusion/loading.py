@@ -17,12 +17,8 @@ from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.qwen_image import QwenImage
 from zreward_core.diffusion.sd3 import StableDiffusion3
 from zreward_core.diffusion.z_image import ZImage
-from zreward_core.schemas import (
-    read_json,
-    reading_checkpoint,
-    require_all_weights,
-    write_json,
-)
+from zreward_core.schemas import read_json, write_json
+from zreward_core.weights import reading_checkpoint, require_all_weights
 
 GENERATORS: dict[str, type[ImageGenerator]] = {
     "ZImagePipeline": ZImage,

@@ -13,23 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
 
-from zreward_core.adapters import ADAPTER, keep_float32, merge, save_adapter, separate
-from zreward_core.config import Count, DtypeName, Settings, UserError
-from zreward_core.models.card import CARD, card, checkpoint_source, read_card
+from zreward_core.adapters import ADAPTER, keep_float32, merge, save_adapter
+from zreward_core.config import Count, DtypeName, Settings
+from zreward_core.models.card import CARD, card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.models.score_decoder import Reader, read_logits
 from zreward_core.models.shared_prefix import Packing, pack, pays, share_prefixes
 from zreward_core.rubric import Rubric
-from zreward_core.schemas import reading_checkpoint, require_all_weights, write_json
+from zreward_core.schemas import write_json
 
 
 class LoraSettings(Settings):
@@ -316,85 +312,6 @@ class Backbone:
         write_json(card(self.rubric, self.prompt, self.chat.label_ids, lineage), folder / CARD)
 
 
-def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
-    """Load a model folder, or the checkpoint that its card points to.
-
-    In a lower precision than float32, the low-rank updates of a trained model are not merged but
-    computed apart: rounded into the weights, they would be lost.
-
-    Args:
-        folder: a folder with ``zreward.json``.
-        dtype: name of the torch dtype of the weights; "auto" for the one they are stored in.
-
-    Raises:
-        UserError: there is no such folder, card or readable checkpoint, the family is unsupported,
-            weights differ from those of the model, or label tokens from those of the card.
-    """
-    folder = Path(folder)
-    content = read_card(folder)
-    source, revision = checkpoint_of(folder, content)
-    wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
-    adapter = Path(source) / ADAPTER
-    apart = adapter.is_dir() and wanted not in (None, torch.float32)
-    with reading_checkpoint(source):
-        require_family(source, revision)
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source,
-            revision=revision,
-            dtype=torch.float32 if apart else (wanted or "auto"),
-            trust_remote_code=False,
-            use_safetensors=True,  # never a pickle
-            ignore_mismatched_sizes=True,  # reported below, with the shapes
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
-        )
-        pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
-        model, found = loaded
-        require_all_weights(source, found)
-        rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
-        adapted = None
-        if apart:
-            from peft import PeftModel
-
-            assert wanted is not None
-            adapted = PeftModel.from_pretrained(model, adapter)
-            separate(model, wanted)
-        backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
-        backbone.adapted = adapted
-    if content["label_ids"] not in (None, backbone.chat.label_ids):
-        raise UserError(
-            f"{folder / CARD}: 'label_ids' is {content['label_ids']}, but {backbone.chat.label_ids}"
-            " in the tokenizer beside it: restore the folder, or run the model's stage again"
-        )
-    backbone.network.eval()
-    return backbone
-
-
-def load_chat(folder: Path) -> ChatFormat:
-    """The chat format of a model folder, without its weights.
-
-    Raises:
-        UserError: the checkpoint has no readable config or tokenizer, is of an unsupported
-            family, or its tokenizer does not fit the rubric's labels or the prompt's texts.
-    """
-    content = read_card(folder)
-    source, revision = checkpoint_of(folder, content)
-    with reading_checkpoint(source):
-        family = require_family(source, revision)
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
-        )
-        pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
-        prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
-        try:
-            return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
-        except UserError as error:  # a label may have no token because a tokenizer lacks its file
-            raise UserError(f"{source}: {error}") from None
-
-
 def chat_format(
     config: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -407,44 +324,8 @@ def chat_format(
     return ChatFormat(tokenizer, prompt, rubric, config.image_token_id, positions)
 
 
-def checkpoint_of(folder: Path, content: dict[str, Any]) -> tuple[str, str]:
-    """Source and revision of the checkpoint that a card points to, or of the folder itself."""
-    source = checkpoint_source(content) or str(folder)
-    return source, content.get("revision") or "main"
-
-
 def with_trace_close(prompt: PromptSettings, family: Family) -> PromptSettings:
     """The settings with the family's token that ends a trace, where they name none."""
     if prompt.think_close is not None:
         return prompt
     return prompt.model_copy(update={"think_close": family.TRACE_CLOSE})
-
-
-def require_family(source: str, revision: str) -> Family:
-    """The family in a checkpoint's config, read before any weights.
-
-    Raises:
-        UserError: there is no config, or its ``model_type`` is not in ``FAMILIES``.
-    """
-    found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
-    if found is None:
-        raise UserError(f"{source} is not a readable checkpoint: no model_type in config.json")
-    if found not in FAMILIES:
-        raise UserError(
-            f"{source} has model_type {found!r}, which is not supported: "
-            f"use a checkpoint with one of {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[found]
-
-
-def open_backbone(folder: Path, settings: TrainedWeights, seed: int) -> Backbone:
-    """Load a base with all weights, or low-rank updates of them, trainable.
-
-    Args:
-        folder: of the base.
-        settings: of the trainable weights.
-        seed: of the initial low-rank updates.
-    """
-    backbone = load_backbone(folder, settings.dtype)
-    backbone.train_mode(settings.lora, settings.gradient_checkpointing, seed)
-    return backbone

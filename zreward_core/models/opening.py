@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from zreward_core.config import UserError
-from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import Role, require_role
 from zreward_core.models.hub import download
+from zreward_core.models.loading import load_backbone
 from zreward_core.store import fetch, is_uri
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)

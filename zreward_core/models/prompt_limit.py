@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from zreward_core.config import UserError
-from zreward_core.models.backbone import load_chat
+from zreward_core.models.loading import load_chat
 from zreward_core.models.prompts import ChatFormat, PromptTooLong
 
 logger = logging.getLogger(__name__)

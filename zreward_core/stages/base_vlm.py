@@ -16,8 +16,9 @@ from pydantic import model_validator
 
 from zreward_core.config import Count, CountOrZero, Rate, StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import Backbone, load_chat
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import CARD, card
+from zreward_core.models.loading import load_chat
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Rubric, load_rubric

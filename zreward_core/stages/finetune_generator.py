@@ -46,7 +46,7 @@ from zreward_core.evaluation.early_stopping import HackingMonitor
 from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
-from zreward_core.models.backbone import load_chat
+from zreward_core.models.loading import load_chat
 from zreward_core.models.prompt_limit import short_enough
 from zreward_core.models.scorer import RewardModel
 from zreward_core.offloading import park, placed

@@ -14,7 +14,8 @@ import torch
 
 from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import Backbone, load_backbone
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.teacher import average_traces, judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint

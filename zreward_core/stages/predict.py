@@ -7,7 +7,7 @@ import pandas as pd
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import load_backbone
+from zreward_core.models.loading import load_backbone
 from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import TeacherJudge

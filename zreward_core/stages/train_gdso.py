@@ -19,7 +19,8 @@ from zreward_core.losses.gdso import (
     pointwise_reward,
 )
 from zreward_core.losses.grpo import group_advantages
-from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.runtime.checkpoint import Checkpoint

@@ -10,7 +10,8 @@ from pathlib import Path
 from zreward_core.config import Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.coupling import coupling_loss
-from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared

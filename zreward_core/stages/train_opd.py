@@ -16,7 +16,8 @@ import torch
 from zreward_core.config import Count, UserError
 from zreward_core.images import ImageStore
 from zreward_core.losses.opd import distillation_advantages, opd_loss
-from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.prompt_limit import without_long_prompts
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.traces import trace_log_probs

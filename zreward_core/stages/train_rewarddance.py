@@ -16,7 +16,8 @@ import torch
 
 from zreward_core.config import Count, SamplingTemperature, Weight
 from zreward_core.images import ImageStore
-from zreward_core.models.backbone import Backbone, load_backbone, open_backbone
+from zreward_core.models.backbone import Backbone
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.teacher import query_seed
 from zreward_core.runtime.checkpoint import Checkpoint

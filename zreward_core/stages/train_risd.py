@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from zreward_core.config import UserError, Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.risd import risd_loss
-from zreward_core.models.backbone import load_backbone, open_backbone
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, unsharded

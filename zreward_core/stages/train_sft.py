@@ -6,7 +6,7 @@ from typing import Literal
 from zreward_core.config import Weight
 from zreward_core.images import ImageStore
 from zreward_core.losses.sft import score_cross_entropy
-from zreward_core.models.backbone import load_backbone, open_backbone
+from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, unsharded
 from zreward_core.stages import _training as shared

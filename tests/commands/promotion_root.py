@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.registry.stores import place_store
 from tests.tiny_models import PROMPT, SIZES
@@ -19,6 +20,7 @@ from zreward_core.schemas import ITEMS, PAIRS, item_id, prompt_id, tree_hash, wr
 
 REPOSITORY = Path(__file__).parents[2]
 PARAMS = "seed: 5\npromote: {margin: 0.02, num_resamples: 200}\nchampion: {}\n"
+NORM = "model.language_model.norm.weight"
 BASE, TRAINED = Path("data/base_vlm/student"), Path("data/train_risd/student")
 
 
@@ -109,3 +111,10 @@ def root(finished_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path / "root")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "root"
+
+
+def spoil(folder: Path, value: float) -> None:
+    """Fill a weight of a model folder with a number."""
+    weights = load_file(folder / "model.safetensors")
+    weights[NORM].fill_(value)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})

@@ -12,15 +12,16 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.commands.promotion_root import (
     BASE,
+    NORM,
     TRAINED,
     finished_root,
     make_student,
     root,
+    spoil,
     train_as_base,
     two_champions,
 )
@@ -28,14 +29,13 @@ from tests.registry.stores import empty_store
 from zreward_core import RewardModel
 from zreward_core.cli import app
 from zreward_core.commands import gate
-from zreward_core.commands.promote import CODE, adopt, promote, rollback
+from zreward_core.commands.promote import adopt, promote, rollback
 from zreward_core.config import UserError
 from zreward_core.registry.sync import sync
-from zreward_core.registry.versions import all_versions, champion_of, register, stand_in_run
+from zreward_core.registry.versions import all_versions, champion_of
 from zreward_core.schemas import (
     ITEMS,
     NotFinite,
-    file_hash,
     file_hashes,
     read_table,
     tree_hash,
@@ -339,16 +339,6 @@ def test_without_a_trained_student_the_error_names_the_command(root: Path) -> No
         promote()
 
 
-NORM = "model.language_model.norm.weight"
-
-
-def spoil(folder: Path, value: float) -> None:
-    """Fill a weight of a model folder with a number."""
-    weights = load_file(folder / "model.safetensors")
-    weights[NORM].fill_(value)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-
-
 def test_a_student_with_nan_weights_is_not_registered_even_by_force(root: Path) -> None:
     train_as_base()
     spoil(TRAINED, np.nan)
@@ -381,53 +371,3 @@ def test_a_champion_whose_scores_are_not_finite_can_be_replaced(root: Path) -> N
     result = promote()
     assert not result["passed"] and "the champion is not usable" in result["reason"]
     assert promote(force=True, reason="the other one is broken")["promoted"]
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def make_pointer(revision: str) -> None:
-    """Move the base into a local cache of the hub, and leave a pointer to it."""
-    snapshot = Path("hub/models--someone--base/snapshots") / revision
-    shutil.copytree(BASE, snapshot)
-    card = json.loads((BASE / "zreward.json").read_text())
-    shutil.rmtree(BASE)
-    BASE.mkdir()
-    (snapshot / "zreward.json").unlink()
-    card |= {"hub_id": "someone/base", "revision": revision, "label_ids": None}
-    (BASE / "zreward.json").write_text(json.dumps(card))
-    Path("lineage").mkdir()
-
-
-@pytest.fixture
-def hub(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(root / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    return root / "hub/models--someone--base/snapshots"
-
-
-def test_a_hub_pointer_is_registered_by_commit_and_file_hashes(hub: Path) -> None:
-    make_pointer(COMMIT)
-    client = connect()
-    version = register(client, BASE, CODE, stand_in_run(client, "test"), {}, Path("lineage"))
-    uri = f"models:/{MODEL}/{version.version}"
-    manifest = manifest_of(version)
-    assert (manifest["hub"]["hub_id"], manifest["hub"]["revision"]) == ("someone/base", COMMIT)
-    assert manifest["hub"]["files"]["model.safetensors"] == file_hash(
-        hub / COMMIT / "model.safetensors"
-    )
-    assert fetch(uri).is_dir()
-    spoil(hub / COMMIT, 7.0)
-    with pytest.raises(UserError, match=r"someone/base at .*model.safetensors.* differ"):
-        fetch(uri)
-    shutil.rmtree(hub)
-    with pytest.raises(UserError, match="is not on this machine"):
-        fetch(uri)
-
-
-def test_a_pointer_to_a_branch_is_not_registered(hub: Path) -> None:
-    make_pointer("main")
-    client = connect()
-    with pytest.raises(UserError, match=r"'main', which is not a commit"):
-        register(client, BASE, CODE, stand_in_run(client, "test"), {}, Path("lineage"))
-    assert not all_versions(client)

@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.commands.test_score import student
+from tests.servers import wait_for
 from zreward_core import RewardModel, __version__
 from zreward_core.extras import EXTRAS
 from zreward_core.images import encode_png
@@ -138,7 +138,7 @@ def test_it_serves(
     command = [installed.root / "bin/zreward", "serve", student, "--port", str(port)]
     with subprocess.Popen(command, cwd=tmp_path, env=installed.environment) as process:
         try:
-            wait_for(f"{address}/health", process)
+            wait_for(f"{address}/health", process, 240)
             request = urllib.request.Request(f"{address}/invocations", body, kind)
             with urllib.request.urlopen(request, timeout=120) as answer:
                 (found,) = json.load(answer)["predictions"]
@@ -161,17 +161,6 @@ def test_its_project_runs_with_the_extra(installed: Installed, wheel: Path, tmp_
     load = "from pathlib import Path; from pipelines.definitions import build_definitions as build"
     installed.run("python", "-c", f"{load}; build(Path('.'))", cwd=project)
     assert "world" in installed.run("dvc", "status", "world", cwd=project).stdout
-
-
-def wait_for(address: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 240
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5)
-            return
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.5)
 
 
 def same_scores(found: dict, expected: dict) -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from huggingface_hub import ModelCard, constants
 
 from tests.models.hub_server import Hub, free_port, hub_server, point_to
+from tests.servers import wait_for
 from zreward_core import RewardModel, TeacherJudge
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
@@ -192,7 +191,7 @@ offline = true
     command = ["olah-cli", "-c", "olah.toml"]
     with subprocess.Popen(command, cwd=tmp_path, env=clean_environment()) as process:
         try:
-            wait_for(f"http://{here}/api/models/{ID}/revision/main", process)
+            wait_for(f"http://{here}/api/models/{ID}/revision/main", process, 120)
             point_to(f"http://{here}", tmp_path / "cache", monkeypatch)
             model = RewardModel.from_pretrained(student)
             expected = model.score("a red circle", images[0]).probs
@@ -211,14 +210,3 @@ offline = true
 def clean_environment() -> dict[str, str]:
     """Without the path of this project's packages: Olah has an environment of its own."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-
-def wait_for(address: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5)
-            return
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.5)

@@ -10,7 +10,7 @@ from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConf
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.scorer import student_scores
-from zreward_core.models.teacher import judge_queries, query_seed
+from zreward_core.models.teacher import Judged, judge_queries, query_seed
 from zreward_core.runtime.distributed import gather, processes
 from zreward_core.runtime.progress import track
 
@@ -51,31 +51,42 @@ def score_items_reasoning(
     config: Judging, backbone: Backbone, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
     """Predictions of a loaded reasoning model; batches are divided over processes."""
-    names, levels = backbone.rubric.names, np.asarray(backbone.rubric.levels)
+    levels = np.asarray(backbone.rubric.levels)
     parts: list[tuple[int, list[tuple]]] = []
     for start, batch in track(_own_batches(config, items), f"predicting with {backbone.source}"):
-        rows: list[tuple] = []
-        identifiers = list(batch["item_id"])
-        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
-        queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
-        seeds = [query_seed(config.seed, identifiers[b], names[d]) for b, d in queries]
-        judged = judge_queries(
-            backbone,
-            list(batch["prompt"]),
-            pixels,
-            queries,
-            config.num_traces,
-            seeds,
-            config.temperature,
-        )
-        for q, (b, d) in enumerate(queries):
-            probs = judged.probs[q].double().numpy()
-            tokens = judged.num_tokens[q].item()
-            rows.append(
-                (identifiers[b], names[d], probs.tolist(), probs @ levels, tokens, judged.traces[q])
+        keys, judged = judge_batch(config, backbone, batch, images)
+        probs = judged.probs.double().numpy()
+        rows = [
+            (
+                *key,
+                probs[q].tolist(),
+                probs[q] @ levels,
+                judged.num_tokens[q].item(),
+                judged.traces[q],
             )
+            for q, key in enumerate(keys)
+        ]
         parts.append((start, rows))
     return as_predictions([row for _, rows in sorted(gather(parts)) for row in rows], items)
+
+
+def judge_batch(
+    config: Judging, backbone: Backbone, batch: pd.DataFrame, images: ImageStore
+) -> tuple[list[tuple[str, str]], Judged]:
+    """Judge some images in all dimensions.
+
+    Returns:
+        item_id and dimension of each query, those of an image adjacent; the judgement of each.
+    """
+    names = backbone.rubric.names
+    pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
+    queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
+    keys = [(batch["item_id"].iloc[b], names[d]) for b, d in queries]
+    seeds = [query_seed(config.seed, *key) for key in keys]
+    prompts = list(batch["prompt"])
+    return keys, judge_queries(
+        backbone, prompts, pixels, queries, config.num_traces, seeds, config.temperature
+    )
 
 
 def _own_batches(config: Judging, items: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:

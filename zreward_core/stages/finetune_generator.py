@@ -400,15 +400,14 @@ def dimension_weights(config: Config, dimensions: list[str]) -> Tensor | None:
     """Weights of Agg in the order of the dimensions.
 
     Raises:
-        UserError: a weight is for an unknown dimension or negative, or all are zero.
+        UserError: a weight is for an unknown dimension.
     """
     if config.weights is None:
         return None
     unknown = sorted(set(config.weights) - set(dimensions))
-    values = [config.weights.get(name, 0.0) for name in dimensions]
-    if unknown or min(values) < 0 or sum(values) == 0:
+    if unknown:
         raise UserError(
-            f"params.yaml: 'finetune_generator.weights' must give non-negative weights, not all"
-            f" zero, to some of {dimensions}"
+            f"params.yaml: 'finetune_generator.weights' has {unknown}, which the student does not"
+            f" score: give weights to some of {dimensions}"
         )
-    return torch.tensor(values)
+    return torch.tensor([config.weights.get(name, 0.0) for name in dimensions])

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig, UserError
+from zreward_core.config import Count, UserError
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.loading import load_backbone
 from zreward_core.models.prompt_limit import without_long_prompts
-from zreward_core.models.teacher import average_traces, judge_queries, query_seed
+from zreward_core.models.teacher import average_traces
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import precision
@@ -25,6 +25,7 @@ from zreward_core.runtime.outputs import link_or_copy, whole_output
 from zreward_core.runtime.shards import compute_shards
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, LABELS, TRACES, read_table
+from zreward_core.stages._judging import Judging, judge_batch
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/label")
@@ -32,21 +33,13 @@ TEACHER = Path("data/train_gdso/teacher")
 POOL, IMAGES = Path("data/candidates/pool.parquet"), Path("data/candidates/images")
 
 
-class Config(StageConfig):
+class Config(Judging):
     """Labelling of the unlabelled pool by the teacher."""
 
-    num_traces: Count = 2
-    """Traces whose distributions are averaged."""
     max_items: Count | None = None
     """Label only the first images of the pool."""
-    batch_size: Count = 16
-    """Images per batch, each scored in all dimensions."""
     shard_items: Count = 512
     """Images per shard, the unit of checkpointing."""
-    temperature: SamplingTemperature = 1.0
-    """Sampling temperature of the traces."""
-    dtype: DtypeName = "float32"
-    """Torch dtype of the weights."""
 
 
 def run(config: Config) -> None:
@@ -80,24 +73,12 @@ def sample_traces(
     backbone: Backbone, config: Config, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
     """Rows of ``schemas.TRACES`` for some images of the pool; those of an item are adjacent."""
-    names = backbone.rubric.names
     parts: list[pd.DataFrame] = []
     for start in range(0, len(items), config.batch_size):
         batch = items.iloc[start : start + config.batch_size]
-        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
-        queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
-        keys = [(batch["item_id"].iloc[b], names[d]) for b, d in queries]
-        seeds = [query_seed(config.seed, *key) for key in keys]
         with precision():
-            rollouts = judge_queries(
-                backbone,
-                list(batch["prompt"]),
-                pixels,
-                queries,
-                config.num_traces,
-                seeds,
-                config.temperature,
-            ).rollouts
+            keys, judged = judge_batch(config, backbone, batch, images)
+        rollouts = judged.rollouts
         rows = [(*key, number) for key in keys for number in range(config.num_traces)]
         part = pd.DataFrame(rows, columns=["item_id", "dimension", "number"])
         part["trace"] = [backbone.chat.text(tokens) for tokens in rollouts.tokens]

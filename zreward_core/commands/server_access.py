@@ -1,4 +1,4 @@
-"""ASGI middleware: who may use the scoring server."""
+"""ASGI middleware that decides which requests the scoring server accepts."""
 
 import base64
 import binascii

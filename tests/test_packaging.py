@@ -92,7 +92,7 @@ def test_a_missing_program_of_an_extra_is_named_too(
 
 
 def test_another_missing_module_is_not_blamed_on_the_user() -> None:
-    done = python("from zreward_core.config import extras_named\nwith extras_named(): import nope")
+    done = python("from zreward_core.extras import extras_named\nwith extras_named(): import nope")
     assert done.returncode == 1 and "No module named 'nope'" in done.stderr
 
 

@@ -1,5 +1,6 @@
 """Publishing models on a hub and loading them, by huggingface_hub and a local server."""
 
+import copy
 import json
 import os
 import shutil
@@ -107,7 +108,7 @@ def test_the_card_has_rubric_figures_and_hashes(hub: Hub, student: Path) -> None
 
 
 def test_a_model_made_in_memory_is_published(hub: Hub, backbone: Backbone) -> None:
-    TeacherJudge(backbone).push_to_hub(ID)
+    TeacherJudge(copy.deepcopy(backbone)).push_to_hub(ID)
     text = hub.commits[ID][-1][1]["README.md"].decode()
     assert "No evaluation was given" in text and "TeacherJudge.from_pretrained" in text
     assert TeacherJudge.from_pretrained(ID).dimensions == backbone.rubric.names

@@ -1,5 +1,7 @@
 """The teacher as a judge of images, and its explanations."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from zreward_core.rubric import Rubric
 
 @pytest.fixture
 def teacher(backbone: Backbone) -> TeacherJudge:
-    return TeacherJudge(backbone, num_traces=2, seed=5, batch_size=3)
+    return TeacherJudge(copy.deepcopy(backbone), num_traces=2, seed=5, batch_size=3)
 
 
 def test_scores_are_those_of_the_queries(

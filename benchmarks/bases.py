@@ -2,8 +2,10 @@
 
     python benchmarks/bases.py make 17      pretrain the three bases with a seed: an hour
     python benchmarks/bases.py chain 17     run the pipeline on them: half an hour
-    python benchmarks/bases.py table        write bases.json and print it
+    python benchmarks/bases.py table        write docs/runs/bases.json and print it
     python benchmarks/bases.py ship 17      copy them to data/bases and set params.yaml
+
+Two seeds can be made side by side: a seed is one process, of one thread with OMP_NUM_THREADS=1.
 
 The seeds were written down before the first run. The base that ships is the one whose student has
 the median HPA on the validation prompts; the test prompts choose nothing.
@@ -21,13 +23,15 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from settings import judged
 
+from zreward_core.commands.claims import OVER_BASES, SHIPPED_BASES
 from zreward_core.config import PARAMS_FILE, read_yaml
+from zreward_core.evaluation.summary import MODELS
+from zreward_core.runtime.launch_settings import LAUNCH_FILE
 from zreward_core.runtime.workspace import WORKSPACES, make_workspace
 from zreward_core.schemas import read_json, tree_hash, write_json
 
 SEEDS = (17, 18, 19)
 HERE = Path(__file__).resolve().parent
-SHIPPED = Path("data/bases")
 ROLES = ("teacher", "student", "generator")
 
 
@@ -35,6 +39,7 @@ def make(seed: int) -> None:
     """Pretrain the bases with a seed by the profile full, and round them to bfloat16."""
     overlay = {"base_vlm": {"seed": seed}, "base_generator": {"seed": seed}}
     root = make_workspace("full", overlay, f"full_{seed}")
+    (root / LAUNCH_FILE).unlink()  # one process, so that seeds can be made side by side
     run(root, "repro", "base_vlm", "base_generator")
     made = HERE / "bases" / str(seed)
     shutil.rmtree(made, ignore_errors=True)
@@ -90,38 +95,41 @@ def source(folder: Path) -> dict[str, str]:
 def table() -> None:
     """Write the figures of all seeds that have run, and name the median one."""
     rows = [figures(seed) for seed in SEEDS if (WORKSPACES / f"on_{seed}").is_dir()]
-    write_json(rows, HERE / "bases.json")
+    write_json(rows, OVER_BASES)
     frame = pd.DataFrame(rows).set_index("seed")
     print(frame.T.to_string(float_format="%.3f"))
-    middle = frame["validation_student"].sort_values().index[(len(frame) - 1) // 2]
+    middle = frame["validation"].sort_values().index[(len(frame) - 1) // 2]
     print(f"median student on the validation prompts: seed {middle}")
 
 
 def figures(seed: int) -> dict[str, float]:
-    """What one seed's pipeline measured."""
+    """What one seed's pipeline measured: HPA on test, the student's on validation, GSB."""
     root = WORKSPACES / f"on_{seed}"
     models = read_json(root / "data/evaluate/metrics.json")["models"]
     tuned = read_json(root / "data/evaluate_gsb/gsb.json")["overall"]
     validation = judged(root)
-    row: dict[str, float] = {"seed": seed, "validation_student": validation["hpa"]}
-    row["validation_student_alignment"] = validation["hpa_alignment"]
-    for model in ("zero_shot", "zero_shot_reasoning", "teacher", "student"):
+    row: dict[str, float] = {
+        "seed": seed,
+        "validation": validation["hpa"],
+        "validation_alignment": validation["hpa_alignment"],
+    }
+    for model in MODELS:
         row[model] = models[model]["overall"]["hpa"]
         row[f"{model}_alignment"] = models[model]["alignment"]["hpa"]
-    return row | {"gsb": tuned["gsb"]}
+    return {key: round(value, 4) for key, value in (row | {"gsb": tuned["gsb"]}).items()}
 
 
 def ship(seed: int) -> None:
     """Copy the bases of a seed to data/bases and name their sha256 in params.yaml."""
     made = HERE / "bases" / str(seed)
-    shutil.rmtree(SHIPPED, ignore_errors=True)
-    shutil.copytree(made, SHIPPED)
+    shutil.rmtree(SHIPPED_BASES, ignore_errors=True)
+    shutil.copytree(made, SHIPPED_BASES)
     yaml_file = YAML()
     yaml_file.width, yaml_file.preserve_quotes = 1000, True
     yaml_file.indent(mapping=2, sequence=4, offset=2)
     params = yaml_file.load(PARAMS_FILE)
     for role, section in sections(params).items():
-        section.update(source(SHIPPED / role))
+        section.update(source(SHIPPED_BASES / role))
     with PARAMS_FILE.open("w") as stream:
         yaml_file.dump(params, stream)
 

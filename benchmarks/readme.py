@@ -13,11 +13,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from zreward_core.commands.claims import GSB, METRICS, claims_of_run
+from zreward_core.commands.claims import (
+    GSB,
+    METRICS,
+    OVER_BASES,
+    SHIPPED_BASES,
+    claims_of_run,
+)
 from zreward_core.commands.run import DEMO, RECORDED
 from zreward_core.commands.stage_times import RUN, Run, executed
 from zreward_core.config import UserError
-from zreward_core.evaluation.summary import MODELS, claims_markdown, models_markdown
+from zreward_core.evaluation.summary import (
+    MODELS,
+    bases_markdown,
+    bases_text,
+    claims_markdown,
+    models_markdown,
+)
 from zreward_core.schemas import read_json, write_json
 
 README = Path("README.md")
@@ -41,7 +53,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="leave docs/runs/demo.json as it is")
     if not parser.parse_args().render:
         write_json(figures_of_run(), FIGURES)
-    README.write_text(rendered(README.read_text(), read_json(FIGURES)))
+    README.write_text(rendered(README.read_text(), read_json(FIGURES), read_json(OVER_BASES)))
 
 
 def figures_of_run() -> dict[str, Any]:
@@ -77,16 +89,18 @@ def figures_of_run() -> dict[str, Any]:
     }
 
 
-def rendered(text: str, figures: dict[str, Any]) -> str:
+def rendered(text: str, figures: dict[str, Any], bases: list[dict[str, Any]]) -> str:
     """A README with the parts between ``<!-- run: PART -->`` and ``<!-- end -->`` made anew.
 
     Raises:
         UserError: a part has no markers.
     """
+    shipped = read_json(SHIPPED_BASES / "recipe.json")["seed"]
     parts = {
         "cost": cost_text(figures),
         "models": models_markdown(figures["models"], NAMES),
         "claims": claims_markdown(figures["claims"]),
+        "bases": f"{bases_text(bases)}\n\n{bases_markdown(bases, shipped)}",
     }
     for name, content in parts.items():
         pattern = rf"(<!-- run: {name} -->\n).*?(\n<!-- end -->)"

@@ -10,12 +10,13 @@ from zreward_core.schemas import read_json
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs/runs/demo.json"
+BASES = ROOT / "docs/runs/bases.json"
 script = importlib.import_module("benchmarks.readme")
 
 
 def test_the_readme_shows_the_committed_run() -> None:
     text = (ROOT / "README.md").read_text()
-    assert text == script.rendered(text, read_json(FIGURES)), (
+    assert text == script.rendered(text, read_json(FIGURES), read_json(BASES)), (
         "run python benchmarks/readme.py --render"
     )
 
@@ -24,17 +25,20 @@ def test_a_changed_figure_changes_the_readme() -> None:
     text, figures = (ROOT / "README.md").read_text(), read_json(FIGURES)
     figures["models"]["student"] |= {"hpa": 0.7654}
     figures["claims"][2] |= {"holds": False, "detail": "-6.1 points"}
+    bases = read_json(BASES)
+    bases[0] |= {"student": 0.7123}
     figures |= {"minutes": 29.4, "disk_gb": 0.64}
-    changed = script.rendered(text, figures)
+    changed = script.rendered(text, figures, bases)
     assert "| student (RISD) | .765 [" in changed
     assert "of its teacher | **no** | -6.1 points |" in changed
+    assert "student .712 to" in changed.replace(" 0.", " .")
     assert "took 29 minutes" in changed and "0.6 GB of disk" in changed
-    assert script.rendered(changed, read_json(FIGURES)) == text
+    assert script.rendered(changed, read_json(FIGURES), read_json(BASES)) == text
 
 
 def test_a_readme_without_markers() -> None:
     with pytest.raises(UserError, match="<!-- run: cost -->"):
-        script.rendered("# Z-Reward", read_json(FIGURES))
+        script.rendered("# Z-Reward", read_json(FIGURES), read_json(BASES))
 
 
 def test_an_incomplete_run_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

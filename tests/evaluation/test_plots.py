@@ -120,6 +120,18 @@ def test_summary_shows_models_gsb_and_claims():
     assert text.index("zero-shot") < text.index("student  ")
 
 
+def test_summary_tells_the_range_over_base_models():
+    bases = [
+        {"seed": seed, "teacher": 0.81 + seed / 100, "student": 0.8, "gsb": 0.5 - seed / 10}
+        for seed in (1, 2)
+    ]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(summary_table(METRICS, bases=bases))
+    assert "HPA of teacher 0.820 to 0.830, student 0.800 to 0.800; GSB +0.30 to +0.40" in (
+        console.export_text()
+    )
+
+
 def test_summary_shows_votes_apart():
     entry = {"hpa": 0.75, "hpa_low": 0.5, "hpa_high": 1.0, "num_pairs": 12, "num_ties": 5}
     console = Console(width=140, record=True, file=io.StringIO())

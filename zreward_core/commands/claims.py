@@ -11,6 +11,9 @@ METRICS = Path("data/evaluate/metrics.json")
 TUNING = Path("data/finetune_generator/metrics.json")
 GSB = Path("data/evaluate_gsb/gsb.json")
 PROMOTION = Path("reports/promotion.json")
+SHIPPED_BASES = Path("data/bases")
+OVER_BASES = Path("docs/runs/bases.json")
+"""Figures of whole runs on base models of several seeds, made by benchmarks/bases.py."""
 IMAGES = {
     "world/contact_sheet.png": "the world and its defects",
     "evaluate/examples.png": "images with score distributions and traces",
@@ -44,12 +47,20 @@ def print_summary() -> None:
 
     metrics, tuning, gsb = (read_json(path) for path in (METRICS, TUNING, GSB))
     console = Console()
-    console.print(summary_table(metrics, gsb, _claims(metrics, tuning, gsb)))
+    claims = _claims(metrics, tuning, gsb)
+    console.print(summary_table(metrics, gsb, claims, bases_of_demo()))
     if PROMOTION.is_file():
         console.print(f"Promotion: {read_json(PROMOTION)['summary']}", highlight=False)
     console.print("Images in", Path("data").resolve())
     for name, description in IMAGES.items():
         console.print(f"  {name:<44} {description}", highlight=False)
+
+
+def bases_of_demo() -> list[dict[str, float]]:
+    """Figures of the demo on base models of several seeds; none if it does not use data/bases."""
+    used = read_params().get("base_vlm", {}).get("student", {}).get("path") or ""
+    shipped = Path(used).is_relative_to(SHIPPED_BASES) and OVER_BASES.is_file()
+    return read_json(OVER_BASES) if shipped else []
 
 
 def _claims(metrics: dict, tuning: dict, gsb: dict) -> list[Claim]:

@@ -26,6 +26,7 @@ def summary_table(
     evaluate_metrics: Mapping[str, Any],
     gsb: Mapping[str, Any] | None = None,
     claims: Sequence[Claim] = (),
+    bases: Sequence[Mapping[str, float]] = (),
 ) -> Group:
     """The results of a run, for ``rich.print``.
 
@@ -33,8 +34,11 @@ def summary_table(
         evaluate_metrics: data/evaluate/metrics.json.
         gsb: data/evaluate_gsb/gsb.json.
         claims: result of ``judge_claims``.
+        bases: figures of whole runs on base models of several seeds (docs/runs/bases.json).
     """
     parts: list[Any] = [_models(evaluate_metrics)]
+    if bases:
+        parts.append(Text(f"  {bases_text(bases)}\n", style="dim"))
     if "votes" in evaluate_metrics:
         parts.append(_votes(evaluate_metrics["votes"]))
     if gsb is not None:
@@ -59,6 +63,30 @@ def models_markdown(entries: Mapping[str, Mapping[str, Any]], titles: Mapping[st
         cells = [titles[name], *map(_without_zero, numbers)]
         cells.append("" if tokens is None else f"{tokens:.0f}")
         lines.append("| " + " | ".join(cells).rstrip() + " |")
+    return "\n".join(lines)
+
+
+def bases_text(bases: Sequence[Mapping[str, float]]) -> str:
+    """The range of the results over base models of several seeds, as a sentence."""
+    ranges = {name: [base[name] for base in bases] for name in ("teacher", "student", "gsb")}
+    hpa = [f"{name} {min(of):.3f} to {max(of):.3f}" for name, of in ranges.items() if name != "gsb"]
+    gsb = f"GSB {min(ranges['gsb']):+.2f} to {max(ranges['gsb']):+.2f}"
+    return f"Over base models of {len(bases)} seeds: HPA of {', '.join(hpa)}; {gsb}."
+
+
+def bases_markdown(bases: Sequence[Mapping[str, float]], shipped: int) -> str:
+    """The results on base models of several seeds as a Markdown table.
+
+    Args:
+        shipped: seed of the base models in data/bases.
+    """
+    head = ["base models", *(f"{name} HPA (alignment)" for name in ("teacher", "student")), "GSB"]
+    lines = ["| " + " | ".join([*head, "student, validation"]) + " |", "|" + " --- |" * 5]
+    for base in bases:
+        name = f"seed {base['seed']}" + (", in `data/bases`" if base["seed"] == shipped else "")
+        cells = [f"{base[of]:.3f} ({base[f'{of}_alignment']:.3f})" for of in ("teacher", "student")]
+        cells += [f"{base['gsb']:+.2f}", f"{base['validation']:.3f}"]
+        lines.append(f"| {name} | " + " | ".join(map(_without_zero, cells)) + " |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The tutorial, from its notebook, in a new project: the same cells as the page, with fewer steps."""
+"""The tutorial's notebook, which has the cells of the page, in a new project with fewer steps."""
 
 import os
 import subprocess

@@ -10,6 +10,7 @@ COPY .dvc .dvc
 COPY .dvcignore dagster.yaml dvc.yaml launch.yaml params.yaml workspace.yaml ./
 COPY data data
 COPY docs/runs docs/runs
+COPY docs/tutorial.ipynb docs/tutorial.ipynb
 COPY params params
 COPY pipelines pipelines
 COPY zreward_core zreward_core

@@ -6,6 +6,7 @@
 # make bench               run every method with every seed, then write the tables: hours
 # make bench-ingest        time ingest and validate on 10 M ratings against DuckDB; BENCH_ROWS=N
 # make test                linters, types, import contracts, tests; JOBS=N processes
+# make docs                build the documentation site into build/site
 # make fuzz                the property tests of tests/fuzz with new inputs for FUZZ_MINUTES=60
 # make test-long           tests that run real processes for many minutes
 SHELL := /bin/bash
@@ -16,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
-.PHONY: run ui limits bench bench-ingest test fuzz test-long check
+.PHONY: run ui limits bench bench-ingest test docs fuzz test-long check
 run: .venv/.installed
 	@zreward run $(PROFILE)
 
@@ -43,6 +44,10 @@ JOBS ?= 2
 test: .venv/.installed check
 	pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+docs: .venv/.installed
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo 'build/site/index.html; with search: python -m http.server --directory build/site'
+
 FUZZ_MINUTES ?= 60
 FUZZ_LOG := .zreward/fuzz.log
 fuzz: .venv/.installed
@@ -56,8 +61,8 @@ test-long: .venv/.installed
 	pytest -m long
 
 check: .venv/.installed
-	ruff check zreward_core pipelines benchmarks tests
-	ruff format --check zreward_core pipelines benchmarks tests
+	ruff check zreward_core pipelines benchmarks docs/site.py tests
+	ruff format --check zreward_core pipelines benchmarks docs/site.py tests
 	mypy
 	lint-imports
 

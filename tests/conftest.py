@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-START_FIRST = ("test_chain.py", "test_agreement.py", "test_two_processes.py", "test_comparison.py")
+START_FIRST = (
+    *("test_chain.py", "test_agreement.py", "test_two_processes.py", "test_comparison.py"),
+    "test_tutorial.py",
+)
 """Long test files: `make test` distributes whole files to its workers, in this order."""
 
 INPUTS_TRIED = "inputs_tried"

@@ -127,6 +127,46 @@ def annotate_export(
     typer.echo(export_annotation(folder, annotators, overlap, address))
 
 
+UrlOption = Annotated[
+    str, typer.Option(envvar="LABEL_STUDIO_URL", help="Address of the Label Studio server.")
+]
+LABEL_STUDIO = "http://127.0.0.1:8080"
+ExportArgument = Annotated[
+    Path, typer.Argument(help="Folder of `annotate export` or `gsb export`.")
+]
+
+
+@GROUPS["annotate"].command("push")
+def annotate_push(
+    folder: ExportArgument = Path("annotation_project"),
+    url: UrlOption = LABEL_STUDIO,
+    served: Annotated[
+        Path | None,
+        typer.Option(help="The folder's absolute path where Label Studio runs, if elsewhere."),
+    ] = None,
+) -> None:
+    """Make or update the folder's projects in Label Studio; LABEL_STUDIO_API_KEY is the token."""
+    from zreward_core.commands.annotate_server import push
+    from zreward_core.commands.label_studio_client import LabelStudio
+
+    typer.echo("\n".join(push(folder, LabelStudio(url), served)))
+
+
+@GROUPS["annotate"].command("pull")
+def annotate_pull(
+    folder: ExportArgument = Path("annotation_project"),
+    url: UrlOption = LABEL_STUDIO,
+    output: Annotated[
+        Path, typer.Option(help="Folder of the exports, to be named under ingest.sources.")
+    ] = Path("data/drops/people"),
+) -> None:
+    """Write the annotations of these projects as exports; LABEL_STUDIO_API_KEY is the token."""
+    from zreward_core.commands.annotate_server import pull
+    from zreward_core.commands.label_studio_client import LabelStudio
+
+    typer.echo("\n".join(pull(folder, LabelStudio(url), output)))
+
+
 @gsb_app.command("export")
 def gsb_export(
     folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("gsb_project"),

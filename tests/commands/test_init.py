@@ -11,11 +11,6 @@ from zreward_core.dvc import read_graph
 from zreward_core.schemas import read_json, tree_hash
 
 REPOSITORY = Path(__file__).parents[2]
-EXAMPLE = """
-ingest:
-  sources:
-    - {name: example, path: data/drops/example/export.json, images: data/drops/example/images}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +35,11 @@ def test_every_dependency_of_the_graph_is_there(project: Path) -> None:
 
 def test_the_example_is_read_completely(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZREWARD_TRACKING", "off")
-    (project / "only.yaml").write_text(EXAMPLE)
-    done = zreward("ingest", "--params", "only.yaml", cwd=project)
+    done = zreward("ingest", "--params", "params/example.yaml", cwd=project)
     assert done.returncode == 0, done.stderr
-    found = read_json(project / "data/ingest/summary.json")["sources"]["example"]
-    assert found["ratings"] == 18 * 3 * 4 and not found["quarantine"]
+    found = read_json(project / "data/ingest/summary.json")["sources"]["study"]
+    assert found["native"] == 5 * 48 * 4 and found["quarantine"] == {"out_of_range": 1}
+    assert found["missing_images"]["number"] == found["without_image"] == 0
 
 
 def test_a_second_time_adds_what_is_missing_and_replaces_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ import pandas as pd
 import pytest
 
 from tests.stages.annotation_root import make_root
+from zreward_core.commands import label_studio_client as client
 from zreward_core.commands.annotate_export import export_annotation
+from zreward_core.commands.annotate_server import pull, push
 from zreward_core.commands.gsb_export import export_pairs
 from zreward_core.commands.gsb_import import import_judgements
 from zreward_core.evaluation.gsb import blind_pairs
@@ -159,6 +161,23 @@ def test_ratings_side_by_side_come_back_without_a_setting(root: Path, server: Se
     assert ratings["annotator_id"].notna().all() and ratings["submitted_at"].notna().all()
     summary = read_json(Path("data/ingest/summary.json"))["sources"]["people"]
     assert summary["ignored"] == {"skipped": 1} and summary["quarantine"] == {}
+
+
+def test_projects_are_pushed_once_and_pulled(
+    root: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(client.TOKEN, TOKEN)
+    label_studio, folder = client.LabelStudio(server.address), root / "project"
+    export_annotation(folder, num_annotators=2, overlap=1, address="/data/local-files/?d=project/")
+    assert all(": made, " in line for line in push(folder, label_studio))
+    assert all("is up to date, 0 tasks added" in line for line in push(folder, label_studio))
+    (project,) = label_studio.projects("project: annotator-01")
+    tasks = server.tasks(project["id"])
+    server.annotate(tasks[0]["id"], {("alignment_0", "image_0"): "3.5"})
+    lines = pull(folder, label_studio, root / "people")
+    assert lines[0].endswith("1 annotations") and lines[1].endswith("0 annotations")
+    (task,) = read_json(root / "people/annotator-01.json")
+    assert task["data"] == tasks[0]["data"]
 
 
 def test_blind_pairs_come_back_as_gsb(root: Path, server: Server) -> None:

@@ -30,4 +30,6 @@ def test_pairs_ask_for_left_same_or_right(rubric: Rubric) -> None:
     assert [block.get("name") for block in blocks] == ["alignment", "realism", "overall"]
     for block in blocks:
         assert [one.get("value") for one in block] == ["left", "same", "right"]
+    keys = ["".join(one.get("hotkey", "") for one in block) for block in blocks]
+    assert keys == ["123", "qwe", "asd"]
     assert [one.get("value") for one in view.findall(".//Image")] == ["$left", "$right"]

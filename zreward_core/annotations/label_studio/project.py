@@ -16,6 +16,8 @@ LOCAL_FILES = "/data/local-files/?d="
 SIDES = ("left", "right")
 CHOICES = ("left", "same", "right")
 OVERALL = "overall"
+HOTKEYS = ("123", "qwe", "asd", "zxc", "456", "rty", "fgh", "vbn", "789", "uio", "jkl")
+"""Keys of the choices of each question about a pair, neighbours on a keyboard."""
 STYLE = """
 .images { margin-top: 24px; }
 .images div:has(.image) { display: flex; flex-wrap: wrap; gap: 24px; }
@@ -61,9 +63,11 @@ def pair_config(rubric: Rubric) -> str:
         _sub(block, "Header", value=side, size="5")
         _sub(block, "Image", name=side, value=f"${side}", zoom="true")
     asked = [(one.name, f"{one.title}: which is better?") for one in rubric.dimensions]
-    for name, question in [*asked, (OVERALL, "Overall: which is better?")]:
+    asked.append((OVERALL, "Overall: which is better?"))
+    for number, (name, question) in enumerate(asked):
         _sub(view, "Header", value=question, size="5")
-        _add_choices(view, name, "left", CHOICES, question)
+        keys = HOTKEYS[number] if number < len(HOTKEYS) else ""
+        _add_choices(view, name, "left", CHOICES, question, keys=keys)
     return _text(view)
 
 
@@ -92,6 +96,7 @@ def _add_choices(
     values: Sequence[str],
     title: str,
     hints: Mapping[str, str] | None = None,
+    keys: str = "",
 ) -> None:
     choices = _sub(
         view,
@@ -103,8 +108,10 @@ def _add_choices(
         required="true",
         requiredMessage=f"Please judge: {title}",
     )
-    for value in values:
+    for place, value in enumerate(values):
         choice = _sub(choices, "Choice", value=value)
+        if place < len(keys):
+            choice.set("hotkey", keys[place])
         if hints and value in hints:
             choice.set("hint", hints[value])
 

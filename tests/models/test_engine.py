@@ -117,7 +117,8 @@ def test_an_adapter_is_renewed(
     assert {request["model"] for request in server.requests} == set(server.loaded)
     assert not list((tmp_path / "engine").iterdir())
     with torch.no_grad():
-        model.trainable()[1].add_(5.0)  # not sent
+        for parameter in model.trainable():  # not sent
+            parameter.add_(2.0)
     with pytest.raises(UserError, match="serves another model or adapter"):
         roll(model, prompts, pixels)
     model.engine.close()
@@ -130,7 +131,7 @@ def first(answer: dict[str, Any]) -> dict[str, Any]:
 
 def with_token(place: int, token: Callable[[Backbone], int]) -> Callable:
     def change(model: Backbone, answer: dict) -> None:
-        first(answer)["token_ids"] = [5] * LIMIT
+        first(answer)["token_ids"] = [model.chat.label_ids[0]] * LIMIT
         first(answer)["logprobs"]["content"] = [{"logprob": -1.0}] * LIMIT
         first(answer)["token_ids"][place] = token(model)
 
@@ -145,8 +146,8 @@ WRONG: dict[str, tuple[Callable[[Backbone, dict], Any], str]] = {
     ),
     "no token": (lambda _, answer: first(answer).update(token_ids=[]), "has 0 tokens"),
     "ended before": (
-        lambda _, answer: first(answer).update(
-            token_ids=[5], logprobs={"content": [{"logprob": -1.0}]}
+        lambda model, answer: first(answer).update(
+            token_ids=model.chat.label_ids[:1], logprobs={"content": [{"logprob": -1.0}]}
         ),
         "neither with its closing",
     ),

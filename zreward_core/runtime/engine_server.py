@@ -51,7 +51,7 @@ def serving(settings: Vllm, stage: str, arguments: Sequence[str], folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         guard = subprocess.Popen(
-            [sys.executable, engine_guard.__file__, *command],
+            [sys.executable, "-I", engine_guard.__file__, *command],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

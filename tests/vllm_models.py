@@ -35,7 +35,7 @@ TEXT: dict[str, dict[str, Any]] = {
 """vLLM's kernels on a CPU need heads of 64."""
 ARGUMENTS = [
     *("--enforce-eager", "--skip-mm-profiling", "--max-model-len", "256"),
-    *("--max-num-batched-tokens", "512", "--no-enable-chunked-prefill", "--max-num-seqs", "8"),
+    *("--max-num-batched-tokens", "512", "--no-enable-chunked-prefill", "--max-num-seqs", "16"),
 ]
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

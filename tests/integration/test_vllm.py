@@ -56,7 +56,7 @@ def model(
         kind="vllm", python=PYTHON, arguments=ARGUMENTS, environment=environment(folder / "site")
     )
     arguments = server_arguments(backbone, folder, trains=True)
-    with serving(settings, "test", arguments, folder) as url:
+    with serving(settings, "test", arguments, folder / "server.log") as url:
         backbone.engine = Engine(EngineClient(url, None, 600.0), folder / "engine", 4)
         yield backbone
 

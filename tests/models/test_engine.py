@@ -151,7 +151,8 @@ WRONG: dict[str, tuple[Callable[[Backbone, dict], Any], str]] = {
         ),
         "neither with its closing",
     ),
-    "forbidden": (with_token(1, lambda model: model.chat.image_token_id), "forbidden tokens"),
+    "forbidden": (with_token(1, lambda model: model.chat.image_token_id), "unknown or forbidden"),
+    "unknown": (with_token(1, lambda model: 10**6), "tokens [1000000], which are unknown"),
     "after the end": (with_token(1, lambda model: model.chat.close_id), "goes on after it"),
     "no log-probabilities": (
         lambda _, answer: first(answer).update(logprobs=None),
@@ -191,7 +192,7 @@ def test_a_wrong_answer_is_one_error(
     [
         (500, b'{"error": "out of memory"}', '500: {"error": "out of memory"}'),
         (404, b"{}", "--enable-scale-out"),
-        (200, b"<html>", "is not JSON"),
+        (200, b"<html>", "is not a JSON object"),
     ],
 )
 def test_an_error_of_the_server_is_shown(

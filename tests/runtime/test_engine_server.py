@@ -68,7 +68,7 @@ def processes() -> list[psutil.Process]:
 
 
 def test_a_server_ends_with_the_block() -> None:
-    with serving(settings("--own", "1"), "label", ["--model", "m"], Path("logs")) as url:
+    with serving(settings("--own", "1"), "label", ["--model", "m"], Path("logs/server.log")) as url:
         running = processes()
         assert all(process.is_running() for process in running)
         port = url.rpartition(":")[2]
@@ -76,7 +76,7 @@ def test_a_server_ends_with_the_block() -> None:
     assert not psutil.wait_procs(running, timeout=10)[1]
     with (
         pytest.raises(KeyboardInterrupt),
-        serving(settings(), "label", [], Path("logs")),
+        serving(settings(), "label", [], Path("logs/server.log")),
     ):
         running = processes()
         raise KeyboardInterrupt
@@ -90,7 +90,7 @@ from zreward_core.runtime.engine_server import serving
 from zreward_core.runtime.engine_settings import Vllm
 
 settings = Vllm(kind="vllm", python=sys.executable, environment={"PYTHONPATH": "environment"})
-with serving(settings, "label", [], Path("logs")):
+with serving(settings, "label", [], Path("logs/server.log")):
     Path("ready").touch()
     time.sleep(120)
 """
@@ -112,12 +112,12 @@ def test_a_server_ends_with_a_stage_that_is_killed(number: signal.Signals) -> No
 def test_a_server_that_does_not_start_is_one_error() -> None:
     with (
         pytest.raises(UserError, match=r"(?s)exit code 1 .*server\.log:\nno such model"),
-        serving(settings("--broken"), "label", [], Path("logs")),
+        serving(settings("--broken"), "label", [], Path("logs/server.log")),
     ):
         pass
     with (
         pytest.raises(UserError, match="does not answer after 6 seconds"),
-        serving(settings("--slow", start_timeout=6), "label", [], Path("logs")),
+        serving(settings("--slow", start_timeout=6), "label", [], Path("logs/server.log")),
     ):
         pass
     deadline = time.monotonic() + 10
@@ -126,7 +126,7 @@ def test_a_server_that_does_not_start_is_one_error() -> None:
         time.sleep(0.05)
     with (
         pytest.raises(UserError, match=r"python '/none/python', which is not a program"),
-        serving(settings(python="/none/python"), "label", [], Path("logs")),
+        serving(settings(python="/none/python"), "label", [], Path("logs/server.log")),
     ):
         pass
 

@@ -98,7 +98,14 @@ class Engine:
         chat = backbone.chat
         if asked is None:
             asked = [chat.questions[dimension] for _, dimension in queries]
-        sampling = Sampling(num_traces, max_tokens, temperature, chat.close_id, chat.forbidden)
+        sampling = Sampling(
+            num_traces,
+            max_tokens,
+            temperature,
+            chat.close_id,
+            chat.forbidden,
+            backbone.network.model.config.get_text_config().vocab_size,
+        )
         sent = [
             Query(
                 chat.prefix(prompts[i], 1) + question,

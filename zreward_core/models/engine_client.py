@@ -46,6 +46,8 @@ class Sampling:
     """Token that ends a trace."""
     forbidden: list[int]
     """Tokens that are never sampled."""
+    vocabulary: int
+    """Number of tokens."""
 
 
 @dataclass
@@ -74,12 +76,13 @@ class EngineClient:
         self.url, self.timeout = url.rstrip("/"), timeout
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         served = self._field(self._ask("/v1/models"), "data", list)
-        bases = {one.get("id"): one for one in served if not one.get("parent")}
+        models = {self._field(one, "id", str): one for one in served}
+        bases = {name: one for name, one in models.items() if not one.get("parent")}
         if model is None and len(bases) == 1:
             model = next(iter(bases))
         if model not in bases:
             raise UserError(
-                f"the rollout engine at {self.url} serves {sorted(map(str, bases))}, not {model!r}:"
+                f"the rollout engine at {self.url} serves {sorted(bases)}, not {model!r}:"
                 " correct the engine's 'model' in launch.yaml"
             )
         self.base = model
@@ -151,8 +154,9 @@ class EngineClient:
                 f"a trace has {len(tokens)} tokens and {len(log_probs)} log-probabilities, where at"
                 f" most {sampling.max_tokens} were asked for"
             )
-        if wrong := sorted(set(tokens) & set(sampling.forbidden)):
-            raise self._wrong(f"a trace has the forbidden tokens {wrong}")
+        known = range(sampling.vocabulary)
+        if wrong := [one for one in tokens if one not in known or one in sampling.forbidden]:
+            raise self._wrong(f"a trace has the tokens {wrong}, which are unknown or forbidden")
         closed = tokens[-1] == sampling.close_id
         if sampling.close_id in tokens[:-1] or not (closed or len(tokens) == sampling.max_tokens):
             raise self._wrong(
@@ -162,7 +166,7 @@ class EngineClient:
         return Trace(tokens, log_probs)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The server's answer to a GET request, or to a POST request with a body."""
+        """The object that answers a GET request, or a POST request with a body."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             self.url + path, data, {"Content-Type": "application/json"}
@@ -184,9 +188,12 @@ class EngineClient:
         if path.endswith("_lora_adapter"):
             return None  # a sentence
         try:
-            return json.loads(content)
+            found = json.loads(content)
         except ValueError:
-            raise self._wrong(f"{content[:80]!r} is not JSON") from None
+            found = None
+        if not isinstance(found, dict):
+            raise self._wrong(f"{content[:80]!r} is not a JSON object")
+        return found
 
     def _field(self, answer: Any, name: str, kind: type) -> Any:
         """A field of an answer, of a type."""

@@ -24,7 +24,7 @@ NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", 
 
 
 @contextmanager
-def serving(settings: Vllm, stage: str, arguments: Sequence[str], folder: Path) -> Iterator[str]:
+def serving(settings: Vllm, stage: str, arguments: Sequence[str], log: Path) -> Iterator[str]:
     """Start a server and wait until it answers; yields its address. It ends with the block.
 
     Should this process be killed, the server ends too.
@@ -32,7 +32,7 @@ def serving(settings: Vllm, stage: str, arguments: Sequence[str], folder: Path) 
     Args:
         stage: for messages.
         arguments: of the server, before those of the settings.
-        folder: for the server's log.
+        log: file for the server's output.
 
     Raises:
         UserError: its Python does not exist, or the server ends or does not answer in time.
@@ -47,8 +47,7 @@ def serving(settings: Vllm, stage: str, arguments: Sequence[str], folder: Path) 
     port = _free_port()
     command = [python, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--host", "127.0.0.1", "--port", str(port), *arguments, *settings.arguments]
-    log = folder / "server.log"
-    folder.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         guard = subprocess.Popen(
             [sys.executable, "-I", engine_guard.__file__, *command],

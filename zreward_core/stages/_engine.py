@@ -60,7 +60,8 @@ def rollout_engine(stage: str, backbone: Backbone, trains: bool = False) -> Iter
             _require_one_machine(stage)
             if is_main():
                 arguments = server_arguments(backbone, folder, trains)
-                url = stack.enter_context(serving(settings, stage, arguments, folder))
+                log = FOLDER / f"{stage}.log"
+                url = stack.enter_context(serving(settings, stage, arguments, log))
             url = from_main(url)
         assert url is not None
         client = EngineClient(url, settings.model, settings.timeout)

@@ -102,9 +102,18 @@ _VISION: dict[str, dict[str, Any]] = {
 
 
 def build_family(
-    model_type: str, texts: list[str], rubric: Rubric, prompt: PromptSettings
+    model_type: str,
+    texts: list[str],
+    rubric: Rubric,
+    prompt: PromptSettings,
+    text_sizes: dict[str, Any] | None = None,
+    vision_sizes: dict[str, Any] | None = None,
 ) -> Backbone:
-    """A tiny model of any supported family; weights are scaled so that differences show."""
+    """A tiny model of any supported family; weights are scaled so that differences show.
+
+    Args:
+        text_sizes, vision_sizes: replace settings of the language model and the vision tower.
+    """
     tokenizer = build_tokenizer([*texts, *prompt_words(rubric, prompt)])
     tokenizer.chat_template = TURNS.replace("OPENING", OPENINGS[model_type])
     ids: dict[str, Any] = {
@@ -129,8 +138,8 @@ def build_family(
     }
     config = AutoConfig.for_model(
         model_type,
-        text_config=text | _TEXT[model_type],
-        vision_config=vision | _VISION[model_type],
+        text_config=text | _TEXT[model_type] | (text_sizes or {}),
+        vision_config=vision | _VISION[model_type] | (vision_sizes or {}),
         **ids,
     )
     with torch.random.fork_rng(devices=[]):

@@ -42,12 +42,33 @@ def keep_float32(model: nn.Module) -> None:
                 linear.__class__ = _Float32Linear
 
 
-def save_adapter(adapted: "PeftModel", folder: Path) -> None:
-    """Write an adapter as peft does, with names in a fixed order: equal adapters, equal bytes."""
+def adapter_weights(adapted: "PeftModel") -> dict[str, torch.Tensor]:
+    """The adapter's part of the model's state."""
+    return {name: value for name, value in adapted.state_dict().items() if ".lora_" in name}
+
+
+def save_adapter(
+    adapted: "PeftModel", folder: Path, state: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write an adapter as peft does, with names in a fixed order: equal adapters, equal bytes.
+
+    Args:
+        state: weights to write, from ``adapter_weights``; those of the model if None.
+    """
     config: Any = adapted.peft_config[NAME]
     if isinstance(config.target_modules, set):
         config.target_modules = sorted(config.target_modules)
-    adapted.save_pretrained(str(folder))
+    adapted.save_pretrained(str(folder), state_dict=state)
+
+
+def save_without(model: Any, folder: Path) -> None:
+    """Write the weights of a transformers model without its adapters, which stay in place."""
+    state = {
+        name.replace(".base_layer.", "."): value
+        for name, value in model.state_dict().items()
+        if ".lora_" not in name
+    }
+    model.save_pretrained(folder, state_dict=state)
 
 
 def merge(model: nn.Module) -> None:

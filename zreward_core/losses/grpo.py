@@ -40,7 +40,11 @@ def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4, correction: int 
 
 
 def policy_gradient_loss(
-    log_probs_T: Tensor, advantages: Tensor, mask_T: Tensor, num_outputs: float | Tensor
+    log_probs_T: Tensor,
+    advantages: Tensor,
+    mask_T: Tensor,
+    num_outputs: float | Tensor,
+    weights_T: Tensor | None = None,
 ) -> Tensor:
     """First term of equation 4: -A_i * sum_t log pi(o_it), averaged over outputs.
 
@@ -55,8 +59,11 @@ def policy_gradient_loss(
         mask_T: [..., T] bool, the tokens of the output.
         num_outputs: outputs in the whole batch. Passing the number of unmasked tokens instead gives
             the token mean that other implementations use.
+        weights_T: [..., T] importance weights of tokens that an engine has sampled; None for 1.
     """
     weighted_T = advantages.detach().unsqueeze(-1) * log_probs_T
+    if weights_T is not None:
+        weighted_T = weights_T * weighted_T
     return divide(-masked_sum(weighted_T, mask_T), num_outputs)
 
 
@@ -65,6 +72,7 @@ def kl_to_reference(
     reference_log_probs_T: Tensor,
     mask_T: Tensor,
     num_outputs: float | Tensor,
+    weights_T: Tensor | None = None,
 ) -> Tensor:
     """KL(pi || pi_ref) of equation 4, estimated on the sampled tokens.
 
@@ -77,9 +85,13 @@ def kl_to_reference(
         reference_log_probs_T: [..., T] the same under the reference; gradients do not pass.
         mask_T: [..., T] bool, the tokens of the output.
         num_outputs: outputs in the whole batch; tokens are summed.
+        weights_T: [..., T] importance weights of tokens that an engine has sampled; None for 1.
     """
     difference_T = (reference_log_probs_T.detach() - log_probs_T).masked_fill(~mask_T, 0.0)
-    return divide((torch.expm1(difference_T) - difference_T).sum(), num_outputs)
+    estimate_T = torch.expm1(difference_T) - difference_T
+    if weights_T is not None:
+        estimate_T = weights_T * estimate_T
+    return divide(estimate_T.sum(), num_outputs)
 
 
 def grpo_loss(
@@ -89,7 +101,10 @@ def grpo_loss(
     mask_T: Tensor,
     beta: float,
     num_outputs: float | Tensor,
+    weights_T: Tensor | None = None,
 ) -> Tensor:
     """L_GRPO, equation 4: the policy gradient plus beta times the KL to the reference policy."""
-    policy = policy_gradient_loss(log_probs_T, advantages, mask_T, num_outputs)
-    return policy + beta * kl_to_reference(log_probs_T, reference_log_probs_T, mask_T, num_outputs)
+    policy = policy_gradient_loss(log_probs_T, advantages, mask_T, num_outputs, weights_T)
+    return policy + beta * kl_to_reference(
+        log_probs_T, reference_log_probs_T, mask_T, num_outputs, weights_T
+    )

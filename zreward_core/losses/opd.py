@@ -17,7 +17,11 @@ def distillation_advantages(teacher_log_probs_T: Tensor, old_log_probs_T: Tensor
 
 
 def opd_loss(
-    log_probs_T: Tensor, advantages_T: Tensor, mask_T: Tensor, num_outputs: float | Tensor
+    log_probs_T: Tensor,
+    advantages_T: Tensor,
+    mask_T: Tensor,
+    num_outputs: float | Tensor,
+    weights_T: Tensor | None = None,
 ) -> Tensor:
     """Equation 19: -1/T * sum_t sg(A_t) log pi(y_t), averaged over outputs.
 
@@ -28,8 +32,11 @@ def opd_loss(
         advantages_T: [..., T] token advantages; gradients do not pass.
         mask_T: [..., T] bool, the tokens of the output.
         num_outputs: outputs in the whole batch.
+        weights_T: [..., T] importance weights of tokens that an engine has sampled; None for 1.
     """
     advantages_T = advantages_T.detach().masked_fill(~mask_T, 0.0)  # may be NaN where masked
+    if weights_T is not None:
+        advantages_T = weights_T * advantages_T
     weighted_T = (advantages_T * log_probs_T).masked_fill(~mask_T, 0.0)
     lengths = mask_T.sum(dim=-1).clamp(min=1)
     return divide(-(weighted_T.sum(dim=-1) / lengths).sum(), num_outputs)

@@ -160,6 +160,8 @@ class Backbone:
         self.length_multiple = 1  # sequences are padded to a multiple of this
         self.adapted: Any = None
         """The model with its low-rank updates, where they are apart from the weights."""
+        self.engine: Any = None
+        """What samples traces in place of this model: an ``engine.Engine``."""
 
     @property
     def device(self) -> torch.device:

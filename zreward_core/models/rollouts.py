@@ -32,6 +32,9 @@ class Rollouts:
     """[N] total probability of the score tokens."""
     answers: torch.Tensor
     """[N] token sampled at the score position, from the whole vocabulary."""
+    log_ratios: list[list[float]] | None = None
+    """Of each token, its log-probability under this model minus that under the engine which has
+    sampled it; None if this model has sampled it."""
 
 
 @torch.no_grad()
@@ -48,6 +51,9 @@ def sample_rollouts(
 ) -> Rollouts:
     """Sample traces and decode the score distribution after each.
 
+    If the backbone has an engine, this samples the traces: others than here, of the same
+    distribution.
+
     Args:
         prompts: I prompts.
         images: I resized images [3, h, w].
@@ -58,6 +64,10 @@ def sample_rollouts(
         temperature: 0 for greedy decoding.
         asked: Q token sequences that replace the questions of the dimensions.
     """
+    if backbone.engine is not None:
+        return backbone.engine.sample_rollouts(
+            backbone, prompts, images, queries, num_traces, max_tokens, seeds, temperature, asked
+        )
     uniform_QGT = torch.stack([_uniforms(seed, num_traces, max_tokens) for seed in seeds])
     prefix = _prefill(backbone, prompts, images)
     num_rows = len(queries) * num_traces
@@ -92,12 +102,14 @@ def sample_rollouts(
 
 def join_rollouts(parts: Sequence[Rollouts]) -> Rollouts:
     """Concatenate the rollouts of the parts of a batch, in order."""
+    by_engine = [part.log_ratios for part in parts if part.log_ratios is not None]
     return Rollouts(
         tokens=[tokens for part in parts for tokens in part.tokens],
         closed=torch.cat([part.closed for part in parts]),
         log_probs=torch.cat([part.log_probs for part in parts]),
         mass=torch.cat([part.mass for part in parts]),
         answers=torch.cat([part.answers for part in parts]),
+        log_ratios=[row for ratios in by_engine for row in ratios] if by_engine else None,
     )
 
 

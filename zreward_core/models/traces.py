@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.rollouts import closed_sequence
+from zreward_core.models.rollouts import closed_sequence, pick_tokens
 from zreward_core.models.score_decoder import score_log_probs, token_log_probs
 
 
@@ -46,12 +46,46 @@ def trace_log_probs(
         temperature: sampling temperature of the traces; 0 is treated as 1.
         answers: [N] tokens at the score position, to add their log-probabilities.
     """
+    asked = [backbone.chat.questions[dimension] for dimension in dimensions]
+    return _read(backbone, prompts, images, asked, traces, temperature, answers=answers)[0]
+
+
+def read_sampled(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    images: Sequence[torch.Tensor],
+    asked: Sequence[list[int]],
+    traces: Sequence[list[int]],
+    temperature: float,
+    uniform_N: torch.Tensor,
+) -> tuple[TraceLogProbs, torch.Tensor]:
+    """``trace_log_probs``, and a token [N] sampled at each score position, from all tokens.
+
+    Args:
+        asked: B token sequences, the questions.
+        uniform_N: numbers that select the tokens, see ``pick_tokens``.
+    """
+    found, sampled = _read(backbone, prompts, images, asked, traces, temperature, uniform_N)
+    assert sampled is not None
+    return found, sampled
+
+
+def _read(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    images: Sequence[torch.Tensor],
+    asked: Sequence[list[int]],
+    traces: Sequence[list[int]],
+    temperature: float,
+    uniform_N: torch.Tensor | None = None,
+    answers: torch.Tensor | None = None,
+) -> tuple[TraceLogProbs, torch.Tensor | None]:
     chat, group = backbone.chat, len(traces) // len(prompts)
     tails = [closed_sequence(backbone, trace) for trace in traces]
     num_last = max(len(tail) for tail in tails) + 1
     prefixes = [
-        backbone.prefix(prompt, image) + chat.questions[dimension]
-        for prompt, image, dimension in zip(prompts, images, dimensions, strict=True)
+        backbone.prefix(prompt, image) + question
+        for prompt, image, question in zip(prompts, images, asked, strict=True)
     ]
     rows = [prefixes[n // group] + tail for n, tail in enumerate(tails)]
     longest = max(len(trace) for trace in traces)
@@ -72,13 +106,20 @@ def trace_log_probs(
     def read(logits: torch.Tensor, part: range) -> tuple[torch.Tensor, ...]:
         tokens = wanted[:, part.start : part.stop]
         last = logits[:, num_last - 1 - part.start :]  # empty unless the part is the last one
+        sampled = []
+        if uniform_N is not None:
+            flat = last.flatten(0, 1).float()
+            uniform = uniform_N.to(last.device)[: len(flat)]
+            sampled = [pick_tokens(flat, chat.forbidden, uniform, temperature)]
         return (
             token_log_probs(logits, tokens, chat.forbidden, temperature),
             *score_log_probs(last, backbone.label_ids),
+            *(token.view(last.shape[:2]) for token in sampled),
         )
 
     owners = [n // group for n in range(len(rows))]
-    log_probs_NK, scores, mass = backbone.read(
+    log_probs_NK, scores, mass, *sampled = backbone.read(
         rows, images, owners, num_last, read, prefixes=prefixes
     )
-    return TraceLogProbs(log_probs_NK.gather(1, at), mask, scores[:, 0], mass[:, 0])
+    found = TraceLogProbs(log_probs_NK.gather(1, at), mask, scores[:, 0], mass[:, 0])
+    return found, sampled[0][:, 0] if sampled else None

@@ -1,7 +1,8 @@
 """launch.yaml: which launcher starts which stage. Not a DVC param: it does not change results.
 
 ``launchers`` defines launchers by name, ``stages`` assigns them. A stage that is not listed runs in
-the calling process (``local``), as does every stage if there is no launch.yaml.
+the calling process (``local``), as does every stage if there is no launch.yaml. In the same way
+``engines`` defines rollout engines, and ``rollouts`` assigns them to the stages that sample traces.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from zreward_core.config import Settings, UserError, parse_settings, read_yaml
+from zreward_core.runtime.engine_settings import SAMPLING, Vllm
 
 LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
@@ -101,6 +103,10 @@ class LaunchFile(Settings):
     """Launchers by name."""
     stages: dict[str, str] = {}
     """Stage to the name of a launcher, or local."""
+    engines: dict[str, Vllm] = {}
+    """Rollout engines by name."""
+    rollouts: dict[str, str] = {}
+    """Stage to the name of the engine that samples its traces, or local: the stage itself."""
 
 
 def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -> Launcher | None:
@@ -112,12 +118,13 @@ def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -
         name: launcher that overrides the one of launch.yaml.
 
     Raises:
-        UserError: launch.yaml is malformed, names an unknown stage or launcher, or assigns a
-            launcher that the stage does not support.
+        UserError: launch.yaml is malformed, names an unknown stage, launcher or engine, or assigns
+            one that the stage does not support.
     """
     if not LAUNCH_FILE.is_file():
         return None
     content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
+    _check_engines(content)
     for one, launcher in content.stages.items():
         if one not in known:
             raise UserError(
@@ -132,6 +139,35 @@ def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -
         _check_support(stage, nested)
     _check_support(stage, chosen)
     return chosen
+
+
+def read_engine(stage: str) -> Vllm | None:
+    """The engine that samples a stage's traces, or None if the stage does so itself.
+
+    Raises:
+        UserError: launch.yaml is malformed, or names an unknown stage or engine.
+    """
+    if not LAUNCH_FILE.is_file():
+        return None
+    content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
+    _check_engines(content)
+    return content.engines.get(content.rollouts.get(stage, LOCAL))
+
+
+def _check_engines(content: LaunchFile) -> None:
+    if LOCAL in content.engines:
+        raise UserError(f"{LAUNCH_FILE}: 'engines.{LOCAL}' is the stage itself: rename the engine")
+    for stage, name in content.rollouts.items():
+        if stage not in SAMPLING:
+            raise UserError(
+                f"{LAUNCH_FILE}: 'rollouts.{stage}' is not a stage that samples traces with an"
+                f" engine; use one of {list(SAMPLING)}"
+            )
+        if name != LOCAL and name not in content.engines:
+            raise UserError(
+                f"{LAUNCH_FILE}: 'rollouts.{stage}' names the engine {name!r}, which is not"
+                f" defined; use one of {[LOCAL, *content.engines]}"
+            )
 
 
 def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:

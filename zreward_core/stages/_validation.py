@@ -17,6 +17,7 @@ from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.sharding import full_tensors, gathered, shard_like
 from zreward_core.schemas import ITEMS, read_pairs, read_table, with_scores
 from zreward_core.stages._judging import Judging, score_items, score_items_reasoning
+from zreward_core.training.rollouts import renew_engine
 from zreward_core.training.updates import Step
 
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -113,6 +114,7 @@ class Validation:
     def measure(self) -> dict[str, float]:
         """HPA (equation 17), PLCC and NLL over all dimensions; undefined ones are left out."""
         network = self.backbone.network
+        renew_engine(self.backbone)
         network.eval()
         with torch.no_grad(), gathered(network), precision():
             found = self.score(self.judging, self.backbone, self.items, self.images)

@@ -70,8 +70,8 @@ def run(config: Config) -> None:
     scored, by_votes = with_scores(items, ITEMS_FILE), pairs[pairs["score_w"].isna()]
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
-    zero_shot_reasoning = predict_reasoning(config, BASES / "teacher", items, images)
-    teacher = predict_reasoning(config, TEACHER, items, images)
+    zero_shot_reasoning = predict_reasoning(config, BASES / "teacher", items, images, "evaluate")
+    teacher = predict_reasoning(config, TEACHER, items, images, "evaluate")
     if not is_main():
         return
     oracle = oracle_scores(scored, images, config.aspects) if config.oracle else None

@@ -25,6 +25,7 @@ from zreward_core.runtime.outputs import link_or_copy, whole_output
 from zreward_core.runtime.shards import compute_shards
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, LABELS, TRACES, read_table
+from zreward_core.stages._engine import rollout_engine
 from zreward_core.stages._judging import Judging, judge_batch
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def run(config: Config) -> None:
     def compute(part: slice) -> pd.DataFrame:
         return sample_traces(backbone, config, pool.iloc[part], images)
 
-    shards = compute_shards(checkpoint, "label", len(pool), config.shard_items, TRACES, compute)
+    size = config.shard_items
+    with rollout_engine("label", backbone):
+        shards = compute_shards(checkpoint, "label", len(pool), size, TRACES, compute)
     if is_main():
         with whole_output(OUTPUT, config) as folder:
             write_labels(shards, pool, config.num_traces, backbone.levels.cpu(), folder)

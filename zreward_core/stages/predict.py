@@ -15,6 +15,7 @@ from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, read_table
+from zreward_core.stages._engine import rollout_engine
 from zreward_core.stages._judging import Judging, as_predictions, score_items_reasoning
 
 OUTPUT = Path("data/predict")
@@ -69,13 +70,21 @@ def predict_at_once(
 
 
 def predict_reasoning(
-    config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
+    config: Judging,
+    folder: Path,
+    items: pd.DataFrame,
+    images: ImageStore,
+    stage: str = "predict",
 ) -> pd.DataFrame:
     """Predictions of a reasoning model: distributions averaged over traces.
 
     Batches are divided over processes; every process returns all predictions.
+
+    Args:
+        stage: the one that predicts, for its rollout engine.
     """
     TeacherJudge.require_role(folder)
     backbone = load_backbone(folder, config.dtype)
     backbone.network.to(pick_device())
-    return score_items_reasoning(config, backbone, items, images)
+    with rollout_engine(stage, backbone):
+        return score_items_reasoning(config, backbone, items, images)

@@ -26,6 +26,7 @@ from zreward_core.models.score_decoder import expected_score, mass_loss
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
+from zreward_core.stages._engine import rollout_engine
 from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
@@ -83,7 +84,13 @@ def run(config: Config) -> None:
         )
         # N iterations of M steps; on_policy_steps sets step.reference (pi_ref) <- pi at each start.
         for step in on_policy_steps(
-            backbone, "train_gdso", checkpoint, history, validation=validation, **config.loop
+            backbone,
+            "train_gdso",
+            checkpoint,
+            history,
+            validation=validation,
+            engine=rollout_engine("train_gdso", backbone, trains=True),
+            **config.loop,
         ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
             sampler.prefetch(config.pairs_per_step, step.next_rng)

@@ -16,6 +16,7 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
 from zreward_core.stages import train_gdso
+from zreward_core.stages._engine import rollout_engine
 from zreward_core.stages._validation import Validation
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, exchanged_scores
@@ -59,6 +60,7 @@ def run(config: Config) -> None:
             checkpoint,
             history,
             validation=validation,
+            engine=rollout_engine("train_gdso_coupled", backbone, trains=True),
             **config.loop,
         ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)

@@ -15,6 +15,7 @@ from zreward_core.models.rollouts import Rollouts
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
+from zreward_core.stages._engine import rollout_engine
 from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
@@ -50,7 +51,13 @@ def run(config: Config) -> None:
             backbone, "train_grpo", config, config.seed, checkpoint, reasoning=True
         )
         for step in on_policy_steps(
-            backbone, "train_grpo", checkpoint, history, validation=validation, **config.loop
+            backbone,
+            "train_grpo",
+            checkpoint,
+            history,
+            validation=validation,
+            engine=rollout_engine("train_grpo", backbone, trains=True),
+            **config.loop,
         ):
             pairs = sampler.draw(config.pairs_per_step, step.rng)
             sampler.prefetch(config.pairs_per_step, step.next_rng)

@@ -26,10 +26,11 @@ from zreward_core.runtime.distributed import own_part, precision
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.schemas import CANDIDATES, read_table
 from zreward_core.stages import _training as shared
+from zreward_core.stages._engine import rollout_engine
 from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.images import PreparedImages
 from zreward_core.training.on_policy import on_policy_steps
-from zreward_core.training.rollouts import roll_out, rollout_metrics
+from zreward_core.training.rollouts import importance_weights, roll_out, rollout_metrics
 from zreward_core.training.updates import History, Part, own_parts
 
 OUTPUT = Path("data/train_opd")
@@ -87,7 +88,13 @@ def run(config: Config) -> None:
             backbone, "train_opd", config, config.seed, checkpoint, reasoning=True
         )
         for step in on_policy_steps(
-            backbone, "train_opd", checkpoint, history, validation=validation, **config.loop
+            backbone,
+            "train_opd",
+            checkpoint,
+            history,
+            validation=validation,
+            engine=rollout_engine("train_opd", backbone, trains=True),
+            **config.loop,
         ):
             batch, step.metrics = sample(backbone, config, pool, images, step.rng)
             following = draw(config, pool, step.next_rng)["image_id"]
@@ -159,6 +166,9 @@ def loss_of(
         batch.advantages[chosen.start] = advantages_NT
     advantages_NT = batch.advantages[chosen.start]
     num_outputs = len(batch.rollouts.tokens)
-    loss = opd_loss(found.log_probs_NT, advantages_NT, found.mask_NT, num_outputs)  # (19)
+    weights_NT = importance_weights(batch.rollouts, rows, found.log_probs_NT)
+    loss = opd_loss(  # (19)
+        found.log_probs_NT, advantages_NT, found.mask_NT, num_outputs, weights_NT
+    )
     kl = -advantages_NT.masked_fill(~found.mask_NT, 0.0).sum().item() / num_outputs
     return loss, {"loss/total": loss.item(), "policy/reverse_kl": kl}

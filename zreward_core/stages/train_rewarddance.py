@@ -5,6 +5,7 @@ score and generates the reasoning; the model is fine-tuned on the reasoning and 
 Shapes: B items, N items in all, S levels.
 """
 
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.sharding import place, unsharded
 from zreward_core.runtime.shards import compute_shards
 from zreward_core.stages import _training as shared
+from zreward_core.stages._engine import has_engine, rollout_engine
 from zreward_core.training.chains import Chains, best_chains, chain_loss
 from zreward_core.training.images import PreparedImages
 from zreward_core.training.supervised import supervised_steps
@@ -109,7 +111,9 @@ def write_chains(
         with precision():
             return chains_of(writer(), config, items.iloc[part], store)
 
-    shards = compute_shards(checkpoint, "chains", len(items), config.shard_items, CHAINS, compute)
+    size, name = config.shard_items, "train_rewarddance"
+    with rollout_engine(name, writer()) if has_engine(name) else nullcontext():
+        shards = compute_shards(checkpoint, "chains", len(items), size, CHAINS, compute)
     return pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
 
 

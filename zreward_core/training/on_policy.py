@@ -5,6 +5,7 @@ from (seed, step), so a resumed run equals an uninterrupted one.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ def on_policy_steps(
     max_grad_norm: float,
     checkpoint_every: int,
     validation: Validator | None = None,
+    engine: AbstractContextManager[None] | None = None,
 ) -> Iterator[PolicyStep]:
     """Yield the steps of algorithm 1; log and checkpoint each after the stage has used it.
 
@@ -66,6 +68,7 @@ def on_policy_steps(
         max_grad_norm: gradients are clipped to this norm.
         checkpoint_every: steps between checkpoints.
         validation: called after each step, before it is logged.
+        engine: entered before the first step, left after the last: what samples the traces.
     """
     optimizer = torch.optim.AdamW(
         backbone.trainable(), lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.95)
@@ -93,26 +96,27 @@ def on_policy_steps(
             after_last=index == steps,
         )
 
-    for index in track(range(start, steps), name, steps, start):
-        if index % steps_per_iteration == 0:
-            reference = backbone.snapshot()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
-        step = prepared(index)
-        yield step
+    with engine or nullcontext():
+        for index in track(range(start, steps), name, steps, start):
+            if index % steps_per_iteration == 0:
+                reference = backbone.snapshot()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * min(1.0, (index + 1) / max(1, warmup_steps))
+            step = prepared(index)
+            yield step
+            if validation is not None:
+                validation.after(step)
+            history.append(step.row(index))
+            publish(name, history[-1:])
+            if (index + 1) % checkpoint_every == 0:
+                state = {
+                    "step": index + 1,
+                    **training_state(backbone, [optimizer]),
+                    "reference": full_tensors(reference),
+                    "history": history,
+                }
+                checkpoint.save("state", state)
+        yield prepared(steps)
         if validation is not None:
-            validation.after(step)
-        history.append(step.row(index))
-        publish(name, history[-1:])
-        if (index + 1) % checkpoint_every == 0:
-            state = {
-                "step": index + 1,
-                **training_state(backbone, [optimizer]),
-                "reference": full_tensors(reference),
-                "history": history,
-            }
-            checkpoint.save("state", state)
-    yield prepared(steps)
-    if validation is not None:
-        validation.finish()
+            validation.finish()
     backbone.network.eval()

@@ -15,7 +15,11 @@ from zreward_core.models.rollouts import Rollouts, read_scores
 from zreward_core.models.traces import TraceLogProbs, trace_log_probs
 from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.sharding import using
-from zreward_core.training.rollouts import rollout_metrics, thorough_share
+from zreward_core.training.rollouts import (
+    importance_weights,
+    rollout_metrics,
+    thorough_share,
+)
 from zreward_core.training.samplers import PairBatch
 from zreward_core.training.updates import Reference
 
@@ -115,7 +119,10 @@ def policy_loss(
     mask_NT = found.mask_NT & known_N[:, None]
     advantages_N = batch.advantages_P2G[chosen.start : chosen.stop].flatten().to(backbone.device)
     num_outputs = int(known_P2G.sum())
-    loss = grpo_loss(found.log_probs_NT, reference_NT, advantages_N, mask_NT, beta, num_outputs)
+    weights_NT = importance_weights(batch.rollouts, rows, found.log_probs_NT)
+    loss = grpo_loss(
+        found.log_probs_NT, reference_NT, advantages_N, mask_NT, beta, num_outputs, weights_NT
+    )
     moved = torch.where(mask_NT, found.log_probs_NT.detach() - reference_NT, 0.0)
     return loss, found, moved.sum().item() / max(num_outputs, 1)
 

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from zreward_core.adapters import adapter_weights
+from zreward_core.losses.importance import truncated_importance_weights
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import Rollouts, join_rollouts, sample_rollouts
-from zreward_core.runtime.distributed import gather, own_part, precision
-from zreward_core.runtime.sharding import gathered
+from zreward_core.runtime.distributed import from_main, gather, own_part, precision
+from zreward_core.runtime.sharding import full_tensors, gathered
+from zreward_core.runtime.worker import is_main
 
 
 def roll_out(
@@ -37,6 +40,7 @@ def roll_out(
     own = own_part(len(dimensions))
     rows = slice(own.start, own.stop)
     sampled = []
+    renew_engine(backbone)
     backbone.network.eval()  # with gradient checkpointing a model in train mode keeps no cache
     with gathered(backbone.network), precision():
         if own:
@@ -55,13 +59,48 @@ def roll_out(
     return join_rollouts(gather(sampled))
 
 
+def renew_engine(backbone: Backbone) -> None:
+    """Send the adapter's current weights to the engine, if there is one; every process calls it."""
+    if backbone.engine is None:
+        return
+    state = full_tensors(adapter_weights(backbone.adapted))
+    if is_main():
+        backbone.engine.renew(backbone.adapted, state)
+    backbone.engine.adapter = from_main(backbone.engine.adapter)
+
+
+def importance_weights(
+    rollouts: Rollouts, rows: slice, like_NT: torch.Tensor
+) -> torch.Tensor | None:
+    """Weights of the tokens of some rows, for losses; None if the policy has sampled them.
+
+    Args:
+        like_NT: the log-probabilities of these rows: padding, and the score token that follows the
+            longest trace (which the policy samples itself), have weight 1.
+    """
+    if rollouts.log_ratios is None:
+        return None
+    ratios_NT = torch.zeros_like(like_NT)
+    for n, ratios in enumerate(rollouts.log_ratios[rows]):
+        ratios_NT[n, : len(ratios)] = torch.tensor(ratios)
+    return truncated_importance_weights(ratios_NT)
+
+
 def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
-    """Mean trace length (tokens), share of traces the model closed, mass on the score tokens."""
-    return {
+    """Mean trace length (tokens), share of traces the model closed, mass on the score tokens.
+
+    With an engine also the mean difference (nats) between its log-probabilities of the tokens and
+    the policy's, and the largest.
+    """
+    metrics = {
         "trace/length": float(np.mean([float(len(tokens)) for tokens in rollouts.tokens])),
         "trace/closed": rollouts.closed.float().mean().item(),
         "score/mass": rollouts.mass.mean().item(),
     }
+    if rollouts.log_ratios is not None:
+        gaps = np.abs([ratio for row in rollouts.log_ratios for ratio in row])
+        metrics |= {"engine/gap": float(gaps.mean()), "engine/largest_gap": float(gaps.max())}
+    return metrics
 
 
 def thorough_share(

@@ -234,10 +234,14 @@ def gate(
     sha256: Annotated[str, typer.Argument(help="Its hash.")],
     dtype: Annotated[str, typer.Option(help="Torch dtype of its weights.")] = "float32",
 ) -> None:
-    """Score the test items with a model, as a worker of `zreward promote`."""
+    """Score the test items with a model, for `zreward promote`."""
     from zreward_core.commands.gate import compute_scores, read_test_set
+    from zreward_core.runtime.launch import launch
 
-    compute_scores(folder, sha256, read_test_set(), dtype)
+    def run() -> None:
+        compute_scores(folder, sha256, read_test_set(), dtype)
+
+    launch("gate", [f"--dtype={dtype}", str(folder), sha256], STAGES, run)
 
 
 @app.command()

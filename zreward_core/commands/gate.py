@@ -3,6 +3,7 @@
 Shapes: P pairs, N prompts, R resamples.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -27,11 +28,13 @@ from zreward_core.schemas import (
     with_scores,
 )
 
-FOLDER = Path(".zreward/gate")
+SCORES = Path(".zreward/gate")
 SHARD_IMAGES = 256
 SIGNALS = 128
 """Exit codes above it are of processes that a signal ended."""
-SCORES = pa.schema([("item_id", pa.string()), ("dimension", pa.string()), ("value", pa.float64())])
+SCORE_ROWS = pa.schema(
+    [("item_id", pa.string()), ("dimension", pa.string()), ("value", pa.float64())]
+)
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 
@@ -114,16 +117,7 @@ def score_items(
     """
     cached = _scores_file(sha256, test, dtype)
     if not cached.is_file():
-        from zreward_core.runtime.launch import launch
-
-        arguments = [str(folder.resolve()), sha256, f"--dtype={dtype}"]
-        run = partial(compute_scores, folder, sha256, test, dtype)
-        try:
-            launch("gate", arguments, tuple(known), run)
-        except SystemExit as ended:
-            if int(ended.code or 0) > SIGNALS:
-                raise
-            raise RuntimeError(f"its workers ended with exit code {ended.code}") from None
+        _launch_scoring(folder, sha256, test, dtype, tuple(known))
     scores = pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
     wrong = scores[~np.isfinite(scores)]
     if len(wrong):
@@ -159,15 +153,33 @@ def compute_scores(folder: Path, sha256: str, test: FrozenTest, dtype: str) -> N
         table = pd.DataFrame(means, columns=model().dimensions, index=rows["item_id"])
         return table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
 
-    shards = compute_shards(checkpoint, "scores", len(shown), SHARD_IMAGES, SCORES, compute)
+    shards = compute_shards(checkpoint, "scores", len(shown), SHARD_IMAGES, SCORE_ROWS, compute)
     if is_main():
         with replaced(_scores_file(sha256, test, dtype)) as partial_file:
             pd.concat(map(pd.read_parquet, shards)).to_parquet(partial_file, index=False)
     checkpoint.clear()
 
 
+def _launch_scoring(
+    folder: Path, sha256: str, test: FrozenTest, dtype: str, known: tuple[str, ...]
+) -> None:
+    """Compute the scores in this process, or by the launcher of ``gate`` in launch.yaml."""
+    from zreward_core.runtime.launch import launch
+
+    run = partial(compute_scores, folder, sha256, test, dtype)
+    if not known:
+        run()
+        return
+    try:
+        launch("gate", [f"--dtype={dtype}", os.path.relpath(folder), sha256], known, run)
+    except SystemExit as ended:
+        if int(ended.code or 0) > SIGNALS:
+            raise
+        raise RuntimeError(f"its workers ended with exit code {ended.code}") from None
+
+
 def _scores_file(sha256: str, test: FrozenTest, dtype: str) -> Path:
-    return FOLDER / f"{sha256}-{test.key}-{dtype}.parquet"
+    return SCORES / f"{sha256}-{test.key}-{dtype}.parquet"
 
 
 def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:

@@ -19,15 +19,12 @@ from zreward_core.config import PARAMS_FILE, UserError, writable
 from zreward_core.extras import extras_named
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
-from zreward_core.runtime.worker import USER_FAULT, is_worker, report_user_error
+from zreward_core.runtime.worker import USER_FAULT, owns_run, report_user_error
 
 STAGES = tuple(
     sorted(m.name for m in pkgutil.iter_modules(stages.__path__) if not m.name.startswith("_"))
 )
 """The modules of zreward_core.stages: the pipeline (dvc.yaml) and the compared methods."""
-
-LAUNCHED = (*STAGES, "score")
-"""Commands that launch.yaml may start elsewhere."""
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 ParamsOption = Annotated[
@@ -56,7 +53,7 @@ def root_folder(
     if not root.is_dir():
         raise UserError(f"--root {root} is not a folder")
     os.chdir(root)
-    context.obj = LAUNCHED
+    context.obj = STAGES
 
 
 def _add_stage(name: str) -> None:
@@ -69,15 +66,15 @@ def _add_stage(name: str) -> None:
         from zreward_core.runtime.launch import launch
 
         arguments = ["--params", str(params)] if params else []
-        # a worker's launcher holds the lock and tracks the run
-        lock = nullcontext() if is_worker() else stage_lock(name)
+        # of all processes and machines, one holds the lock and tracks the run
+        lock = stage_lock(name) if owns_run() else nullcontext()
         with lock, timed(name, params), tracked(name) as run:
-            if not is_worker():
+            if owns_run():
                 check_params(STAGES, params)
             module = _import_stage(name)
             config = module.Config.load(name, params)
             run.start(config, params)
-            launch(name, arguments, LAUNCHED, lambda: module.run(config))
+            launch(name, arguments, STAGES, lambda: module.run(config))
 
     help_text = f"Run the stage {name}."
     if name in GROUPS:  # without a subcommand it still runs the stage
@@ -265,10 +262,26 @@ def promote(
     """Register the trained student; make it champion if it passes the gate, else exit with 1."""
     from zreward_core.commands.promote import promote
 
-    result = promote(force, reason)
+    result = promote(force, reason, STAGES)
     typer.echo(json.dumps(result) if as_json else result["summary"])
     if not (result["passed"] or result["promoted"]):
         sys.exit(1)
+
+
+@app.command(hidden=True)
+def gate(
+    folder: Annotated[Path, typer.Argument(help="Folder of the model.")],
+    sha256: Annotated[str, typer.Argument(help="Its hash.")],
+    dtype: Annotated[str, typer.Option(help="Torch dtype of its weights.")] = "float32",
+) -> None:
+    """Score the test items with a model, for `zreward promote`."""
+    from zreward_core.commands.gate import compute_scores, read_test_set
+    from zreward_core.runtime.launch import launch
+
+    def run() -> None:
+        compute_scores(folder, sha256, read_test_set(), dtype)
+
+    launch("gate", [f"--dtype={dtype}", str(folder), sha256], STAGES, run)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.losses.risd import risd_loss
@@ -32,7 +33,7 @@ GDSO = train_gdso.Config(
 )
 OPD = train_opd.Config(seed=1, images_per_step=8, group_size=2, micro_batch_images=2)
 RISD = train_risd.Config(
-    seed=1, steps=5, batch_size=6, micro_batch_size=2, checkpoint_every=2, learning_rate=1e-3
+    seed=1, steps=5, batch_size=4, micro_batch_size=2, checkpoint_every=2, learning_rate=1e-3
 )
 
 
@@ -130,12 +131,21 @@ def weights(model: Backbone) -> list[torch.Tensor]:
     return [full_tensors(value).cpu() for value in model.snapshot()]
 
 
+def mesh() -> list[int]:
+    """Replicas and shards of a sharded model, or shards alone."""
+    model = backbone()
+    place(model.network)
+    weight = next(model.network.parameters())
+    return list(weight.device_mesh.shape) if isinstance(weight, DTensor) else []
+
+
 def main(folder: Path) -> None:
     os.chdir(folder)
     torch.set_num_threads(1)
     fixed = Rollouts(**torch.load("rollouts.pt", weights_only=True))
     results = {"gdso": gdso(fixed), "opd": opd(fixed), "risd": risd("risd")}
     results["number"] = processes().num_processes
+    results["mesh"] = mesh()
     if is_main():
         torch.save(results, "results.pt")
     processes().destroy_process_group()

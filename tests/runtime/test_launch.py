@@ -22,6 +22,7 @@ from zreward_core.runtime.launch_settings import (
     Ray,
     read_launcher,
 )
+from zreward_core.runtime.worker import owns_run
 
 ROOT = Path(__file__).parents[2]
 TWO = Accelerate(kind="accelerate", processes=2, cpu=True)
@@ -92,6 +93,31 @@ def test_the_demo_does_not_depend_on_the_number_of_cores() -> None:
             },
             "must name a launcher of kind accelerate",
         ),
+        ({"launchers": {"a": {**RAY, "nodes": 2}}}, "several nodes need inside"),
+        (
+            {"stages": {"train_risd": "a"}, "launchers": {"a": {**CPUS, "fsdp": {"replicas": 2}}}},
+            "'fsdp.replicas' is 2, and the stage train_risd has 2 processes",
+        ),
+        (
+            {
+                "stages": {"train_risd": "a"},
+                "launchers": {
+                    "a": {**RAY, "nodes": 2, "inside": "b"},
+                    "b": {**CPUS, "fsdp": {"replicas": 3}},
+                },
+            },
+            "'fsdp.replicas' is 3, and the stage train_risd has 4 processes",
+        ),
+        (
+            {
+                "stages": {"validate": "a"},
+                "launchers": {
+                    "a": {**RAY, "nodes": 2, "inside": "b"},
+                    "b": {**CPUS, "processes": 1},
+                },
+            },
+            "runs in one process",
+        ),
     ],
 )
 def test_errors_name_the_file_and_the_key(content: dict, message: str) -> None:
@@ -108,11 +134,32 @@ def test_a_job_uses_the_launcher_inside() -> None:
     assert isinstance(read_launcher("label", STAGES, "two"), Accelerate)
 
 
+def test_commands_may_be_listed_with_the_stages() -> None:
+    write(launchers={"two": CPUS}, stages={"gate": "two", "score": "two"})
+    assert isinstance(read_launcher("gate", STAGES), Accelerate)
+    assert read_launcher("label", STAGES) is None
+
+
+def test_one_process_of_all_machines_owns_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def owner(**variables: str) -> bool:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return owns_run()
+
+    assert owner() and owner(ZREWARD_MACHINE_RANK="0") and owner(RANK="0", WORLD_SIZE="2")
+    assert not owner(ZREWARD_MACHINE_RANK="1")
+    assert not owner(RANK="1", WORLD_SIZE="2")
+    assert not owner(ZREWARD_WORKER="1")
+
+
 def test_accelerate_reads_the_fsdp_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate import FullyShardedDataParallelPlugin
+    from accelerate import FullyShardedDataParallelPlugin, ParallelismConfig
     from torch.distributed.fsdp import CPUOffloadPolicy
 
-    settings = Fsdp(layers=["One", "Two"], reshard_after_forward=False, cpu_offload=True)
+    settings = Fsdp(
+        layers=["One", "Two"], reshard_after_forward=False, cpu_offload=True, replicas=2
+    )
     for name, value in fsdp_environment(settings).items():
         monkeypatch.setenv(name, value)
     plugin = FullyShardedDataParallelPlugin()
@@ -120,6 +167,7 @@ def test_accelerate_reads_the_fsdp_settings(monkeypatch: pytest.MonkeyPatch) -> 
     assert plugin.reshard_after_forward is False
     assert isinstance(plugin.cpu_offload, CPUOffloadPolicy)
     assert plugin.transformer_cls_names_to_wrap == ["One", "Two"]
+    assert ParallelismConfig().dp_replicate_size == 2
 
 
 def python(code: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Stages as jobs on a local Ray cluster that the test starts."""
+"""Stages on a Ray cluster of two nodes that the test starts on this machine."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ ENVIRONMENT = os.environ | {
     "RAY_USAGE_STATS_ENABLED": "0",
     "ZREWARD_TRACKING": "off",
     "OMP_NUM_THREADS": "1",
+    # Ray's own limits are for an idle machine
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+    "RAY_gcs_server_port_wait_time_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_health_check_failure_threshold": "100",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 
 
@@ -32,31 +39,43 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    dashboard = free_port()
-    command = [
-        str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={free_port()}",
-        "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        "--object-store-memory=100000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
-    ]  # fmt: skip
-    log = (tmp_path_factory.mktemp("ray") / "log.txt").open("w")
-    cluster = subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
-    )
+    """Address of the dashboard of a cluster of two nodes with one CPU each, on this machine."""
+    dashboard, port = free_port(), free_port()
+    logs = tmp_path_factory.mktemp("ray")
     found = f"http://127.0.0.1:{dashboard}"
+    head = [
+        "--head", f"--port={port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}", "--node-ip-address=127.0.0.1",
+    ]  # fmt: skip
+    with node(head, logs / "head.txt") as process:
+        wait_for(f"{found}/api/jobs/", process)
+        with node([f"--address=127.0.0.1:{port}"], logs / "second.txt"):
+            yield found
+
+
+@contextmanager
+def node(arguments: list[str], log: Path) -> Iterator[subprocess.Popen]:
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1",
+        "--object-store-memory=100000000", "--disable-usage-stats", *arguments,
+    ]  # fmt: skip
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=file, stderr=file, start_new_session=True
+        )
     try:
-        wait_for(f"{found}/api/jobs/", cluster)
-        yield found
+        yield process
     finally:
-        os.killpg(cluster.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)
         try:
-            cluster.wait(60)
+            process.wait(60)
         except subprocess.TimeoutExpired:
-            os.killpg(cluster.pid, signal.SIGKILL)
-            cluster.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def wait_for(url: str, cluster: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):

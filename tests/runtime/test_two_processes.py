@@ -1,4 +1,4 @@
-"""Two processes, with full or sharded models, give the results of one process.
+"""Several processes, with full or sharded models, give the results of one process.
 
 Sums are accumulated in another order, so results agree to about 1e-6 relative; the tolerances below
 are an order of magnitude larger.
@@ -37,19 +37,24 @@ def alone(rollouts: Rollouts, tmp_path_factory: pytest.TempPathFactory) -> dict:
         }
 
 
-@pytest.fixture(scope="module", params=["whole", "sharded"])
+LAUNCHERS = {"whole": (2, None), "sharded": (2, Fsdp()), "replicas": (4, Fsdp(replicas=2))}
+"""Processes and sharding."""
+
+
+@pytest.fixture(scope="module", params=LAUNCHERS)
 def together(
     request: pytest.FixtureRequest, rollouts: Rollouts, tmp_path_factory: pytest.TempPathFactory
 ) -> dict:
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(asdict(rollouts), folder / "rollouts.pt")
-    fsdp = Fsdp() if request.param == "sharded" else None
-    settings = Accelerate(kind="accelerate", processes=2, cpu=True, fsdp=fsdp)
+    number, fsdp = LAUNCHERS[request.param]
+    settings = Accelerate(kind="accelerate", processes=number, cpu=True, fsdp=fsdp)
     command = [sys.executable, "-m", "tests.runtime.part_of_a_batch", str(folder)]
     code = run_processes(settings, command, {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     assert code == 0
     results = torch.load(folder / "results.pt", weights_only=True)
-    assert results["number"] == 2
+    assert results["number"] == number
+    assert results["mesh"] == {None: [], 1: [2], 2: [2, 2]}[fsdp and fsdp.replicas]
     return results
 
 

@@ -11,10 +11,11 @@ from tests.stages.training_root import ON_POLICY, SUPERVISED, trainable_root, tr
 from zreward_core.config import UserError
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
+from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.progress import LIVE, read_history
 from zreward_core.schemas import ITEMS, PAIRS, read_table, write_table
 from zreward_core.stages import _training, train_gdso, train_risd
-from zreward_core.stages._judging import Judging
+from zreward_core.stages._judging import Judging, read_predictions
 from zreward_core.stages._validation import ITEMS_FILE, PAIRS_FILE, measured
 from zreward_core.stages.predict import predict_at_once
 
@@ -46,7 +47,11 @@ def evaluated() -> dict:
     items = items[items["split"] == "validation"]
     pairs = pairs[pairs["split"] == "validation"]
     images = ImageStore(*_training.IMAGES)
-    found = predict_at_once(Judging(seed=1), train_risd.OUTPUT / "student", items, images)
+    config, student = Judging(seed=1), train_risd.OUTPUT / "student"
+    checkpoint = Checkpoint("evaluate", config, [student])
+    shards = predict_at_once(config, checkpoint, "student", student, items, images)
+    found = read_predictions(shards, items)
+    checkpoint.clear()
     report = evaluate_predictions({"model": found}, items, pairs)["models"]["model"]["overall"]
     assert measured(found, items, pairs) == pytest.approx(
         {name: report[name] for name in ("hpa", "plcc", "nll")}

@@ -3,14 +3,19 @@
 Shapes: P pairs, N prompts, R resamples.
 """
 
+import os
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from zreward_core.config import Count, DtypeName, StageConfig, UserError, Weight
+from zreward_core.config import Count, DtypeName, Settings, StageConfig, UserError, Weight
 from zreward_core.images import ImageStore
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import (
     ITEMS,
     PAIRS,
@@ -24,6 +29,12 @@ from zreward_core.schemas import (
 )
 
 SCORES = Path(".zreward/gate")
+SHARD_IMAGES = 256
+SIGNALS = 128
+"""Exit codes above it are of processes that a signal ended."""
+SCORE_ROWS = pa.schema(
+    [("item_id", pa.string()), ("dimension", pa.string()), ("value", pa.float64())]
+)
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 
@@ -37,6 +48,17 @@ class Config(StageConfig):
     """Bootstrap resamples of prompts."""
     dtype: DtypeName = "float32"
     """Torch dtype of the weights of both students."""
+
+
+class Scored(Settings):
+    """What the scores of a model depend on."""
+
+    model: str
+    """Its hash."""
+    test: str
+    """Hash of the test items and pairs."""
+    dtype: str
+    """Torch dtype of the weights."""
 
 
 class Verdict(NamedTuple):
@@ -75,7 +97,9 @@ def read_test_set() -> FrozenTest:
     return FrozenTest(pairs, shown, digest(tree_hash(ITEMS_FILE), tree_hash(PAIRS_FILE)))
 
 
-def score_items(folder: Path, sha256: str, test: FrozenTest, dtype: str = "float32") -> pd.Series:
+def score_items(
+    folder: Path, sha256: str, test: FrozenTest, dtype: str = "float32", known: Sequence[str] = ()
+) -> pd.Series:
     """Expected score of each test item by (item_id, dimension), cached by the model's hash.
 
     Items whose prompt is too long for the model are left out.
@@ -85,27 +109,15 @@ def score_items(folder: Path, sha256: str, test: FrozenTest, dtype: str = "float
         sha256: its hash.
         test: items to score.
         dtype: name of the torch dtype of the weights.
+        known: names of the stages, if launch.yaml may divide the work (``gate``).
 
     Raises:
         NotFinite: a score is NaN or infinite; such a model is refused, whatever the margin.
         UserError, OSError, ValueError, RuntimeError: the model cannot be loaded or run.
     """
-    cached = SCORES / f"{sha256}-{test.key}-{dtype}.parquet"
+    cached = _scores_file(sha256, test, dtype)
     if not cached.is_file():
-        from zreward_core import RewardModel
-        from zreward_core.models.prompt_limit import without_long_prompts
-        from zreward_core.runtime.device import pick_device
-
-        model = RewardModel.from_pretrained(folder, pick_device(), dtype)
-        images = ImageStore(*IMAGES)
-        shown = test.items.drop_duplicates("item_id")
-        shown = without_long_prompts(model.backbone.chat, shown, f"{ITEMS_FILE}, for {folder}")
-        pixels = images.all_pixels(shown["image_id"])
-        means = model.score(list(shown["prompt"]), pixels).mean.double().numpy()
-        table = pd.DataFrame(means, columns=model.dimensions, index=shown["item_id"])
-        frame = table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
-        with replaced(cached) as partial:
-            frame.to_parquet(partial, index=False)
+        _launch_scoring(folder, sha256, test, dtype, tuple(known))
     scores = pd.read_parquet(cached).set_index(["item_id", "dimension"])["value"]
     wrong = scores[~np.isfinite(scores)]
     if len(wrong):
@@ -114,6 +126,60 @@ def score_items(folder: Path, sha256: str, test: FrozenTest, dtype: str = "float
             f" first for {wrong.index[0]}; train the model again with a lower learning rate"
         )
     return scores
+
+
+def compute_scores(folder: Path, sha256: str, test: FrozenTest, dtype: str) -> None:
+    """Write the cached scores of ``score_items``; processes divide the work by shards."""
+    from zreward_core import RewardModel
+    from zreward_core.models.loading import load_chat
+    from zreward_core.models.prompt_limit import without_long_prompts
+    from zreward_core.runtime.checkpoint import Checkpoint
+    from zreward_core.runtime.device import pick_device
+    from zreward_core.runtime.shards import compute_shards
+
+    images = ImageStore(*IMAGES)
+    shown = test.items.drop_duplicates("item_id")
+    shown = without_long_prompts(load_chat(folder), shown, f"{ITEMS_FILE}, for {folder}")
+    checkpoint = Checkpoint("gate", Scored(model=sha256, test=test.key, dtype=dtype), [])
+
+    @cache
+    def model() -> RewardModel:
+        return RewardModel.from_pretrained(folder, pick_device(), dtype)
+
+    def compute(part: slice) -> pd.DataFrame:
+        rows = shown.iloc[part]
+        scores = model().score(list(rows["prompt"]), images.all_pixels(rows["image_id"]))
+        means = scores.mean.double().numpy()
+        table = pd.DataFrame(means, columns=model().dimensions, index=rows["item_id"])
+        return table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
+
+    shards = compute_shards(checkpoint, "scores", len(shown), SHARD_IMAGES, SCORE_ROWS, compute)
+    if is_main():
+        with replaced(_scores_file(sha256, test, dtype)) as partial_file:
+            pd.concat(map(pd.read_parquet, shards)).to_parquet(partial_file, index=False)
+    checkpoint.clear()
+
+
+def _launch_scoring(
+    folder: Path, sha256: str, test: FrozenTest, dtype: str, known: tuple[str, ...]
+) -> None:
+    """Compute the scores in this process, or by the launcher of ``gate`` in launch.yaml."""
+    from zreward_core.runtime.launch import launch
+
+    run = partial(compute_scores, folder, sha256, test, dtype)
+    if not known:
+        run()
+        return
+    try:
+        launch("gate", [f"--dtype={dtype}", os.path.relpath(folder), sha256], known, run)
+    except SystemExit as ended:
+        if int(ended.code or 0) > SIGNALS:
+            raise
+        raise RuntimeError(f"its workers ended with exit code {ended.code}") from None
+
+
+def _scores_file(sha256: str, test: FrozenTest, dtype: str) -> Path:
+    return SCORES / f"{sha256}-{test.key}-{dtype}.parquet"
 
 
 def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,12 +55,13 @@ class Candidate(NamedTuple):
     sha256: str
 
 
-def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
+def promote(force: bool = False, reason: str = "", stages: Sequence[str] = ()) -> dict[str, Any]:
     """Register the trained student, compare it with the champion, move the alias if it passes.
 
     Args:
         force: promote it even if the gate blocks it.
         reason: reason for ``force``, stored as a tag of the version.
+        stages: their names, see ``gate.score_items``.
 
     Returns:
         {"version", "champion_version", "passed", "promoted", "changed", "reason", "difference",
@@ -78,11 +80,11 @@ def promote(force: bool = False, reason: str = "") -> dict[str, Any]:
         raise UserError(f"{TRAINED} not found: run `dvc repro evaluate` first")
     config = gate.Config.load("promote")
     with registry() as client:
-        return _promote(client, config, force, reason)
+        return _promote(client, config, force, reason, stages)
 
 
 def _promote(
-    client: "MlflowClient", config: gate.Config, force: bool, reason: str
+    client: "MlflowClient", config: gate.Config, force: bool, reason: str, stages: Sequence[str]
 ) -> dict[str, Any]:
     """The result of ``promote``, on a store that no other process changes."""
     taken_over = _take_over(client)
@@ -95,7 +97,7 @@ def _promote(
         demoted = candidate.version.tags[DEMOTED_TAG]
         verdict = gate.Verdict(True, f"{demoted}; `zreward promote --force` promotes it again")
     else:
-        verdict = _judged(client, config, candidate, champion)
+        verdict = _judged(client, config, candidate, champion, stages)
         if verdict.passed or force:
             set_champion(client, number)
             if force:
@@ -243,6 +245,7 @@ def _judged(
     config: gate.Config,
     candidate: Candidate,
     champion: "ModelVersion | None",
+    stages: Sequence[str],
 ) -> gate.Verdict:
     """The gate's verdict, stored as tags of the version."""
     test = gate.read_test_set()
@@ -255,10 +258,10 @@ def _judged(
     try:
         # Judge the registered files, not the folder they were copied from.
         mine = fetch(f"{SCHEME}{MODEL}/{candidate.version.version}", candidate.sha256)
-        scores = gate.score_items(mine, candidate.sha256, test, config.dtype)
+        scores = gate.score_items(mine, candidate.sha256, test, config.dtype, stages)
         theirs = fetch(f"{SCHEME}{MODEL}/{champion.version}", rival) if champion else BASE
         try:
-            other_scores = gate.score_items(theirs, rival, test, config.dtype)
+            other_scores = gate.score_items(theirs, rival, test, config.dtype, stages)
         except NotFinite as error:
             if champion is None:
                 raise

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from zreward_core.commands.memory import MemorySampler
 from zreward_core.config import PARAMS_FILE
 from zreward_core.runtime.progress import Progress, remind, say_position
-from zreward_core.runtime.worker import is_main, is_worker
+from zreward_core.runtime.worker import is_main, owns_run
 
 TIMES = Path(".zreward/times")
 RUN = Path(".zreward/run.json")
@@ -73,7 +73,7 @@ def timed(stage: str, overlay: Path | None = None) -> Iterator[None]:
     run = current_run()
     if run is not None and stage in run.ancestors and is_main():
         Progress.position = lambda: position(run, stage, time.time())
-    if is_worker():  # timed by the process that launched it
+    if not owns_run():
         yield
         return
     say_position()

@@ -1,7 +1,8 @@
 """From `zreward STAGE` to the processes that run it, configured by launch.yaml.
 
 A launcher starts workers that run the same `zreward STAGE`, prints their output, forwards signals
-and returns their exit code. The calling process and the workers share the project's folder.
+and returns their exit code. The calling process and the workers share the project's folder. A
+process of a group that something else started (torchrun) runs the stage at once.
 """
 
 import os
@@ -12,8 +13,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zreward_core.config import UserError
-from zreward_core.runtime.launch_settings import LOCAL, Accelerate, Launcher, Ray, read_launcher
-from zreward_core.runtime.worker import ERROR_FILE, LAUNCHER, USER_FAULT, WORKER, is_worker
+from zreward_core.runtime.launch_settings import (
+    LOCAL,
+    Accelerate,
+    Launcher,
+    Ray,
+    read_launcher,
+    require_divided,
+)
+from zreward_core.runtime.worker import (
+    ERROR_FILE,
+    LAUNCHER,
+    TRAINER,
+    USER_FAULT,
+    WORKER,
+    is_member,
+    is_worker,
+)
 
 MESSAGES = Path(".zreward/launch")
 """Error messages of workers for their launcher."""
@@ -36,8 +52,10 @@ def launch(
         UserError: launch.yaml is invalid, or a worker raised a UserError.
         SystemExit: workers failed; the exit code is theirs.
     """
-    nested = os.environ.get(LAUNCHER)
-    if is_worker() and nested is None:
+    nested, drives = os.environ.get(LAUNCHER), bool(os.environ.get(TRAINER))
+    if is_member():
+        require_divided(stage, "RANK and WORLD_SIZE are set")
+    if is_member() or (is_worker() and nested is None and not drives):
         run()
         return
     launcher = read_launcher(stage, known, nested)
@@ -46,7 +64,11 @@ def launch(
         return
     message = MESSAGES / f"{stage}-{uuid.uuid4().hex[:8]}.error"
     try:
-        code = start(launcher, stage, arguments, message)
+        if drives and isinstance(launcher, Ray):
+            inside = read_launcher(stage, known, launcher.inside)
+            code = drive(launcher, inside, run, message)
+        else:
+            code = start(launcher, stage, arguments, message)
         if code == USER_FAULT:
             raise UserError(
                 message.read_text(encoding="utf-8")
@@ -77,12 +99,22 @@ def start(launcher: Launcher, stage: str, arguments: list[str], message: Path) -
     return run_job(launcher, stage, command, environment)
 
 
+def drive(launcher: Ray, inside: Launcher | None, run: Callable[[], None], message: Path) -> int:
+    """Run a stage by Ray Train on several nodes, from the job on the cluster."""
+    from zreward_core.runtime.launch_ray_train import run_workers
+
+    assert isinstance(inside, Accelerate)
+    return run_workers(launcher, inside, run, AS_WORKER | {ERROR_FILE: str(message.resolve())})
+
+
 def job_of(
     launcher: Ray, stage: str, arguments: list[str], message: Path
 ) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a stage's job on a cluster."""
     environment = AS_WORKER | {ERROR_FILE: str(message)} | launcher.environment
-    if launcher.inside != LOCAL:
+    if launcher.nodes > 1:
+        environment[TRAINER] = "1"
+    elif launcher.inside != LOCAL:
         environment[LAUNCHER] = launcher.inside
     root = launcher.root or os.getcwd()
     command = [*shlex.split(launcher.command), "--root", root, stage, *arguments]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from zreward_core.runtime.launch_settings import Accelerate, Fsdp
-from zreward_core.runtime.worker import LAUNCHER, PARENT
+from zreward_core.runtime.worker import LAUNCHER, PARENT, machine_rank
 
 SHUTDOWN_TIMEOUT = 3.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -63,6 +63,13 @@ def common_environment(settings: Accelerate) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(settings.processes),
         "MASTER_ADDR": settings.main_ip or "127.0.0.1",
         "MASTER_PORT": str(settings.main_port or _free_port()),
+    }
+    return found | process_environment(settings)
+
+
+def process_environment(settings: Accelerate) -> dict[str, str]:
+    """Environment variables of accelerate that do not depend on the group of processes."""
+    found = {
         "ACCELERATE_MIXED_PRECISION": settings.mixed_precision,
         "ACCELERATE_USE_CPU": str(settings.cpu).lower(),
     }
@@ -70,7 +77,9 @@ def common_environment(settings: Accelerate) -> dict[str, str]:
 
 
 def fsdp_environment(settings: Fsdp) -> dict[str, str]:
-    """Environment variables of accelerate's `FullyShardedDataParallelPlugin`."""
+    """Environment variables of accelerate's `FullyShardedDataParallelPlugin` and
+    `ParallelismConfig`.
+    """
     found = {
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": "2",
@@ -78,6 +87,7 @@ def fsdp_environment(settings: Fsdp) -> dict[str, str]:
         "FSDP_RESHARD_AFTER_FORWARD": str(settings.reshard_after_forward).lower(),
         "FSDP_OFFLOAD_PARAMS": str(settings.cpu_offload).lower(),
         "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+        "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": str(settings.replicas),
     }
     if settings.layers:
         found["FSDP_TRANSFORMER_CLS_TO_WRAP"] = ",".join(settings.layers)
@@ -85,9 +95,9 @@ def fsdp_environment(settings: Fsdp) -> dict[str, str]:
 
 
 def rank_environment(settings: Accelerate, local_rank: int) -> dict[str, str]:
-    """Ranks of a process; ZREWARD_MACHINE_RANK overrides the machine's rank."""
-    machine = int(os.environ.get("ZREWARD_MACHINE_RANK", settings.machine_rank))
-    return {"RANK": str(machine * settings.processes + local_rank), "LOCAL_RANK": str(local_rank)}
+    """Ranks of a process."""
+    rank = machine_rank() * settings.processes + local_rank
+    return {"RANK": str(rank), "LOCAL_RANK": str(local_rank)}
 
 
 @contextmanager

@@ -17,9 +17,11 @@ LAUNCH_FILE = Path("launch.yaml")
 LOCAL = "local"
 TRAINING = "train_"
 """Prefix of the stages that train a model; these can divide batches and shard the model."""
+COMMANDS = ("gate", "score")
+"""Commands that are launched as stages are; ``gate`` scores the test items for `promote`."""
 PARALLEL = (
     *("base_vlm", "base_generator", "candidates", "label", "predict", "evaluate"),
-    *("finetune_generator", "score"),
+    *("finetune_generator", "evaluate_gsb", *COMMANDS),
 )
 """Other stages, and commands, that divide their work over processes."""
 
@@ -33,6 +35,9 @@ class Fsdp(Settings):
     """Free a layer's gathered weights after forward: less memory, more communication."""
     cpu_offload: bool = False
     """Keep weights, gradients and optimizer state in the memory of the host."""
+    replicas: int = Field(1, ge=1)
+    """Copies of the model, each sharded over its part of the processes (HSDP); 1: one copy, sharded
+    over all. With as many as there are machines, only gradients cross the network between them."""
 
 
 class Accelerate(Settings):
@@ -46,9 +51,8 @@ class Accelerate(Settings):
     """Threads of each process on the CPU (OMP_NUM_THREADS); null: the environment's, else its
     share of the cores. Results depend on it by rounding."""
     machines: int = Field(1, ge=1)
-    """Number of machines; the same command is started on each."""
-    machine_rank: int = Field(0, ge=0)
-    """Rank of this machine; ZREWARD_MACHINE_RANK overrides it, so that all share one file."""
+    """Number of machines; the same command is started on each, with its rank in
+    ZREWARD_MACHINE_RANK."""
     main_ip: str | None = None
     """Address of machine 0; required with several machines."""
     main_port: int | None = Field(None, ge=1, le=65535)
@@ -64,8 +68,6 @@ class Accelerate(Settings):
     def _machines_meet(self) -> "Accelerate":
         if self.machines > 1 and (self.main_ip is None or self.main_port is None):
             raise ValueError("several machines need main_ip and main_port")
-        if self.machine_rank >= self.machines:
-            raise ValueError("machine_rank must be below machines")
         return self
 
 
@@ -81,15 +83,26 @@ class Ray(Settings):
     command: str = "zreward"
     """Command that runs zreward on the nodes."""
     cpus: float | None = Field(None, ge=0)
-    """CPUs reserved for the stage."""
+    """CPUs reserved for the stage on each node."""
     gpus: float | None = Field(None, ge=0)
-    """GPUs reserved for the stage, all on one node."""
+    """GPUs reserved for the stage on each node."""
     resources: dict[str, float] = {}
-    """Further Ray resources reserved for the stage."""
+    """Further Ray resources reserved for the stage on each node."""
     environment: dict[str, str] = {}
     """Environment variables of the stage."""
     inside: str = LOCAL
-    """Launcher of kind accelerate that starts processes within the job."""
+    """Launcher of kind accelerate: the processes of a node."""
+    nodes: int = Field(1, ge=1)
+    """Nodes of the stage; with several, Ray Train starts the processes of ``inside`` on each."""
+    restarts: int = Field(3, ge=0)
+    """With several nodes: how often all processes are started again after one of them died; they
+    continue from the last checkpoint."""
+
+    @model_validator(mode="after")
+    def _processes_known(self) -> "Ray":
+        if self.nodes > 1 and self.inside == LOCAL:
+            raise ValueError("several nodes need inside, which has the processes of a node")
+        return self
 
 
 Launcher = Accelerate | Ray
@@ -126,9 +139,9 @@ def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -
     content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
     _check_engines(content)
     for one, launcher in content.stages.items():
-        if one not in known:
+        if one not in (*known, *COMMANDS):
             raise UserError(
-                f"{LAUNCH_FILE}: 'stages.{one}' is not a stage; use one of {list(known)}"
+                f"{LAUNCH_FILE}: 'stages.{one}' is not a stage; use one of {[*known, *COMMANDS]}"
             )
         _named(content, launcher, f"stages.{one}")
     chosen = _named(content, name or content.stages.get(stage, LOCAL), f"stages.{stage}")
@@ -136,7 +149,7 @@ def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -
         nested = _named(content, chosen.inside, "inside")
         if nested is not None and not isinstance(nested, Accelerate):
             raise UserError(f"{LAUNCH_FILE}: 'inside' must name a launcher of kind accelerate")
-        _check_support(stage, nested)
+        _check_support(stage, nested, chosen.nodes)
     _check_support(stage, chosen)
     return chosen
 
@@ -170,6 +183,19 @@ def _check_engines(content: LaunchFile) -> None:
             )
 
 
+def require_divided(stage: str, where: str) -> None:
+    """Check that several processes may run a stage.
+
+    Raises:
+        UserError: they may not.
+    """
+    if not stage.startswith(TRAINING) and stage not in PARALLEL:
+        raise UserError(
+            f"{where}: the stage {stage} runs in one process; several processes are supported by"
+            f" {list(PARALLEL)} and the stages {TRAINING}*"
+        )
+
+
 def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:
     if name != LOCAL and name not in content.launchers:
         raise UserError(
@@ -179,17 +205,24 @@ def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:
     return None if name == LOCAL else content.launchers[name]
 
 
-def _check_support(stage: str, launcher: Launcher | None) -> None:
+def _check_support(stage: str, launcher: Launcher | None, nodes: int = 1) -> None:
     if not isinstance(launcher, Accelerate):
         return
-    trains = stage.startswith(TRAINING)
-    if launcher.processes * launcher.machines > 1 and not trains and stage not in PARALLEL:
-        raise UserError(
-            f"{LAUNCH_FILE}: the stage {stage} runs in one process; several processes are"
-            f" supported by {list(PARALLEL)} and the stages {TRAINING}*"
-        )
-    if launcher.fsdp is not None and not trains:
+    number = launcher.processes * launcher.machines * nodes
+    if number > 1:
+        require_divided(stage, str(LAUNCH_FILE))
+    if launcher.fsdp is None:
+        return
+    if not stage.startswith(TRAINING):
         raise UserError(
             f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is supported by"
             f" the stages {TRAINING}*"
         )
+    replicas = launcher.fsdp.replicas
+    if replicas > 1 and (number % replicas or number == replicas):
+        raise UserError(
+            f"{LAUNCH_FILE}: 'fsdp.replicas' is {replicas}, and the stage {stage} has {number}"
+            " processes: their number must be a multiple of the replicas, and larger"
+        )
+    if nodes > 1 and launcher.machines > 1:
+        raise UserError(f"{LAUNCH_FILE}: 'machines' must be 1 in a launcher that is 'inside' ray")

@@ -1,8 +1,10 @@
 """FSDP2 for models that do not fit on one GPU: sharded weights, gradients and optimizer state.
 
-The launcher sets environment variables, accelerate's plugin reads them, torch's ``fully_shard``
-applies them. Without them the functions here handle an unsharded model. Every process must run the
-same number of sharded forward passes; sampling does not, so it runs on gathered weights.
+With several replicas (HSDP) each group of processes shards a copy of the model, and gradients are
+summed over the copies. The launcher sets environment variables, accelerate's classes read them,
+torch's ``fully_shard`` applies them. Without them the functions here handle an unsharded model.
+Every process must run the same number of sharded forward passes; sampling does not, so it runs on
+gathered weights.
 """
 
 import os
@@ -11,9 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import FullyShardedDataParallelPlugin
+from accelerate import FullyShardedDataParallelPlugin, ParallelismConfig
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -60,7 +62,7 @@ def place(network: Any) -> None:
         plugin.set_mixed_precision(os.environ["ACCELERATE_MIXED_PRECISION"])
     layers = plugin.transformer_cls_names_to_wrap or network.model._no_split_modules
     settings: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (processes().num_processes,)),
+        "mesh": _mesh(device),
         "reshard_after_forward": plugin.reshard_after_forward,
         "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
         "offload_policy": plugin.cpu_offload,
@@ -74,6 +76,16 @@ def place(network: Any) -> None:
         part.set_gradient_divide_factor(1.0)
     # Sampling calls inner modules first, and FSDP treats the first called module as the root.
     network._get_fsdp_state()._lazy_init()
+
+
+def _mesh(device: torch.device) -> DeviceMesh:
+    """The processes: [shards], or with several replicas [replicas, shards] in order of rank."""
+    number = processes().num_processes
+    parallelism = ParallelismConfig()
+    if parallelism.dp_replicate_size == 1:
+        return init_device_mesh(device.type, (number,))
+    parallelism = ParallelismConfig(dp_shard_size=number // parallelism.dp_replicate_size)
+    return parallelism.build_device_mesh(device.type)[tuple(parallelism.fsdp_dim_names)]
 
 
 @contextmanager

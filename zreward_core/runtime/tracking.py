@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from zreward_core.runtime.progress import LIVE
+from zreward_core.runtime.worker import owns_run
 
 logger = logging.getLogger(__name__)
 RUNS = Path(".zreward/runs")
@@ -153,8 +154,8 @@ def shared_tracker() -> Iterator[None]:
 
 
 def is_on() -> bool:
-    """Whether runs are tracked."""
-    return os.environ.get(SWITCH, "").lower() != "off"
+    """Whether this process tracks its runs."""
+    return owns_run() and os.environ.get(SWITCH, "").lower() != "off"
 
 
 def log_file(stage: str) -> Path:

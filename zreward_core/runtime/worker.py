@@ -1,7 +1,8 @@
 """Environment variables between a launcher and its workers. No heavy imports.
 
 A launched stage is one or several processes that run the same `zreward STAGE` with ZREWARD_WORKER
-in the environment. The process of rank 0 (the main one) writes outputs and shows progress.
+in the environment. The process of rank 0 (the main one) writes outputs and shows progress. Stages
+that torchrun or `accelerate launch` starts are processes of one group too, without a launcher.
 """
 
 import ctypes
@@ -14,6 +15,10 @@ WORKER = "ZREWARD_WORKER"
 """Set in a worker: it runs the stage and does not launch it again."""
 LAUNCHER = "ZREWARD_LAUNCHER"
 """In a job on a cluster: name of the launcher in launch.yaml that starts processes there."""
+TRAINER = "ZREWARD_RAY_TRAIN"
+"""In a job on a cluster: set if the job starts workers on several nodes."""
+MACHINE_RANK = "ZREWARD_MACHINE_RANK"
+"""Rank of this machine among those that the stage's command is started on."""
 ERROR_FILE = "ZREWARD_ERROR_FILE"
 """File for the message of a worker's UserError, which the launcher shows once."""
 PARENT = "ZREWARD_PARENT"
@@ -26,6 +31,21 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 def is_worker() -> bool:
     """Whether a launcher started this process."""
     return WORKER in os.environ
+
+
+def is_member() -> bool:
+    """Whether this process was started as one of a group, as torchrun does."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def owns_run() -> bool:
+    """Whether this process holds the stage's lock and tracks its run: one of all machines."""
+    return not is_worker() and is_main() and machine_rank() == 0
+
+
+def machine_rank() -> int:
+    """Rank of this machine."""
+    return int(os.environ.get(MACHINE_RANK, "0"))
 
 
 def is_main() -> bool:

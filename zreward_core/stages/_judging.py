@@ -1,18 +1,39 @@
-"""Scores of items by a loaded model, on all processes. Not a stage.
+"""Scores of items by a model, on all processes. Not a stage.
 
 Shapes: b images of a batch, d dimensions, q queries (an image and a dimension).
 """
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.scorer import student_scores
 from zreward_core.models.teacher import Judged, judge_queries, query_seed
+from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import gather, processes
 from zreward_core.runtime.progress import track
+from zreward_core.runtime.shards import compute_shards
+
+SHARD_IMAGES, SHARD_IMAGES_REASONING = 256, 64
+"""Images of a shard, about: a minute of work on a GPU."""
+PREDICTIONS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("dimension", pa.string()),
+        ("probs", pa.list_(pa.float64())),
+        ("mean", pa.float64()),
+        ("output_tokens", pa.float64()),
+        ("trace", pa.large_string()),
+    ]
+)
+Rows = list[tuple]
+"""Rows of ``PREDICTIONS``."""
 
 
 class Judging(StageConfig):
@@ -32,42 +53,78 @@ def score_items(
     config: Judging, backbone: Backbone, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
     """Predictions of a one-token scorer in training; batches are divided over processes."""
-    names, levels = backbone.rubric.names, np.asarray(backbone.rubric.levels)
-    parts: list[tuple[int, list[tuple]]] = []
+    levels = np.asarray(backbone.rubric.levels)
+    parts: list[tuple[int, Rows]] = []
     for start, batch in _own_batches(config, items):
         pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
         log_probs, _ = student_scores(backbone, list(batch["prompt"]), pixels)
         probs = log_probs.exp().double().cpu().numpy()
-        rows = [
-            (item, name, probs[b, d].tolist(), probs[b, d] @ levels, 1.0, "")
-            for b, item in enumerate(batch["item_id"])
-            for d, name in enumerate(names)
-        ]
+        means = np.array([[row @ levels for row in rows] for rows in probs])
+        rows = one_token_rows(batch["item_id"], backbone.rubric.names, probs, means)
         parts.append((start, rows))
-    return as_predictions([row for _, rows in sorted(gather(parts)) for row in rows], items)
+    return _gathered(parts, items)
 
 
 def score_items_reasoning(
     config: Judging, backbone: Backbone, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
-    """Predictions of a loaded reasoning model; batches are divided over processes."""
+    """Predictions of a reasoning model in training; batches are divided over processes."""
+    batches = track(_own_batches(config, items), f"predicting with {backbone.source}")
+    parts = [(start, reasoning_rows(config, backbone, batch, images)) for start, batch in batches]
+    return _gathered(parts, items)
+
+
+def predict_shards(
+    checkpoint: Checkpoint,
+    name: str,
+    items: pd.DataFrame,
+    size: int,
+    predict: Callable[[pd.DataFrame], Rows],
+) -> list[Path]:
+    """Predictions as shards in the checkpoint, divided over processes (``compute_shards``).
+
+    Args:
+        name: of the model among those of the stage.
+        items: rows of ``schemas.ITEMS``, several for an image.
+        size: images of a shard.
+        predict: rows of some images.
+    """
+    shown = items.drop_duplicates("item_id")
+
+    def compute(part: slice) -> pd.DataFrame:
+        return pd.DataFrame(predict(shown.iloc[part]), columns=PREDICTIONS.names)
+
+    return compute_shards(checkpoint, f"{name}_", len(shown), size, PREDICTIONS, compute)
+
+
+def read_predictions(shards: list[Path], items: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of the items' dimensions, from shards; for the main process."""
+    found = pd.concat([pd.read_parquet(path) for path in shards], ignore_index=True)
+    return items[["item_id", "dimension"]].merge(found)
+
+
+def one_token_rows(
+    items: Iterable[str], names: list[str], probs: np.ndarray, means: np.ndarray
+) -> Rows:
+    """Rows of images that a one-token scorer scored: probs [b, d, S] and means [b, d]."""
+    return [
+        (item, name, probs[b, d].tolist(), means[b, d].item(), 1.0, "")
+        for b, item in enumerate(items)
+        for d, name in enumerate(names)
+    ]
+
+
+def reasoning_rows(
+    config: Judging, backbone: Backbone, batch: pd.DataFrame, images: ImageStore
+) -> Rows:
+    """Rows of a batch of images that a reasoning model judges in all dimensions."""
     levels = np.asarray(backbone.rubric.levels)
-    parts: list[tuple[int, list[tuple]]] = []
-    for start, batch in track(_own_batches(config, items), f"predicting with {backbone.source}"):
-        keys, judged = judge_batch(config, backbone, batch, images)
-        probs = judged.probs.double().numpy()
-        rows = [
-            (
-                *key,
-                probs[q].tolist(),
-                probs[q] @ levels,
-                judged.num_tokens[q].item(),
-                judged.traces[q],
-            )
-            for q, key in enumerate(keys)
-        ]
-        parts.append((start, rows))
-    return as_predictions([row for _, rows in sorted(gather(parts)) for row in rows], items)
+    keys, judged = judge_batch(config, backbone, batch, images)
+    probs = judged.probs.double().numpy()
+    return [
+        (*key, probs[q].tolist(), probs[q] @ levels, judged.num_tokens[q].item(), judged.traces[q])
+        for q, key in enumerate(keys)
+    ]
 
 
 def judge_batch(
@@ -97,6 +154,8 @@ def _own_batches(config: Judging, items: pd.DataFrame) -> list[tuple[int, pd.Dat
     return [(start, shown.iloc[start : start + config.batch_size]) for start in own]
 
 
-def as_predictions(rows: list[tuple], items: pd.DataFrame) -> pd.DataFrame:
-    columns = ["item_id", "dimension", "probs", "mean", "output_tokens", "trace"]
-    return items[["item_id", "dimension"]].merge(pd.DataFrame(rows, columns=columns))
+def _gathered(parts: list[tuple[int, Rows]], items: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of all processes, from the rows of batches by the position of their first."""
+    rows = [row for _, rows in sorted(gather(parts)) for row in rows]
+    found = pd.DataFrame(rows, columns=PREDICTIONS.names)
+    return items[["item_id", "dimension"]].merge(found)

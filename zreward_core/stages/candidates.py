@@ -3,13 +3,11 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from pydantic import Field, model_validator
 
 from zreward_core.config import (
@@ -23,13 +21,10 @@ from zreward_core.config import (
     Weight,
     is_unicode,
 )
-from zreward_core.diffusion.loading import generator_class, load_generator, locate
-from zreward_core.diffusion.sampling import sample
-from zreward_core.images import ImageStore, Outside, encode_png, write_images
+from zreward_core.diffusion.loading import generator_class, locate
+from zreward_core.images import ImageStore, Outside, write_images
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.shards import compute_shards
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import (
     CANDIDATES,
@@ -49,6 +44,7 @@ from zreward_core.stages._image_sources import (
     SourceImage,
     given_images,
 )
+from zreward_core.stages._samples import on_device, sample_shards, stored_files
 
 WORLD = Path("data/world")
 OUTPUT = Path("data/candidates")
@@ -59,7 +55,6 @@ TABLES = {"annotation": "items.parquet", "unlabelled": "pool.parquet"}
 """Purpose of the prompts to the table of their images."""
 SHARD_SAMPLES, SHARD_PIXELS = 512, 2**27
 """Samples in a shard, the unit of checkpointing, and their pixels, at most."""
-SAMPLES = pa.schema([("bytes", pa.binary())])
 
 
 class Sampling(Settings):
@@ -260,32 +255,23 @@ def draw_samples(
     """Sample all images, divided over processes by shards.
 
     Returns:
-        for each setting its images and their shards (``SAMPLES``).
+        for each setting its images and their shards.
     """
     drawn = []
     for index, setting in enumerate(config.generators):
         jobs = jobs_of(config, setting, prompts)
-        generator = load_generator(setting.path, getattr(torch, setting.dtype))
-        generator.pipe.to(pick_device())
-
-        def compute(
-            part: slice, setting: Sampling = setting, jobs: list[Job] = jobs, generator=generator
-        ) -> pd.DataFrame:
-            images = sample(
-                generator,
-                [job.prompt for job in jobs[part]],
-                [job.seed % 2**63 for job in jobs[part]],
-                num_steps=setting.steps,
-                guidance_scale=setting.guidance,
-                size=setting.size,
-                batch_size=setting.batch_size,
-            )
-            files = [encode_png(pixels.permute(1, 2, 0).numpy()) for pixels in images]
-            return pd.DataFrame({"bytes": files})
-
-        size = max(1, min(SHARD_SAMPLES, SHARD_PIXELS // (setting.size[0] * setting.size[1])))
-        name = f"samples{index}_"
-        shards = compute_shards(checkpoint, name, len(jobs), size, SAMPLES, compute)
+        shards = sample_shards(
+            checkpoint,
+            f"samples{index}_",
+            partial(on_device, setting.path, setting.dtype),
+            [job.prompt for job in jobs],
+            [job.seed % 2**63 for job in jobs],
+            max(1, min(SHARD_SAMPLES, SHARD_PIXELS // (setting.size[0] * setting.size[1]))),
+            num_steps=setting.steps,
+            guidance_scale=setting.guidance,
+            size=setting.size,
+            batch_size=setting.batch_size,
+        )
         drawn.append((setting, jobs, shards))
     return drawn
 
@@ -295,9 +281,8 @@ def stored_samples(
 ) -> Iterator[SourceImage]:
     """The sampled images."""
     for setting, jobs, shards in drawn:
-        files = (file for shard in shards for file in pq.read_table(shard)["bytes"])
-        for job, file in zip(jobs, files, strict=True):
-            yield file.as_py(), job.prompt, job.purpose, setting.name
+        for job, file in zip(jobs, stored_files(shards), strict=True):
+            yield file, job.prompt, job.purpose, setting.name
 
 
 def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:

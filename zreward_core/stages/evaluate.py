@@ -18,6 +18,7 @@ from zreward_core.evaluation.votes import vote_accuracy
 from zreward_core.images import ImageStore
 from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.rubric import load_rubric
+from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, track
 from zreward_core.runtime.worker import is_main
@@ -29,7 +30,8 @@ from zreward_core.schemas import (
     with_scores,
     write_json,
 )
-from zreward_core.stages.predict import Judging, predict_at_once, predict_reasoning
+from zreward_core.stages._judging import Judging, read_predictions
+from zreward_core.stages.predict import predict_at_once, predict_reasoning
 from zreward_core.world.oracle import judge
 from zreward_core.world.scenes import ASPECTS
 
@@ -70,17 +72,21 @@ def run(config: Config) -> None:
     scored, by_votes = with_scores(items, ITEMS_FILE), pairs[pairs["score_w"].isna()]
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
     images = ImageStore(*IMAGES)
-    zero_shot_reasoning = predict_reasoning(config, BASES / "teacher", items, images, "evaluate")
-    teacher = predict_reasoning(config, TEACHER, items, images, "evaluate")
+    checkpoint = Checkpoint("evaluate", config, [*models, ITEMS_FILE])
+    how = {
+        "zero_shot": (predict_at_once, BASES / "student"),
+        "zero_shot_reasoning": (predict_reasoning, BASES / "teacher"),
+        "teacher": (predict_reasoning, TEACHER),
+        "student": (predict_at_once, STUDENT),
+    }
+    shards = {
+        name: predict(config, checkpoint, name, folder, items, images)
+        for name, (predict, folder) in how.items()
+    }
     if not is_main():
         return
+    predictions = {name: read_predictions(paths, items) for name, paths in shards.items()}
     oracle = oracle_scores(scored, images, config.aspects) if config.oracle else None
-    predictions = {
-        "zero_shot": predict_at_once(config, BASES / "student", items, images),
-        "zero_shot_reasoning": zero_shot_reasoning,
-        "teacher": teacher,
-        "student": predict_at_once(config, STUDENT, items, images),
-    }
     metrics = evaluate_predictions(
         predictions,
         scored,
@@ -98,6 +104,7 @@ def run(config: Config) -> None:
         )
         table.to_parquet(folder / "predictions.parquet", index=False)
         plot(config, folder, metrics, scored, predictions, images)
+    checkpoint.clear()
 
 
 def oracle_scores(items: pd.DataFrame, images: ImageStore, aspects: dict[str, str]) -> pd.DataFrame:

@@ -1,22 +1,23 @@
 """evaluate_gsb: both generators, held-out prompts -> blind pairs, judgements, GSB (equation 21)."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 from zreward_core.config import Count, DtypeName, Side, StageConfig, UserError, Weight
-from zreward_core.diffusion.loading import load_generator
-from zreward_core.diffusion.sampling import sample
+from zreward_core.diffusion.loading import generator_class, locate
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
 from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
-from zreward_core.images import encode_png, image_id, write_images
-from zreward_core.runtime.device import pick_device
+from zreward_core.images import decode, encode_png, image_id, write_images
+from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.outputs import whole_output
+from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, prompt_id, read_table, write_json
+from zreward_core.stages._samples import on_device, sample_shards, stored_files
 from zreward_core.world.measures import oracle_scores
 from zreward_core.world.scenes import ASPECTS
 
@@ -67,8 +68,37 @@ def run(config: Config) -> None:
             f"{PROMPT_TABLE} has no prompt of purpose generator_eval: add a file to"
             " 'candidates.prompt_files.generator_eval' in params.yaml"
         )
+    for path in GENERATORS.values():
+        generator_class(*locate(path))
     prompts = [prompt for prompt in table["prompt"] for _ in range(config.samples)]
-    images = {name: draw(config, path, prompts) for name, path in GENERATORS.items()}
+    checkpoint = Checkpoint("evaluate_gsb", config, [PROMPT_TABLE, *GENERATORS.values()])
+    shards = {
+        name: sample_shards(
+            checkpoint,
+            name,
+            partial(on_device, path, config.dtype),
+            prompts,
+            range(config.seed, config.seed + len(prompts)),  # the same for both generators
+            config.batch_size,
+            num_steps=config.num_steps,
+            guidance_scale=config.guidance_scale,
+            size=config.size,
+            batch_size=config.batch_size,
+        )
+        for name, path in GENERATORS.items()
+    }
+    if is_main():
+        images = {name: list(map(decode, stored_files(own))) for name, own in shards.items()}
+        compare(config, prompts, images)
+    checkpoint.clear()
+
+
+def compare(config: Config, prompts: list[str], images: dict[str, list[np.ndarray]]) -> None:
+    """Write the stage's output.
+
+    Args:
+        images: name of the generator to an image [H, W, 3] for each prompt.
+    """
     pairs = blind_pairs([prompt_id(prompt) for prompt in prompts], config.seed)
     shown = [prompts[index] for index in pairs["pair"]]
     sides = {
@@ -102,22 +132,6 @@ def run(config: Config) -> None:
         ]
         plot_before_after(rows[:: config.samples][:NUM_SHOWN], folder / "contact_sheet.png", 4)
     logger.info("GSB overall: %s", result["overall"])
-
-
-def draw(config: Config, path: Path, prompts: list[str]) -> list[np.ndarray]:
-    """One image [H, W, 3] uint8 for each prompt, from the same seeds for every generator."""
-    generator = load_generator(path, getattr(torch, config.dtype))
-    generator.pipe.to(pick_device())
-    images = sample(
-        generator,
-        prompts,
-        range(config.seed, config.seed + len(prompts)),
-        num_steps=config.num_steps,
-        guidance_scale=config.guidance_scale,
-        size=config.size,
-        batch_size=config.batch_size,
-    )
-    return list(images.permute(0, 2, 3, 1).numpy())
 
 
 def judgements(

@@ -8,8 +8,9 @@ never trained on; tuning stops early when the panel falls while the reward rises
 import copy
 import logging
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ from zreward_core.diffusion.tuning import (
 from zreward_core.evaluation.early_stopping import HackingMonitor
 from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
+from zreward_core.images import decode
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.loading import load_chat
 from zreward_core.models.prompt_limit import short_enough
@@ -58,6 +60,7 @@ from zreward_core.runtime.progress import track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, require_finite, write_json
+from zreward_core.stages._samples import sample_shards, stored_files
 from zreward_core.training.judges import (
     Judge,
     as_arrays,
@@ -148,6 +151,16 @@ class Config(StageConfig):
     checkpoint_every: Count = 20
     """Steps between two checkpoints."""
 
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Keyword arguments of ``sample``."""
+        return {
+            "num_steps": self.num_steps,
+            "guidance_scale": self.guidance_scale,
+            "size": self.size,
+            "batch_size": self.sample_batch_size,
+        }
+
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
         if self.weights is not None and not any(self.weights.values()):
@@ -183,9 +196,9 @@ def run(config: Config) -> None:
     if config.oracle:
         judges["oracle"] = oracle_judge(reward.dimensions)
 
-    before = sample_all(config, generator, held_out)
+    before = stored_samples(config, checkpoint, "before", generator, held_out)
     history = tune(config, checkpoint, generator, reward, judges, train, watched)
-    after = sample_all(config, generator, held_out)
+    after = stored_samples(config, checkpoint, "after", generator, held_out)
 
     old, new = (judge_samples(judges, held_out, images) for images in (before, after))
     if is_main():
@@ -233,22 +246,29 @@ def divide_prompts(config: Config) -> tuple[list[str], list[str], list[str]]:
     return train, watched, held_out
 
 
+def stored_samples(
+    config: Config, checkpoint: Checkpoint, name: str, generator: ImageGenerator, prompts: list[str]
+) -> Tensor:
+    """As ``sample_all``, in shards of the checkpoint: a killed run continues with the next."""
+    seeds = range(config.seed, config.seed + len(prompts))
+    size = config.sample_batch_size
+    with placed(generator.text_encoders, generator.pipe.device):
+        shards = sample_shards(
+            checkpoint, name, lambda: generator, prompts, seeds, size, **config.sampling
+        )
+    images = np.stack([decode(file) for file in stored_files(shards)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
 def sample_all(config: Config, generator: ImageGenerator, prompts: list[str]) -> Tensor:
     """One image for each prompt [B, 3, H, W] uint8, from the same seeds in every call.
 
     Each process samples a part; all processes get all images.
     """
     own = own_part(len(prompts))
+    seeds = range(config.seed + own.start, config.seed + own.stop)
     with placed(generator.text_encoders, generator.pipe.device):
-        images = sample(
-            generator,
-            prompts[own.start : own.stop],
-            range(config.seed + own.start, config.seed + own.stop),
-            num_steps=config.num_steps,
-            guidance_scale=config.guidance_scale,
-            size=config.size,
-            batch_size=config.sample_batch_size,
-        )
+        images = sample(generator, prompts[own.start : own.stop], seeds, **config.sampling)
     return torch.cat(gather([images]))
 
 

@@ -1,5 +1,7 @@
 """predict: a model of any method, items of some splits -> its predictions."""
 
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -7,16 +9,27 @@ import pandas as pd
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore
+from zreward_core.models.backbone import Backbone
 from zreward_core.models.loading import load_backbone
 from zreward_core.models.prompt_limit import short_for_all
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.teacher import TeacherJudge
+from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import ITEMS, read_table
-from zreward_core.stages._engine import rollout_engine
-from zreward_core.stages._judging import Judging, as_predictions, score_items_reasoning
+from zreward_core.stages._engine import has_engine, rollout_engine
+from zreward_core.stages._judging import (
+    SHARD_IMAGES,
+    SHARD_IMAGES_REASONING,
+    Judging,
+    Rows,
+    one_token_rows,
+    predict_shards,
+    read_predictions,
+    reasoning_rows,
+)
 
 OUTPUT = Path("data/predict")
 ITEMS_FILE = Path("data/validate/items.parquet")
@@ -47,44 +60,73 @@ def run(config: Config) -> None:
             raise UserError(f"{ITEMS_FILE}: no {split} items with images: annotate more")
     items = short_for_all([config.model], items, ITEMS_FILE)
     predict = predict_reasoning if config.reasoning else predict_at_once
-    predictions = predict(config, config.model, items, ImageStore(*IMAGES))
+    checkpoint = Checkpoint("predict", config, [config.model, ITEMS_FILE])
+    shards = predict(config, checkpoint, "predict", config.model, items, ImageStore(*IMAGES))
     if is_main():
         with whole_output(OUTPUT, config) as folder:
+            predictions = read_predictions(shards, items)
             predictions.to_parquet(folder / "predictions.parquet", index=False)
+    checkpoint.clear()
 
 
 def predict_at_once(
-    config: Judging, folder: Path, items: pd.DataFrame, images: ImageStore
-) -> pd.DataFrame:
-    """Predictions of a one-token scorer: one output token per dimension."""
-    model = RewardModel.from_pretrained(folder, pick_device(), config.dtype)
-    shown = items.drop_duplicates("item_id")
-    scores = model.score(list(shown["prompt"]), images.all_pixels(shown["image_id"]))
-    means = scores.mean
-    rows = [
-        (item, name, scores.probs[b, d].tolist(), means[b, d].item(), 1.0, "")
-        for b, item in enumerate(shown["item_id"])
-        for d, name in enumerate(model.dimensions)
-    ]
-    return as_predictions(rows, items)
+    config: Judging,
+    checkpoint: Checkpoint,
+    name: str,
+    folder: Path,
+    items: pd.DataFrame,
+    images: ImageStore,
+) -> list[Path]:
+    """Shards of predictions of a one-token scorer: one output token per dimension.
+
+    Args:
+        checkpoint, name, items: see ``predict_shards``.
+        folder: of the model.
+    """
+
+    @cache  # not loaded by a process that finds all shards
+    def model() -> RewardModel:
+        return RewardModel.from_pretrained(folder, pick_device(), config.dtype)
+
+    def predict(shown: pd.DataFrame) -> Rows:
+        scores = model().score(list(shown["prompt"]), images.all_pixels(shown["image_id"]))
+        probs, means = scores.probs.numpy(), scores.mean.numpy()
+        return one_token_rows(shown["item_id"], model().dimensions, probs, means)
+
+    return predict_shards(checkpoint, name, items, SHARD_IMAGES, predict)
 
 
 def predict_reasoning(
     config: Judging,
+    checkpoint: Checkpoint,
+    name: str,
     folder: Path,
     items: pd.DataFrame,
     images: ImageStore,
-    stage: str = "predict",
-) -> pd.DataFrame:
-    """Predictions of a reasoning model: distributions averaged over traces.
-
-    Batches are divided over processes; every process returns all predictions.
+) -> list[Path]:
+    """Shards of predictions of a reasoning model: distributions averaged over traces.
 
     Args:
-        stage: the one that predicts, for its rollout engine.
+        checkpoint, name, items: see ``predict_shards``.
+        folder: of the model.
     """
     TeacherJudge.require_role(folder)
-    backbone = load_backbone(folder, config.dtype)
-    backbone.network.to(pick_device())
-    with rollout_engine(stage, backbone):
-        return score_items_reasoning(config, backbone, items, images)
+
+    @cache
+    def backbone() -> Backbone:
+        found = load_backbone(folder, config.dtype)
+        found.network.to(pick_device())
+        return found
+
+    def predict(shown: pd.DataFrame) -> Rows:
+        starts = range(0, len(shown), config.batch_size)
+        batches = (shown.iloc[start : start + config.batch_size] for start in starts)
+        return [row for one in batches for row in reasoning_rows(config, backbone(), one, images)]
+
+    size = config.batch_size * max(1, SHARD_IMAGES_REASONING // config.batch_size)
+    with (
+        rollout_engine(checkpoint.stage, backbone())
+        if has_engine(checkpoint.stage)
+        else nullcontext()
+    ):
+        return predict_shards(checkpoint, name, items, size, predict)

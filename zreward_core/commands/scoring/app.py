@@ -9,7 +9,7 @@ import typer
 from zreward_core.config import UserError
 
 app = typer.Typer()
-"""Its commands are those of `zreward`; the context's object has the names in launch.yaml."""
+"""Its commands are those of `zreward`; the context's object has the names of the stages."""
 ScoresArgument = Annotated[Path, typer.Argument(help="File of `zreward score`.")]
 ByOption = Annotated[str, typer.Option(help="overall, or a dimension.")]
 BoundOption = Annotated[

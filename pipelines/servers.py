@@ -4,16 +4,21 @@ The guard runs inside each server: a proxy in front would leave the server's own
 Dagster's webserver cannot listen on a Unix socket.
 """
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -22,6 +27,12 @@ from pipelines.guard import Guard
 HOST = "127.0.0.1"
 TOKEN = "ZREWARD_UI_TOKEN"
 """Environment variable with the token that the servers ask for; none if it is unset or empty."""
+MLFLOW_PREFERENCES = {
+    "mlflow.workflowType_v1": "machine_learning",  # instead of LLM traces
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # the assistant stays closed
+    "mlflow.telemetry.info.alert.dismissed_v1": True,
+}
+"""Keys of the browser's storage that MLflow's pages read, and their first values."""
 
 
 def dagster(*arguments: str) -> None:
@@ -59,14 +70,42 @@ def mlflow(port: str, database: str, artifacts: str) -> None:
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = store
     os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = root
     initialize_backend_stores(store, store, root)
+    from mlflow.server import REL_STATIC_DIR
+    from mlflow.server import app as pages
     from mlflow.server.fastapi_app import app
 
+    index = (Path(pages.root_path) / REL_STATIC_DIR / "index.html").read_text(encoding="utf-8")
+    page = index.replace("<head>", f"<head><script>{_preferences()}</script>", 1)
+    app.router.routes.insert(0, Route("/", lambda _: HTMLResponse(page)))
     serve(app, port)
 
 
+def _preferences() -> str:
+    """JavaScript that stores the preferences which a browser does not have yet.
+
+    MLflow has no settings for them on the server.
+    """
+    return "".join(
+        f"localStorage.getItem({key!r}) ?? localStorage.setItem({key!r}, {json.dumps(value)!r});"
+        for key, value in MLFLOW_PREFERENCES.items()
+    )
+
+
 def reports(port: str, folder: str) -> None:
-    """The files of a folder."""
-    serve(Starlette(routes=[Mount("/", StaticFiles(directory=folder, html=True))]), port)
+    """The files of a folder, with a list of its pages."""
+
+    def contents(_: Request) -> HTMLResponse:
+        pages = sorted(path.relative_to(folder) for path in Path(folder).rglob("*.html"))
+        pages = [page for page in pages if len(page.parts) == 1 or page.name == "index.html"]
+        items = "".join(
+            f'<li><a href="{quote(str(page))}">{escape(str(page))}</a>' for page in pages
+        )
+        listed = f"<ul>{items}</ul>" if items else "<p>No stage has written a report yet."
+        head = "<!doctype html><meta charset=utf-8><title>Reports</title>"
+        return HTMLResponse(f"{head}<body style='font: 16px sans-serif'><h1>Reports</h1>{listed}")
+
+    files = Mount("/", StaticFiles(directory=folder, html=True))
+    serve(Starlette(routes=[Route("/", contents), files]), port)
 
 
 def serve(app: ASGIApp, port: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from dagster import MetadataValue
 
 from pipelines.curves import curves_image
-from pipelines.tables import HISTORY, lookup, markdown_table, read, read_history, result_table
+from pipelines.tables import lookup, markdown_table, read, read_history, result_table
 from zreward_core.dvc import Lock, Stage
 
 MAX_BYTES = 90_000
@@ -69,7 +69,7 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
     shown |= _numbers(folder, stage.name)
     if table := result_table(root, stage):
         shown["results"] = MetadataValue.md(table)
-    if curves := curves_image(read_history(folder / HISTORY), stage.name):
+    if curves := curves_image(read_history(folder), stage.name):
         shown["training curves"] = MetadataValue.md(curves)
     for path in _images(root, stage):
         shown[path.stem] = MetadataValue.md(inline_image(path))

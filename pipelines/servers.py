@@ -33,6 +33,8 @@ MLFLOW_PREFERENCES = {
     "mlflow.telemetry.info.alert.dismissed_v1": True,
 }
 """Keys of the browser's storage that MLflow's pages read, and their first values."""
+MLFLOW_STYLE = "<style>[data-assistant-ui] { display: none !important }</style>"
+"""Hides the button of the assistant, which the server does not offer."""
 
 
 def dagster(*arguments: str) -> None:
@@ -74,8 +76,12 @@ def mlflow(port: str, database: str, artifacts: str) -> None:
     from mlflow.server import app as pages
     from mlflow.server.fastapi_app import app
 
+    # the assistant runs shell commands on this machine
+    app.router.routes[:] = [
+        route for route in app.router.routes if "/assistant/" not in getattr(route, "path", "")
+    ]
     index = (Path(pages.root_path) / REL_STATIC_DIR / "index.html").read_text(encoding="utf-8")
-    page = index.replace("<head>", f"<head><script>{_preferences()}</script>", 1)
+    page = index.replace("<head>", f"<head>{MLFLOW_STYLE}<script>{_preferences()}</script>", 1)
     app.router.routes.insert(0, Route("/", lambda _: HTMLResponse(page)))
     serve(app, port)
 

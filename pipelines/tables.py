@@ -38,7 +38,7 @@ def result_table(root: Path, stage: Stage) -> str:
     if stage.name == "evaluate":
         found = _evaluation_table(read(folder / "metrics.json") or {})
     else:
-        found = _rows_table(folder, stage.name) or history_table(read_history(folder / HISTORY))
+        found = _rows_table(folder, stage.name) or history_table(read_history(folder))
     return found or _sizes_table(root, stage)
 
 
@@ -60,10 +60,19 @@ def markdown_table(header: list[str], rows: list[list[Any]]) -> str:
     return tabulate(cells, header, tablefmt="pipe", disable_numparse=True)
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Metrics of the logged steps of a training run; none if there is no such file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Metrics of the logged steps of a stage that trains; none if it does not.
+
+    The histories of subfolders have the folder's name before those of the metrics.
+    """
+    rows = []
+    for path in [folder / HISTORY, *sorted(folder.glob(f"*/{HISTORY}"))]:
+        prefix = "" if path.parent == folder else f"{path.parent.name}/"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            row = json.loads(line)
+            rows.append({name if name == "step" else prefix + name: row[name] for name in row})
+    return rows
 
 
 def history_table(history: list[dict[str, float]]) -> str:

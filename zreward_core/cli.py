@@ -187,6 +187,8 @@ def run(
     sys.exit(run_pipeline(profile, STAGES, lambda line: typer.echo(line, err=True)))
 
 
+FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -204,7 +206,9 @@ def plan(
         float, typer.Option(min=0.01, help="Sustained TB/s of a GPU's memory.")
     ] = 2,
     trace_tokens: Annotated[int, typer.Option(min=1, help="Mean tokens of a trace.")] = 750,
-    as_json: JsonOption = False,
+    as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False,
 ) -> None:
     """List memory, tokens, disk and hours of each stage with real models; nothing is downloaded."""
     from zreward_core.commands import plan as planning
@@ -220,7 +224,9 @@ def plan(
 def promote(
     force: Annotated[bool, typer.Option(help="Promote even if the gate blocks.")] = False,
     reason: Annotated[str, typer.Option(help="Reason for --force, stored as a tag.")] = "",
-    as_json: JsonOption = False,
+    as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False,
 ) -> None:
     """Register the trained student; make it champion if it passes the gate, else exit with 1."""
     from zreward_core.commands.promote import promote
@@ -232,21 +238,29 @@ def promote(
 
 
 @app.command()
-def rollback(as_json: JsonOption = False) -> None:
-    """Move the alias champion back to the previous champion."""
+def rollback(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False) -> None:
+    """Move the alias champion back to the previous champion; no stage is run."""
     from zreward_core.commands.promote import rollback
 
     result = rollback()
-    typer.echo(json.dumps(result) if as_json else f"champion is version {result['version']}")
+    typer.echo(
+        json.dumps(result) if as_json else f"champion is version {result['version']}: {FOLLOW}"
+    )
 
 
 @app.command()
-def adopt(as_json: JsonOption = False) -> None:
-    """Write data/champion.yaml after the alias champion was moved by hand in MLflow."""
+def adopt(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False) -> None:
+    """Write data/champion.yaml after the alias was moved by hand in MLflow; no stage is run."""
     from zreward_core.commands.promote import adopt
 
     result = adopt()
-    typer.echo(json.dumps(result) if as_json else f"data/champion.yaml: {result['source']}")
+    typer.echo(
+        json.dumps(result) if as_json else f"data/champion.yaml: {result['source']}; {FOLLOW}"
+    )
 
 
 @app.command()
@@ -279,7 +293,9 @@ def ui(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False) -> None:
     """Verify cache, registry, locks, model folders and YAML files; exit with 1 if one is wrong."""
     from zreward_core.commands.doctor import describe, examine
 
@@ -293,7 +309,9 @@ def doctor(as_json: JsonOption = False) -> None:
 def lineage(
     model: Annotated[str | None, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")] = None,
     row: Annotated[str, typer.Option(help="List the versions that used this annotation.")] = "",
-    as_json: JsonOption = False,
+    as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False,
 ) -> None:
     """List the stages and source files behind a model, and whether they are unchanged."""
     from zreward_core.commands.lineage import lineage_of_model, lineage_of_row, lines
@@ -303,7 +321,9 @@ def lineage(
 
 
 @app.command()
-def claims(as_json: JsonOption = False) -> None:
+def claims(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
+JsonOption = False) -> None:
     """Check the claims that a run's results must support."""
     from zreward_core.commands.claims import claims_of_run
 

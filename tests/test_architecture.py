@@ -1,4 +1,4 @@
-"""dvc.yaml and benchmarks/stages.yaml against the code: stages, params, and each stage's imports."""
+"""dvc.yaml and benchmarks/stages.yaml against the code: stages, params, imports of each stage."""
 
 import importlib
 from pathlib import Path

@@ -206,9 +206,7 @@ def plan(
         float, typer.Option(min=0.01, help="Sustained TB/s of a GPU's memory.")
     ] = 2,
     trace_tokens: Annotated[int, typer.Option(min=1, help="Mean tokens of a trace.")] = 750,
-    as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List memory, tokens, disk and hours of each stage with real models; nothing is downloaded."""
     from zreward_core.commands import plan as planning
@@ -224,9 +222,7 @@ JsonOption = False,
 def promote(
     force: Annotated[bool, typer.Option(help="Promote even if the gate blocks.")] = False,
     reason: Annotated[str, typer.Option(help="Reason for --force, stored as a tag.")] = "",
-    as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Register the trained student; make it champion if it passes the gate, else exit with 1."""
     from zreward_core.commands.promote import promote
@@ -238,9 +234,7 @@ JsonOption = False,
 
 
 @app.command()
-def rollback(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False) -> None:
+def rollback(as_json: JsonOption = False) -> None:
     """Move the alias champion back to the previous champion; no stage is run."""
     from zreward_core.commands.promote import rollback
 
@@ -251,9 +245,7 @@ JsonOption = False) -> None:
 
 
 @app.command()
-def adopt(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False) -> None:
+def adopt(as_json: JsonOption = False) -> None:
     """Write data/champion.yaml after the alias was moved by hand in MLflow; no stage is run."""
     from zreward_core.commands.promote import adopt
 
@@ -293,9 +285,7 @@ def ui(
 
 
 @app.command()
-def doctor(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False) -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Verify cache, registry, locks, model folders and YAML files; exit with 1 if one is wrong."""
     from zreward_core.commands.doctor import describe, examine
 
@@ -309,9 +299,7 @@ JsonOption = False) -> None:
 def lineage(
     model: Annotated[str | None, typer.Argument(help="models:/NAME@ALIAS or /VERSION.")] = None,
     row: Annotated[str, typer.Option(help="List the versions that used this annotation.")] = "",
-    as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the stages and source files behind a model, and whether they are unchanged."""
     from zreward_core.commands.lineage import lineage_of_model, lineage_of_row, lines
@@ -321,9 +309,7 @@ JsonOption = False,
 
 
 @app.command()
-def claims(as_json: FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
-"""What `rollback` and `adopt` leave to be done."""
-JsonOption = False) -> None:
+def claims(as_json: JsonOption = False) -> None:
     """Check the claims that a run's results must support."""
     from zreward_core.commands.claims import claims_of_run
 

@@ -9,9 +9,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from zreward_core import __version__, stages
 from zreward_core.commands.scoring import app as scoring
@@ -79,12 +80,38 @@ def _add_stage(name: str) -> None:
             run.start(config, params)
             launch(name, arguments, LAUNCHED, lambda: module.run(config))
 
-    help_text = f"Run the stage {name}."
+    help_text = f"Stage: {_first_line(name)}"
     if name in GROUPS:  # without a subcommand it still runs the stage
         GROUPS[name].callback(invoke_without_command=True, help=help_text)(command)
-        app.add_typer(GROUPS[name], name=name)
+        app.add_typer(GROUPS[name], name=name, cls=StageGroup)
     else:
-        app.command(name=name, help=help_text)(command)
+        app.command(name=name, help=help_text, cls=StageCommand)(command)
+
+
+def _first_line(name: str) -> str:
+    """What a stage reads and writes: the first line of its docstring, without its name."""
+    with (Path(stages.__path__[0]) / f"{name}.py").open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"').partition(": ")[2]
+
+
+class StageHelp:
+    """A command whose --help lists what the stage reads and writes, and its params."""
+
+    def format_help(self, context: Any, formatter: Any) -> None:
+        """Print the help; the stage is imported for its params."""
+        from zreward_core.commands.stage_help import stage_help
+
+        super().format_help(context, formatter)  # type: ignore[misc]
+        name = context.info_name
+        typer.echo(stage_help(name, _import_stage(name).Config))
+
+
+class StageCommand(StageHelp, TyperCommand):
+    """The command of a stage."""
+
+
+class StageGroup(StageHelp, TyperGroup):
+    """The command of a stage that has subcommands."""
 
 
 def _import_stage(name: str) -> ModuleType:

@@ -1,8 +1,8 @@
 """Training curves on the page of a stage that trains, drawn from its history."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
+
+from PIL import Image
 
 COLUMNS = 3
 PANEL = (3.6, 2.3)
@@ -10,19 +10,20 @@ PANEL = (3.6, 2.3)
 MAX_PANELS = 12
 
 
-def curves_image(history: Sequence[Mapping[str, float]], name: str) -> str:
-    """A panel for each metric over the steps, as Markdown with a data URI; empty without steps."""
+def curves_image(history: Sequence[Mapping[str, float]]) -> Image.Image | None:
+    """A panel for each metric over the steps; None without steps."""
     names = sorted({metric for row in history for metric in row} - {"step"}, key=_by_group)
     if not names:
-        return ""
+        return None
+    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     names = names[:MAX_PANELS]
     lines = -(-len(names) // COLUMNS)
-    figure = Figure((COLUMNS * PANEL[0], lines * PANEL[1]), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure((COLUMNS * PANEL[0], lines * PANEL[1]), layout="constrained", dpi=80)
+    canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(lines, COLUMNS, squeeze=False).flat
     for axes, metric in zip(panels, names, strict=False):
         points = [(row.get("step", i), row[metric]) for i, row in enumerate(history)
@@ -37,10 +38,8 @@ def curves_image(history: Sequence[Mapping[str, float]], name: str) -> str:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(panels):
         axes.set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=70)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return f"![training curves of {name}](data:image/png;base64,{text})"
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba()))
 
 
 def _by_group(metric: str) -> tuple[int, str]:

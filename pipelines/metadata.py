@@ -1,20 +1,18 @@
 """Metadata on an asset's page: results, images, files, links."""
 
-import base64
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dagster import MetadataValue
+from PIL import Image
 
+from pipelines import images
 from pipelines.curves import curves_image
 from pipelines.tables import lookup, markdown_table, read, read_history, result_table
 from zreward_core.dvc import Lock, Stage
 
-MAX_BYTES = 90_000
-"""Size of an image as base64; more than 100 kB slows the page down."""
 MLFLOW_UI = "ZREWARD_MLFLOW_UI"
 REPORTS_UI = "ZREWARD_REPORTS_UI"
 """Environment variables with addresses for links, set by `make ui`."""
@@ -69,30 +67,15 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
     shown |= _numbers(folder, stage.name)
     if table := result_table(root, stage):
         shown["results"] = MetadataValue.md(table)
-    if curves := curves_image(read_history(folder), stage.name):
-        shown["training curves"] = MetadataValue.md(curves)
+    curves = curves_image(read_history(folder))
+    if curves is not None:
+        shown["training curves"] = MetadataValue.md(images.shown(curves, "training curves"))
     for path in _images(root, stage):
-        shown[path.stem] = MetadataValue.md(inline_image(path))
+        with Image.open(path) as image:
+            shown[path.stem] = MetadataValue.md(images.shown(image, path.stem))
     shown["files"] = MetadataValue.md(_file_table(lock.get(stage.name, {})))
     shown["folder"] = MetadataValue.path(str(folder if folder.is_dir() else root))
     return shown | _links(root, stage.name)
-
-
-def inline_image(path: Path) -> str:
-    """An image as Markdown with a data URI, scaled down to ``MAX_BYTES``."""
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    image.thumbnail((1400, 1400))
-    while True:
-        for form, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 85})):
-            buffer = io.BytesIO()
-            image.save(buffer, form, **options)
-            text = base64.b64encode(buffer.getvalue()).decode()
-            if len(text) <= MAX_BYTES:
-                return f"![{path.stem}](data:image/{form.lower()};base64,{text})"
-        image = image.resize((image.width * 3 // 4, image.height * 3 // 4))
 
 
 def _numbers(folder: Path, stage: str) -> dict[str, Any]:

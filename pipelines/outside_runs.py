@@ -93,8 +93,9 @@ def _report(context: SensorEvaluationContext, executed: Sequence[Executed]) -> N
         asset_selection={one.key for one in executed},
         status=DagsterRunStatus.NOT_STARTED,
         tags=TAG,
-        remote_job_origin=origin
-        and RemoteJobOrigin(RemoteRepositoryOrigin(origin, repository.name), JOB),
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(origin, repository.name), JOB)
+        if origin
+        else None,
     )
 
     def report(kind: DagsterEventType, at: float, step: str | None, data: Any = None) -> None:

@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pipelines.guard import Guard
+from pipelines.images import ROUTE, image_folder
 
 HOST = "127.0.0.1"
 TOKEN = "ZREWARD_UI_TOKEN"
@@ -53,13 +54,18 @@ def dagster(*arguments: str) -> None:
 
 
 def dagster_webserver(*arguments: str) -> None:
-    """Dagster's webserver."""
+    """Dagster's webserver, which also serves the images of assets."""
     from dagster_webserver import cli
 
     create: Callable[..., ASGIApp] = cli.create_app_from_workspace_process_context
-    cli.create_app_from_workspace_process_context = lambda *args, **options: guarded(  # type: ignore[assignment, misc, return-value]
-        create(*args, **options)
-    )
+
+    def create_with_images(*args: Any, **options: Any) -> Guard:
+        image_folder().mkdir(parents=True, exist_ok=True)
+        app: Any = create(*args, **options)
+        app.router.routes.insert(0, Mount(ROUTE, StaticFiles(directory=image_folder())))
+        return guarded(app)
+
+    cli.create_app_from_workspace_process_context = create_with_images  # type: ignore[assignment]
     cli.dagster_webserver(arguments)
 
 

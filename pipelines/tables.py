@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from zreward_core.dvc import Stage
 
+INLINE = 1000
+"""Characters up to which Dagster's pages show Markdown in place; a longer one is behind a link."""
 TABLES = {
     "base_vlm": ("metrics.json", None),
     "base_generator": ("metrics.json", None),
@@ -22,6 +22,10 @@ TABLES = {
 """Stage to the file of rows by name, and the key in it, that is shown as a table."""
 COLUMN_ORDER = ("before", "after", "low", "high", "good", "same", "bad", "gsb")
 """Columns in reading order; in the files they are sorted alphabetically."""
+MAX_COLUMNS = 8
+"""A table of more columns than this and than rows is transposed."""
+COLUMNS = {"validate": ("included", "num_ratings", "agreement", "bias", "noise")}
+"""Columns of tables that have too many; the report has all."""
 TITLES = {"low": "95 % low", "high": "95 % high"}
 """Column to its title; others are titled by their name."""
 HISTORY = "history.jsonl"
@@ -54,10 +58,23 @@ def lookup(content: Any, key: str) -> Any:
     return content
 
 
-def markdown_table(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; floats have three decimals."""
-    cells = [[_cell(cell) for cell in row] for row in rows]
-    return tabulate(cells, header, tablefmt="pipe", disable_numparse=True)
+def markdown_table(header: list[str], rows: list[list[Any]], limit: int = INLINE) -> str:
+    """A Markdown table; floats have three decimals.
+
+    Args:
+        header: titles of the columns.
+        rows: cells.
+        limit: characters; the last row counts the rows that do not fit.
+    """
+    lines = [_row(header), _row(["-"] * len(header))]
+    length = sum(len(line) + 1 for line in lines)
+    for number, row in enumerate(rows):
+        line = _row([_cell(cell) for cell in row])
+        length += len(line) + 1
+        if length > limit - 40:
+            return "\n".join([*lines, _row([f"… {len(rows) - number} more rows"])])
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -81,7 +98,7 @@ def history_table(history: list[dict[str, float]]) -> str:
     for name in sorted({name for row in history for name in row} - {"step"}):
         values = [row[name] for row in history if name in row]
         rows.append([name, values[0], min(values), max(values), values[-1]])
-    header = ["metric", "first logged step", "lowest", "highest", "last logged step"]
+    header = ["metric", "first", "lowest", "highest", "last"]
     return markdown_table(header, rows) if rows else ""
 
 
@@ -102,9 +119,13 @@ def _rows_table(folder: Path, stage: str) -> str:
     columns = list(dict.fromkeys(column for row in named.values() for column, value in row.items()
                                  if not isinstance(value, Mapping | list)))  # fmt: skip
     columns.sort(key=lambda name: COLUMN_ORDER.index(name) if name in COLUMN_ORDER else 99)
+    columns = list(COLUMNS.get(stage, columns))
     body = [[name, *(row.get(column) for column in columns)] for name, row in named.items()]
-    header = [" ", *(TITLES.get(column, column.replace("_", " ")) for column in columns)]
-    return markdown_table(header, body) if named else ""
+    titles = [TITLES.get(column, column.replace("_", " ")) for column in columns]
+    if len(columns) > max(MAX_COLUMNS, len(named)):  # few rows of many values
+        body = [[title, *(row[i] for row in body)] for i, title in enumerate(titles, 1)]
+        titles = list(named)
+    return markdown_table([" ", *titles], body) if named else ""
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -139,11 +160,14 @@ def _sizes_table(root: Path, stage: Stage) -> str:
                 rows.append([name, f"{sum(file.is_file() for file in one.rglob('*'))} files", ""])
             elif one.suffix == ".parquet":
                 facts = read_metadata(one)
-                columns = ", ".join(facts.schema.to_arrow_schema().names)
-                rows.append([name, f"{facts.num_rows} rows", columns])
+                rows.append([name, f"{facts.num_rows} rows", f"{facts.num_columns} columns"])
             elif one.suffix == ".json" and isinstance(content := read(one), list):
                 rows.append([name, f"{len(content)} entries", ""])
-    return markdown_table(["", "content", "columns"], rows) if rows else ""
+    return markdown_table(["", "", ""], rows) if rows else ""
+
+
+def _row(cells: list[str]) -> str:
+    return f"|{'|'.join(cells)}|"
 
 
 def _cell(value: Any) -> str:

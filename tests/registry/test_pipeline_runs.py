@@ -70,5 +70,5 @@ def test_sample_images_are_logged_by_step(root: Path) -> None:
         publish_images("tune", step, np.zeros((2, 8, 8, 3), np.uint8))
         live.log_images()
     names = [Path(one.path).name for one in client.list_artifacts(run, "images")]
-    assert {int(name.split("step%")[1].split("%")[0]) for name in names} == {0, 20}
+    assert {int(name.split("+step+")[1].split("+")[0]) for name in names} == {0, 20}
     assert live.shown == {0, 20}

@@ -64,7 +64,7 @@ def plot_samples_by_step(
     every = -(-len(samples) // MAX_STEPS)
     shown = dict(list(samples.items())[::-1][::every][::-1])  # with the last step
     plot_grid(
-        {f"step {step}": np.asarray(images) for step, images in shown.items()},
+        {f"step {step}": images for step, images in shown.items()},
         prompts,
         "Samples of watched prompts, the same seeds at each step",
         path,

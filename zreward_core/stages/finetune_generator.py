@@ -226,7 +226,8 @@ def run(config: Config) -> None:
                 (old["reward"].mean(axis=1), new["reward"].mean(axis=1)),
                 folder / "contact_sheet.png",
             )
-            plot_samples_by_step(samples, watched, folder / "samples_by_step.png")
+            arrays = {step: images.numpy() for step, images in samples.items()}
+            plot_samples_by_step(arrays, watched, folder / "samples_by_step.png")
             plot_tuning(history, reward.dimensions, folder)
     checkpoint.clear()
 

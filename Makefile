@@ -33,8 +33,10 @@ limits: PROFILE := smoke
 limits: .venv/.installed
 	@$(IN_WORKSPACE) && zreward repro dvc.yaml && python $(CURDIR)/benchmarks/limits.py --kills $(KILLS) --first $(FIRST)
 
+# DVC sees the comparison from its first run on; `dvc status` before it lists the pipeline alone
 bench: .venv/.installed
-	@start=$$SECONDS; $(IN_WORKSPACE) && zreward repro benchmarks/dvc.yaml && $(TOOK)
+	@start=$$SECONDS; $(IN_WORKSPACE) && cp benchmarks/stages.yaml benchmarks/dvc.yaml && \
+	  zreward repro benchmarks/dvc.yaml && $(TOOK)
 
 BENCH_ROWS ?= 10000000
 bench-ingest: .venv/.installed

@@ -1,4 +1,4 @@
-"""Write benchmarks/dvc.yaml from methods.yaml and the imports of the stages.
+"""Write benchmarks/stages.yaml from methods.yaml and the imports of the stages.
 
     python benchmarks/generate_dvc.py
 
@@ -38,12 +38,12 @@ CELL = "${item.method}/${item.seed}"
 
 
 def main() -> None:
-    """Write dvc.yaml."""
-    (HERE / "dvc.yaml").write_text(rendered())
+    """Write stages.yaml."""
+    (HERE / "stages.yaml").write_text(rendered())
 
 
 def rendered() -> str:
-    """The content of dvc.yaml."""
+    """The content of stages.yaml."""
     described = read_yaml(HERE / "methods.yaml")
     imports = grimp.build_graph("zreward_core")
     graph = {kind: dvc_stage(described, kind, imports) for kind in described["kinds"]}

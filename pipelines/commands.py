@@ -77,7 +77,11 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def links_to(run_id: str) -> dict[str, str]:
-    """Environment variables that link a command's MLflow run to its Dagster run."""
+    """Environment variables that link a command's MLflow run to its Dagster run.
+
+    The runs of its stages have one parent in MLflow.
+    """
     address = os.environ.get(DAGSTER_UI)
     variables = {"ZREWARD_DAGSTER_RUN_ID": run_id, "ZREWARD_FOLLOW_PARENT": "1"}
+    variables["ZREWARD_PIPELINE"] = f"Dagster {run_id[:8]}"
     return variables | ({"ZREWARD_DAGSTER_URL": f"{address}/runs/{run_id}"} if address else {})

@@ -35,6 +35,8 @@ from zreward_core.dvc import Graph, Stage, ancestors, closure, own_inputs, read_
 KINDS = {"models": "pytorch", "reward": "pytorch", "generator": "pytorch", "annotations": "parquet"}
 """Group to the kind shown beside `dvc`."""
 POOL = "gpu"
+HIDDEN = "dagster/auto_created_stub_asset"
+"""Metadata key of assets that the graph's page leaves out, unless its settings show stub assets."""
 
 
 def stage_asset(graph: Graph, name: str, root: Path) -> AssetsDefinition:
@@ -75,6 +77,7 @@ def inputs_asset(graph: Graph, name: str) -> AssetSpec:
         group_name="inputs",
         description=f"Inputs of {name} that no stage produces.\n\nparams: {params}\n\n{listed}",
         kinds={"git"},
+        metadata={HIDDEN: True},
     )
 
 

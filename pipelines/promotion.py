@@ -17,7 +17,7 @@ from dagster import (
 
 from pipelines.commands import links_to, run
 from pipelines.dvc_state import outs_version
-from pipelines.metadata import markdown_table, read
+from pipelines.tables import markdown_table, read
 from pipelines.versions import (
     CHAMPION,
     CODE_VERSION,

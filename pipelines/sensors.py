@@ -19,6 +19,7 @@ from dagster import (
 
 from pipelines.commands import run
 from pipelines.dvc_state import DvcBusyError, busy_with
+from pipelines.outside_runs import report_shell_run
 from pipelines.sync import events, signature
 from zreward_core.dvc import Graph, closure, environment, is_locked, program
 
@@ -45,6 +46,7 @@ def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
             found = events(context.instance, graph, root)
         except DvcBusyError:
             return SkipReason("waiting for a stage that has just started")
+        found = report_shell_run(context, root, found)
         if (root / DATABASE).is_file():
             code, output = run(["sync"], root, {}, lambda line: None)
             if code != 0:

@@ -4,24 +4,38 @@ The guard runs inside each server: a proxy in front would leave the server's own
 Dagster's webserver cannot listen on a Unix socket.
 """
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pipelines.guard import Guard
+from pipelines.images import ROUTE, image_folder
 
 HOST = "127.0.0.1"
 TOKEN = "ZREWARD_UI_TOKEN"
 """Environment variable with the token that the servers ask for; none if it is unset or empty."""
+MLFLOW_PREFERENCES = {
+    "mlflow.workflowType_v1": "machine_learning",  # instead of LLM traces
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # the assistant stays closed
+    "mlflow.telemetry.info.alert.dismissed_v1": True,
+}
+"""Keys of the browser's storage that MLflow's pages read, and their first values."""
+MLFLOW_STYLE = "<style>[data-assistant-ui] { display: none !important }</style>"
+"""Hides the button of the assistant, which the server does not offer."""
 
 
 def dagster(*arguments: str) -> None:
@@ -40,13 +54,18 @@ def dagster(*arguments: str) -> None:
 
 
 def dagster_webserver(*arguments: str) -> None:
-    """Dagster's webserver."""
+    """Dagster's webserver, which also serves the images of assets."""
     from dagster_webserver import cli
 
     create: Callable[..., ASGIApp] = cli.create_app_from_workspace_process_context
-    cli.create_app_from_workspace_process_context = lambda *args, **options: guarded(  # type: ignore[assignment, misc, return-value]
-        create(*args, **options)
-    )
+
+    def create_with_images(*args: Any, **options: Any) -> Guard:
+        image_folder().mkdir(parents=True, exist_ok=True)
+        app: Any = create(*args, **options)
+        app.router.routes.insert(0, Mount(ROUTE, StaticFiles(directory=image_folder())))
+        return guarded(app)
+
+    cli.create_app_from_workspace_process_context = create_with_images  # type: ignore[assignment]
     cli.dagster_webserver(arguments)
 
 
@@ -59,14 +78,46 @@ def mlflow(port: str, database: str, artifacts: str) -> None:
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = store
     os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = root
     initialize_backend_stores(store, store, root)
+    from mlflow.server import REL_STATIC_DIR
+    from mlflow.server import app as pages
     from mlflow.server.fastapi_app import app
 
+    # the assistant runs shell commands on this machine
+    app.router.routes[:] = [
+        route for route in app.router.routes if "/assistant/" not in getattr(route, "path", "")
+    ]
+    index = (Path(pages.root_path) / REL_STATIC_DIR / "index.html").read_text(encoding="utf-8")
+    page = index.replace("<head>", f"<head>{MLFLOW_STYLE}<script>{_preferences()}</script>", 1)
+    app.router.routes.insert(0, Route("/", lambda _: HTMLResponse(page)))
     serve(app, port)
 
 
+def _preferences() -> str:
+    """JavaScript that stores the preferences which a browser does not have yet.
+
+    MLflow has no settings for them on the server.
+    """
+    return "".join(
+        f"localStorage.getItem({key!r}) ?? localStorage.setItem({key!r}, {json.dumps(value)!r});"
+        for key, value in MLFLOW_PREFERENCES.items()
+    )
+
+
 def reports(port: str, folder: str) -> None:
-    """The files of a folder."""
-    serve(Starlette(routes=[Mount("/", StaticFiles(directory=folder, html=True))]), port)
+    """The files of a folder, with a list of its pages."""
+
+    def contents(_: Request) -> HTMLResponse:
+        pages = sorted(path.relative_to(folder) for path in Path(folder).rglob("*.html"))
+        pages = [page for page in pages if len(page.parts) == 1 or page.name == "index.html"]
+        items = "".join(
+            f'<li><a href="{quote(str(page))}">{escape(str(page))}</a>' for page in pages
+        )
+        listed = f"<ul>{items}</ul>" if items else "<p>No stage has written a report yet."
+        head = "<!doctype html><meta charset=utf-8><title>Reports</title>"
+        return HTMLResponse(f"{head}<body style='font: 16px sans-serif'><h1>Reports</h1>{listed}")
+
+    files = Mount("/", StaticFiles(directory=folder, html=True))
+    serve(Starlette(routes=[Route("/", contents), files]), port)
 
 
 def serve(app: ASGIApp, port: str) -> None:

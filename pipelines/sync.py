@@ -59,7 +59,8 @@ def events(instance: DagsterInstance, graph: Graph, root: Path) -> list[Event]:
         metadata = describe(root, graph[stage], lock, OUTSIDE)
         found.append(AssetMaterialization(AssetKey(stage), tags=tags, metadata=metadata))
     made = {event.asset_key.to_user_string() for event in found} - set(changes)
-    return [*found, *(evaluation(check, root) for check in CHECKS if check.asset in made)]
+    judged = (evaluation(check, root) for check in CHECKS if check.asset in made)
+    return [*found, *(one for one in judged if one is not None)]
 
 
 def signature(graph: Graph, root: Path) -> str:

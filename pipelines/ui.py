@@ -1,4 +1,4 @@
-"""Dagster and MLflow on this machine: `python -m pipelines.ui`; Ctrl-C stops both.
+"""Dagster, MLflow and the reports on this machine: `python -m pipelines.ui`; Ctrl-C stops them.
 
 With a token in the environment (``TOKEN``), the pages ask for it as a password.
 """
@@ -79,12 +79,13 @@ def main() -> int:
         shown = {"Dagster": addresses[DAGSTER_UI]}
         if "mlflow" in commands:
             shown["MLflow"] = addresses[MLFLOW_UI]
-        wait_until_up([*shown.values(), addresses[REPORTS_UI]], servers, home)
+        shown["Reports"] = addresses[REPORTS_UI]
+        wait_until_up(list(shown.values()), servers, home)
         for title, address in shown.items():
             print(f"{title:<8} {address}", flush=True)
         if token:
             print("The pages ask for the token: enter it as password, with any user name.")
-        print("Ctrl-C stops both.", flush=True)
+        print("Ctrl-C stops them.", flush=True)
         while all(server.poll() is None for server in servers.values()):
             time.sleep(0.2)
         failed = [name for name, server in servers.items() if server.poll() is not None]

@@ -1,4 +1,4 @@
-"""dvc.yaml and benchmarks/dvc.yaml against the code: stages, params, and each stage's imports."""
+"""dvc.yaml and benchmarks/stages.yaml against the code: stages, params, imports of each stage."""
 
 import importlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from zreward_core.dvc import read_stages
 
 ROOT = Path(__file__).parents[1]
 GRAPH = read_stages(ROOT / "dvc.yaml")
-BENCH = read_stages(ROOT / "benchmarks/dvc.yaml")
+BENCH = read_stages(ROOT / "benchmarks/stages.yaml")
 DESCRIBED = yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text())
 CELLS = {kind: entry["cells"] for kind, entry in DESCRIBED["kinds"].items()}
 STAGES = tuple(GRAPH)
@@ -70,7 +70,7 @@ def test_the_comparison_runs_every_method() -> None:
 def test_the_graph_of_the_comparison_is_the_generated_one(monkeypatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     generated = importlib.import_module("generate_dvc").rendered()
-    assert (ROOT / "benchmarks/dvc.yaml").read_text() == generated, (
+    assert (ROOT / "benchmarks/stages.yaml").read_text() == generated, (
         "run python benchmarks/generate_dvc.py"
     )
 

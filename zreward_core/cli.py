@@ -9,9 +9,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from zreward_core import __version__, stages
 from zreward_core.commands.scoring import app as scoring
@@ -76,12 +77,38 @@ def _add_stage(name: str) -> None:
             run.start(config, params)
             launch(name, arguments, STAGES, lambda: module.run(config))
 
-    help_text = f"Run the stage {name}."
+    help_text = f"Stage: {_first_line(name)}"
     if name in GROUPS:  # without a subcommand it still runs the stage
         GROUPS[name].callback(invoke_without_command=True, help=help_text)(command)
-        app.add_typer(GROUPS[name], name=name)
+        app.add_typer(GROUPS[name], name=name, cls=StageGroup)
     else:
-        app.command(name=name, help=help_text)(command)
+        app.command(name=name, help=help_text, cls=StageCommand)(command)
+
+
+def _first_line(name: str) -> str:
+    """What a stage reads and writes: the first line of its docstring, without its name."""
+    with (Path(stages.__path__[0]) / f"{name}.py").open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"').partition(": ")[2]
+
+
+class StageHelp:
+    """A command whose --help lists what the stage reads and writes, and its params."""
+
+    def format_help(self, context: Any, formatter: Any) -> None:
+        """Print the help; the stage is imported for its params."""
+        from zreward_core.commands.stage_help import stage_help
+
+        super().format_help(context, formatter)  # type: ignore[misc]
+        name = context.info_name
+        typer.echo(stage_help(name, _import_stage(name).Config))
+
+
+class StageCommand(StageHelp, TyperCommand):
+    """The command of a stage."""
+
+
+class StageGroup(StageHelp, TyperGroup):
+    """The command of a stage that has subcommands."""
 
 
 def _import_stage(name: str) -> ModuleType:
@@ -224,6 +251,8 @@ def run(
     sys.exit(run_pipeline(profile, STAGES, lambda line: typer.echo(line, err=True)))
 
 
+FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
+"""What `rollback` and `adopt` leave to be done."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -286,20 +315,24 @@ def gate(
 
 @app.command()
 def rollback(as_json: JsonOption = False) -> None:
-    """Move the alias champion back to the previous champion."""
+    """Move the alias champion back to the previous champion; no stage is run."""
     from zreward_core.commands.promote import rollback
 
     result = rollback()
-    typer.echo(json.dumps(result) if as_json else f"champion is version {result['version']}")
+    typer.echo(
+        json.dumps(result) if as_json else f"champion is version {result['version']}: {FOLLOW}"
+    )
 
 
 @app.command()
 def adopt(as_json: JsonOption = False) -> None:
-    """Write data/champion.yaml after the alias champion was moved by hand in MLflow."""
+    """Write data/champion.yaml after the alias was moved by hand in MLflow; no stage is run."""
     from zreward_core.commands.promote import adopt
 
     result = adopt()
-    typer.echo(json.dumps(result) if as_json else f"data/champion.yaml: {result['source']}")
+    typer.echo(
+        json.dumps(result) if as_json else f"data/champion.yaml: {result['source']}; {FOLLOW}"
+    )
 
 
 @app.command()

@@ -23,6 +23,8 @@ ARTIFACTS = Path(".zreward/mlartifacts")
 LOCK = Path(".zreward/mlflow.lock")
 """Held while the store is created and while a version is registered, judged or promoted."""
 EXPERIMENT = "zreward"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages then show the experiment as training of models, without asking."""
 BUSY_TIMEOUT = 10.0
 """Seconds that another process may hold the database."""
 CREATION_TIMEOUT = 30.0
@@ -100,7 +102,7 @@ def create_database(path: Path) -> None:
         client = MlflowClient(f"sqlite:///{partial}")
         client.search_experiments()
         location = ARTIFACTS.resolve().as_uri()
-        client.create_experiment(EXPERIMENT, location)
+        client.create_experiment(EXPERIMENT, location, tags=EXPERIMENT_TAGS)
         if is_own(path):
             make_relative(partial, location)
         if not path.exists():  # else an MLflow server created it meanwhile

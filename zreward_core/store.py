@@ -23,6 +23,7 @@ from zreward_core.mlflow_database import (
     ARTIFACTS,
     DATABASE,
     EXPERIMENT,
+    EXPERIMENT_TAGS,
     check_database,
     create_database,
     database_of,
@@ -121,7 +122,7 @@ def experiment_id(client: "MlflowClient") -> str:
 def _create_experiment(client: "MlflowClient") -> "Experiment":
     path = database_of(client.tracking_uri)
     location = ARTIFACTS.resolve().as_uri()
-    created = client.create_experiment(EXPERIMENT, location if path else None)
+    created = client.create_experiment(EXPERIMENT, location if path else None, tags=EXPERIMENT_TAGS)
     if path and is_own(path):
         make_relative(path, location)
     return client.get_experiment(created)

@@ -1,5 +1,6 @@
 """Checkpoints of models: malformed files, and weights that are not those of the model."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +15,15 @@ MAX_NAMED = 5
 def reading_checkpoint(name: str) -> Iterator[None]:
     """Errors of the libraries in the block become UserErrors: they raise any on malformed files.
 
+    Their bars for loading are quiet, those for downloads are not.
+
     Args:
         name: the checkpoint, for the message.
     """
     from jinja2 import TemplateError
     from safetensors import SafetensorError
 
+    _quiet_loading()
     faults = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
     try:
         yield
@@ -30,6 +34,18 @@ def reading_checkpoint(name: str) -> Iterator[None]:
             f"{name} is not a readable checkpoint ({type(error).__name__}: {error}): restore its"
             " files, or run the stage that makes it"
         ) from None
+
+
+def _quiet_loading() -> None:
+    """Turn off the bars that transformers and diffusers show while they load weights."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+    downloads = not are_progress_bars_disabled()
+    for library in ("transformers", "diffusers"):
+        if (logs := sys.modules.get(f"{library}.utils.logging")) is not None:
+            logs.disable_progress_bar()
+    if downloads:  # transformers turns these off as well
+        enable_progress_bars()
 
 
 def require_all_weights(source: str, found: dict[str, Any]) -> None:

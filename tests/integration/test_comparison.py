@@ -35,6 +35,7 @@ def test_the_comparison_writes_its_tables_and_leaves_the_main_chain_alone(chain:
     for kind, entry in described["kinds"].items():
         entry["cells"] = {name: entry["cells"][name] for name in BENCH["cells"].get(kind, [])}
     methods.write_text(yaml.safe_dump({**described, "seeds": BENCH["seeds"]}))
+    shutil.copyfile(chain / "benchmarks/stages.yaml", chain / "benchmarks/dvc.yaml")
     done = execute("zreward", "repro", "benchmarks/dvc.yaml", cwd=chain)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     rows = json.loads((chain / "benchmarks/results.json").read_text())

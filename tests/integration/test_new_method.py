@@ -106,6 +106,7 @@ def test_a_method_is_a_stage_its_params_and_an_entry(project: Path) -> None:
     methods.write_text(yaml.safe_dump(described, sort_keys=False))
 
     execute("python", "benchmarks/generate_dvc.py", cwd=project)
+    shutil.copyfile(project / "benchmarks/stages.yaml", project / "benchmarks/dvc.yaml")
     execute("dvc", "init", "--no-scm", "--quiet", cwd=project)
     execute("dvc", "repro", "benchmarks/dvc.yaml:train_toy@toy-17", cwd=project)
 

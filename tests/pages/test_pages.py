@@ -62,10 +62,6 @@ def page(browser: Browser) -> Iterator[Page]:
     made = browser.new_page(viewport={"width": 1440, "height": 900})
     made.set_default_timeout(60_000)
     expect.set_options(timeout=1000 * WAIT)
-    # MLflow unfolds its assistant over a third of the page on the first visit.
-    made.add_init_script(
-        "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-    )
     yield made
     made.close()
 
@@ -82,7 +78,8 @@ class Pages:
         )  # fmt: skip
         wait_for(lambda: self.process.poll() is not None or "Ctrl-C" in self.log.read_text())
         assert self.process.poll() is None, self.log.read_text()
-        self.dagster, self.mlflow = re.findall(r"(http://\S+)", self.log.read_text())[:2]
+        found = re.findall(r"(http://\S+)", self.log.read_text())
+        self.dagster, self.mlflow, self.reports = found
 
     def end(self) -> float:
         """Press Ctrl-C; returns the seconds until all processes have ended."""
@@ -196,6 +193,27 @@ def test_materialize_by_clicking(page: Page, small: Pages) -> None:
     shot(page, "small_asset")
 
 
+def test_mlflow_opens_on_training_without_assistant_and_banner(page: Page, small: Pages) -> None:
+    page.goto(small.mlflow)
+    expect(page.get_by_text("Model training", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Model registry").first).to_be_visible()  # in that view only
+    shot(page, "mlflow_home")
+    assert page.evaluate("localStorage.getItem('mlflow.workflowType_v1')") == '"machine_learning"'
+    expect(page.locator("[data-assistant-ui]").locator("visible=true")).to_have_count(0)
+    expect(page.get_by_text("collects usage data")).to_have_count(0)
+    asked = page.request.get(f"{small.mlflow}/ajax-api/3.0/mlflow/assistant/config")
+    assert asked.status == 404
+
+
+def test_the_reports_are_listed(page: Page, small: Pages) -> None:
+    page.goto(small.reports)
+    expect(page.get_by_text("No stage has written a report yet.")).to_be_visible()
+    (small.root / "reports/audit.html").write_text("<title>Audit</title>")
+    page.reload()
+    expect(page.get_by_role("link", name="audit.html")).to_be_visible()
+    shot(page, "reports")
+
+
 def test_two_runs_wait_and_a_cancelled_one_makes_room(page: Page, small: Pages) -> None:
     tiny.set_param(small.root, "first", "seconds", 600)
     running = small.materialize(page, "first")
@@ -265,10 +283,12 @@ def set_steps(root: Path, stage: str, steps: int, **others: Any) -> None:
     [
         ("base_vlm", "assets/base_vlm", "pretrained on"),
         ("candidates", "assets/candidates", "Images to annotate"),
-        ("validate", "assets/validate", "Data Docs"),
+        ("validate", "assets/validate", "audit"),
         ("validate_checks", "assets/validate?view=checks", "This is a blocking"),
         ("evaluate", "assets/evaluate", "Agreement with held-out annotators"),
-        ("evaluate_checks", "assets/evaluate?view=checks", "learning_claims"),
+        ("evaluate_checks", "assets/evaluate?view=checks", "Skipped"),
+        ("train_gdso", "assets/train_gdso", "training curves"),
+        ("runs", "runs", "everything"),
         ("promotion", "assets/promotion", "Registers the trained student"),
         ("promotion_checks", "assets/promotion?view=checks", "worse than the champion"),
         ("finetune_generator", "assets/finetune_generator", "The generator, tuned"),

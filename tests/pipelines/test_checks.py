@@ -1,10 +1,12 @@
 import json
-import re
 from pathlib import Path
 
 import pytest
+from dagster import AssetCheckKey, AssetKey, AssetSelection, DagsterInstance, materialize
 
-from pipelines.checks import claims_of, contracts, gate
+from pipelines.checks import Check, check_definition, claims_of, contracts, evaluation, gate
+from pipelines.dvc_assets import stage_asset
+from zreward_core.dvc import read_graph
 
 
 def write(path: Path, content: object) -> None:
@@ -28,8 +30,8 @@ def test_broken_and_missing_contracts_fail(tmp_path: Path) -> None:
     ]
     write(tmp_path / "data/validate/contracts.json", rules)
     passed, shown = contracts(tmp_path)
-    table = re.sub(" +", " ", shown["contracts"].value)
-    assert not passed and "| items | one row an item | no |" in table
+    assert not passed and "|items|1|1|" in shown["contracts"].value
+    assert "|items|one row an item|no|" in shown["all rules, broken ones first"].value
     write(tmp_path / "data/validate/contracts.json", rules[:1])
     assert contracts(tmp_path)[0]
 
@@ -38,5 +40,23 @@ def test_broken_and_missing_contracts_fail(tmp_path: Path) -> None:
 def test_claims_are_checked_only_if_the_profile_has_them(tmp_path: Path, claims: bool) -> None:
     (tmp_path / "params.yaml").write_text(f"claims: {str(claims).lower()}\n")
     passed, shown = claims_of("evaluate")(tmp_path)
-    assert passed is not claims  # nothing was measured, so no claim holds
+    assert passed is (False if claims else None)  # nothing was measured, so no claim holds
     assert (shown["claims"] == "this profile has no claims") is not claims
+
+
+def test_a_check_without_a_result_is_skipped_not_passed(
+    root: Path, instance: DagsterInstance
+) -> None:
+    judged: list[bool | None] = [None, False]
+    check = Check("first", "claims", "A claim.", False, lambda _: (judged.pop(0), {}))
+    assets = [stage_asset(read_graph(root), "first", root)]
+    checks = [check_definition(check, root)]
+    key = AssetCheckKey(AssetKey("first"), "claims")
+    found = []
+    for _ in range(2):
+        chosen = AssetSelection.checks(key)
+        done = materialize([*assets, *checks], instance=instance, selection=chosen)
+        assert done.success
+        found.append([one.passed for one in done.get_asset_check_evaluations()])
+    assert found == [[], [False]]
+    assert evaluation(check._replace(judge=lambda _: (None, {})), root) is None

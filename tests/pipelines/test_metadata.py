@@ -4,19 +4,23 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from pipelines.metadata import MAX_BYTES, describe, inline_image, markdown_table
+from pipelines import images
+from pipelines.commands import DAGSTER_UI
+from pipelines.metadata import describe
+from pipelines.tables import INLINE, markdown_table, natural, read_history, result_table
 from zreward_core.dvc import read_graph
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_large_image_is_scaled_down_below_the_limit(tmp_path: Path) -> None:
+def test_a_large_image_is_scaled_down_below_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DAGSTER_UI, raising=False)
     noise = np.random.default_rng(0).integers(0, 256, (900, 1600, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "sheet.png")
-    text = inline_image(tmp_path / "sheet.png")
-    assert len(text) < MAX_BYTES + 100 and text.startswith("![sheet](data:image/")
+    text = images.shown(Image.fromarray(noise), "sheet")
+    assert len(text) < images.MAX_BYTES + 100 and text.startswith("![sheet](data:image/")
     content = base64.b64decode(text.split("base64,")[1].rstrip(")"))
     width, height = Image.open(io.BytesIO(content)).size
     assert abs(width / height - 16 / 9) < 0.02
@@ -26,6 +30,54 @@ def test_tables_have_three_decimals_and_escape_bars() -> None:
     table = markdown_table(["a", "b"], [["x|y", 0.123456], [True, None]])
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert rows[0] == ["a", "b"] and rows[2:] == [["x/y", "0.123"], ["yes", ""]]
+
+
+def test_with_the_servers_of_make_ui_an_image_is_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DAGSTER_UI, "http://127.0.0.1:3000")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    texts = {images.shown(Image.new("RGB", (8, 8), colour), "x") for colour in ("red", "blue")}
+    assert len(texts) == 2 and len(list((tmp_path / "images").iterdir())) == 2
+    assert all(text.startswith("![x](/zreward-images/") for text in texts)
+
+
+def test_a_table_is_cut_to_what_dagster_shows_in_place() -> None:
+    rows = [[f"annotator {n}", 0.5] for n in range(200)]
+    table = markdown_table(["", "agreement"], rows)
+    shown = table.count("annotator")
+    assert len(table) < INLINE and table.endswith(f"|… {200 - shown} more rows|")
+
+
+def test_annotators_are_sorted_by_number_and_all_dimensions_are_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "data/validate"
+    folder.mkdir(parents=True)
+    row = {"included": True, "num_ratings": 9, "agreement": 0.5, "bias": 0.1, "noise": 0.2}
+    audit = {
+        "annotators": dict.fromkeys(("1", "10", "2"), row),
+        "alpha": {"charm": 0.5, "depth": 0.25, "unrated": None},
+    }
+    (folder / "audit.json").write_text(json.dumps(audit))
+    shown = describe(tmp_path, read_graph(ROOT)["validate"], {}, "run")
+    lines = shown["results"].value.splitlines()
+    assert [line.split("|")[1] for line in lines[2:]] == ["1", "2", "10"]
+    assert sorted(["a10", "a9", "b"], key=natural) == ["a9", "a10", "b"]
+    assert shown["alpha_charm"].value == 0.5 and shown["alpha_depth"].value == 0.25
+
+
+def test_a_stage_that_trains_shows_its_curves(tmp_path: Path) -> None:
+    for role, steps in (("teacher", 3), ("student", 1)):
+        folder = tmp_path / "data/base_vlm" / role
+        folder.mkdir(parents=True)
+        rows = [{"step": step, "loss": 3.0 - step} for step in range(steps)]
+        (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {"student/loss", "teacher/loss", "step"} == {
+        name for row in read_history(tmp_path / "data/base_vlm") for name in row
+    }
+    stage = read_graph(ROOT)["base_vlm"]
+    assert "|teacher/loss|3.000|1.000|3.000|1.000|" in result_table(tmp_path, stage)
+    shown = describe(tmp_path, stage, {}, "run")
+    assert shown["training curves"].value.startswith("![training curves](")
 
 
 def test_an_evaluation_is_read_from_its_files(tmp_path: Path) -> None:
@@ -38,7 +90,8 @@ def test_an_evaluation_is_read_from_its_files(tmp_path: Path) -> None:
     lock = {"evaluate": {"outs": [{"path": "data/evaluate", "md5": "abc.dir", "size": 2000}]}}
     shown = describe(tmp_path, read_graph(ROOT)["evaluate"], lock, "run")
     assert shown["how"] == "run"
-    assert "zero shot | 0.700 [0.600, 0.800] | 0.500" in shown["results"].value
+    assert "HPA [95 % interval]" in shown["results"].value
+    assert "|zero shot|0.700 [0.600, 0.800]|0.500|" in shown["results"].value
     assert shown["student_hpa"].value == 0.7
     assert "abc.dir" in shown["files"].value and "2 kB" in shown["files"].value
     assert shown["hpa"].value.startswith("![hpa]")

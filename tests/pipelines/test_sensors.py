@@ -1,8 +1,19 @@
+import json
 import os
+import time
 from pathlib import Path
 
-from dagster import DagsterInstance, SensorResult, SkipReason, build_sensor_context
+import pytest
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    SensorResult,
+    SkipReason,
+    build_sensor_context,
+)
 
+from pipelines.definitions import build_definitions
 from pipelines.dvc_state import busy_with
 from pipelines.sensors import champion_moved, dvc_sync
 from pipelines.sync import signature
@@ -31,6 +42,38 @@ def test_sync_reports_once_and_skips_until_something_changes(
     assert isinstance(again, SkipReason)
     tiny.set_param(root, "right", None, 2)
     assert signature(graph, root) != first.cursor
+
+
+def test_stages_of_a_shell_are_a_run_with_their_own_times(
+    root: Path, instance: DagsterInstance
+) -> None:
+    tiny.dvc(root, "repro")
+    ended = time.time() - 100
+    for stage, start in (("first", ended - 60), ("last", ended - 20)):
+        path = root / f".zreward/times/{stage}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        times = {"started": start, "ended": ended if stage == "last" else start + 5}
+        path.write_text(json.dumps(times))
+    repository = build_definitions(root).get_repository_def()
+    sensor = dvc_sync(read_graph(root), root)
+    context = build_sensor_context(instance=instance, repository_def=repository)
+    found = sensor(context)
+    (record,) = instance.get_run_records()
+    assert record.dagster_run.status == DagsterRunStatus.SUCCESS
+    assert record.start_time == pytest.approx(ended - 60, abs=0.01)
+    assert record.end_time == pytest.approx(ended, abs=0.01)
+    made = instance.get_latest_materialization_event(AssetKey("last"))
+    assert made is not None and made.run_id == record.dagster_run.run_id
+    assert isinstance(found, SensorResult)
+    others = {event.asset_key.to_user_string() for event in found.asset_events}
+    assert {"left", "right"} <= others and not {"first", "last"} & others
+    for event in found.asset_events:
+        instance.report_runless_asset_event(event)
+    (root / "data/last.txt").touch()  # the sensor looks again
+    again = sensor(build_sensor_context(instance=instance, repository_def=repository))
+    assert isinstance(again, SensorResult) and not again.asset_events
+    assert len(instance.get_run_records()) == 1
+    tiny.assert_agreement(instance, root)
 
 
 def test_sync_skips_while_a_stage_runs(root: Path, instance: DagsterInstance) -> None:

@@ -182,8 +182,21 @@ def _scores_file(sha256: str, test: FrozenTest, dtype: str) -> Path:
     return SCORES / f"{sha256}-{test.key}-{dtype}.parquet"
 
 
-def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.Series) -> Verdict:
+def judge(
+    config: Config,
+    test: FrozenTest,
+    candidate: pd.Series,
+    champion: pd.Series,
+    opponent: str = "champion",
+) -> Verdict:
     """Pass if the lower bound of the difference is at least ``-margin``.
+
+    Args:
+        config: margin and bootstrap.
+        test: the pairs.
+        candidate: scores of its items by the candidate.
+        champion: scores by the other student.
+        opponent: name of the other student, for the reason.
 
     Pairs with an item that one of the two did not score (``score_items``) are left out and counted.
 
@@ -211,7 +224,7 @@ def judge(config: Config, test: FrozenTest, candidate: pd.Series, champion: pd.S
         raise UserError(f"{PAIRS_FILE} has no test pair with different scores")
     passed = bool(interval.low >= -config.margin)
     reason = (
-        f"HPA of candidate minus champion on {len(pairs)} test pairs: {interval.value:+.4f}"
+        f"HPA of candidate minus {opponent} on {len(pairs)} test pairs: {interval.value:+.4f}"
         f" [{interval.low:+.4f}, {interval.high:+.4f}];"
         f" the lower bound is {'not ' if passed else ''}below -{config.margin:g}"
     )

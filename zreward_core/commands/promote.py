@@ -267,7 +267,8 @@ def _judged(
                 raise
             reason = f"the champion is not usable ({error}): replace it by --force --reason TEXT"
             return gate.Verdict(False, reason)
-        verdict = gate.judge(config, test, scores, other_scores)
+        opponent = f"champion (version {champion.version})" if champion else f"its base ({BASE})"
+        verdict = gate.judge(config, test, scores, other_scores, opponent)
     except NotFinite:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

@@ -33,6 +33,7 @@ from zreward_core.dvc import (
     try_lock,
 )
 from zreward_core.registry.dvc_hashes import file_md5
+from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.schemas import replaced
 
 STAGE_LOCKS = Path(".zreward/stage_locks")
@@ -191,7 +192,8 @@ def _run_group(arguments: Sequence[str], queue: int, signals: _Signals) -> tuple
         Its exit code, and whether it started a stage.
     """
     command = [program("dvc"), "--wait-for-lock", *arguments]
-    variables = {**environment(), "PYTHONUNBUFFERED": "1"}  # stdout and stderr of a log in order
+    variables = {PIPELINE: pipeline_name("repro"), **environment()}
+    variables["PYTHONUNBUFFERED"] = "1"  # stdout and stderr of a log in order
     process = subprocess.Popen(command, env=variables, process_group=0, pass_fds=[queue])
     began = False
     try:

@@ -24,6 +24,7 @@ from zreward_core.commands.stage_times import (
     write_record,
 )
 from zreward_core.dvc import ancestors, environment, program, read_graph
+from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.runtime.tracking import shared_tracker
 from zreward_core.runtime.workspace import make_workspace
 from zreward_core.schemas import read_json
@@ -56,6 +57,7 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     check_params(stages)
     graph = read_graph()
     run = begin_run({name: sorted(ancestors(graph, name)) for name in graph}, recorded)
+    os.environ[PIPELINE] = pipeline_name(profile)
     with MemorySampler() as memory, shared_tracker():
         code = _commands(say)
     run.seconds, run.peak_memory = time.time() - run.started, memory.peak

@@ -110,6 +110,31 @@ def plot_before_after(
     save(figure, path)
 
 
+def plot_grid(
+    rows: Mapping[str, np.ndarray], captions: Sequence[str], title: str, path: Path
+) -> None:
+    """Images in rows that have a name, with a caption above each column.
+
+    Args:
+        rows: name to [N, H, W, 3] uint8.
+        captions: at least N.
+        title: of the sheet.
+        path: of the PNG.
+    """
+    num_columns = len(next(iter(rows.values())))
+    figure = Figure((1.7 * num_columns + 0.6, 1.7 * len(rows) + 1.0), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    cells = figure.subplots(len(rows), num_columns, squeeze=False)
+    for line, (name, images) in zip(cells, rows.items(), strict=True):
+        for axes, pixels in zip(line, images, strict=True):
+            _image(axes, pixels)
+        line[0].set_ylabel(name, fontsize=9)
+    for axes, caption in zip(cells[0], captions, strict=False):
+        wrapped = textwrap.wrap(caption, 26, max_lines=4, placeholder=" …")
+        axes.set_title(_plain("\n".join(wrapped)), fontsize=7)
+    save(figure, path)
+
+
 def upscale(pixels: np.ndarray, edge: int = EDGE) -> np.ndarray:
     """Resize an image so that its longer edge is ``edge`` pixels, or close to it.
 

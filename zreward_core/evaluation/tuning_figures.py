@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
+from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after, plot_grid
 from zreward_core.evaluation.plots import plot_curves, plot_dimensions
 
 NUM_SHOWN = 24
 """Pairs on the contact sheet."""
+MAX_STEPS = 8
+"""Rows of the sheet of samples by step."""
 JUDGES = {
     "reward": "reward (trained on)",
     "panel": "panel (never trained on)",
@@ -45,6 +47,28 @@ def plot_tuned_samples(
         for prompt, before, after, old, new in rows
     ]
     plot_before_after(pairs[:NUM_SHOWN], path, columns=4)
+
+
+def plot_samples_by_step(
+    samples: Mapping[int, np.ndarray], prompts: Sequence[str], path: Path
+) -> None:
+    """Samples of the same prompts and seeds during tuning, or nothing if there are none.
+
+    Args:
+        samples: step to [N, H, W, 3] uint8; up to ``MAX_STEPS`` steps are shown, a row each.
+        prompts: at least N prompts.
+        path: of the PNG.
+    """
+    if not samples:
+        return
+    every = -(-len(samples) // MAX_STEPS)
+    shown = dict(list(samples.items())[::-1][::every][::-1])  # with the last step
+    plot_grid(
+        {f"step {step}": images for step, images in shown.items()},
+        prompts,
+        "Samples of watched prompts, the same seeds at each step",
+        path,
+    )
 
 
 def plot_tuning(

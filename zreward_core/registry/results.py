@@ -26,11 +26,14 @@ Point = tuple[str, float, int]
 
 
 def curves(folder: Path) -> Iterator[Point]:
-    """(name, value, step) of every finite number in the folder's history."""
+    """(name, value, step) of every finite number in the folder's history, and in those of its
+    subfolders, whose names precede those of the metrics."""
     yield from points(folder / HISTORY)
+    for path in sorted(folder.glob(f"*/{HISTORY}")):
+        yield from points(path, f"{path.parent.name}/")
 
 
-def points(path: Path) -> Iterator[Point]:
+def points(path: Path, prefix: str = "") -> Iterator[Point]:
     """(name, value, step) of every finite number in a history's complete lines.
 
     Nothing if there is no such file.
@@ -43,7 +46,7 @@ def points(path: Path) -> Iterator[Point]:
         step = int(row.get("step", index))
         for name, value in row.items():
             if name != "step" and _is_number(value):
-                yield UNNAMEABLE.sub("_", name), float(value), step
+                yield prefix + UNNAMEABLE.sub("_", name), float(value), step
 
 
 def numbers(folder: Path) -> dict[str, float]:
@@ -61,6 +64,11 @@ def numbers(folder: Path) -> dict[str, float]:
 def images(folder: Path) -> list[Path]:
     """Plots and contact sheets of the folder, sorted."""
     return sorted(folder.glob("*.png"))
+
+
+def samples(folder: Path) -> dict[int, Path]:
+    """Step to its image, of those that a running stage has published (``progress``)."""
+    return {int(path.stem): path for path in sorted(folder.glob("*.png"))}
 
 
 def texts(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zreward_core.dvc import md5s, read_lock
+from zreward_core.registry.pipeline_runs import find_pipeline, log_stage_results
 from zreward_core.registry.stage_fingerprint import locked_fingerprint
 from zreward_core.registry.tracker import FINGERPRINT_TAG, OUTS_TAG, STAGE_TAG
 from zreward_core.store import connect, experiment_id, store_errors
@@ -43,6 +44,9 @@ def sync() -> Iterator[Synced]:
             else:
                 client.set_tag(run.info.run_id, OUTS_TAG, outs_text(entry))
                 yield Synced(stage, run.info.run_id, "tagged")
+        if pipeline := find_pipeline(client):  # with the stages that were restored, not run
+            for stage in entries:
+                log_stage_results(client, pipeline, stage)
 
 
 def describe(synced: list[Synced]) -> str:

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from zreward_core.dvc import GRAPH, Md5s, current_params, read_stages
 from zreward_core.registry.dvc_hashes import stage_deps_md5
-from zreward_core.registry.results import Point, curves, images, numbers, points, texts
+from zreward_core.registry.pipeline_runs import (
+    MAX_BATCH,
+    MAX_VALUE,
+    PARENT_TAG,
+    join_pipeline,
+    log_params,
+    log_stage_results,
+)
+from zreward_core.registry.results import Point, curves, images, numbers, points, samples, texts
 from zreward_core.registry.stage_fingerprint import stage_fingerprint
 from zreward_core.schemas import read_json, write_json
 from zreward_core.store import connect, experiment_id
@@ -30,6 +38,8 @@ logger = logging.getLogger(__name__)
 RUNS, LIVE = Path(".zreward/runs"), Path(".zreward/live")
 LIVE_SECONDS = 10.0
 """Time between two looks at the history of the running stage."""
+SAMPLES = "samples"
+"""Name of the sample images in MLflow."""
 FINGERPRINT_TAG = "zreward.fingerprint"
 OUTS_TAG = "zreward.outs"
 STAGE_TAG = "zreward.stage"
@@ -40,8 +50,6 @@ FROM_ENVIRONMENT = {
     "dagster_url": "ZREWARD_DAGSTER_URL",
 }
 """Tag to the environment variable that an orchestrator sets for it."""
-MAX_VALUE, MAX_BATCH = 5900, 100
-"""Limits of the MLflow API: characters of a param or tag, params of a batch."""
 
 
 def main() -> None:
@@ -71,10 +79,13 @@ def track(
     link = f"[Run in Dagster]({tags['dagster_url']})" if "dagster_url" in tags else ""
     if link:  # MLflow renders links only in a run's description
         tags[NOTE_TAG] = link
+    parent = join_pipeline(client, tags, overlay)
+    if parent is not None:
+        tags[PARENT_TAG] = parent
     run = client.create_run(experiment_id(client), run_name=stage, tags=tags)
     run_id, path = run.info.run_id, RUNS / f"{stage}.json"
     record = {"run_id": run_id, "experiment_id": run.info.experiment_id, "pid": os.getpid()}
-    record |= {"started_at": now(), "ended_at": None}
+    record |= {"parent_id": parent, "started_at": now(), "ended_at": None}
     write_json(record, path)
     status = "KILLED"
     try:
@@ -87,9 +98,14 @@ def track(
             note = f"{link}\n\n{ended['message']}".strip()
             client.set_tag(run_id, NOTE_TAG, note[:MAX_VALUE])
         if status == "FINISHED":
+            live.log_images()
             log_results(client, run_id, Path("data") / stage, live.logged)
+            if parent is not None:
+                log_stage_results(client, parent, stage)
     finally:
         client.set_terminated(run_id, status)
+        if parent is not None:  # until its next stage
+            client.set_terminated(parent, status)
         write_json(record | {"ended_at": now()}, path)
 
 
@@ -101,11 +117,9 @@ def log_inputs(
     revision: tuple[str, bool] | None,
 ) -> None:
     """Log the resolved config as params, and each dep as a dataset with DVC's md5 as digest."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    flat = [Param(key, value[:MAX_VALUE]) for key, value in flatten(config).items()]
-    for first in range(0, len(flat), MAX_BATCH):
-        client.log_batch(run_id, params=flat[first : first + MAX_BATCH])
+    log_params(client, run_id, config)
     source = {"revision": revision[0] if revision else None}
     datasets = [
         DatasetInput(
@@ -119,12 +133,16 @@ def log_inputs(
 
 
 class LiveCurves(threading.Thread):
-    """Logs the history of a stage while it runs; an error ends this and is in the tracker's log."""
+    """Logs the history and the sample images of a stage while it runs.
+
+    What MLflow does not accept is logged in the next round; the tracker's log has the error.
+    """
 
     def __init__(self, client: "MlflowClient", run_id: str, stage: str) -> None:
         super().__init__(daemon=True)
         self.client, self.run_id, self.path = client, run_id, LIVE / f"{stage}.jsonl"
         self.logged: set[Point] = set()
+        self.shown: set[int] = set()
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
@@ -137,10 +155,26 @@ class LiveCurves(threading.Thread):
 
     def run(self) -> None:
         """Log what is new, until the stage ends."""
+        from mlflow.exceptions import MlflowException
+
         while not self._ended.wait(LIVE_SECONDS):
-            new = [point for point in points(self.path) if point not in self.logged]
-            log_points(self.client, self.run_id, new)
-            self.logged.update(new)
+            try:
+                new = [point for point in points(self.path) if point not in self.logged]
+                log_points(self.client, self.run_id, new)
+                self.logged.update(new)
+                self.log_images()
+            except MlflowException as error:
+                logger.warning("not logged yet: %s", error)
+
+    def log_images(self) -> None:
+        """Log the sample images that are new."""
+        from PIL import Image
+
+        for step, path in samples(self.path.with_suffix("")).items():
+            if step not in self.shown:
+                with Image.open(path) as image:
+                    self.client.log_image(self.run_id, image, key=SAMPLES, step=step)
+                self.shown.add(step)
 
 
 def log_results(
@@ -187,7 +221,8 @@ def close_orphaned_run(client: "MlflowClient", stage: str) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            client.set_terminated(record["run_id"], "KILLED")
+            for one in filter(None, (record["run_id"], record.get("parent_id"))):
+                client.set_terminated(one, "KILLED")
         except MlflowException as error:  # the store was removed since
             logger.warning("run %s: %s", record["run_id"], error.message)
 
@@ -213,17 +248,6 @@ def git_revision() -> tuple[str, bool] | None:
             return None
         found.append(done.stdout.strip())
     return found[0], bool(found[1])
-
-
-def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted names; values other than strings as JSON."""
-    flat: dict[str, str] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 def now() -> str:

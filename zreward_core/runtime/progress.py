@@ -1,12 +1,14 @@
 """Progress bars, and the metrics history of a training run."""
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from zreward_core.runtime.worker import is_main
@@ -20,7 +22,7 @@ BESIDE_POSITION = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{re
 
 
 LIVE = Path(".zreward/live")
-"""Histories of the stages that run, as JSON lines."""
+"""Histories of the stages that run, as JSON lines, and their sample images, in a folder of each."""
 
 
 class Progress:
@@ -30,6 +32,8 @@ class Progress:
     """Returns the position in the whole run; None outside of one."""
     shown_at = 0.0
     """Monotonic time of the last line or bar."""
+    metrics_at = 0.0
+    """Monotonic time of the last line of metrics."""
 
 
 class Bar(tqdm):
@@ -107,13 +111,50 @@ def remind() -> None:
 def publish(stage: str, rows: list[dict[str, float]], anew: bool = False) -> None:
     """Add rows of the history to the file that the tracker reads while the stage runs.
 
+    The last row is printed if no metrics were for ``LINE_EVERY`` seconds.
+
     Args:
         anew: replace what the file holds.
     """
+    if not is_main():
+        return
+    if anew:
+        clear_live(stage)
+    LIVE.mkdir(parents=True, exist_ok=True)
+    with (LIVE / f"{stage}.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    if rows and not anew and time.monotonic() - Progress.metrics_at > LINE_EVERY:
+        say_metrics(stage, rows)
+
+
+def say_metrics(stage: str, history: list[dict[str, float]]) -> None:
+    """Print the metrics of the last row, above a bar if one is shown; nothing without rows."""
+    if history and is_main():
+        Progress.metrics_at = Progress.shown_at = time.monotonic()
+        numbers = [f"{name} {value:.4g}" for name, value in history[-1].items() if name != "step"]
+        step = f"{stage}, step {history[-1]['step']:g}"
+        tqdm.write(f"{step}: {', '.join(numbers)}", file=sys.stderr)
+
+
+def publish_images(stage: str, step: int, images: np.ndarray) -> None:
+    """Save samples of a step, side by side, where the tracker finds them while the stage runs.
+
+    Args:
+        images: [N, H, W, 3] uint8.
+    """
     if is_main():
-        LIVE.mkdir(parents=True, exist_ok=True)
-        with (LIVE / f"{stage}.jsonl").open("w" if anew else "a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        from PIL import Image
+
+        (LIVE / stage).mkdir(parents=True, exist_ok=True)
+        path = LIVE / stage / f"{step:07d}.png"
+        Image.fromarray(np.concatenate(images, axis=1)).save(path.with_suffix(".partial"), "PNG")
+        path.with_suffix(".partial").replace(path)
+
+
+def clear_live(stage: str) -> None:
+    """Remove what an earlier run of the stage published."""
+    (LIVE / f"{stage}.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(LIVE / stage, ignore_errors=True)
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

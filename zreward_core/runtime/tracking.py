@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from zreward_core.runtime.progress import LIVE
+from zreward_core.runtime.progress import clear_live
 from zreward_core.runtime.worker import owns_run
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,7 @@ def tracked(stage: str) -> Iterator[Tracked]:
     The tracker imports MLflow while the stage imports its own libraries. ``Tracked.start`` starts
     the run; it is completed when the block ends, after the outputs are written.
     """
-    with suppress(FileNotFoundError):
-        (LIVE / f"{stage}.jsonl").unlink()  # of a run before
+    clear_live(stage)
     tracker = _start(stage) if is_on() else None
     run = Tracked(tracker)
     try:

@@ -21,7 +21,7 @@ DROPS = ("data/drops/prompts", "data/drops/image_folders")
 """Deps of candidates, which DVC requires to exist."""
 BENCH = Path("benchmarks")
 COMPARISON = (
-    *("dvc.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
+    *("stages.yaml", "methods.yaml", "cell.py", "table.py", "report.py"),
     *("settings.py", "settings.yaml"),
 )
 FINDINGS = "findings.md"

@@ -43,7 +43,7 @@ from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.progress import publish, track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, require_finite, write_json
@@ -228,6 +228,7 @@ def train_vae(
         apply_gradients(place, list(pipe.vae.parameters()), [optimizer], MAX_NORM, metrics)
         if (step + 1) % LOG_EVERY == 0:
             history.append({"step": step + 1} | add_up(metrics))
+            publish("base_generator", history[-1:])
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
             _keep(checkpoint, "vae", parts, step + 1, history)
     return history
@@ -303,6 +304,7 @@ def train_flow(
         apply_gradients(place, list(models.parameters()), optimizers, MAX_NORM, metrics)
         if (step + 1) % LOG_EVERY == 0:
             history.append({"step": step + 1} | add_up(metrics))
+            publish("base_generator", history[-1:])
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == settings.steps:
             _keep(checkpoint, "flow", parts, step + 1, history)
     return history

@@ -25,7 +25,7 @@ from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.progress import publish, track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, require_finite, write_json
@@ -211,6 +211,7 @@ def pretrain(
         apply_gradients(place, backbone.trainable(), optimizers, 1.0, {"loss": loss})
         if step % 10 == 0:
             history.append({"step": step} | add_up({"loss": loss}))
+            publish("base_vlm", [{"step": step, f"{role}/loss": history[-1]["loss"]}])
         if (step + 1) % settings.checkpoint_every == 0:
             state = {
                 "step": step + 1,

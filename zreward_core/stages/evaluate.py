@@ -99,6 +99,10 @@ def run(config: Config) -> None:
         metrics["votes"] = vote_accuracy(predictions, by_votes, config.seed)
     with whole_output(OUTPUT, config) as folder:
         write_json(metrics, folder / "metrics.json")
+        overall = {model: parts["overall"] for model, parts in metrics["models"].items()}
+        kept = ("hpa", "plcc", "srcc", "ece")
+        summary = {model: {key: row[key] for key in kept} for model, row in overall.items()}
+        write_json(summary, folder / "summary.json")  # a few numbers, for `dvc metrics`
         table = pd.concat(
             [frame.assign(model=name) for name, frame in predictions.items()], ignore_index=True
         )

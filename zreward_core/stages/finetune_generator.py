@@ -45,7 +45,11 @@ from zreward_core.diffusion.tuning import (
 )
 from zreward_core.evaluation.early_stopping import HackingMonitor
 from zreward_core.evaluation.paired import compare_means
-from zreward_core.evaluation.tuning_figures import plot_tuned_samples, plot_tuning
+from zreward_core.evaluation.tuning_figures import (
+    plot_samples_by_step,
+    plot_tuned_samples,
+    plot_tuning,
+)
 from zreward_core.images import decode
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.loading import load_chat
@@ -56,7 +60,13 @@ from zreward_core.runtime.checkpoint import Checkpoint, require_shapes, tree_has
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.distributed import add_up, gather, own_part, precision
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import track, write_history
+from zreward_core.runtime.progress import (
+    publish,
+    publish_images,
+    say_metrics,
+    track,
+    write_history,
+)
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, require_finite, write_json
@@ -78,7 +88,10 @@ PROMPT_TABLE = Path("data/candidates/prompts.parquet")
 BASE = Path("data/base_generator/generator")
 STUDENT = Path("data/champion/student")
 TEACHER = Path("data/train_gdso/teacher")
+STAGE = "finetune_generator"
 WARMUP_STEPS = 10
+NUM_KEPT = 6
+"""Validation samples of each validation that are kept."""
 
 
 class Lora(Settings):
@@ -176,7 +189,7 @@ def run(config: Config) -> None:
     """
     train, watched, held_out = divide_prompts(config)
     inputs = [PROMPT_TABLE, BASE, STUDENT, *([TEACHER] if config.panel else [])]
-    checkpoint = Checkpoint("finetune_generator", config, [p for p in inputs if p.exists()])
+    checkpoint = Checkpoint(STAGE, config, [p for p in inputs if p.exists()])
     device = pick_device()
     reward = RewardModel.from_pretrained(STUDENT, device, config.dtype)
     for model in (STUDENT, *([TEACHER] if config.panel else [])):
@@ -197,7 +210,7 @@ def run(config: Config) -> None:
         judges["oracle"] = oracle_judge(reward.dimensions)
 
     before = stored_samples(config, checkpoint, "before", generator, held_out)
-    history = tune(config, checkpoint, generator, reward, judges, train, watched)
+    history, samples = tune(config, checkpoint, generator, reward, judges, train, watched)
     after = stored_samples(config, checkpoint, "after", generator, held_out)
 
     old, new = (judge_samples(judges, held_out, images) for images in (before, after))
@@ -216,6 +229,8 @@ def run(config: Config) -> None:
                 for name in judges
             }
             write_json(metrics, folder / "metrics.json")
+            summary = {name: row["mean"] for name, row in metrics.items()}
+            write_json(summary, folder / "summary.json")  # a few numbers, for `dvc metrics`
             write_history(history, folder / "history.jsonl")
             plot_tuned_samples(
                 held_out,
@@ -223,6 +238,8 @@ def run(config: Config) -> None:
                 (old["reward"].mean(axis=1), new["reward"].mean(axis=1)),
                 folder / "contact_sheet.png",
             )
+            arrays = {step: images.numpy() for step, images in samples.items()}
+            plot_samples_by_step(arrays, watched, folder / "samples_by_step.png")
             plot_tuning(history, reward.dimensions, folder)
     checkpoint.clear()
 
@@ -280,10 +297,14 @@ def tune(
     judges: dict[str, Judge],
     train: list[str],
     watched: list[str],
-) -> list[dict[str, float]]:
-    """Tune the generator's transformer in place; returns the history. Adapters are not merged."""
+) -> tuple[list[dict[str, float]], dict[int, Tensor]]:
+    """Tune the generator's transformer in place; adapters are not merged.
+
+    Returns:
+        The history, and step to samples of the first watched prompts, [N, H, W, 3] uint8.
+    """
     if config.steps == 0:
-        return []
+        return [], {}
     transformer = generator.transformer
     rank = config.lora.rank if config.lora else None
     weights, frozen = open_weights(
@@ -296,11 +317,15 @@ def tune(
     average = moving_average(weights, config.ema_decay)
     importance = dimension_weights(config, reward.dimensions)
     monitor = HackingMonitor(reward.dimensions, config.watch.patience, config.seed)
-    state = checkpoint.load("state") or {"step": 0, "stopped": False}
+    state = checkpoint.load("state") or {"step": 0, "stopped": False, "samples": {}}
 
     def validate(step: int) -> tuple[dict[str, float], list[str]]:
         """Metrics, and the dimensions that are hacked."""
-        found = judge_samples(judges, watched, sample_all(config, generator, watched))
+        images = sample_all(config, generator, watched)
+        shown = small(as_arrays(images[:NUM_KEPT]))
+        state["samples"][step] = torch.from_numpy(shown)
+        publish_images(STAGE, step, shown)
+        found = judge_samples(judges, watched, images)
         hacked: list[str] = []
         if config.panel:
             verdict = monitor.update(found["reward"], found["panel"], step)
@@ -309,8 +334,12 @@ def tune(
                 logger.warning("%s", verdict)
         return mean_scores(found, reward.dimensions), hacked
 
+    publish(STAGE, state.get("history", []), anew=True)
+    for step, images in state["samples"].items():
+        publish_images(STAGE, step, images.numpy())
     if state["step"] == 0:
         state["history"] = [{"step": 0, **validate(0)[0]}]
+        publish(STAGE, state["history"])
         state["kept"] = copy.deepcopy(average.shadow_params)
     else:
         saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
@@ -335,6 +364,7 @@ def tune(
             if not hacked:
                 state["kept"] = copy.deepcopy(average.shadow_params)
         state["history"].append(row)
+        publish(STAGE, [row])
         state["step"] = number
         if number % config.checkpoint_every == 0 or number == config.steps or state["stopped"]:
             state["weights"] = {name: weight.detach() for name, weight in weights.items()}
@@ -346,7 +376,18 @@ def tune(
         average.shadow_params = state["kept"]
     average.copy_to(weights.values())
     transformer.requires_grad_(False)
-    return state["history"]
+    say_metrics(STAGE, state["history"])
+    return state["history"], state["samples"]
+
+
+def small(images: np.ndarray, edge: int = 256) -> np.ndarray:
+    """Images [N, H, W, 3] uint8, averaged over squares so that no edge is longer than ``edge``."""
+    side = -(-max(images.shape[1:3]) // edge)
+    height, width = (size // side for size in images.shape[1:3])
+    squares = images[:, : height * side, : width * side].reshape(
+        len(images), height, side, width, side, 3
+    )
+    return squares.mean((2, 4)).round().astype(np.uint8)
 
 
 def train_step(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.progress import publish, track
+from zreward_core.runtime.progress import publish, say_metrics, track
 from zreward_core.runtime.sharding import full_tensors, shard_like
 from zreward_core.training.updates import (
     History,
@@ -116,6 +116,7 @@ def on_policy_steps(
                     "history": history,
                 }
                 checkpoint.save("state", state)
+        say_metrics(name, history)
         yield prepared(steps)
         if validation is not None:
             validation.finish()

@@ -12,7 +12,7 @@ import torch
 
 from zreward_core.config import UserError
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.progress import publish, track
+from zreward_core.runtime.progress import publish, say_metrics, track
 from zreward_core.runtime.sharding import is_sharding, require_divisible
 from zreward_core.training.optimizers import make_optimizers, set_rates
 from zreward_core.training.updates import (
@@ -142,6 +142,7 @@ def supervised_steps(
                 "history": history,
             }
             checkpoint.save("state", state)
+    say_metrics(name, history)
     yield prepared(steps)
     if validation is not None:
         validation.finish()

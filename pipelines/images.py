@@ -1,0 +1,52 @@
+"""Images on an asset's page: files that Dagster's webserver of `make ui` serves, or data URIs.
+
+Dagster shows only short Markdown in place, so an image must be a link to be seen without a click.
+"""
+
+import base64
+import hashlib
+import io
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from pipelines.commands import DAGSTER_UI
+
+MAX_BYTES = 90_000
+"""Size of an image as base64; more than 100 kB slows the page down."""
+ROUTE = "/zreward-images"
+
+
+def image_folder() -> Path:
+    """Folder of the served images, in Dagster's home."""
+    return Path(os.environ["DAGSTER_HOME"]) / "images"
+
+
+def shown(image: Image.Image, name: str) -> str:
+    """An image as Markdown, scaled down to ``MAX_BYTES``.
+
+    It is stored by its content, so that the page of an earlier materialization shows the image of
+    that time.
+    """
+    content, form = packed(image)
+    if DAGSTER_UI not in os.environ:
+        text = base64.b64encode(content).decode()
+        return f"![{name}](data:image/{form};base64,{text})"
+    file = f"{hashlib.sha256(content).hexdigest()[:24]}.{form}"
+    image_folder().mkdir(parents=True, exist_ok=True)
+    (image_folder() / file).write_bytes(content)
+    return f"![{name}]({ROUTE}/{file})"
+
+
+def packed(image: Image.Image) -> tuple[bytes, str]:
+    """Bytes and format of an image whose base64 has at most ``MAX_BYTES``."""
+    image = image.convert("RGB")
+    image.thumbnail((1400, 1400))
+    while True:
+        for form, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
+            buffer = io.BytesIO()
+            image.save(buffer, form, **options)
+            if 4 * len(buffer.getvalue()) / 3 <= MAX_BYTES:
+                return buffer.getvalue(), form
+        image = image.resize((image.width * 3 // 4, image.height * 3 // 4))

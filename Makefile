@@ -4,6 +4,7 @@
 #                          ZREWARD_UI_TOKEN in the environment: the pages ask for it
 # make limits              measure latencies; KILLS=30 adds kill -9 trials, FIRST=10 skips ten
 # make bench               run every method with every seed, then write the tables: hours
+# make bench-speed         ratios of speed into docs/speed.md: minutes, on an idle machine
 # make bench-ingest        time ingest and validate on 10 M ratings against DuckDB; BENCH_ROWS=N
 # make test                linters, types, import contracts, tests; JOBS=N processes
 # make docs                build the documentation site into build/site
@@ -17,7 +18,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 TOOK = echo "took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"
 
-.PHONY: run ui limits bench bench-ingest test docs fuzz test-long check
+.PHONY: run ui limits bench bench-speed bench-ingest test docs fuzz test-long check
 run: .venv/.installed
 	@zreward run $(PROFILE)
 
@@ -37,6 +38,9 @@ limits: .venv/.installed
 bench: .venv/.installed
 	@start=$$SECONDS; $(IN_WORKSPACE) && cp benchmarks/stages.yaml benchmarks/dvc.yaml && \
 	  zreward repro benchmarks/dvc.yaml && $(TOOK)
+
+bench-speed: .venv/.installed
+	OMP_NUM_THREADS=1 python -W ignore -m benchmarks.speed
 
 BENCH_ROWS ?= 10000000
 bench-ingest: .venv/.installed

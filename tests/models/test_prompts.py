@@ -10,7 +10,7 @@ from tests.models.conftest import PROMPT, SIZES
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.prompt_limit import short_enough, without_long_prompts
-from zreward_core.models.prompts import ChatFormat, PromptTooLong
+from zreward_core.models.prompts import KEPT_CHARACTERS, ChatFormat, PromptTooLong
 from zreward_core.models.tiny import (
     IMAGE,
     THINK,
@@ -39,6 +39,16 @@ def test_user_text_is_encoded_without_special_tokens(backbone: Backbone, text: s
     assert not set(added) & special
     assert backbone.tokenizer.decode(added) == f"red {text} blue"
     assert hostile[: len(plain)] == plain
+
+
+def test_tokens_that_are_kept_are_those_of_the_text(backbone: Backbone) -> None:
+    chat = backbone.chat
+    for text in ("red blue", "red " * KEPT_CHARACTERS):
+        first = chat.plain(text)
+        expected = list(first)
+        first.append(chat.close_id)  # a caller's own list
+        assert chat.plain(text) == expected == list(chat._encode(text))
+    assert chat.plain("blue red") != chat.plain("red blue")
 
 
 @pytest.fixture(scope="module")

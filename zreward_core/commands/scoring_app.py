@@ -5,7 +5,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -83,7 +82,8 @@ def scoring_app(
         found = await queue.score(prompts, images)
         return JSONResponse({"results": [
             {"overall": None, "dimensions": None, "error": str(one)}
-            if isinstance(one, UserError) else asdict(one) | {"error": None}
+            if isinstance(one, UserError)
+            else {"overall": one.overall, "dimensions": one.dimensions, "error": None}
             for one in found
         ]})  # fmt: skip
 

@@ -1,11 +1,12 @@
 """Rows of concurrent requests, scored together in batches."""
 
-from asyncio import gather
+from asyncio import gather, sleep
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
+from typing import Any
 
 from anyio import CancelScope
 from async_batcher.batcher import AsyncBatcher
@@ -15,8 +16,10 @@ from zreward_core.commands.server_metrics import ServerMetrics
 from zreward_core.config import UserError
 from zreward_core.models.requests import RequestScorer, Row, RowScores
 
-MAX_WAIT = 0.005
-"""Seconds for which a batch that is not full waits for more rows."""
+PAUSE = 0.004
+"""A batch that is not full starts when no row has come for this long, in seconds."""
+MAX_WAIT = 0.02
+"""Seconds for which a batch that is not full waits for more rows, at most."""
 
 
 class QueueFull(Exception):
@@ -108,10 +111,26 @@ class _Batcher(AsyncBatcher[Row, _Result]):
     ) -> None:
         super().__init__(
             max_batch_size=max(scorer.model.batch_size, 2),  # it refuses 1
-            max_queue_time=MAX_WAIT,
+            max_queue_time=0.0,
             executor=thread,
         )
         self._scorer, self._metrics = scorer, metrics
+
+    async def _fill_batch_from_queue(self, started_at: float | None) -> list[Any]:
+        """The rows that wait, and those that come before a pause.
+
+        The library does not wait once a row has waited for the model. Clients that have just been
+        answered would then miss the batch: two halves of them would take turns in small ones.
+        """
+        batch = await super()._fill_batch_from_queue(started_at)
+        deadline = monotonic() + MAX_WAIT
+        while batch and len(batch) < self.max_batch_size and monotonic() < deadline:
+            await sleep(PAUSE)
+            if self._queue.empty():
+                break
+            while not self._queue.empty() and len(batch) < self.max_batch_size:
+                batch.append(self._queue.get_nowait())
+        return batch
 
     def process_batch(self, batch: list[Row]) -> list[_Result]:  # type: ignore[override]
         """Runs in the thread, since it is not a coroutine."""

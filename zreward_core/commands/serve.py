@@ -55,6 +55,7 @@ def serve(
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=STOP_SECONDS,
         log_level="warning",
+        access_log=False,
     )
 
 

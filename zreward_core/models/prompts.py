@@ -7,6 +7,7 @@ text, image, prompt) is the same for both. User text is encoded without added to
 not, so it can neither open a turn, nor close a trace, nor move the score position.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -18,6 +19,9 @@ from zreward_core.rubric import Rubric
 TEMPLATE_VERSION = 1
 THINK_OPEN = "<think>"
 _PROMPT, _QUESTION = "\ue001", "\ue002"
+KEPT_TEXTS, KEPT_CHARACTERS = 4096, 500
+"""Texts whose tokens are kept, of at most so many characters: a prompt is encoded several times
+while its image is scored, and often scored with several images."""
 
 
 class PromptSettings(Settings):
@@ -76,6 +80,7 @@ class ChatFormat:
         """
         self.tokenizer = tokenizer
         self._plain = without_added_tokens(tokenizer)
+        self._kept = lru_cache(KEPT_TEXTS)(self._encode)
         self._added = set(tokenizer.added_tokens_decoder)
         self.image_token_id = image_token_id
         system = settings.system.format(labels=settings.label_separator.join(rubric.labels))
@@ -160,7 +165,7 @@ class ChatFormat:
 
     def plain(self, text: str) -> list[int]:
         """Tokens of a text from outside: none of them is an added token."""
-        return [i for i in self._plain.encode(text).ids if i not in self._added]
+        return list((self._kept if len(text) <= KEPT_CHARACTERS else self._encode)(text))
 
     def image(self, num_image_tokens: int) -> list[int]:
         """The start of a user's turn with an image, without system text."""
@@ -182,6 +187,9 @@ class ChatFormat:
     def trace(self, text: str) -> list[int]:
         """Tokens of a trace given as text, with its closing token."""
         return [*self.plain(text), self.close_id]
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(i for i in self._plain.encode(text).ids if i not in self._added)
 
     def _between_turns(self) -> str:
         """Text from the end of an answer to the start of the user's next turn."""

@@ -1,6 +1,8 @@
 """Checkpoints, keyed by params, inputs and code; atomic outputs; history."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,13 @@ import pytest
 import torch
 
 from zreward_core.config import Settings, UserError
-from zreward_core.runtime.checkpoint import Checkpoint, read_state, require_shapes, tree_hash
+from zreward_core.runtime.checkpoint import (
+    Checkpoint,
+    code_hash,
+    read_state,
+    require_shapes,
+    tree_hash,
+)
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import read_history, write_history
 from zreward_core.runtime.sharding import restore
@@ -89,6 +97,17 @@ def saved_twice() -> Path:
         weights = torch.full((64,), float(step))
         checkpoint.save("state", {"step": step, "weights": [weights], "history": [{"loss": 0.5}]})
     return checkpoint.folder / "state.pt"
+
+
+def test_the_key_does_not_depend_on_what_was_imported() -> None:
+    code = "from zreward_core.runtime.checkpoint import code_hash; print(code_hash('train_risd'))"
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", before + code], capture_output=True, text=True, check=True
+        ).stdout
+        for before in ("", "import zreward_core.stages.train_risd, zreward_core.world.oracle\n")
+    }
+    assert len(hashes) == 1 and hashes != {code_hash("evaluate_gsb") + "\n"}
 
 
 @pytest.mark.parametrize("harm", ["cut", "zero", "flip", "empty"])

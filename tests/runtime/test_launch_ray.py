@@ -1,5 +1,6 @@
 """Stages on a Ray cluster of two nodes that the test starts on this machine."""
 
+import json
 import os
 import signal
 import socket
@@ -7,8 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"--dashboard-port={dashboard}", "--node-ip-address=127.0.0.1",
     ]  # fmt: skip
     with node(head, logs / "head.txt") as process:
-        wait_for(f"{found}/api/jobs/", process)
-        with node([f"--address=127.0.0.1:{port}"], logs / "second.txt"):
+        wait_for(lambda: num_nodes(found) == 1 and runs_jobs(found), process)
+        with node([f"--address=127.0.0.1:{port}"], logs / "second.txt") as process:
+            wait_for(lambda: num_nodes(found) == 2, process)
             yield found
 
 
@@ -74,15 +76,27 @@ def node(arguments: list[str], log: Path) -> Iterator[subprocess.Popen]:
             process.wait()
 
 
-def wait_for(url: str, cluster: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 600
+def num_nodes(address: str) -> int:
+    with urllib.request.urlopen(f"{address}/nodes?view=summary", timeout=60) as answer:
+        nodes = json.load(answer)["data"]["summary"]
+    return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)
+
+
+def runs_jobs(address: str) -> bool:
+    """Whether the agent that starts jobs is ready; it is later than the API."""
+    from ray.job_submission import JobSubmissionClient
+
+    return bool(JobSubmissionClient(address).submit_job(entrypoint="true"))
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 900
     while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
+        with suppress(OSError, RuntimeError, KeyError):
+            if ready():
                 return
-        except OSError:
-            assert cluster.poll() is None and time.monotonic() < deadline, f"no Ray at {url}"
-            time.sleep(0.5)
+        assert process.poll() is None and time.monotonic() < deadline, "Ray did not start"
+        time.sleep(1)
 
 
 @pytest.fixture

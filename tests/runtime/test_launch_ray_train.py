@@ -1,10 +1,11 @@
 """Stages on two Ray nodes: they train and label as two processes do, and go on after a death."""
 
+import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import torch
 import yaml
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'zreward[ray]'")
-from tests.runtime.test_launch_ray import ENVIRONMENT, address, execute
+from tests.runtime.test_launch_ray import ENVIRONMENT
 from tests.stages.training_root import tiny, trainable_root
+from zreward_core.runtime.worker import TRAINER, WORKER
 from zreward_core.schemas import file_hashes
 
-__all__ = ["address", "trainable_root"]
+__all__ = ["trainable_root"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 STEPS = 60
 PARAMS = {
@@ -34,8 +36,26 @@ PARAMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster of two nodes with one CPU each, on this machine."""
+    from ray.cluster_utils import Cluster
+
+    node = {"wait": False, "num_cpus": 1, "object_store_memory": 100_000_000}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        try:
+            cluster.add_node(**node)
+            cluster.wait_for_nodes(timeout=900)
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+
+
 @pytest.fixture
-def root(tmp_path: Path, trainable_root: Path, address: str) -> Path:
+def root(tmp_path: Path, trainable_root: Path) -> Path:
     root = tmp_path / "root"
     shutil.copytree(trainable_root, root)
     tiny(7).save(root / "data/train_gdso/teacher", {})
@@ -43,31 +63,41 @@ def root(tmp_path: Path, trainable_root: Path, address: str) -> Path:
     return root
 
 
-def assign(root: Path, address: str, launcher: str) -> None:
+def start(root: Path, address: str, stage: str, launcher: str) -> subprocess.Popen:
+    """Run a stage as the job on the cluster does, or without Ray on two processes."""
     launchers = {
-        "nodes": {"kind": "ray", "address": address, "nodes": 2, "inside": "one"},
+        "nodes": {"kind": "ray", "nodes": 2, "inside": "one"},
         "one": {"kind": "accelerate", "processes": 1, "threads": 1, "cpu": True},
         "two": {"kind": "accelerate", "processes": 2, "threads": 1, "cpu": True},
     }
-    stages = {"train_risd": launcher, "label": launcher}
-    content = {"launchers": launchers, "stages": stages}
+    content = {"launchers": launchers, "stages": {stage: launcher}}
     (root / "launch.yaml").write_text(yaml.safe_dump(content))
+    job = {WORKER: "1", TRAINER: "1", "RAY_ADDRESS": address} if launcher == "nodes" else {}
+    with (root / "log.txt").open("w") as log:
+        return subprocess.Popen(
+            ["zreward", "--root", str(root), stage],
+            env=os.environ | ENVIRONMENT | job,
+            stdout=log,
+            stderr=log,
+        )
 
 
-def run_and_kill(root: Path, stage: str, progress: Callable[[], int], at: int) -> list[int]:
+def run_and_kill(
+    root: Path, address: str, stage: str, progress: Callable[[], int], at: int
+) -> list[int]:
     """Run a stage and kill one of its two workers; returns the progress before and after."""
-    log, seen, killed = root / "log.txt", [], []
-    with log.open("w") as file:
-        command = ["zreward", "--root", str(root), stage]
-        running = subprocess.Popen(command, env=ENVIRONMENT, stdout=file, stderr=file)
+    seen: list[int] = []
+    killed: list[psutil.Process] = []
+    running = start(root, address, stage, "nodes")
     while running.poll() is None:
         seen.append(progress())
         if seen[-1] >= at and not killed:
             killed = workers(root)
             killed[-1].send_signal(signal.SIGKILL)
         time.sleep(0.05)
-    assert running.returncode == 0, log.read_text()[-8000:]
-    assert len(killed) == 2, log.read_text()[-8000:]
+    log = (root / "log.txt").read_text()[-8000:]
+    assert running.returncode == 0, log
+    assert len(killed) == 2, log
     return [one for one in seen if one]  # none once the output is complete
 
 
@@ -83,9 +113,7 @@ def workers(root: Path) -> list[psutil.Process]:
 def as_two_processes(root: Path, address: str, stage: str) -> dict[str, str]:
     """The stage's output on two processes without Ray."""
     shutil.rmtree(root / "data" / stage)
-    assign(root, address, "two")
-    done = execute(root, stage)
-    assert done.returncode == 0, done.stderr
+    assert start(root, address, stage, "two").wait() == 0, (root / "log.txt").read_text()
     return file_hashes(root / "data" / stage)
 
 
@@ -96,8 +124,7 @@ def test_training_continues_from_the_last_checkpoint(root: Path, address: str) -
                 return torch.load(path, weights_only=True)["step"]
         return 0
 
-    assign(root, address, "nodes")
-    seen = run_and_kill(root, "train_risd", progress, 6)
+    seen = run_and_kill(root, address, "train_risd", progress, 6)
     assert seen == sorted(seen) and seen[-1] > 12
     found = file_hashes(root / "data/train_risd")
     assert as_two_processes(root, address, "train_risd") == found
@@ -113,18 +140,15 @@ def test_labelling_continues_with_the_missing_shards(root: Path, address: str) -
                 written.setdefault(path, set()).add(path.stat().st_mtime_ns)
         return len(found)
 
-    assign(root, address, "nodes")
-    seen = run_and_kill(root, "label", progress, 2)
+    seen = run_and_kill(root, address, "label", progress, 2)
     assert seen == sorted(seen) and seen[0] < 8
     assert all(len(times) == 1 for times in written.values())
     found = file_hashes(root / "data/label")
     assert as_two_processes(root, address, "label") == found
 
 
-def test_a_user_error_is_shown_once(root: Path, address: str) -> None:
-    assign(root, address, "nodes")
+def test_a_user_error_of_the_workers_is_that_of_the_job(root: Path, address: str) -> None:
     (root / "data/candidates/pool.parquet").unlink()
-    done = execute(root, "label")
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.splitlines()[-1]
+    assert start(root, address, "label", "nodes").wait() == 2
+    last = (root / "log.txt").read_text().splitlines()[-1]
     assert last.startswith("error: ") and "data/candidates/pool.parquet not found" in last

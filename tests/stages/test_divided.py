@@ -53,13 +53,14 @@ def trained_root(trainable_root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     ratings = pd.read_parquet(evaluate.ITEMS_FILE)[["item_id", "dimension", "score"]]
     both = pd.concat([ratings.assign(annotator_id=who) for who in "ab"])
     both.to_parquet(evaluate.VALIDATE / "test_ratings.parquet")
-    for name, value in SMALL.items():
-        monkeypatch.setattr(predict, name, value)
     return tmp_path / "trained"
 
 
 def compare(stage: ModuleType, config: StageConfig, patches: dict[str, Any]) -> None:
-    stage.run(config)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in patches.items():
+            patch.setattr(stage, name, value)
+        stage.run(config)
     expected = file_hashes(stage.OUTPUT)
     shutil.rmtree(stage.OUTPUT)
     module = stage.__name__.rsplit(".", 1)[-1]
@@ -96,6 +97,7 @@ def test_finetune_generator(root: Path) -> None:
 def test_a_killed_evaluation_continues_with_the_missing_shards(
     trained_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(predict, "SHARD_IMAGES_REASONING", 1)
     config = evaluate.Config(seed=1, batch_size=1, num_examples=0)
     evaluate.run(config)
     expected = file_hashes(evaluate.OUTPUT)

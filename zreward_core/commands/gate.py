@@ -130,9 +130,9 @@ def score_items(
 
 def compute_scores(folder: Path, sha256: str, test: FrozenTest, dtype: str) -> None:
     """Write the cached scores of ``score_items``; processes divide the work by shards."""
-    from zreward_core import RewardModel
     from zreward_core.models.loading import load_chat
     from zreward_core.models.prompt_limit import without_long_prompts
+    from zreward_core.models.scorer import RewardModel
     from zreward_core.runtime.checkpoint import Checkpoint
     from zreward_core.runtime.device import pick_device
     from zreward_core.runtime.shards import compute_shards

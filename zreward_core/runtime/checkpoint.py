@@ -1,6 +1,6 @@
 """Checkpoints of a stage, stored outside its outputs (DVC deletes those before a stage starts).
 
-A checkpoint is keyed by the stage's params, its inputs and the loaded code; a change of any of
+A checkpoint is keyed by the stage's params, its inputs and its code; a change of any of
 these starts a new run. Every training step seeds its randomness with (seed, step), so weights,
 optimizer and step number are the complete state. The main process writes, all processes read from
 a shared file system.
@@ -9,12 +9,12 @@ A checkpoint is on disk before it replaces the one before, which is kept beside 
 power failure costs at most the steps since then.
 """
 
+import ast
 import hashlib
 import logging
 import os
 import pickle
 import shutil
-import sys
 import uuid
 import zipfile
 import zlib
@@ -35,9 +35,10 @@ from zreward_core.runtime.distributed import from_main
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import NotFinite, flush, leaves, tree_hash, write_table
 
-__all__ = ["Checkpoint", "loaded_code_hash", "tree_hash"]
+__all__ = ["Checkpoint", "code_hash", "tree_hash"]
 logger = logging.getLogger(__name__)
 CHECKPOINTS = Path(".zreward/checkpoints")
+PACKAGE = Path(__file__).parents[1]
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -56,7 +57,7 @@ class Checkpoint:
     def __init__(self, stage: str, config: BaseModel, inputs: Iterable[Path]) -> None:
         key = ""
         if is_main():
-            key = state_key(config, inputs)
+            key = state_key(stage, config, inputs)
             with suppress(OSError):  # `save` reports it
                 (CHECKPOINTS / stage / key).mkdir(parents=True, exist_ok=True)
         self.stage = stage
@@ -237,21 +238,47 @@ def _previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def state_key(config: BaseModel, inputs: Iterable[Path]) -> str:
-    """Key of a checkpoint: 16 hex digits of a hash over params, inputs and loaded code."""
+def state_key(stage: str, config: BaseModel, inputs: Iterable[Path]) -> str:
+    """Key of a checkpoint: 16 hex digits of a hash over params, inputs and code."""
     key = hashlib.sha256(config.model_dump_json().encode())
     for path in inputs:
         key.update(tree_hash(path).encode())
-    key.update(loaded_code_hash().encode())
+    key.update(code_hash(stage).encode())
     return key.hexdigest()[:16]
 
 
-def loaded_code_hash() -> str:
-    """sha256 of the source of all loaded modules of this package."""
+def code_hash(stage: str) -> str:
+    """sha256 of the source of a stage or command, and of all modules of this package it imports.
+
+    It does not depend on what else was imported before: on the command line, for example, the check
+    of params.yaml imports all stages, but only if the params have changed.
+    """
+    places = (f"zreward_core.{place}.{stage}" for place in ("stages", "commands"))
+    left, found = [*places, __name__], {}
+    while left:
+        name = left.pop()
+        if name not in found and (path := _source(name)) is not None:
+            found[name] = path.read_bytes()
+            left += _imported(found[name])
     total = hashlib.sha256()
-    for name in sorted(sys.modules):
-        if name.split(".")[0] == "zreward_core":
-            source = getattr(sys.modules[name], "__file__", None)
-            if source:
-                total.update(name.encode() + Path(source).read_bytes())
+    for name, content in sorted(found.items()):
+        total.update(name.encode() + content)
     return total.hexdigest()
+
+
+def _source(name: str) -> Path | None:
+    """Source file of a module of this package; None if it is not one."""
+    top, *parts = name.split(".")
+    path = PACKAGE.joinpath(*parts)
+    files = [path.with_suffix(".py"), path / "__init__.py"] if top == PACKAGE.name else []
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imported(content: bytes) -> Iterator[str]:
+    """Modules that a source file imports, within functions too, and names that may be modules."""
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -26,17 +26,17 @@ def run_job(settings: Ray, stage: str, command: Sequence[str], environment: dict
         environment: environment variables of the job.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at the address.
+        UserError: Ray is not installed, there is no cluster at the address, or it takes no job.
     """
     client = _connect(settings.address)
     with stoppable():
-        job = client.submit_job(
+        job = _submit(
+            client,
+            settings.address,
             entrypoint=shlex.join(command),
             runtime_env={"env_vars": environment},
             metadata={"zreward_stage": stage},
-            entrypoint_num_cpus=settings.cpus,
-            entrypoint_num_gpus=settings.gpus,
-            entrypoint_resources=settings.resources or None,
+            **(_reserved(settings) if settings.nodes == 1 else {}),  # else for the workers
         )
         try:
             asyncio.run(_show(client, job))
@@ -63,6 +63,24 @@ def _connect(address: str) -> Any:
         raise UserError(
             f"{LAUNCH_FILE}: no Ray cluster at {address} ({error}): start it or correct the address"
         ) from None
+
+
+def _submit(client: Any, address: str, **job: Any) -> str:
+    try:
+        return client.submit_job(**job)
+    except RuntimeError as error:  # of the server, for example before a node's agent has started
+        raise UserError(
+            f"{LAUNCH_FILE}: the Ray cluster at {address} did not take the job ({error}): see its"
+            " logs, and try again"
+        ) from None
+
+
+def _reserved(settings: Ray) -> dict[str, Any]:
+    return {
+        "entrypoint_num_cpus": settings.cpus,
+        "entrypoint_num_gpus": settings.gpus,
+        "entrypoint_resources": settings.resources or None,
+    }
 
 
 async def _show(client: Any, job: str) -> None:

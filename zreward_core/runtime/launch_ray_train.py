@@ -36,7 +36,8 @@ def run_workers(
     from zreward_core.runtime.distributed import COLLECTIVE_TIMEOUT
 
     number = inside.processes
-    reserved = {"CPU": settings.cpus, "GPU": settings.gpus} | settings.resources
+    cpus = number if settings.cpus is None else settings.cpus  # Ray needs some resource
+    reserved = {"CPU": cpus, "GPU": settings.gpus} | settings.resources
     environment = shared | process_environment(inside) | {TRAINER: ""}
     if inside.threads is not None:
         environment["OMP_NUM_THREADS"] = str(inside.threads)

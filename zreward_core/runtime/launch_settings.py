@@ -83,7 +83,7 @@ class Ray(Settings):
     command: str = "zreward"
     """Command that runs zreward on the nodes."""
     cpus: float | None = Field(None, ge=0)
-    """CPUs reserved for the stage on each node."""
+    """CPUs reserved for the stage on each node; null: none, with several nodes one a process."""
     gpus: float | None = Field(None, ge=0)
     """GPUs reserved for the stage on each node."""
     resources: dict[str, float] = {}

@@ -16,7 +16,7 @@ from pipelines.commands import DAGSTER_UI
 MAX_BYTES = 90_000
 """Size of an image as base64; more than 100 kB slows the page down."""
 INLINE_WIDTH = 520
-"""Pixels that the column of values has on a page 1440 pixels wide; a wider image is a link to it."""
+"""Width of the column of values on a page 1440 pixels wide; a wider image is a link to it."""
 ROUTE = "/zreward-images"
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-COLUMNS = 3
-PANEL = (3.6, 2.3)
-"""Width and height of a panel in inches."""
+COLUMNS = 2
+PANEL = (3.2, 2.0)
+"""Width and height of a panel in inches; both columns fit beside the keys of the metadata."""
 MAX_PANELS = 12
 
 

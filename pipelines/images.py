@@ -15,6 +15,8 @@ from pipelines.commands import DAGSTER_UI
 
 MAX_BYTES = 90_000
 """Size of an image as base64; more than 100 kB slows the page down."""
+INLINE_WIDTH = 520
+"""Width of the column of values on a page 1440 pixels wide; a wider image is a link to it."""
 ROUTE = "/zreward-images"
 
 
@@ -33,10 +35,20 @@ def shown(image: Image.Image, name: str) -> str:
     if DAGSTER_UI not in os.environ:
         text = base64.b64encode(content).decode()
         return f"![{name}](data:image/{form};base64,{text})"
+    full = _stored(content, form)
+    if image.width <= INLINE_WIDTH:
+        return f"![{name}]({full})"
+    small = image.convert("RGB")
+    small.thumbnail((INLINE_WIDTH, 10 * INLINE_WIDTH))
+    return f"[![{name}]({_stored(*packed(small))})]({full})"
+
+
+def _stored(content: bytes, form: str) -> str:
+    """Address of an image."""
     file = f"{hashlib.sha256(content).hexdigest()[:24]}.{form}"
     image_folder().mkdir(parents=True, exist_ok=True)
     (image_folder() / file).write_bytes(content)
-    return f"![{name}]({ROUTE}/{file})"
+    return f"{ROUTE}/{file}"
 
 
 def packed(image: Image.Image) -> tuple[bytes, str]:

@@ -67,7 +67,8 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
     shown |= _numbers(folder, stage.name)
     if table := result_table(root, stage):
         shown["results"] = MetadataValue.md(table)
-    curves = curves_image(read_history(folder))
+    drawn = (folder / "curves.png").is_file()  # by the stage
+    curves = None if drawn else curves_image(read_history(folder))
     if curves is not None:
         shown["training curves"] = MetadataValue.md(images.shown(curves, "training curves"))
     for path in _images(root, stage):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -34,6 +34,7 @@ MLFLOW_PREFERENCES = {
     "mlflow.telemetry.info.alert.dismissed_v1": True,
 }
 """Keys of the browser's storage that MLflow's pages read, and their first values."""
+ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 MLFLOW_STYLE = "<style>[data-assistant-ui] { display: none !important }</style>"
 """Hides the button of the assistant, which the server does not offer."""
 
@@ -82,13 +83,13 @@ def mlflow(port: str, database: str, artifacts: str) -> None:
     from mlflow.server import app as pages
     from mlflow.server.fastapi_app import app
 
-    # the assistant runs shell commands on this machine
-    app.router.routes[:] = [
-        route for route in app.router.routes if "/assistant/" not in getattr(route, "path", "")
-    ]
     index = (Path(pages.root_path) / REL_STATIC_DIR / "index.html").read_text(encoding="utf-8")
     page = index.replace("<head>", f"<head>{MLFLOW_STYLE}<script>{_preferences()}</script>", 1)
-    app.router.routes.insert(0, Route("/", lambda _: HTMLResponse(page)))
+    app.router.routes[:0] = [
+        Route("/", lambda _: HTMLResponse(page)),
+        # the assistant runs shell commands on this machine
+        Mount(ASSISTANT, PlainTextResponse("the assistant is not served", 404)),
+    ]
     serve(app, port)
 
 

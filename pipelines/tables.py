@@ -28,6 +28,13 @@ COLUMNS = {"validate": ("included", "num_ratings", "agreement", "bias", "noise")
 """Columns of tables that have too many; the report has all."""
 TITLES = {"low": "95 % low", "high": "95 % high"}
 """Column to its title; others are titled by their name."""
+NAMES = {"validate": "annotator", "ingest": "source", "evaluate_gsb": "dimension"}
+"""Stage to the title of the rows' names."""
+OWN_TITLES = {
+    "finetune_generator": {"low": "change, 95 % low", "high": "change, 95 % high"},
+    "evaluate_gsb": {"low": "GSB, 95 % low", "high": "GSB, 95 % high"},
+}
+"""Those of a stage."""
 HISTORY = "history.jsonl"
 ROW_TITLES = {"finetune_generator": " / "}
 """Stages whose rows are nested: separator of the two names."""
@@ -121,11 +128,12 @@ def _rows_table(folder: Path, stage: str) -> str:
     columns.sort(key=lambda name: COLUMN_ORDER.index(name) if name in COLUMN_ORDER else 99)
     columns = list(COLUMNS.get(stage, columns))
     body = [[name, *(row.get(column) for column in columns)] for name, row in named.items()]
-    titles = [TITLES.get(column, column.replace("_", " ")) for column in columns]
+    own = TITLES | OWN_TITLES.get(stage, {})
+    titles = [own.get(column, column.replace("_", " ")) for column in columns]
     if len(columns) > max(MAX_COLUMNS, len(named)):  # few rows of many values
         body = [[title, *(row[i] for row in body)] for i, title in enumerate(titles, 1)]
         titles = list(named)
-    return markdown_table([" ", *titles], body) if named else ""
+    return markdown_table([NAMES.get(stage, " "), *titles], body) if named else ""
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def test_with_the_servers_of_make_ui_an_image_is_a_link(
     texts = {images.shown(Image.new("RGB", (8, 8), colour), "x") for colour in ("red", "blue")}
     assert len(texts) == 2 and len(list((tmp_path / "images").iterdir())) == 2
     assert all(text.startswith("![x](/zreward-images/") for text in texts)
+    wide = images.shown(Image.new("RGB", (1200, 300)), "x")
+    sizes = [
+        Image.open(tmp_path / "images" / name).size
+        for name in re.findall(r"/zreward-images/([^)]+)", wide)
+    ]
+    assert sizes == [(520, 130), (1200, 300)] and wide.startswith("[![x](")
 
 
 def test_a_table_is_cut_to_what_dagster_shows_in_place() -> None:

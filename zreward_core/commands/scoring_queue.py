@@ -1,7 +1,7 @@
 """Rows of concurrent requests, scored together in batches."""
 
 from asyncio import gather, sleep
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from zreward_core.commands.server_metrics import ServerMetrics
 from zreward_core.config import UserError
 from zreward_core.models.requests import RequestScorer, Row, RowScores
 
-PAUSE = 0.004
+PAUSE = 0.005
 """A batch that is not full starts when no row has come for this long, in seconds."""
 MAX_WAIT = 0.02
 """Seconds for which a batch that is not full waits for more rows, at most."""
@@ -45,7 +45,7 @@ class ScoringQueue:
     async def running(self) -> AsyncIterator[None]:
         """While entered, rows are scored; on exit, those that wait are scored first."""
         with ThreadPoolExecutor(1, "scoring") as thread:
-            self._batcher = _Batcher(self._scorer, self._metrics, thread)
+            self._batcher = _Batcher(self._scorer, self._metrics, thread, lambda: self._num_rows)
             try:
                 yield
             finally:
@@ -107,14 +107,19 @@ class _Result:
 
 class _Batcher(AsyncBatcher[Row, _Result]):
     def __init__(
-        self, scorer: RequestScorer, metrics: ServerMetrics, thread: ThreadPoolExecutor
+        self,
+        scorer: RequestScorer,
+        metrics: ServerMetrics,
+        thread: ThreadPoolExecutor,
+        num_received: Callable[[], int],
     ) -> None:
+        """``num_received``: rows of all requests that have no answer yet."""
         super().__init__(
             max_batch_size=max(scorer.model.batch_size, 2),  # it refuses 1
             max_queue_time=0.0,
             executor=thread,
         )
-        self._scorer, self._metrics = scorer, metrics
+        self._scorer, self._metrics, self._num_received = scorer, metrics, num_received
 
     async def _fill_batch_from_queue(self, started_at: float | None) -> list[Any]:
         """The rows that wait, and those that come before a pause.
@@ -126,7 +131,7 @@ class _Batcher(AsyncBatcher[Row, _Result]):
         deadline = monotonic() + MAX_WAIT
         while batch and len(batch) < self.max_batch_size and monotonic() < deadline:
             await sleep(PAUSE)
-            if self._queue.empty():
+            if self._queue.empty() and self._num_received() <= len(batch):
                 break
             while not self._queue.empty() and len(batch) < self.max_batch_size:
                 batch.append(self._queue.get_nowait())

@@ -1,6 +1,10 @@
 """Progress in a log file, and beside the position in a whole run."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 from tqdm import tqdm
 
 from zreward_core.runtime import progress
@@ -56,3 +60,24 @@ def test_reminders_only_after_silence(capsys: Capture, monkeypatch: pytest.Monke
     progress.remind()
     assert capsys.readouterr().err == "stage 6 of 14: label\n"
     assert isinstance(track([], "steps"), tqdm)
+
+
+def test_metrics_are_printed_first_and_last_and_reach_the_live_file(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Progress, "metrics_at", -1000.0)
+    rows = [{"step": step, "loss/total": 2.0 - step} for step in range(3)]
+    progress.publish("toy", [], anew=True)
+    for row in rows:
+        progress.publish("toy", [row])
+    progress.say_metrics("toy", rows)
+    progress.say_metrics("toy", rows)  # once
+    assert capsys.readouterr().err.splitlines() == [
+        "toy, step 0: loss/total 2", "toy, step 2: loss/total 0"
+    ]  # fmt: skip
+    assert len((tmp_path / ".zreward/live/toy.jsonl").read_text().splitlines()) == 3
+    progress.publish_images("toy", 5, np.zeros((3, 4, 6, 3), np.uint8))
+    assert Image.open(tmp_path / ".zreward/live/toy/0000005.png").size == (18, 4)
+    progress.clear_live("toy")
+    assert not list((tmp_path / ".zreward/live").iterdir())

@@ -34,6 +34,8 @@ class Progress:
     """Monotonic time of the last line or bar."""
     metrics_at = 0.0
     """Monotonic time of the last line of metrics."""
+    said: tuple[str, dict[str, float]] | None = None
+    """Stage and row of that line."""
 
 
 class Bar(tqdm):
@@ -128,8 +130,9 @@ def publish(stage: str, rows: list[dict[str, float]], anew: bool = False) -> Non
 
 
 def say_metrics(stage: str, history: list[dict[str, float]]) -> None:
-    """Print the metrics of the last row, above a bar if one is shown; nothing without rows."""
-    if history and is_main():
+    """Print the metrics of the last row, above a bar if one is shown, unless they just were."""
+    if history and is_main() and (stage, history[-1]) != Progress.said:
+        Progress.said = stage, history[-1]
         Progress.metrics_at = Progress.shown_at = time.monotonic()
         numbers = [f"{name} {value:.4g}" for name, value in history[-1].items() if name != "step"]
         step = f"{stage}, step {history[-1]['step']:g}"

@@ -76,6 +76,7 @@ class Engine:
         if self.adapter is not None:
             with suppress(UserError):
                 self.client.unload_adapter(self.adapter)
+            self.adapter = None
 
     def sample_rollouts(
         self,

@@ -195,7 +195,7 @@ def tuning(bench: Bench) -> Result:
     from zreward_core.diffusion.tuning import open_weights, recompute_activations
     from zreward_core.models.scorer import RewardModel
     from zreward_core.offloading import park
-    from zreward_core.stages.finetune_generator import Config, train_step
+    from zreward_core.stages._tuning import Config, train_step
 
     side = 64 if bench.small else 1024
     config = Config(

@@ -11,7 +11,7 @@ from zreward_core.config import UserError
 from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.runtime.progress import read_history
-from zreward_core.stages import finetune_generator
+from zreward_core.stages import _tuning, finetune_generator
 from zreward_core.stages.finetune_generator import Config
 from zreward_core.training.judges import reward_judge
 
@@ -58,17 +58,17 @@ def test_a_killed_run_resumes_to_the_same_generator(root, monkeypatch, lora):
     assert set(base) == set(tuned)
     assert any((tuned[name] != base[name]).any() for name in base)
     calls = iter(range(100))
-    step = finetune_generator.train_step
+    step = _tuning.train_step
 
     def killed(*arguments):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(finetune_generator, "train_step", killed)
+    monkeypatch.setattr(_tuning, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         finetune_generator.run(settings)
-    monkeypatch.setattr(finetune_generator, "train_step", step)
+    monkeypatch.setattr(_tuning, "train_step", step)
     finetune_generator.run(settings)
     assert tree_hash(OUTPUT) == expected
     history = read_history(OUTPUT / "history.jsonl")

@@ -200,12 +200,12 @@ def sampling(
 
 @cached
 def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count: int) -> Use:
-    """One batch of ``finetune_generator.train_step``: steps without gradients are left out.
+    """One batch of ``_tuning.train_step``: steps without gradients are left out.
 
     Args:
         count: images of a batch in one process.
     """
-    stage = importlib.import_module("zreward_core.stages.finetune_generator")
+    stage = importlib.import_module("zreward_core.stages._tuning")
     settings = config.model_copy(
         update={
             "velocity_weight": config.velocity_weight if config.lora else 0.0,

@@ -74,7 +74,8 @@ RATIOS: dict[str, tuple[Ratio, Callable[[Scale], Iterator[Measured]]]] = {
     "server": (
         Ratio(
             "speed of the server / of `score_stream()`", 0.8, True,
-            "requests are parsed and answered on the cores that score, and batches are smaller",
+            "requests are parsed and answered on the cores that score, and single images make small"
+            " batches",
         ),
         measures.server,
     ),

@@ -165,7 +165,9 @@ class ChatFormat:
 
     def plain(self, text: str) -> list[int]:
         """Tokens of a text from outside: none of them is an added token."""
-        return list((self._kept if len(text) <= KEPT_CHARACTERS else self._encode)(text))
+        if len(text) > KEPT_CHARACTERS:
+            return list(self._encode(text))
+        return list(self._kept(text))
 
     def image(self, num_image_tokens: int) -> list[int]:
         """The start of a user's turn with an image, without system text."""

@@ -80,7 +80,7 @@ class EngineClient:
         bases = {name: one for name, one in models.items() if not one.get("parent")}
         if model is None and len(bases) == 1:
             model = next(iter(bases))
-        if model not in bases:
+        if model is None or model not in bases:
             raise UserError(
                 f"the rollout engine at {self.url} serves {sorted(bases)}, not {model!r}:"
                 " correct the engine's 'model' in launch.yaml"

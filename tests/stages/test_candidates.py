@@ -11,7 +11,7 @@ from zreward_core.config import UserError
 from zreward_core.images import ImageStore, encode_png
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.schemas import CANDIDATES, PROMPTS, read_table
-from zreward_core.stages import candidates, world
+from zreward_core.stages import _samples, candidates, world
 
 __all__ = ["finished_root", "root"]
 OUTPUT = Path("data/candidates")
@@ -106,7 +106,7 @@ def test_user_errors_are_explained(root, prepare, message):
 
 
 def test_another_pipeline_class_is_refused_before_anything_is_sampled(root, monkeypatch):
-    monkeypatch.setattr(candidates, "sample", None)
+    monkeypatch.setattr(_samples, "sample", None)
     with pytest.raises(UserError, match="other is a PRXPipeline"):
         candidates.run(candidates_config(generators=[_setting(), _of_another_class()]))
 

@@ -43,3 +43,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def seeded():
     """Seed torch before each test, so that its numbers do not depend on the other tests."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """Undo what a test sets in the environment, as commands do for the stages that they start."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

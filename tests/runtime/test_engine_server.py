@@ -98,7 +98,9 @@ with serving(settings, "label", [], Path("logs/server.log")):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_server_ends_with_a_stage_that_is_killed(number: signal.Signals) -> None:
-    owner = subprocess.Popen([sys.executable, "-c", "import sys\n" + OWNER])
+    # a process that a shell starts in the background ignores SIGINT, and so do those it starts
+    heeded = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    owner = subprocess.Popen([sys.executable, "-c", heeded + OWNER])
     deadline = time.monotonic() + 120
     while not Path("ready").exists():
         assert time.monotonic() < deadline and owner.poll() is None

@@ -1,6 +1,6 @@
 """Rollouts of a real vLLM server on the CPU, in an environment of its own.
 
-    ZREWARD_VLLM_PYTHON=/work/vllm/bin/python pytest tests/integration/test_vllm.py
+    ZREWARD_VLLM_PYTHON=/opt/vllm/bin/python pytest tests/integration/test_vllm.py
 
 Tolerances are on log-probabilities of sampled tokens, in nats, between the server and our own
 forward: kernels differ, and in bfloat16 so does the rounding.

@@ -121,10 +121,13 @@ def link(target: Path, path: Path) -> None:
     path.symlink_to(os.path.relpath(target, path.parent))
 
 
-def run(root: Path, stage: str) -> None:
-    """Run a stage in a cell; runs are tracked in MLflow only if ZREWARD_TRACKING is set so."""
+def run(root: Path, stage: str, variables: dict[str, str] | None = None) -> None:
+    """Run a stage in a cell, with further environment variables.
+
+    Runs are tracked in MLflow only if ZREWARD_TRACKING is set so.
+    """
     zreward = str(Path(sys.executable).with_name("zreward"))
-    environment = {"ZREWARD_TRACKING": "off", **os.environ}
+    environment = {"ZREWARD_TRACKING": "off", **os.environ, **(variables or {})}
     arguments = [zreward, "--root", str(root), stage, "--params", "overlay.yaml"]
     subprocess.run(arguments, env=environment, check=True)
 

@@ -25,6 +25,12 @@ from zreward_core.schemas import LABELS, read_json, read_table, write_json, writ
 
 RESULTS = HERE / "student_gap.json"
 LABELS_FILE = Path("data/label/labels.parquet")
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""Limits torch, oneDNN and MKL to the instructions of a processor without AVX-512."""
 
 
 def half_prompts(labels: pd.DataFrame) -> pd.DataFrame:
@@ -47,8 +53,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "verdicts_60": {"base": "benchmarks/bases/verdicts_60"},
     "rate_1e-3": {"train_risd": {"learning_rate": 1.0e-3}},
     "rate_4e-3": {"train_risd": {"learning_rate": 4.0e-3}},
+    "longer_pretraining": {"base": "benchmarks/bases/longer_pretraining"},
+    "two_threads": {"environment": {"OMP_NUM_THREADS": "2"}},
+    "avx2": {"environment": AVX2},
 }
-"""Changes of the demo: part of the labels, settings of train_risd, folder of the student's base."""
+"""Changes of the demo: part of the labels, settings of train_risd, folder of the student's base.
+
+The last two change nothing but the rounding."""
 
 
 def main(names: list[str]) -> None:
@@ -65,6 +76,7 @@ def try_out(
     labels: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     train_risd: dict[str, Any] | None = None,
     base: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Train a variant and measure it on the validation items."""
     root = HERE / "cells/student_gap" / name
@@ -82,9 +94,9 @@ def try_out(
     laid = merge({"predict": {"judged_splits": ["validation"]}}, {"train_risd": train_risd or {}})
     (root / "overlay.yaml").write_text(yaml.safe_dump(laid))
     began = time.monotonic()
-    run(root, "train_risd")
+    run(root, "train_risd", environment)
     minutes = (time.monotonic() - began) / 60
-    run(root, "predict")
+    run(root, "predict", environment)
     counts = {"prompts": kept["prompt"].nunique(), "images": kept["item_id"].nunique()}
     return {"variant": name, **counts, "minutes": round(minutes, 1), **judged(root)}
 

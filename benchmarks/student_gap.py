@@ -20,7 +20,6 @@ import yaml
 from cell import HERE, PROJECT, SHARED, link, run
 from settings import judged
 
-from zreward_core.config import merge
 from zreward_core.schemas import LABELS, read_json, read_table, write_json, write_table
 
 RESULTS = HERE / "student_gap.json"
@@ -46,6 +45,7 @@ def half_images(labels: pd.DataFrame) -> pd.DataFrame:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
+    "teacher": {"predict": {"model": "data/train_gdso/teacher", "reasoning": True}},
     "half_prompts": {"labels": half_prompts},
     "half_images": {"labels": half_images},
     "steps_700": {"train_risd": {"steps": 700}},
@@ -54,12 +54,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate_1e-3": {"train_risd": {"learning_rate": 1.0e-3}},
     "rate_4e-3": {"train_risd": {"learning_rate": 4.0e-3}},
     "longer_pretraining": {"base": "benchmarks/bases/longer_pretraining"},
+    "teachers_base": {"base": "data/base_vlm/teacher"},
     "two_threads": {"environment": {"OMP_NUM_THREADS": "2"}},
     "avx2": {"environment": AVX2},
 }
 """Changes of the demo: part of the labels, settings of train_risd, folder of the student's base.
 
-The last two change nothing but the rounding."""
+"teacher" is judged without training a student. The last two change nothing but the rounding."""
 
 
 def main(names: list[str]) -> None:
@@ -76,14 +77,15 @@ def try_out(
     labels: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     train_risd: dict[str, Any] | None = None,
     base: str | None = None,
+    predict: dict[str, Any] | None = None,
     environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train a variant and measure it on the validation items."""
+    """Train a variant, or take the model of `predict`, and measure it on the validation items."""
     root = HERE / "cells/student_gap" / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     link(PROJECT / "params.yaml", root / "params.yaml")
-    for shared in SHARED:
+    for shared in (*SHARED, "train_gdso"):
         if not (shared == "base_vlm" and base):
             link(PROJECT / "data" / shared, root / "data" / shared)
     if base:
@@ -91,10 +93,12 @@ def try_out(
     kept = read_table(PROJECT / LABELS_FILE, LABELS)
     kept = labels(kept) if labels else kept
     write_table(kept, root / LABELS_FILE, LABELS)
-    laid = merge({"predict": {"judged_splits": ["validation"]}}, {"train_risd": train_risd or {}})
+    judged_on = {"judged_splits": ["validation"], **(predict or {})}
+    laid = {"predict": judged_on, "train_risd": train_risd or {}}
     (root / "overlay.yaml").write_text(yaml.safe_dump(laid))
     began = time.monotonic()
-    run(root, "train_risd", environment)
+    if predict is None:
+        run(root, "train_risd", environment)
     minutes = (time.monotonic() - began) / 60
     run(root, "predict", environment)
     counts = {"prompts": kept["prompt"].nunique(), "images": kept["item_id"].nunique()}

@@ -227,7 +227,7 @@ function strip(i, d) {
 
 function showTitles() {
   const names = dimensions.map(([name, title], d) =>
-    make("span", { title, className: d === state.dimension ? "on" : "" }, name,
+    make("span", { title }, make("b", { textContent: name, className: d === state.dimension ? "on" : "" }),
       make("small", {}, make("i", { textContent: low }), make("i", { textContent: high }))));
   byId("titles").replaceChildren(make("span"), make("span", { textContent: "prompt" }), ...names);
 }
@@ -270,7 +270,9 @@ async function showDetail() {
     make("div", {}, make("p", { className: "prompt", textContent: data.prompts[data.prompt[i]] }), facts));
   const sections = dimensions.map((_, d) => section(i, d, item));
   if (state.dimension >= 0) sections.unshift(...sections.splice(state.dimension, 1));
-  view.replaceChildren(top, ...sections);
+  const note = make("p", { className: "soft", textContent: "Bars: the ratings as `validate` aggregated them, without " +
+    "annotators excluded by the audit, and with `validate.trim_test` without the highest and the lowest." });
+  view.replaceChildren(top, ...sections, ...(data.is_test[i] ? [note] : []));
 }
 
 function section(i, d, item) {
@@ -308,18 +310,20 @@ function link(ref) {
 }
 
 function chart(d, item) {
-  const [width, height, base] = [300, 132, 112];
+  const [width, height, base] = [300, 140, 120];
   const svg = draw(document.createDocumentFragment(), "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img" });
   const [histogram, teacher, student] = [item.histogram[d], item.teacher[d], item.student[d]];
-  const top = Math.max(1, ...(histogram || []), ...(teacher || []), ...(student || []));
+  const top = 250 * Math.ceil(Math.max(1, ...(histogram || []), ...(teacher || []), ...(student || [])) / 250);
   const step = (width - 40) / levels.length;
   const x = (s) => 34 + (s + 0.5) * step;
-  const y = (value) => base - (value / top) * (base - 12);
+  const y = (value) => base - (value / top) * (base - 20);
   draw(svg, "title", {}, `share of the annotators and predicted probability of each score, ${dimensions[d][1]}`);
   for (const share of [0, top / 2, top]) {
     draw(svg, "line", { x1: 34, x2: width - 6, y1: y(share), y2: y(share), stroke: "#e5e7eb" });
     draw(svg, "text", { x: 30, y: y(share) + 3, "text-anchor": "end" }, `${Math.round(share / 10)} %`);
   }
+  draw(svg, "text", { x: 0, y: 9 }, "share, probability");
+  draw(svg, "text", { x: 0, y: base + 13 }, "score");
   levels.forEach((level, s) => {
     if (histogram) {
       const bar = draw(svg, "rect", { x: x(s) - step * 0.42, width: step * 0.84, y: y(histogram[s]), height: base - y(histogram[s]), fill: "#c3c8d0" });

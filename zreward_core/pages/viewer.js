@@ -142,9 +142,11 @@ function apply() {
   showTitles();
   clearRows();
   showRows();
-  if (order.length && !order.includes(selected)) select(order[0], false);
-  else if (selected >= 0) showDetail();
-  remember();
+}
+
+function filter() {
+  apply();
+  select(order.length ? order[0] : -1);
 }
 
 // The list.
@@ -252,6 +254,10 @@ function select(i, scroll = true) {
 async function showDetail() {
   const i = selected;
   const view = byId("detail");
+  if (i < 0) {
+    view.replaceChildren(make("p", { className: "soft", textContent: "No item passes the filters." }));
+    return;
+  }
   let item;
   try {
     item = await details(i);
@@ -368,9 +374,9 @@ const initial = Object.fromEntries(new FormData(form));
 const counted = Object.entries(data.counts).filter(([, [number]]) => number).map(([name, [number, total]]) =>
   `${number.toLocaleString("en")} ${name} items${number < total ? ` (a random sample of ${total.toLocaleString("en")})` : ""}`);
 byId("about").textContent = counted.join(" and ");
-form.addEventListener("input", apply);
+form.addEventListener("input", filter);
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(apply));
+form.addEventListener("reset", () => setTimeout(filter));
 byId("list").addEventListener("scroll", showRows, { passive: true });
 byId("list").addEventListener("click", (event) => {
   const row = event.target.closest(".item");
@@ -389,4 +395,4 @@ document.addEventListener("keydown", (event) => {
 window.addEventListener("resize", showRows);
 recall();
 apply();
-if (selected >= 0) select(selected);
+select(selected >= 0 || !order.length ? selected : order[0]);

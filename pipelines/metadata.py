@@ -49,6 +49,7 @@ REPORTS = {
         "annotators' guide": "rubric.html",
     },
     "annotate": {"annotators' guide": "rubric.html"},
+    "evaluate": {"test and pool items": "viewer/index.html"},
 }
 """Stage to the pages in reports/ about it: title to path."""
 

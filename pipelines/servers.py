@@ -17,7 +17,7 @@ from urllib.parse import quote
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -34,6 +34,8 @@ MLFLOW_PREFERENCES = {
     "mlflow.telemetry.info.alert.dismissed_v1": True,
 }
 """Keys of the browser's storage that MLflow's pages read, and their first values."""
+TEXTS = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml", ".yaml")
+"""Files of annotations that a browser shows as text."""
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 MLFLOW_STYLE = "<style>[data-assistant-ui] { display: none !important }</style>"
 """Hides the button of the assistant, which the server does not offer."""
@@ -104,8 +106,25 @@ def _preferences() -> str:
     )
 
 
+class SourceFiles(StaticFiles):
+    """Files that pages link to as the source of a rating; none of them is shown as a page."""
+
+    def file_response(self, full_path: Any, *args: Any, **options: Any) -> Response:
+        """A file as text, or to be saved."""
+        response = super().file_response(full_path, *args, **options)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if Path(full_path).suffix in TEXTS:
+            response.headers["Content-Type"] = "text/plain; charset=utf-8"
+        else:
+            response.headers["Content-Disposition"] = "attachment"
+        return response
+
+
 def reports(port: str, folder: str) -> None:
-    """The files of a folder, with a list of its pages."""
+    """The files of a folder with a list of its pages, and those of the folder ``data`` beside it.
+
+    A page's relative link to a file in ``data`` so works here and where the page is a file.
+    """
 
     def contents(_: Request) -> HTMLResponse:
         pages = sorted(path.relative_to(folder) for path in Path(folder).rglob("*.html"))
@@ -117,8 +136,9 @@ def reports(port: str, folder: str) -> None:
         head = "<!doctype html><meta charset=utf-8><title>Reports</title>"
         return HTMLResponse(f"{head}<body style='font: 16px sans-serif'><h1>Reports</h1>{listed}")
 
+    sources = Mount("/data", SourceFiles(directory=Path(folder).parent / "data", check_dir=False))
     files = Mount("/", StaticFiles(directory=folder, html=True))
-    serve(Starlette(routes=[Route("/", contents), files]), port)
+    serve(Starlette(routes=[Route("/", contents), sources, files]), port)
 
 
 def serve(app: ASGIApp, port: str) -> None:

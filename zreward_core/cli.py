@@ -148,6 +148,14 @@ def audit() -> None:
     typer.echo(write_audit_page())
 
 
+@app.command()
+def viewer() -> None:
+    """Write the page of test and pool items again, from the results of `evaluate`."""
+    from zreward_core.commands.viewer import write
+
+    typer.echo(write())
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def repro(context: typer.Context) -> None:
     """Wait until the workspace is free, then run `dvc repro` with the same arguments."""

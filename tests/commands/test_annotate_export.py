@@ -57,6 +57,16 @@ def test_images_lie_where_tasks_look_and_names_tell_nothing(root: Path) -> None:
     assert "world" not in json.dumps(tasks_of(1)), "the generator's name"
 
 
+def test_with_hotkeys_a_task_is_one_image(root: Path) -> None:
+    output = export_annotation(FOLDER, 1, 1, "/served/", single=True)
+    assert output == "project: 10 prompts with 30 images for 1 annotators, 30 to 30 tasks each"
+    tasks = [task["data"] for task in tasks_of(1)]
+    assert all(len(task["images"]) == 1 for task in tasks)
+    assert len({task["images"][0]["image"] for task in tasks}) == 30
+    assert Counter(task["prompt"] for task in tasks).most_common(1)[0][1] == 3
+    assert 'hotkey="shift+4"' in (FOLDER / "labeling_config.xml").read_text()
+
+
 def test_exemplars_are_shown_and_a_second_export_replaces_the_first(root: Path) -> None:
     annotate.run(annotate.Config.load("annotate"))
     export_annotation(FOLDER, 3, 1, "/served/")

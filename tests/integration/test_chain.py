@@ -16,6 +16,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from tests.integration.smoke import BIN, chain, execute, finished_workspace, read, repro
+from tests.viewer_root import compare_with_tables
 from zreward_core.evaluation.claims import judge_claims
 
 __all__ = ["chain", "finished_workspace"]  # fixtures
@@ -75,6 +76,15 @@ def test_metrics_have_the_documented_fields(chain: Path) -> None:
     for word in ("fine", "recolored", "whole", "none"):
         assert 0 <= bases["teacher"][f"verdict_{word}"] <= 1
     assert bases["student"]["num_parameters"] <= bases["teacher"]["num_parameters"] / 2
+
+
+def test_the_viewer_has_the_values_of_the_tables(chain: Path) -> None:
+    assert compare_with_tables(chain) > 0
+    written = (chain / "reports/viewer/index.html").read_bytes()
+    shutil.rmtree(chain / "reports/viewer")
+    done = execute("zreward", "viewer", cwd=chain)
+    assert done.returncode == 0 and done.stdout == "reports/viewer/index.html\n", done.stderr
+    assert (chain / "reports/viewer/index.html").read_bytes() == written
 
 
 def test_summary_prints_the_table(chain: Path) -> None:

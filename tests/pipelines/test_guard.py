@@ -290,13 +290,27 @@ def process(command: Callable[[int], list[str]], folder: Path, **variables: str)
 
 
 def test_reports_are_served(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text("<p>a page</p>")
-    (tmp_path / ".." / "outside.txt").write_text("outside")
-    command = lambda port: server("reports", str(port), str(tmp_path))  # noqa: E731
+    folder = tmp_path / "reports"
+    for name in ("reports/page.html", "data/drops/a b.csv", "data/drops/page.html", "outside.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("<p>a page</p>")
+    command = lambda port: server("reports", str(port), str(folder))  # noqa: E731
     with process(command, tmp_path, **{TOKEN: SECRET}) as address:
         assert ask(address, "/page.html")[0] == 401
         assert ask(address, "/page.html", Authorization=basic(SECRET)) == (200, "<p>a page</p>")
         assert ask(address, "/../outside.txt", Authorization=basic(SECRET))[0] == 404
+        # the sources of ratings: as text or to be saved, never a page
+        assert ask(address, "/data/drops/a%20b.csv")[0] == 401
+        for path, kind, saved in (
+            ("/data/drops/a%20b.csv", "text/plain; charset=utf-8", None),
+            ("/data/drops/page.html", "text/html; charset=utf-8", "attachment"),
+        ):
+            request = urllib.request.Request(f"http://{address}{path}")
+            request.add_header("Authorization", basic(SECRET))
+            with urllib.request.urlopen(request) as answer:
+                assert answer.headers["Content-Type"] == kind
+                assert answer.headers["Content-Disposition"] == saved
+        assert ask(address, "/data/../outside.txt", Authorization=basic(SECRET))[0] == 404
 
 
 @pytest.mark.slow

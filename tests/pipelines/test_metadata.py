@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines import images
 from pipelines.commands import DAGSTER_UI
-from pipelines.metadata import describe
+from pipelines.metadata import REPORTS_UI, describe
 from pipelines.tables import INLINE, markdown_table, natural, read_history, result_table
 from zreward_core.dvc import read_graph
 
@@ -87,13 +87,19 @@ def test_a_stage_that_trains_shows_its_curves(tmp_path: Path) -> None:
     assert shown["training curves"].value.startswith("![training curves](")
 
 
-def test_an_evaluation_is_read_from_its_files(tmp_path: Path) -> None:
+def test_an_evaluation_is_read_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "data/evaluate"
     folder.mkdir(parents=True)
     whole = {"hpa": 0.7, "hpa_low": 0.6, "hpa_high": 0.8, "plcc": 0.5, "srcc": 0.4, "ece": 0.1}
     metrics = {"models": {"student": {"overall": whole}, "zero_shot": {"overall": whole}}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     Image.new("RGB", (8, 8)).save(folder / "hpa.png")
+    page = tmp_path / "reports/viewer/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    monkeypatch.setenv(REPORTS_UI, "http://127.0.0.1:8000")
     lock = {"evaluate": {"outs": [{"path": "data/evaluate", "md5": "abc.dir", "size": 2000}]}}
     shown = describe(tmp_path, read_graph(ROOT)["evaluate"], lock, "run")
     assert shown["how"] == "run"
@@ -102,6 +108,8 @@ def test_an_evaluation_is_read_from_its_files(tmp_path: Path) -> None:
     assert shown["student_hpa"].value == 0.7
     assert "abc.dir" in shown["files"].value and "2 kB" in shown["files"].value
     assert shown["hpa"].value.startswith("![hpa]")
+    address = "http://127.0.0.1:8000/viewer/index.html"
+    assert shown["test and pool items"].value == address
 
 
 def test_a_stage_without_files_has_metadata(tmp_path: Path) -> None:

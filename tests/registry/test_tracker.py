@@ -119,6 +119,17 @@ def test_curves_reach_mlflow_while_a_stage_runs(root: Path, monkeypatch) -> None
     assert logged() == rows
 
 
+def test_the_page_of_the_items_is_logged_with_the_evaluation(root: Path) -> None:
+    client = connect()
+    run = client.create_run(experiment_id(client)).info.run_id
+    page = Path("reports/viewer/viewer.html")
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>items")
+    for stage, logged in (("toy", []), ("evaluate", ["viewer.html"])):
+        log_results(client, run, Path("data") / stage, [])
+        assert [one.path for one in client.list_artifacts(run)] == logged
+
+
 def test_a_run_logs_the_inputs_and_sync_finds_it(root: Path) -> None:
     dvc("repro", "--quiet")
     (run,) = runs()

@@ -30,7 +30,9 @@ SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"GI": ".gif"
 Task = dict[str, Any]
 
 
-def export_annotation(folder: Path, num_annotators: int, overlap: int, address: str) -> str:
+def export_annotation(
+    folder: Path, num_annotators: int, overlap: int, address: str, single: bool = False
+) -> str:
     """Write labeling_config.xml, tasks/, images/, exemplars/ and rubric.html.
 
     Args:
@@ -38,6 +40,7 @@ def export_annotation(folder: Path, num_annotators: int, overlap: int, address: 
         num_annotators: number of annotators.
         overlap: annotators per prompt; 0: by split, from ``annotate.overlap``.
         address: prefix of the files where Label Studio serves the folder.
+        single: one image per task, with hotkeys, instead of all images of its prompt.
 
     Returns:
         A summary in one sentence.
@@ -55,16 +58,20 @@ def export_annotation(folder: Path, num_annotators: int, overlap: int, address: 
     folder.mkdir(parents=True, exist_ok=True)
     names = unpack(items["image_id"], [CANDIDATES_FOLDER / "images"], folder / IMAGES)
     sheets = {name: address + sheet for name, sheet in write_sheets(rubric, folder).items()}
-    (folder / "labeling_config.xml").write_text(rating_config(rubric, sheets), encoding="utf-8")
+    config = rating_config(rubric, sheets, hotkeys=single)
+    (folder / "labeling_config.xml").write_text(config, encoding="utf-8")
     write_rubric_page(folder / "rubric.html")
     tasks = prompt_tasks(items, {key: f"{address}{IMAGES}/{file}" for key, file in names.items()})
+    num_prompts = len(tasks)
+    if single:
+        tasks = [task | {"images": [image]} for task in tasks for image in task["images"]]
     shares = share_out(tasks, by_split, num_annotators)
     for number, share in enumerate(shares, start=1):
         write_json(share, folder / TASKS / f"annotator-{number:02d}.json")
     sizes = [len(share) for share in shares]
     return (
-        f"{folder}: {len(tasks)} prompts with {len(names)} images for {num_annotators} annotators, "
-        f"{min(sizes)} to {max(sizes)} tasks each"
+        f"{folder}: {num_prompts} prompts with {len(names)} images for {num_annotators} "
+        f"annotators, {min(sizes)} to {max(sizes)} tasks each"
     )
 
 

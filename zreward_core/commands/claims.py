@@ -11,6 +11,7 @@ METRICS = Path("data/evaluate/metrics.json")
 TUNING = Path("data/finetune_generator/metrics.json")
 GSB = Path("data/evaluate_gsb/gsb.json")
 PROMOTION = Path("reports/promotion.json")
+VIEWER = Path("reports/viewer/index.html")
 SHIPPED_BASES = Path("data/bases")
 OVER_BASES = Path("docs/runs/bases.json")
 """Figures of whole runs on base models of several seeds, made by benchmarks/bases.py."""
@@ -54,6 +55,8 @@ def print_summary() -> None:
     console.print("Images in", Path("data").resolve())
     for name, description in IMAGES.items():
         console.print(f"  {name:<44} {description}", highlight=False)
+    if VIEWER.is_file():
+        console.print("Test and pool items:", VIEWER.resolve().as_uri(), soft_wrap=True)
 
 
 def bases_of_demo() -> list[dict[str, float]]:

@@ -22,11 +22,14 @@ def annotate_export(
         int, typer.Option(min=0, help="Annotators per prompt; 0: by split, from annotate.overlap.")
     ] = 0,
     address: AddressOption = LOCAL_FILES,
+    single: Annotated[
+        bool, typer.Option("--single", help="One image per task, with hotkeys for its levels.")
+    ] = False,
 ) -> None:
     """Write Label Studio tasks for annotators, all images of a prompt side by side."""
     from zreward_core.commands.annotate_export import export_annotation
 
-    typer.echo(export_annotation(folder, annotators, overlap, address))
+    typer.echo(export_annotation(folder, annotators, overlap, address, single))
 
 
 UrlOption = Annotated[

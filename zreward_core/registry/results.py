@@ -21,6 +21,8 @@ UNNAMEABLE = re.compile(r"[^\w./ :-]")
 """Characters that MLflow rejects in names."""
 TEXTS = (".json", ".xml", ".md", ".html")
 MAX_TEXT_BYTES = 1_000_000
+PAGES = {"evaluate": Path("reports/viewer/viewer.html")}
+"""Stage to the page that it writes outside its folder, a single file."""
 Point = tuple[str, float, int]
 """Name, value, step."""
 
@@ -75,6 +77,11 @@ def texts(folder: Path) -> list[Path]:
     """Small texts of the folder (config, metrics, cards), sorted."""
     found = [path for path in folder.glob("*") if path.suffix in TEXTS]
     return sorted(path for path in found if path.stat().st_size <= MAX_TEXT_BYTES)
+
+
+def pages(folder: Path) -> list[Path]:
+    """The page of the folder's stage, if it wrote one."""
+    return [path for name, path in PAGES.items() if name == folder.name and path.is_file()]
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -26,7 +26,16 @@ from zreward_core.registry.pipeline_runs import (
     log_params,
     log_stage_results,
 )
-from zreward_core.registry.results import Point, curves, images, numbers, points, samples, texts
+from zreward_core.registry.results import (
+    Point,
+    curves,
+    images,
+    numbers,
+    pages,
+    points,
+    samples,
+    texts,
+)
 from zreward_core.registry.stage_fingerprint import stage_fingerprint
 from zreward_core.schemas import read_json, write_json
 from zreward_core.store import connect, experiment_id
@@ -180,7 +189,7 @@ class LiveCurves(threading.Thread):
 def log_results(
     client: "MlflowClient", run_id: str, folder: Path, logged: Collection[Point]
 ) -> None:
-    """Log curves, final metrics, images and small text files.
+    """Log curves, final metrics, images, small text files and pages.
 
     Args:
         logged: points of the curves that are in MLflow.
@@ -189,7 +198,7 @@ def log_results(
     log_points(client, run_id, [*new, *((*one, 0) for one in numbers(folder).items())])
     for path in images(folder):
         client.log_artifact(run_id, str(path), "plots")
-    for path in texts(folder):
+    for path in (*texts(folder), *pages(folder)):
         client.log_artifact(run_id, str(path))
 
 

@@ -1,4 +1,4 @@
-"""evaluate: student, teacher, base models, test items -> metrics, plots.
+"""evaluate: student, teacher, base models, test items -> metrics, plots, the viewer.
 
 Metrics of Z-Reward (arXiv:2606.09076): HPA (equation 17), PLCC, SRCC; and calibration.
 """
@@ -14,6 +14,8 @@ from zreward_core.config import CountOrZero, UserError
 from zreward_core.evaluation.image_sheets import DimensionExample, Example, plot_examples
 from zreward_core.evaluation.plots import plot_curves, plot_hpa, plot_reliability
 from zreward_core.evaluation.report import evaluate_predictions
+from zreward_core.evaluation.viewer import write_viewer
+from zreward_core.evaluation.viewer_items import LABELS_FILE, POOL_PREDICTIONS, pool_sample
 from zreward_core.evaluation.votes import vote_accuracy
 from zreward_core.images import ImageStore
 from zreward_core.models.prompt_limit import short_for_all
@@ -42,6 +44,8 @@ ITEMS_FILE, PAIRS_FILE = VALIDATE / "items.parquet", VALIDATE / "pairs.parquet"
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
 BASES = Path("data/base_vlm")
 TEACHER, STUDENT = Path("data/train_gdso/teacher"), Path("data/train_risd/student")
+POOL_ITEMS = 1000
+"""Items of the labelled pool that the student scores, for the viewer."""
 
 
 class Config(Judging):
@@ -56,7 +60,7 @@ class Config(Judging):
 
 
 def run(config: Config) -> None:
-    """Write metrics.json, predictions.parquet and plots.
+    """Write metrics.json, predictions of the test items and of some pool items, plots, the viewer.
 
     Raises:
         UserError: no test item has an image, or an input is missing.
@@ -71,8 +75,10 @@ def run(config: Config) -> None:
         raise UserError(f"{VALIDATE}: no test items with images and pairs; annotate more prompts")
     scored, by_votes = with_scores(items, ITEMS_FILE), pairs[pairs["score_w"].isna()]
     ratings = pd.read_parquet(VALIDATE / "test_ratings.parquet")
+    pool = short_for_all([STUDENT], pool_sample(POOL_ITEMS), LABELS_FILE)
     images = ImageStore(*IMAGES)
-    checkpoint = Checkpoint("evaluate", config, [*models, ITEMS_FILE])
+    inputs = [*models, ITEMS_FILE] if pool.empty else [*models, ITEMS_FILE, LABELS_FILE]
+    checkpoint = Checkpoint("evaluate", config, inputs)
     how = {
         "zero_shot": (predict_at_once, BASES / "student"),
         "zero_shot_reasoning": (predict_reasoning, BASES / "teacher"),
@@ -83,6 +89,8 @@ def run(config: Config) -> None:
         name: predict(config, checkpoint, name, folder, items, images)
         for name, (predict, folder) in how.items()
     }
+    if len(pool):
+        of_pool = predict_at_once(config, checkpoint, "pool", STUDENT, pool, images)
     if not is_main():
         return
     predictions = {name: read_predictions(paths, items) for name, paths in shards.items()}
@@ -107,7 +115,11 @@ def run(config: Config) -> None:
             [frame.assign(model=name) for name, frame in predictions.items()], ignore_index=True
         )
         table.to_parquet(folder / "predictions.parquet", index=False)
+        if len(pool):
+            scored_pool = read_predictions(of_pool, pool)[["item_id", "dimension", "probs", "mean"]]
+            scored_pool.to_parquet(folder / POOL_PREDICTIONS.name, index=False)
         plot(config, folder, metrics, scored, predictions, images)
+    write_viewer(images, track)
     checkpoint.clear()
 
 

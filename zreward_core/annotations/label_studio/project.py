@@ -18,6 +18,8 @@ CHOICES = ("left", "same", "right")
 OVERALL = "overall"
 HOTKEYS = ("123", "qwe", "asd", "zxc", "456", "rty", "fgh", "vbn", "789", "uio", "jkl")
 """Keys of the choices of each question about a pair, neighbours on a keyboard."""
+LETTERS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+"""Rows of a keyboard, for the dimensions after the first."""
 STYLE = """
 .images { margin-top: 24px; }
 .images div:has(.image) { display: flex; flex-wrap: wrap; gap: 24px; }
@@ -30,12 +32,14 @@ Element = ElementTree.Element
 _sub = ElementTree.SubElement
 
 
-def rating_config(rubric: Rubric, sheets: Mapping[str, str]) -> str:
-    """All images of a prompt side by side, each with one choice per dimension.
+def rating_config(rubric: Rubric, sheets: Mapping[str, str], hotkeys: bool = False) -> str:
+    """All images of a task side by side, each with one choice per dimension.
 
     Args:
         rubric: its level texts are shown in a panel per dimension and as hints of the choices.
         sheets: dimension to the address of its sheet of exemplars, shown in the panel.
+        hotkeys: give the choices the keys of ``level_keys``; for tasks of one image, since the
+            choices of all images would have the same keys.
     """
     view = Element("View")
     _sub(view, "Style").text = STYLE
@@ -47,9 +51,31 @@ def rating_config(rubric: Rubric, sheets: Mapping[str, str]) -> str:
     repeater = _sub(images, "Repeater", on="$images", indexFlag="{{idx}}")
     block = _sub(repeater, "View", className="image")
     _sub(block, "Image", name="image_{{idx}}", value="$images[{{idx}}].image", zoom="true")
+    keys = level_keys(rubric) if hotkeys else {}
     for dimension in rubric.dimensions:
-        _add_levels(block, dimension, rubric)
+        _add_levels(block, dimension, rubric, keys.get(dimension.name, ()))
     return _text(view)
+
+
+def level_keys(rubric: Rubric) -> dict[str, list[str]]:
+    """Dimension to the key of each level: a row of the keyboard for each dimension.
+
+    In the first row a whole level has its digit (10: 0); in the others the first whole level has
+    the first letter. Shift adds half a point. Dimensions without a row, and rubrics whose levels
+    are not whole and half points or do not fit into a row, have none.
+    """
+    whole = [int(level) for level in rubric.levels if level == int(level)]
+    if not set(rubric.levels) <= {level + half for level in whole for half in (0, 0.5)}:
+        return {}
+    digits = len(whole) <= 10 and whole[0] >= 0 and whole[-1] <= 10
+    rows = [{level: str(level % 10) for level in whole} if digits else {}]
+    for letters in LETTERS:
+        rows.append(dict(zip(whole, letters, strict=False)) if len(whole) <= len(letters) else {})
+    return {
+        name: [("shift+" if level % 1 else "") + row[int(level)] for level in rubric.levels]
+        for name, row in zip(rubric.names, rows, strict=False)
+        if row
+    }
 
 
 def pair_config(rubric: Rubric) -> str:
@@ -81,12 +107,12 @@ def _add_panel(panels: Element, dimension: Dimension, rubric: Rubric, sheet: str
         _sub(panel, "Image", name=f"exemplars_{dimension.name}", value=sheet, zoom="true")
 
 
-def _add_levels(block: Element, dimension: Dimension, rubric: Rubric) -> None:
+def _add_levels(block: Element, dimension: Dimension, rubric: Rubric, keys: Sequence[str]) -> None:
     _sub(block, "Header", value=dimension.title, size="6")
     values = [choice_of(level) for level in rubric.levels]
     hints = {choice_of(level): text for level, text in dimension.levels.items()}
     name, about = f"{dimension.name}_{{{{idx}}}}", "image_{{idx}}"
-    _add_choices(block, name, about, values, dimension.title, hints)
+    _add_choices(block, name, about, values, dimension.title, hints, keys)
 
 
 def _add_choices(
@@ -96,7 +122,7 @@ def _add_choices(
     values: Sequence[str],
     title: str,
     hints: Mapping[str, str] | None = None,
-    keys: str = "",
+    keys: Sequence[str] = "",
 ) -> None:
     choices = _sub(
         view,

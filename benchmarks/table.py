@@ -52,9 +52,9 @@ DATA = HERE.parent / "data"
 PREDICTIONS, RESULTS, IMAGES = HERE / "predictions", HERE / "results.json", HERE / "images"
 FIGURES = ("hpa", "margin_hpa", "plcc", "srcc", "nll", "ece", "output_tokens", "num_pairs")
 CURVES = {
-    "reward/mean": "Reward (each method's own)",
-    "trace/length": "Tokens in a trace",
-    "trace/thorough": "Share of thorough inspections",
+    "reward/mean": "reward (each method's own)",
+    "trace/length": "tokens in a trace",
+    "trace/thorough": "share of thorough inspections",
 }
 JUDGES = {"reward": "reward (trained on)", "panel": "panel (teacher)", "oracle": "pixel oracle"}
 
@@ -375,7 +375,7 @@ def draw(study: Study, hpa_by_seed: Mapping[str, list[float]]) -> None:
         if rows:
             plot_methods(rows, ceiling, title, IMAGES / f"{table}.png")
     histories = {
-        name: [
+        words(name): [
             read_history(kept(name, seed) / "history.jsonl")
             for seed in study.seeds[: row["num_seeds"]]
         ]

@@ -30,10 +30,10 @@ def curves_image(history: Sequence[Mapping[str, float]]) -> Image.Image | None:
                   if metric in row]  # fmt: skip
         axes.plot(*zip(*points, strict=True), color="#0072B2", linewidth=1.2,
                   marker="o" if len(points) < 20 else "", markersize=3)  # fmt: skip
-        axes.set_title(metric, fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_title(metric, fontsize=10)
+        axes.set_xlabel("step", fontsize=9)
+        axes.tick_params(labelsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.grid(True, color="#e6e6e6", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(panels):

@@ -32,6 +32,7 @@ MLFLOW_PREFERENCES = {
     "mlflow.workflowType_v1": "machine_learning",  # instead of LLM traces
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # the assistant stays closed
     "mlflow.telemetry.info.alert.dismissed_v1": True,
+    "mlflow.home.getting-started.collapsed_v1": True,  # an introduction to LLM traces
 }
 """Keys of the browser's storage that MLflow's pages read, and their first values."""
 TEXTS = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml", ".yaml")

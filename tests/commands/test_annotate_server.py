@@ -57,7 +57,7 @@ def test_a_project_for_each_annotator(state: LabelStudioStandIn, server: LabelSt
 def test_a_second_push_changes_nothing(state: LabelStudioStandIn, server: LabelStudio) -> None:
     push(FOLDER, server)
     before = list(state.log)
-    assert all("is up to date, 0 tasks added" in line for line in push(FOLDER, server))
+    assert all("existed, 0 tasks added" in line for line in push(FOLDER, server))
     assert state.log == before
 
 
@@ -134,7 +134,9 @@ def test_refusals_name_the_remedy(
         (Path("empty") / "labeling_config.xml").touch()
         push(Path("empty"), server)
     state.document_root = "/elsewhere"
-    with pytest.raises(UserError, match=r"localfiles/ \(HTTP 400: .* must start with LOCAL_FILES"):
+    with pytest.raises(
+        UserError, match=r"\(HTTP 400: .* start Label Studio with .*DOCUMENT_ROOT=.*project"
+    ):
         push(FOLDER, server)
     state.projects[7] = {**state.projects[1], "id": 7}
     with pytest.raises(UserError, match="has 2 projects 'annotation_project: annotator-01'"):

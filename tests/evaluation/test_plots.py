@@ -1,21 +1,32 @@
-"""Every figure is a small, reproducible PNG and handles sparse data."""
+"""Every figure is a reproducible PNG, no wider than a page, and handles sparse data."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from matplotlib.figure import Figure
+from PIL import Image, ImageColor
 from rich.console import Console
+from scipy.ndimage import label
 
 from zreward_core.evaluation.claims import judge_claims
-from zreward_core.evaluation.figures import MAX_BYTES
+from zreward_core.evaluation.comparison_plots import (
+    SIZE_COLOURS,
+    plot_matrix,
+    plot_methods,
+    plot_training,
+    plot_tuning,
+)
+from zreward_core.evaluation.figures import DPI, drawn, step_axis
 from zreward_core.evaluation.image_sheets import (
+    COLUMN,
+    MAX_TRACE_LINES,
     BeforeAfter,
     DimensionExample,
     Example,
     plot_before_after,
     plot_examples,
-    upscale,
+    plot_grid,
 )
 from zreward_core.evaluation.plots import (
     plot_curves,
@@ -25,6 +36,7 @@ from zreward_core.evaluation.plots import (
     smooth,
 )
 from zreward_core.evaluation.summary import summary_table
+from zreward_core.sheets import GAP, wrapped
 
 LEVELS = [1.0, 2.0, 3.0, 4.0, 5.0]
 DIMENSIONS = ["alignment", "realism"]
@@ -44,6 +56,8 @@ ENTRY = {
     "num_pairs": 9,
     "output_tokens": 1.0,
 }
+METHOD = {"method": "risd", "size": "student", "hpa": 0.803, "hpa_low": 0.79, "hpa_high": 0.81,
+          "seeds": [0.803, 0.803, 0.803]}  # fmt: skip
 METRICS = {
     "models": {
         "zero_shot": {"overall": ENTRY, "alignment": ENTRY, "realism": EMPTY},
@@ -77,32 +91,85 @@ def figures() -> dict:
         "hpa": lambda path: plot_hpa(METRICS, DIMENSIONS, path),
         "examples": lambda path: plot_examples(examples, LEVELS, path),
         "before_after": lambda path: plot_before_after(rows, path),
+        "grid": lambda path: plot_grid(
+            {"step 0": np.stack([noise(32, 32)] * 6)}, ["a ball " * 40] * 6, "Samples", path
+        ),
+        "methods": lambda path: plot_methods([METHOD] * 13, 0.9, "Methods", path),
+        "training": lambda path: plot_training(
+            {"gdso": [HISTORY]}, {"reward/realism": "reward", "absent": "tokens"}, path
+        ),
+        "matrix": lambda path: plot_matrix(
+            dict.fromkeys("abcdefg", np.eye(4)), list("klmn"), list("defg"), "Points lost", path
+        ),
+        "tuning": lambda path: plot_tuning(
+            {"base": [HISTORY]}, {"reward": "r", "panel": "p", "o": "o"}, DIMENSIONS, "T", path
+        ),
     }
 
 
 @pytest.mark.parametrize("name", sorted(figures()))
-def test_figures_are_small_and_reproducible(name, tmp_path):
+def test_figures_fit_a_page_and_are_reproducible(name, tmp_path):
     for run in ("first", "second"):
         figures()[name](tmp_path / run / f"{name}.png")
     content = (tmp_path / "first" / f"{name}.png").read_bytes()
-    assert len(content) < MAX_BYTES
     with Image.open(io.BytesIO(content)) as image:
         assert image.format == "PNG"
         assert min(image.size) > 150
+        assert image.width <= 900 or name == "examples"  # which is as wide as its dimensions
     assert content == (tmp_path / "second" / f"{name}.png").read_bytes()
 
 
-def test_small_images_are_enlarged_by_an_integer_factor():
-    pixels = noise(30, 20)
-    grown = upscale(pixels, 100)
-    assert grown.shape == (90, 60, 3)
-    assert (grown[::3, ::3] == pixels).all()
-    assert upscale(noise(400, 200), 100).shape == (100, 50, 3)
+def test_equal_seeds_are_a_dot_each(tmp_path):
+    plot_methods([METHOD], None, "Methods", tmp_path / "methods.png")
+    with Image.open(tmp_path / "methods.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(float)
+    colour = np.array(ImageColor.getrgb(SIZE_COLOURS["student"]))
+    blended = 0.7 * colour + 0.3 * 255  # the dots are translucent
+    spots, _ = label(np.abs(pixels - blended).max(axis=-1) < 3)
+    sizes = np.bincount(spots.ravel())[1:]
+    assert (sizes > 5).sum() == 3  # smaller ones are smoothed edges of the other marker
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 7, 60, 1400])
+def test_steps_are_whole(last):
+    figure = Figure((3.0, 2.0), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, last], [1, 2])
+    step_axis(axes)
+    drawn(figure)
+    shown = [tick for tick in axes.get_xticks() if 0 <= tick <= last]
+    assert shown and all(tick == round(tick) for tick in shown) and figure.dpi == DPI
+
+
+def test_long_traces_and_prompts_wrap(tmp_path):
+    rng = np.random.default_rng(0)
+    words = [
+        "composition",
+        "keeps",
+        "inconsistent",
+        "reflection",
+        "illegible",
+        "light",
+        "of",
+        "the",
+        "a",
+    ]
+    trace, prompt = (" ".join(rng.choice(words, number)) for number in (300, 80))
+    shown = DimensionExample(np.eye(5)[2], {"teacher": np.full(5, 0.2)}, trace)
+    example = Example(prompt, noise(64, 64), dict.fromkeys("abcd", shown))
+    plot_examples([example] * 2, LEVELS, tmp_path / "examples.png")
+    lines = wrapped(trace, COLUMN, MAX_TRACE_LINES)
+    assert " ".join(lines) == trace and len(lines) > 40
+    with Image.open(tmp_path / "examples.png") as image:
+        pixels = np.asarray(image.convert("L"))
+    assert pixels.shape[0] > 2 * 16 * len(lines)
+    right = pixels[80:, COLUMN + GAP :: COLUMN + GAP]  # the last column of the gaps
+    assert (right[:, :5] == 255).all(), "text stays within its column"
 
 
 def test_smoothing_by_hand():
     values = np.array([0.0, 3.0, 6.0, 3.0])
-    np.testing.assert_allclose(smooth(values, 3), [1.5, 3.0, 4.0, 4.5])
+    np.testing.assert_allclose(smooth(values, 3), [0.0, 3.0, 4.0, 4.5])
     np.testing.assert_allclose(smooth(values, 1), values)
 
 

@@ -170,7 +170,7 @@ def test_projects_are_pushed_once_and_pulled(
     label_studio, folder = client.LabelStudio(server.address), root / "project"
     export_annotation(folder, num_annotators=2, overlap=1, address="/data/local-files/?d=project/")
     assert all(": made, " in line for line in push(folder, label_studio))
-    assert all("is up to date, 0 tasks added" in line for line in push(folder, label_studio))
+    assert all("existed, 0 tasks added" in line for line in push(folder, label_studio))
     (project,) = label_studio.projects("project: annotator-01")
     tasks = server.tasks(project["id"])
     server.annotate(tasks[0]["id"], {("alignment_0", "image_0"): "3.5"})

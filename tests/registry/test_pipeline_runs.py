@@ -9,7 +9,7 @@ import pytest
 from tests.registry.stores import place_store
 from zreward_core.registry.pipeline_runs import PIPELINE, PIPELINE_TAG, find_pipeline
 from zreward_core.registry.tracker import LiveCurves, track
-from zreward_core.runtime.progress import publish_images
+from zreward_core.runtime.progress import publish_images, write_history
 from zreward_core.store import connect, experiment_id
 
 
@@ -26,7 +26,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
 def run_stage(monkeypatch: pytest.MonkeyPatch, stage: str, hpa: float, status: str) -> None:
     folder = Path("data") / stage
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps({"hpa": hpa}))
+    (folder / "metrics.json").write_text(json.dumps({"test": {"hpa": hpa}}))
+    rows = [{"step": 0, "loss/total": 1.0}, {"step": 5, "loss/total": hpa / 3}]
+    write_history(rows, folder / "history.jsonl")
     stdin = type("Pipe", (), {"readline": lambda self: json.dumps({"status": status})})
     monkeypatch.setattr("sys.stdin", stdin())
     Path(".zreward/runs").mkdir(parents=True, exist_ok=True)
@@ -49,8 +51,13 @@ def test_the_stages_of_a_pipeline_run_have_one_parent_with_all_results(
         children = client.search_runs([experiment_id(client)], where)
         assert {run.info.run_name for run in children} == {"first", "second"}, name
         assert parent.data.params == {"seed": "5", "first.rate": "0.5"}
-    assert parents["demo 1"].data.metrics == {"first/hpa": 0.6, "second/hpa": 0.3}
-    assert parents["demo 2"].data.metrics == {"first/hpa": 0.7}
+    metrics = [dict(parent.data.metrics) for parent in parents.values()]
+    assert all(0 < one.pop("minutes") < 60 for one in metrics)
+    second = {"second/test.hpa": 0.3, "second/loss.total": 0.3 / 3}
+    assert metrics[0] == {"first/test.hpa": 0.6, "first/loss.total": 0.6 / 3, **second}
+    assert metrics[1] == {"first/test.hpa": 0.7, "first/loss.total": 0.7 / 3}
+    sections = {name.rpartition("/")[0] for run in runs for name in run.data.metrics}
+    assert sections == {"", "first", "second"}, "MLflow's sections of charts; the parent has all"
     assert [run.info.status for run in parents.values()] == ["FINISHED", "FAILED"]
     assert find_pipeline(client) == parents["demo 2"].info.run_id
 

@@ -36,7 +36,7 @@ def push(folder: Path, server: LabelStudio, served: Path | None = None) -> list[
     for file in task_files(folder):
         title = title_of(folder, file)
         project = find_project(server, title)
-        state = "is up to date"
+        state = "existed"
         if project is None:
             content = {"title": title, "label_config": config}
             project, state = server.call("POST", "/api/projects/", content), "made"
@@ -126,7 +126,14 @@ def _add_storages(server: LabelStudio, project: int, paths: list[str]) -> None:
     missing = set(paths) - {storage["path"] for storage in present}
     for path in sorted(missing):
         content = {"project": project, "title": Path(path).name, "path": path}
-        server.call("POST", "/api/storages/localfiles/", content | {"use_blob_urls": False})
+        try:
+            server.call("POST", "/api/storages/localfiles/", content | {"use_blob_urls": False})
+        except UserError as error:
+            raise UserError(
+                f"{error}: start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true"
+                f" and LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={Path(path).parent}, then run the"
+                " same command again"
+            ) from None
 
 
 def _add_tasks(server: LabelStudio, project: int, tasks: list[Record]) -> int:

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zreward_core.evaluation.figures import GREY, PALETTE, legend_beside, save, tidy
+from zreward_core.evaluation.figures import (
+    GREY,
+    PALETTE,
+    WIDTH,
+    legend_below,
+    save,
+    step_axis,
+    tidy,
+)
 from zreward_core.evaluation.plots import smooth
 
 SIZE_COLOURS = {"teacher": PALETTE[1], "student": PALETTE[0]}
@@ -25,25 +33,32 @@ def plot_methods(
         title: of the figure.
         path: of the PNG.
     """
-    figure = Figure(figsize=(0.75 * len(rows) + 2.2, 4.0))
+    figure = Figure(figsize=(WIDTH, 0.42 * len(rows) + 1.6), layout="constrained")
     axes = figure.subplots()
     for position, row in enumerate(rows):
         colour = SIZE_COLOURS.get(row["size"], GREY)
         bounds = [[row["hpa"] - row["hpa_low"]], [row["hpa_high"] - row["hpa"]]]
         errors = np.clip(bounds, 0, None)
-        axes.errorbar(position, row["hpa"], errors, color=colour, fmt="o", capsize=4, linewidth=2)
-        spread = np.linspace(-0.18, 0.18, len(row["seeds"])) if len(row["seeds"]) > 1 else [0.0]
-        axes.scatter(position + np.asarray(spread), row["seeds"], color=colour, s=9, alpha=0.5)
+        axes.errorbar(
+            row["hpa"], position, xerr=errors, color=colour, fmt="D", capsize=4, linewidth=2
+        )
+        count = len(row["seeds"])
+        spread = 0.25 + min(0.16, 0.5 / count) * np.arange(count)  # below the interval, one by one
+        style = {"color": colour, "markersize": 4.5, "alpha": 0.7, "markeredgewidth": 0}
+        axes.plot(row["seeds"], position + spread, "o", **style)
     if ceiling is not None:
-        axes.axhline(ceiling, color="black", linewidth=1, label="oracle (ceiling)")
+        axes.axvline(ceiling, color="black", linewidth=1, label="oracle (ceiling)")
     for size, colour in SIZE_COLOURS.items():
         if any(row["size"] == size for row in rows):
-            axes.scatter([], [], color=colour, label=f"{size} size")
-    names = [row["method"].replace("_", " ") for row in rows]
-    axes.set_xticks(range(len(rows)), names, rotation=40, ha="right")
-    axes.set(title=title, ylabel="human preference accuracy (HPA)")
+            axes.plot([], [], "D", color=colour, label=f"{size} size")
+    axes.plot([], [], "o", color=GREY, markersize=4, label="a seed")
+    axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
+    axes.set_ylim(len(rows) - 0.3, -0.6)
+    axes.set(
+        title=title, xlabel="HPA (share of pairs ordered as annotated), mean and 95 % interval"
+    )
     tidy(axes)
-    legend_beside(axes)
+    legend_below(figure, *axes.get_legend_handles_labels())
     save(figure, path)
 
 
@@ -57,10 +72,10 @@ def plot_training(
     Args:
         histories: method to the history of each seed; a method that does not log a metric is
             omitted from its panel.
-        metrics: metric name to the panel's title.
+        metrics: metric name to the name of the vertical axis, unit included.
         path: of the PNG.
     """
-    figure = Figure(figsize=(4.4 * len(metrics) + 1.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(min(WIDTH, 4.5 * len(metrics)), 3.6), layout="constrained")
     grid = figure.subplots(1, len(metrics), squeeze=False).ravel()
     handles: dict[str, Any] = {}
     for axes, (metric, title) in zip(grid, metrics.items(), strict=True):
@@ -69,11 +84,12 @@ def plot_training(
             if mean.empty:
                 continue
             smoothed = smooth(mean, max(1, len(mean) // 10))
-            colour, label = PALETTE[index % len(PALETTE)], method.replace("_", " ")
-            (handles[label],) = axes.plot(mean.index, smoothed, color=colour, label=label)
-        axes.set(title=title, xlabel="step")
+            colour = PALETTE[index % len(PALETTE)]
+            (handles[method],) = axes.plot(mean.index, smoothed, color=colour, label=method)
+        axes.set_ylabel(title)
+        step_axis(axes)
         tidy(axes)
-    figure.legend(handles=list(handles.values()), loc="outside right center", frameon=False)
+    legend_below(figure, list(handles.values()), list(handles), columns=6)
     save(figure, path)
 
 
@@ -93,21 +109,28 @@ def plot_matrix(
         title: of the figure.
         path: of the PNG.
     """
-    figure = Figure(figsize=(2.1 * len(matrices) + 1.6, 0.36 * len(kinds) + 1.8))
-    grid = figure.subplots(1, len(matrices), squeeze=False, sharey=True).ravel()
+    columns = min(3, len(matrices))
+    num_rows = -(-len(matrices) // columns)
+    size = (min(WIDTH, 3 * columns + 1), (0.3 * len(kinds) + 1.3) * num_rows + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(num_rows, columns, squeeze=False, sharey=True)
     limit = max(float(np.nanmax(np.abs(matrix))) for matrix in matrices.values())
-    for axes, (name, matrix) in zip(grid, matrices.items(), strict=True):
+    for axes, (name, matrix) in zip(grid.ravel(), matrices.items(), strict=False):
         axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
         for row, column in np.argwhere(~np.isnan(matrix)):
             value = matrix[row, column]
             colour = "white" if abs(value) > 0.6 * limit else "black"
             text = f"{value:.1f}".replace("-0.0", "0.0")
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-        axes.set_xticks(range(len(dimensions)), dimensions, rotation=40, ha="right")
+            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+        axes.set_xticks(range(len(dimensions)), dimensions, rotation=30, ha="right")
         axes.set_yticks(range(len(kinds)), kinds)
         axes.set_title(name, fontsize=10)
         axes.tick_params(length=0)
-    figure.suptitle(title, fontsize=12, y=0.98)
+    for axes in grid.ravel()[len(matrices) :]:
+        axes.set_visible(False)
+    for line in grid:
+        line[0].set_ylabel("defect")
+    figure.suptitle(title, fontsize=12)
     save(figure, path)
 
 
@@ -128,7 +151,7 @@ def plot_tuning(
         title: of the figure.
         path: of the PNG.
     """
-    size = (3.4 * len(judges) + 1.6, 2.1 * len(parts) + 0.8)
+    size = (min(WIDTH, 4.5 * len(judges)), 2.0 * len(parts) + 1.0)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(parts), len(judges), squeeze=False, sharex=True, sharey="row")
     for row, part in zip(grid, parts, strict=True):
@@ -140,11 +163,10 @@ def plot_tuning(
             tidy(axes)
         row[0].set_ylabel(f"{part} (points)")
     for axes, label in zip(grid[0], judges.values(), strict=True):
-        axes.set_title(label)
+        axes.set_title(label, fontsize=10)
     for axes in grid[-1]:
-        axes.set_xlabel("step")
-    lines = grid[0, 0].get_legend_handles_labels()
-    figure.legend(*lines, loc="outside right upper", frameon=False)
+        step_axis(axes)
+    legend_below(figure, *grid[0, 0].get_legend_handles_labels())
     figure.suptitle(title, fontsize=12)
     save(figure, path)
 

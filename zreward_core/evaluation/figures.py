@@ -1,16 +1,20 @@
-"""Shared by all figures: colours, axes style, saving as small PNG files."""
+"""Shared by all figures: colours, axes style, saving.
 
-import io
+A figure is at most ``WIDTH`` wide, so that a page shows it unscaled and its text stays legible.
+"""
+
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-MAX_BYTES = 100_000
-"""Upper bound on the size of a figure, since figures are committed to git and shown in pages."""
-QUALITIES = ((110, 256), (110, 64), (90, 64), (75, 64), (60, 64), (50, 32), (40, 32))
-"""Dots per inch and number of palette colours, best first."""
+WIDTH = 9.0
+"""Inches of the widest figure."""
+DPI = 100
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#000000")
 """The palette of Okabe and Ito, safe for colour-blind readers."""
 GREY = "#666666"
@@ -23,25 +27,26 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def legend_beside(axes: Axes, **options: float) -> None:
-    """Place the legend to the right of the axes."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, **options)
+def step_axis(axes: Axes) -> None:
+    """Name the horizontal axis and mark whole steps."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def legend_below(figure: Figure, handles: list, labels: list[str], columns: int = 4) -> None:
+    """Place the legend below all axes of a figure with the constrained layout."""
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG below ``MAX_BYTES``, at the first of ``QUALITIES`` that fits.
-
-    The bytes depend on the figure alone: neither a date nor a program name is written.
-    """
-    content = b""
-    for dpi, num_colours in QUALITIES:
-        rendered, packed = io.BytesIO(), io.BytesIO()
-        figure.savefig(rendered, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-        with Image.open(rendered) as image:
-            palette = image.convert("RGB").quantize(num_colours, dither=Image.Dither.NONE)
-        palette.save(packed, format="PNG", optimize=True)
-        content = packed.getvalue()
-        if len(content) < MAX_BYTES:
-            break
+    """Write a PNG; its bytes depend on the figure alone, without a date or a program's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    drawn(figure).save(path, optimize=True)
+
+
+def drawn(figure: Figure) -> Image.Image:
+    """A figure as an image."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -1,6 +1,5 @@
 """Contact sheets: example scores with their reasoning traces, images before and after tuning."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zreward_core.evaluation.figures import GREY, PALETTE, legend_beside, save, tidy
+from zreward_core.evaluation.figures import PALETTE, drawn, tidy
+from zreward_core.sheets import (
+    GAP,
+    GREY,
+    TITLE_SIZE,
+    WIDTH,
+    beside,
+    in_rows,
+    stacked,
+    text_block,
+    tile,
+    titled,
+    widened,
+)
 
-EDGE = 256
-"""Longer edge of a displayed image, in pixels."""
+COLUMN = 220
+"""Width of a column of examples, in pixels."""
+ANNOTATORS = "#d5d5d5"
+"""Colour of their histogram."""
+MAX_TRACE_LINES = 80
+"""Lines of a trace; 300 words take about 60."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +76,25 @@ def plot_examples(examples: Sequence[Example], levels: Sequence[float], path: Pa
         path: of the PNG.
     """
     names = list(examples[0].dimensions)
-    figure = Figure(figsize=(2.6 * (len(names) + 1), 3.1 * len(examples) + 0.6))
-    figure.suptitle("Annotated and predicted scores of test images", fontsize=12, y=0.95)
-    grid = figure.add_gridspec(
-        2 * len(examples), len(names) + 1, height_ratios=(2.0, 1.4) * len(examples), hspace=0.3
-    )
-    for row, example in enumerate(examples):
-        _image(figure.add_subplot(grid[2 * row, 0]), example.pixels)
-        note = figure.add_subplot(grid[2 * row + 1, 0])
-        _note(note, f"“{example.prompt}”", width=30, lines=6)
-        for column, name in enumerate(names, start=1):
-            axes = figure.add_subplot(grid[2 * row, column])
-            _distributions(axes, example.dimensions[name], levels)
-            axes.set_title(name, fontsize=9)
-            if column == 1:
-                axes.set_ylabel("probability", fontsize=8)
-            if row == 0 and column == len(names):
-                legend_beside(axes, fontsize=8)
-            note = figure.add_subplot(grid[2 * row + 1, column])
-            _note(note, example.dimensions[name].trace, width=32, lines=6)
-    save(figure, path)
+    rows = []
+    for example in examples:
+        image = tile(example.pixels, COLUMN)
+        cells = [stacked([image, text_block(example.prompt, COLUMN, MAX_TRACE_LINES)])]
+        for name in names:
+            shown = example.dimensions[name]
+            plot = _distributions(shown, levels)
+            trace = text_block(shown.trace, COLUMN, MAX_TRACE_LINES)
+            cells.append(stacked([text_block(name, COLUMN), plot, trace], gap=4))
+        rows.append(beside([widened(cell, COLUMN) for cell in cells]))
+    legend = _legend(examples[0])
+    title = "Annotated and predicted scores of test images, with the teacher's reasoning"
+    _save(titled(title, [legend, *rows], gap=2 * GAP), path)
 
 
 def plot_before_after(
     rows: Sequence[BeforeAfter],
     path: Path,
-    columns: int = 2,
+    columns: int = 3,
     title: str = "Same prompt, same seed",
 ) -> None:
     """Contact sheet of images before and after tuning.
@@ -96,18 +105,17 @@ def plot_before_after(
         columns: pairs side by side.
         title: of the sheet.
     """
-    num_rows = -(-len(rows) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.4 * num_rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    cells = figure.subfigures(num_rows, columns, squeeze=False).ravel()
-    for cell, row in zip(cells, rows, strict=False):
-        caption = [*textwrap.wrap(row.prompt, 56, max_lines=2, placeholder=" …"), row.caption]
-        cell.suptitle(_plain("\n".join(filter(None, caption))), fontsize=7)
-        sides = ("before", row.before), ("after", row.after)
-        for axes, (label, pixels) in zip(cell.subplots(1, 2), sides, strict=True):
-            _image(axes, pixels)
-            axes.set_xlabel(label, fontsize=7, color=GREY, labelpad=2)
-    save(figure, path)
+    width = (WIDTH - 2 * GAP) // columns - GAP
+    edge = (width - 4) // 2
+    cells = []
+    for row in rows:
+        sides = [
+            widened(stacked([text_block(label, edge, colour=GREY), tile(pixels, edge)], 0), edge)
+            for label, pixels in (("before", row.before), ("after", row.after))
+        ]
+        notes = [text_block(text, width) for text in (row.prompt, row.caption) if text]
+        cells.append(widened(stacked([beside(sides, gap=4), *notes], gap=4), width))
+    _save(titled(title, [beside(row) for row in in_rows(cells, columns)], 2 * GAP), path)
 
 
 def plot_grid(
@@ -121,66 +129,56 @@ def plot_grid(
         title: of the sheet.
         path: of the PNG.
     """
-    num_columns = len(next(iter(rows.values())))
-    figure = Figure((1.7 * num_columns + 0.6, 1.7 * len(rows) + 1.0), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    cells = figure.subplots(len(rows), num_columns, squeeze=False)
-    for line, (name, images) in zip(cells, rows.items(), strict=True):
-        for axes, pixels in zip(line, images, strict=True):
-            _image(axes, pixels)
-        line[0].set_ylabel(name, fontsize=9)
-    for axes, caption in zip(cells[0], captions, strict=False):
-        wrapped = textwrap.wrap(caption, 26, max_lines=4, placeholder=" …")
-        axes.set_title(_plain("\n".join(wrapped)), fontsize=7)
-    save(figure, path)
+    count = len(next(iter(rows.values())))
+    name_width, gap = 60, 8
+    width = max(110, (WIDTH - 2 * GAP - name_width) // count - gap)
+    blank = Image.new("RGB", (name_width, 1), "white")
+    lines = [beside([blank, *(text_block(text, width) for text in captions[:count])], gap)]
+    for name, images in rows.items():
+        tiles = [widened(tile(pixels, width), width) for pixels in images]
+        lines.append(beside([text_block(name, name_width), *tiles], gap))
+    _save(titled(title, lines), path)
 
 
-def upscale(pixels: np.ndarray, edge: int = EDGE) -> np.ndarray:
-    """Resize an image so that its longer edge is ``edge`` pixels, or close to it.
-
-    Small images are enlarged by an integer factor, which keeps their pixels sharp.
-
-    Args:
-        pixels: [H, W, 3] uint8.
-        edge: target length.
-    """
-    longer = max(pixels.shape[:2])
-    if longer <= edge // 2:
-        factor = edge // longer
-        return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-    size = (round(pixels.shape[1] * edge / longer), round(pixels.shape[0] * edge / longer))
-    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+def _save(sheet: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, optimize=True)
 
 
-def _image(axes: Axes, pixels: np.ndarray) -> None:
-    axes.imshow(upscale(pixels), interpolation="antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_color("#cccccc")
+def _distributions(example: DimensionExample, levels: Sequence[float]) -> Image.Image:
+    figure = Figure((COLUMN / 100, 1.5), layout="constrained", dpi=100)
+    axes = figure.subplots()
+    _bars(axes, example, levels)
+    ticks = np.arange(len(levels))[:: max(1, (len(levels) - 1) // 4)]
+    axes.set_xticks(ticks, [f"{levels[tick]:g}" for tick in ticks])
+    axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("score (points)", fontsize=8)
+    axes.set_ylabel("probability", fontsize=8)
+    axes.tick_params(labelsize=8)
+    tidy(axes)
+    return drawn(figure)
 
 
-def _distributions(axes: Axes, example: DimensionExample, levels: Sequence[float]) -> None:
+def _bars(axes: Axes, example: DimensionExample, levels: Sequence[float]) -> None:
     centres = np.arange(len(levels))
-    axes.bar(centres, example.histogram, 0.9, color="#d5d5d5", label="annotators")
+    axes.bar(centres, example.histogram, 0.9, color=ANNOTATORS)
     width = 0.7 / max(1, len(example.probs))
-    colours = {"teacher": PALETTE[1], "student": PALETTE[0]}
     for index, (name, probs) in enumerate(example.probs.items()):
         offset = (index - (len(example.probs) - 1) / 2) * width
-        colour = colours.get(name, PALETTE[2 + index % 4])
-        axes.bar(centres + offset, probs, width, color=colour, label=name.replace("_", " "))
-    ticks = centres[:: max(1, (len(levels) - 1) // 4)]
-    axes.set_xticks(ticks, [f"{levels[tick]:g}" for tick in ticks], fontsize=7)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"], fontsize=7)
-    tidy(axes)
+        axes.bar(centres + offset, probs, width, color=_colour(name, index))
 
 
-def _note(axes: Axes, text: str, width: int, lines: int) -> None:
-    axes.set_axis_off()
-    wrapped = textwrap.wrap(_plain(text), width, max_lines=lines, placeholder=" …")
-    axes.text(0, 1, "\n".join(wrapped), fontsize=7, va="top", color="#333333")
+def _legend(example: Example) -> Image.Image:
+    models = next(iter(example.dimensions.values())).probs
+    colours = {name: _colour(name, index) for index, name in enumerate(models)}
+    entries = []
+    for name, colour in {"annotators": ANNOTATORS, **colours}.items():
+        patch = Image.new("RGB", (TITLE_SIZE, TITLE_SIZE), colour)
+        entries += [patch, text_block(name.replace("_", " "), 90)]
+    return beside(entries, gap=6, centred=True)
 
 
-def _plain(text: str) -> str:
-    """Text with dollar signs escaped, which matplotlib reads as mathematics."""
-    return text.replace("$", r"\$")
+def _colour(name: str, index: int) -> str:
+    colours = {"teacher": PALETTE[1], "student": PALETTE[0]}
+    return colours.get(name, PALETTE[2 + index % 4])

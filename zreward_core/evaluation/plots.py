@@ -14,7 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binned_statistic
 
-from zreward_core.evaluation.figures import GREY, PALETTE, legend_beside, save, tidy
+from zreward_core.evaluation.figures import (
+    GREY,
+    PALETTE,
+    WIDTH,
+    legend_below,
+    save,
+    step_axis,
+    tidy,
+)
 
 MODEL_COLOURS = {
     "zero_shot": PALETTE[4],
@@ -22,6 +30,8 @@ MODEL_COLOURS = {
     "teacher": PALETTE[1],
     "student": PALETTE[0],
 }
+FEW = 20
+"""Predictions in a bin below which its mean is uncertain."""
 FLAT = 1e-6
 """Range below which a curve is drawn as constant, so that rounding errors are not magnified."""
 
@@ -33,7 +43,9 @@ def plot_reliability(
     path: Path,
     num_bins: int = 8,
 ) -> None:
-    """Reliability diagram: mean annotated score in bins of the predicted score, with bin counts.
+    """Reliability diagram: mean annotated score in bins of the predicted score.
+
+    Below it, the number of predictions in each bin. Bins with fewer than ``FEW`` are hollow.
 
     Args:
         predicted: MODEL to [N] expected scores.
@@ -42,26 +54,29 @@ def plot_reliability(
         path: of the PNG.
         num_bins: B equal-width bins over the scale.
     """
-    figure = Figure(figsize=(7.2, 6.2))
-    curve, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    figure = Figure(figsize=(7.0, 7.0), layout="constrained")
+    curve, counts = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
     low, high = levels[0], levels[-1]
     colours = [_colour(name, index) for index, name in enumerate(predicted)]
     curve.plot([low, high], [low, high], color=GREY, linestyle="--", label="perfect calibration")
     for colour, (name, means_N) in zip(colours, predicted.items(), strict=True):
         bins = {"bins": num_bins, "range": (low, high)}
         (means_B, scores_B), *_ = binned_statistic(means_N, [means_N, scores_N], "mean", **bins)
-        used_B = ~np.isnan(means_B)
-        curve.plot(means_B[used_B], scores_B[used_B], marker="o", color=colour, label=_title(name))
+        counts_B, _ = np.histogram(means_N, **bins)
+        curve.plot(means_B[counts_B > 0], scores_B[counts_B > 0], color=colour, label=_title(name))
+        for enough_B, face in ((counts_B >= FEW, colour), (counts_B < FEW, "white")):
+            curve.plot(means_B[enough_B], scores_B[enough_B], "o", color=colour, mfc=face)
     counts.hist(list(predicted.values()), num_bins, range=(low, high), color=colours)
     curve.set(
-        title="Reliability of the predicted scores",
-        ylabel="mean annotated score (rubric points)",
+        title=f"Reliability of the predicted scores (hollow: fewer than {FEW} predictions)",
+        ylabel="mean annotated score (points)",
         ylim=(low - 0.1, high + 0.1),
     )
-    counts.set(xlabel="predicted score (rubric points)", ylabel="items per bin")
+    counts.set(xlabel="predicted score (points)", ylabel="number of predictions")
+    counts.set_xticks(np.linspace(low, high, num_bins + 1))
     for axes in (curve, counts):
         tidy(axes)
-    legend_beside(curve)
+    legend_below(figure, *curve.get_legend_handles_labels(), columns=3)
     save(figure, path)
 
 
@@ -76,19 +91,20 @@ def plot_curves(
 
     Args:
         history: rows with "step" and metric names; a row may lack a metric.
-        metrics: metric name to the panel's title, unit included.
+        metrics: metric name to the name of the vertical axis, unit included.
         title: of the figure.
         path: of the PNG.
-        window: steps of the running mean; 0 uses a tenth of the rows.
+        window: rows of the running mean; 0 uses a tenth of the rows.
     """
-    columns = min(3, max(1, len(metrics)))
+    columns = 2 if len(metrics) == 4 else min(3, max(1, len(metrics)))
     rows = max(1, math.ceil(len(metrics) / columns))
-    figure = Figure(figsize=(4.0 * columns, 2.7 * rows + 0.5), layout="constrained")
+    size = (min(WIDTH, 4.5 * columns), 2.5 * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (metric, label) in zip(grid, metrics.items(), strict=False):
         _curve(axes, history, metric, window)
-        axes.set_title(label, fontsize=10)
-        axes.set_xlabel("step")
+        axes.set_ylabel(label, fontsize=9)
+        step_axis(axes)
     for axes in grid[len(metrics) :]:
         axes.set_visible(False)
     figure.suptitle(title, fontsize=12)
@@ -111,8 +127,8 @@ def plot_dimensions(
         title: of the figure.
         path: of the PNG.
     """
-    figure = Figure(figsize=(4.6 * len(prefixes) + 1.2, 3.8), layout="constrained")
-    grid = figure.subplots(1, len(prefixes), squeeze=False).ravel()
+    figure = Figure(figsize=(min(WIDTH, 4.5 * len(prefixes)), 3.8), layout="constrained")
+    grid = figure.subplots(1, len(prefixes), squeeze=False, sharey=True).ravel()
     for axes, (prefix, label) in zip(grid, prefixes.items(), strict=True):
         lines = {name: _series(history, f"{prefix}/{name}") for name in dimensions}
         for index, (name, values) in enumerate(lines.items()):
@@ -120,9 +136,11 @@ def plot_dimensions(
         mean = pd.DataFrame(lines).dropna().mean(axis=1)
         if len(mean):
             axes.plot(mean, color="black", linewidth=2.4, label="mean")
-        axes.set(title=label, xlabel="step", ylabel="score (rubric points)")
+        axes.set_title(label, fontsize=10)
+        step_axis(axes)
         tidy(axes)
-    legend_beside(grid[-1])
+    grid[0].set_ylabel("score (points)")
+    legend_below(figure, *grid[-1].get_legend_handles_labels(), columns=6)
     figure.suptitle(title, fontsize=12)
     save(figure, path)
 
@@ -137,7 +155,7 @@ def plot_hpa(metrics: Mapping[str, Any], dimensions: Sequence[str], path: Path) 
     """
     groups = ["overall", *dimensions]
     models = metrics["models"]
-    figure = Figure(figsize=(1.6 * len(groups) + 1.5, 4.0))
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / max(1, len(models))
     for index, (name, parts) in enumerate(models.items()):
@@ -163,18 +181,25 @@ def plot_hpa(metrics: Mapping[str, Any], dimensions: Sequence[str], path: Path) 
     axes.set_xticks(range(len(groups)), groups)
     axes.set(
         title="Agreement with the annotators on image pairs",
-        ylabel="human preference accuracy (HPA)",
+        xlabel="dimension",
+        ylabel="HPA (share of pairs ordered as annotated)",
         ylim=(0, 1.02),
     )
     tidy(axes)
     axes.grid(False, axis="x")
-    legend_beside(axes)
+    legend_below(figure, *axes.get_legend_handles_labels())
     save(figure, path)
 
 
 def smooth(values: Sequence[float] | pd.Series, window: int) -> np.ndarray:
-    """Centred running mean over ``window`` values, fewer at the ends."""
-    return pd.Series(values).rolling(window, min_periods=1, center=True).mean().to_numpy()
+    """Running mean over ``window`` values, centred; fewer at the end.
+
+    At the start the window shrinks at both sides, so that a steep start is not flattened.
+    """
+    sums, at = np.cumsum([0.0, *values]), np.arange(len(values))
+    half = np.minimum(at, window // 2)
+    first, end = at - half, np.minimum(at + half + 1, len(values))
+    return (sums[end] - sums[first]) / (end - first)
 
 
 def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, window: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after, plot_grid
 from zreward_core.evaluation.plots import plot_curves, plot_dimensions
 
-NUM_SHOWN = 24
+NUM_SHOWN = 12
 """Pairs on the contact sheet."""
 MAX_STEPS = 8
 """Rows of the sheet of samples by step."""
@@ -21,9 +21,9 @@ JUDGES = {
     "oracle": "pixel oracle",
 }
 CURVES = {
-    "tune/reward": "reward of training samples (points)",
-    "tune/velocity_distance": "squared velocity distance",
-    "tune/gradient_norm": "gradient norm before clipping",
+    "tune/reward": "reward of training samples\n(points)",
+    "tune/velocity_distance": "mean squared distance\nfrom the base's velocity",
+    "tune/gradient_norm": "gradient norm\nbefore clipping",
 }
 
 
@@ -46,7 +46,8 @@ def plot_tuned_samples(
         BeforeAfter(prompt, before, after, f"reward {old:.2f} → {new:.2f}")
         for prompt, before, after, old, new in rows
     ]
-    plot_before_after(pairs[:NUM_SHOWN], path, columns=4)
+    title = "Before and after tuning: same prompt, same seed, reward in points"
+    plot_before_after(pairs[:NUM_SHOWN], path, title=title)
 
 
 def plot_samples_by_step(

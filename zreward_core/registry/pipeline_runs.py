@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zreward_core.config import merged_params
-from zreward_core.registry.results import numbers
+from zreward_core.registry.results import curves, metric_name, numbers
 from zreward_core.store import experiment_id
 
 if TYPE_CHECKING:
@@ -66,14 +66,25 @@ def join_pipeline(
 
 
 def log_stage_results(client: "MlflowClient", run_id: str, stage: str) -> None:
-    """Log the final metrics of a stage to the pipeline's run."""
+    """Log a stage's final metrics, and the last values of its curves, to the pipeline's run."""
     from mlflow.entities import Metric
 
     stamp = int(datetime.now(UTC).timestamp() * 1000)
-    found = numbers(Path("data") / stage)
+    folder = Path("data") / stage
+    found = {name: value for name, value, _ in curves(folder)} | numbers(folder)
     if found:
-        metrics = [Metric(f"{stage}/{name}", value, stamp, 0) for name, value in found.items()]
+        named = {metric_name(stage, name): value for name, value in found.items()}
+        metrics = [Metric(name, value, stamp, 0) for name, value in named.items()]
         client.log_batch(run_id, metrics=metrics)
+
+
+def log_minutes(client: "MlflowClient", run_id: str) -> None:
+    """Log the time since the start of a run.
+
+    It is the one metric without a stage's name: MLflow shows an empty section if there is none.
+    """
+    started = client.get_run(run_id).info.start_time / 1000
+    client.log_metric(run_id, "minutes", (datetime.now(UTC).timestamp() - started) / 60)
 
 
 def log_params(client: "MlflowClient", run_id: str, params: dict[str, Any]) -> None:

@@ -63,6 +63,15 @@ def numbers(folder: Path) -> dict[str, float]:
     return {UNNAMEABLE.sub("_", name): value for name, value in kept.items()}
 
 
+def metric_name(stage: str, name: str) -> str:
+    """Name of a stage's metric in MLflow.
+
+    MLflow's charts have a section for what precedes the last "/". With one section per stage, in
+    its own run and in the pipeline's, no section of a comparison is empty.
+    """
+    return f"{stage}/{name.replace('/', '.')}"
+
+
 def images(folder: Path) -> list[Path]:
     """Plots and contact sheets of the folder, sorted."""
     return sorted(folder.glob("*.png"))

@@ -23,6 +23,7 @@ from zreward_core.registry.pipeline_runs import (
     MAX_VALUE,
     PARENT_TAG,
     join_pipeline,
+    log_minutes,
     log_params,
     log_stage_results,
 )
@@ -30,6 +31,7 @@ from zreward_core.registry.results import (
     Point,
     curves,
     images,
+    metric_name,
     numbers,
     pages,
     points,
@@ -108,9 +110,11 @@ def track(
             client.set_tag(run_id, NOTE_TAG, note[:MAX_VALUE])
         if status == "FINISHED":
             live.log_images()
-            log_results(client, run_id, Path("data") / stage, live.logged)
+            log_results(client, run_id, stage, live.logged)
+            log_minutes(client, run_id)
             if parent is not None:
                 log_stage_results(client, parent, stage)
+                log_minutes(client, parent)
     finally:
         client.set_terminated(run_id, status)
         if parent is not None:  # until its next stage
@@ -149,7 +153,8 @@ class LiveCurves(threading.Thread):
 
     def __init__(self, client: "MlflowClient", run_id: str, stage: str) -> None:
         super().__init__(daemon=True)
-        self.client, self.run_id, self.path = client, run_id, LIVE / f"{stage}.jsonl"
+        self.client, self.run_id, self.stage = client, run_id, stage
+        self.path = LIVE / f"{stage}.jsonl"
         self.logged: set[Point] = set()
         self.shown: set[int] = set()
         self._ended = threading.Event()
@@ -169,7 +174,7 @@ class LiveCurves(threading.Thread):
         while not self._ended.wait(LIVE_SECONDS):
             try:
                 new = [point for point in points(self.path) if point not in self.logged]
-                log_points(self.client, self.run_id, new)
+                log_points(self.client, self.run_id, self.stage, new)
                 self.logged.update(new)
                 self.log_images()
             except MlflowException as error:
@@ -186,28 +191,27 @@ class LiveCurves(threading.Thread):
                 self.shown.add(step)
 
 
-def log_results(
-    client: "MlflowClient", run_id: str, folder: Path, logged: Collection[Point]
-) -> None:
-    """Log curves, final metrics, images, small text files and pages.
+def log_results(client: "MlflowClient", run_id: str, stage: str, logged: Collection[Point]) -> None:
+    """Log curves, final metrics, images, small text files and pages of a stage.
 
     Args:
         logged: points of the curves that are in MLflow.
     """
+    folder = Path("data") / stage
     new = [point for point in curves(folder) if point not in logged]
-    log_points(client, run_id, [*new, *((*one, 0) for one in numbers(folder).items())])
+    log_points(client, run_id, stage, [*new, *((*one, 0) for one in numbers(folder).items())])
     for path in images(folder):
         client.log_artifact(run_id, str(path), "plots")
     for path in (*texts(folder), *pages(folder)):
         client.log_artifact(run_id, str(path))
 
 
-def log_points(client: "MlflowClient", run_id: str, found: Sequence[Point]) -> None:
+def log_points(client: "MlflowClient", run_id: str, stage: str, found: Sequence[Point]) -> None:
     """Log numbers of steps."""
     from mlflow.entities import Metric
 
     stamp = int(datetime.now(UTC).timestamp() * 1000)
-    metrics = [Metric(name, value, stamp, step) for name, value, step in found]
+    metrics = [Metric(metric_name(stage, name), value, stamp, step) for name, value, step in found]
     for first in range(0, len(metrics), 10 * MAX_BATCH):
         client.log_batch(run_id, metrics=metrics[first : first + 10 * MAX_BATCH])
 

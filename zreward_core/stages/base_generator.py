@@ -37,7 +37,6 @@ from zreward_core.diffusion.flow import (
 from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.loading import check_components, load_generator, locate, write_pointer
 from zreward_core.diffusion.sampling import sample
-from zreward_core.diffusion.sheet import image_sheet
 from zreward_core.diffusion.tiny import TinySizes, build_pipeline, build_tokenizer, chat
 from zreward_core.images import ImageStore
 from zreward_core.runtime.checkpoint import Checkpoint
@@ -47,6 +46,7 @@ from zreward_core.runtime.progress import publish, track, write_history
 from zreward_core.runtime.sharding import restore
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import read_table, require_finite, write_json
+from zreward_core.sheets import captioned
 from zreward_core.stages._bases import BaseSource
 from zreward_core.training.optimizers import make_optimizers, trapezoid
 from zreward_core.training.updates import DIVERGED, apply_gradients
@@ -333,7 +333,8 @@ def measure(
         "clean_renders": oracle_figures(clean, prompts),
     }
     write_json(metrics, folder / "metrics.json")
-    image_sheet(arrays[:48], prompts[:48], columns=8).save(folder / "contact_sheet.png")
+    sheet = captioned(arrays[:48], prompts[:48], "Samples of the base generator", columns=6)
+    sheet.save(folder / "contact_sheet.png")
     logger.info("base generator: %s", metrics["samples"])
 
 

@@ -178,16 +178,19 @@ def plot(
     risd = read_history(STUDENT.parent / "history.jsonl")
     if gdso:
         shown = {
-            "reward/mean": "Reward (eq. 13)",
-            "loss/pointwise": "Pointwise loss (eq. 8)",
-            "loss/pairwise": "Pairwise loss (eq. 11)",
-            "policy/drift": "Log-probability drift (nats)",
+            "reward/mean": "reward (eq. 13), at most 1",
+            "loss/pointwise": "pointwise loss (eq. 8), nats",
+            "loss/pairwise": "pairwise loss (eq. 11),\nshare of the scale",
+            "policy/drift": "drift of a trace's\nlog-probability, nats",
         }
         plot_curves(gdso, shown, "GDSO: training of the teacher", folder / "train_gdso.png")
-        length = {"trace/length": "Tokens per trace (mean)"}
+        length = {"trace/length": "tokens per trace (mean)"}
         plot_curves(gdso, length, "GDSO: length of the traces", folder / "trace_length.png")
     if risd:
-        shown = {"loss/total": "KL to the teacher (eq. 15)", "score/error": "Score error"}
+        shown = {
+            "loss/total": "KL to the teacher (eq. 15), nats",
+            "score/error": "difference from the teacher's\nscore, points",
+        }
         plot_curves(risd, shown, "RISD: training of the student", folder / "train_risd.png")
     if config.num_examples and len(items):
         examples = pick_examples(config, items, predictions, images, rubric.names)

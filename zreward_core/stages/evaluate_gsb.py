@@ -29,6 +29,8 @@ GENERATORS = {
     "tuned": Path("data/finetune_generator/generator"),
 }
 NOT_JUDGED = pd.DataFrame({"overall": []})
+VERDICTS = {"good": "after is better", "same": "no difference", "bad": "before is better"}
+"""Captions on the contact sheet."""
 NUM_SHOWN = 24
 """Pairs on the contact sheet."""
 
@@ -127,11 +129,13 @@ def compare(config: Config, prompts: list[str], images: dict[str, list[np.ndarra
                 prompts[index],
                 images["base"][index],
                 images["tuned"][index],
-                f"judged {verdict}" if by_oracle else "",
+                VERDICTS[verdict] if by_oracle else "",
             )
             for index, verdict in sorted(zip(pairs["pair"], words, strict=True))
         ]
-        plot_before_after(rows[:: config.samples][:NUM_SHOWN], folder / "contact_sheet.png", 4)
+        title = "Blind comparison: same prompt, same seed"
+        sheet = folder / "contact_sheet.png"
+        plot_before_after(rows[:: config.samples][:NUM_SHOWN], sheet, title=title)
     logger.info("GSB overall: %s", result["overall"])
 
 

@@ -1,8 +1,9 @@
 """Contact sheet of the miniature world: every kind of defect at every level, enlarged."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from zreward_core.sheets import GREY, beside, stacked, text_block, tile, titled
 from zreward_core.world.prompts import parse_prompt
 from zreward_core.world.rendering import render
 from zreward_core.world.scenes import (
@@ -20,7 +21,7 @@ _PROMPTS = (
     "two yellow circles at the top and two cyan triangles at the bottom",
     "a red star at the top left with a blue square to the right of it",
 )
-_TILE, _GAP, _LABEL, _HEADER = 128, 10, 120, 34
+_TILE, _LABEL = 128, 100
 
 
 def contact_sheet(seed: int) -> Image.Image:
@@ -34,30 +35,34 @@ def contact_sheet(seed: int) -> Image.Image:
         if aspect != "alignment"
         for kind in kinds
     ]
-    columns = 2 * NUM_LEVELS
-    width = _LABEL + columns * (_TILE + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, _HEADER + len(rows) * (_TILE + _GAP)), (250, 250, 248))
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=15)
-    for level in range(1, NUM_LEVELS + 1):
-        x = _LABEL + (2 * level - 2) * (_TILE + _GAP)
-        draw.text((x, 8), f"level {level}", fill=(60, 60, 60), font=font)
+    columns = range(2 * NUM_LEVELS)
+    blank = Image.new("RGB", (_LABEL, 1), "white")
+    heads = [
+        stacked([text_block(f"level {_level(column)}", _TILE, colour=GREY),
+                 text_block(_prompt(column), _TILE)], gap=2)
+        for column in columns
+    ]  # fmt: skip
+    lines = [beside([blank, *heads])]
     for row, (label, aspect, kind) in enumerate(rows):
-        y = _HEADER + row * (_TILE + _GAP)
-        draw.text((_GAP, y + _TILE // 2 - 20), label, fill=(30, 30, 30), font=font)
+        name = [text_block(label, _LABEL)]
         if kind is not None:
-            draw.text((_GAP, y + _TILE // 2), str(aspect), fill=(130, 130, 130), font=font)
-        for column in range(columns):
-            pixels = _example(seed, row, column, aspect, kind)
-            tile = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.NEAREST)
-            sheet.paste(tile, (_LABEL + column * (_TILE + _GAP), y))
-    return sheet
+            name.append(text_block(str(aspect), _LABEL, colour=GREY))
+        tiles = [tile(_example(seed, row, column, aspect, kind), _TILE) for column in columns]
+        lines.append(beside([stacked(name, gap=2), *tiles]))
+    return titled("Defects of the miniature world by level, for the prompts at the top", lines)
+
+
+def _level(column: int) -> int:
+    return column // 2 + 1
+
+
+def _prompt(column: int) -> str:
+    return _PROMPTS[column % len(_PROMPTS)]
 
 
 def _example(seed: int, row: int, column: int, aspect: str | None, kind: str | None) -> np.ndarray:
-    level = column // 2 + 1
+    level, prompt = _level(column), _prompt(column)
     rng = np.random.default_rng([seed, row, column])
-    prompt = _PROMPTS[column % len(_PROMPTS)]
     expected = parse_prompt(prompt)
     assert expected is not None
     if aspect is None:

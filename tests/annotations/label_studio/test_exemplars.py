@@ -49,9 +49,7 @@ def test_what_was_written_is_read(folder: Path, rubric: Rubric) -> None:
     assert exemplar.scores == {"realism": 2.5}
     contents = {"1.png": (folder / "1.png").read_bytes()}
     sheet = decode(exemplar_sheet(rubric, "realism", [exemplar], contents))
-    assert (sheet == (200, 0, 0)).all(axis=-1).sum() == 72 * 36, (
-        "one tile, enlarged to the tile's width"
-    )
+    assert (sheet == (200, 0, 0)).all(axis=-1).sum() == 126 * 62, "one tile of 128 x 64, framed"
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 import io
 from collections.abc import Mapping
 
-from PIL import Image, ImageDraw, ImageFont
-
 from zreward_core.annotations.label_studio.exemplars import Exemplar
 from zreward_core.images import decode
 from zreward_core.rubric import Rubric
+from zreward_core.sheets import TITLE_SIZE, beside, stacked, text_block, tile, titled, widened
 
-TILE, GAP, LABEL = 72, 8, 56
-PER_LEVEL = 8
+TILE, LABEL = 128, 40
+PER_LEVEL = 6
+PROMPT_LINES = 5
 
 
 def exemplar_sheet(
@@ -24,25 +24,15 @@ def exemplar_sheet(
         exemplars: of any dimension.
         contents: bytes of the images by file name.
     """
-    size = LABEL + PER_LEVEL * (TILE + GAP) + GAP, GAP + len(rubric.levels) * (TILE + GAP)
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=22)
-    for row, level in enumerate(rubric.levels[::-1]):
-        top = GAP + row * (TILE + GAP)
-        draw.text((GAP, top + TILE // 2 - 12), f"{level:g}", fill="black", font=font)
+    rows = []
+    for level in rubric.levels[::-1]:
         shown = [one for one in exemplars if one.scores.get(dimension) == level][:PER_LEVEL]
-        for column, exemplar in enumerate(shown):
-            image = Image.fromarray(decode(contents[exemplar.image], exemplar.image))
-            tile = _fitted(image)
-            sheet.paste(tile, (LABEL + column * (TILE + GAP), top))
+        cells = [
+            stacked([widened(tile(decode(contents[one.image], one.image), TILE), TILE),
+                     text_block(one.prompt, TILE, PROMPT_LINES)], gap=4)
+            for one in shown
+        ]  # fmt: skip
+        rows.append(beside([text_block(f"{level:g}", LABEL, size=TITLE_SIZE), *cells]))
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
+    titled(f"{dimension}: images by score", rows).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _fitted(image: Image.Image) -> Image.Image:
-    share = TILE / max(image.size)
-    width, height = (max(1, round(side * share)) for side in image.size)
-    small = max(image.size) <= TILE
-    method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    return image.resize((width, height), method)

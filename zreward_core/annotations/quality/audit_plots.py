@@ -11,6 +11,8 @@ MAX_PLOTTED = 40
 """Annotators in the plot of biases, largest first."""
 MAX_LABELLED = 30
 """With more annotators, only excluded ones are labelled."""
+LABEL_HEIGHTS = (9, -10, 20, -21)
+"""Of the names in the plot of seconds, in points above their dots, in turn."""
 LOW_ALPHA = 0.4
 """Agreement drawn in red."""
 BLUE, RED, GREY = "#0072B2", "#B23A00", "#6b7280"
@@ -38,7 +40,8 @@ def plot_alphas(
         for name, value in alpha.items()
     ]
     ends = [end for row in rows for end in row[1:4] if end is not None]
-    return _intervals(rows, "Krippendorff's alpha, ordinal", (min([0.0, *ends]), 1.0))
+    limits = (min([0.0, *ends]), 1.0)
+    return _intervals(rows, "dimension", "Krippendorff's alpha, ordinal (1: perfect)", limits)
 
 
 def plot_biases(people: Mapping[str, Row], flagged: set[str]) -> bytes | None:
@@ -55,7 +58,8 @@ def plot_biases(people: Mapping[str, Row], flagged: set[str]) -> bytes | None:
         )
         for name, row in sorted(known, key=lambda pair: -pair[1]["bias"])
     ]
-    return _intervals(rows, "bias ± noise against the others, rubric points") if rows else None
+    label = "bias ± noise against the others (points)"
+    return _intervals(rows, "annotator", label) if rows else None
 
 
 def plot_seconds(people: Mapping[str, Row], threshold: float) -> bytes | None:
@@ -73,19 +77,22 @@ def plot_seconds(people: Mapping[str, Row], threshold: float) -> bytes | None:
     with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.subplots()
-        for name, x, y, red in points:
+        for index, (name, x, y, red) in enumerate(sorted(points, key=lambda point: point[1])):
             axes.plot(x, y, "o", color=RED if red else BLUE, markersize=5)
             if red or len(points) <= MAX_LABELLED:
-                axes.annotate(name, (x, y), (5, 3), textcoords="offset points", fontsize=8)
+                place = (0, LABEL_HEIGHTS[index % len(LABEL_HEIGHTS)])  # neighbours do not overlap
+                axes.annotate(name, (x, y), place, textcoords="offset points", fontsize=9,
+                              ha="center", va="center")  # fmt: skip
         axes.axhline(threshold, color=RED, linestyle="--", linewidth=1)
-        axes.set(xlabel="median seconds per submission", ylabel="agreement with the others")
+        axes.set(xlabel="median time per submission (seconds)",
+                 ylabel="agreement with the others (1: perfect)")  # fmt: skip
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=min(0.0, *(y for _, _, y, _ in points)), top=1.0)
         return _svg(figure)
 
 
 def _intervals(
-    rows: list[Interval], label: str, limits: tuple[float, float] | None = None
+    rows: list[Interval], kind: str, label: str, limits: tuple[float, float] | None = None
 ) -> bytes:
     """A point with its interval per row."""
     from matplotlib import rc_context
@@ -103,7 +110,7 @@ def _intervals(
         axes.set_yticks(range(len(rows)), [row[0] for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x", color="#e5e7eb")
-        axes.set_xlabel(label)
+        axes.set(xlabel=label, ylabel=kind)
         if limits:
             axes.set_xlim(*limits)
         return _svg(figure)

@@ -21,13 +21,16 @@ PAUSE = 0.005
 MAX_WAIT = 0.02
 """Seconds for which a batch that is not full waits for more rows, at most."""
 
+SMALL = 20_000
+"""Requests of fewer characters are read where they come in: passing one to a thread costs more."""
+
 
 class QueueFull(Exception):
     """Too many rows are waiting; HTTP 429."""
 
 
 class ScoringQueue:
-    """Scores the rows of all requests in the order in which they came, in full batches."""
+    """Scores the rows of all requests, those of the same length together."""
 
     def __init__(self, scorer: RequestScorer, max_rows: int, metrics: ServerMetrics) -> None:
         """
@@ -65,7 +68,10 @@ class ScoringQueue:
         """
         self._scorer.check_number(len(prompts))  # trying again later would not help
         with self._reserved(len(prompts)):
-            rows = await run_in_threadpool(self._scorer.admit, prompts, images)
+            if sum(len(one) for one in (*prompts, *images) if isinstance(one, str | bytes)) < SMALL:
+                rows = self._scorer.admit(prompts, images)
+            else:
+                rows = await run_in_threadpool(self._scorer.admit, prompts, images)
             admitted = [row for row in rows if isinstance(row, Row)]
             # a batch whose rows have lost their caller fails for the others
             with CancelScope(shield=True):
@@ -106,6 +112,12 @@ class _Result:
 
 
 class _Batcher(AsyncBatcher[Row, _Result]):
+    """Rows of one length at a time; the model would score others apart from them anyway.
+
+    While a batch is answered, and its clients send their next requests, rows of another length are
+    scored.
+    """
+
     def __init__(
         self,
         scorer: RequestScorer,
@@ -120,22 +132,48 @@ class _Batcher(AsyncBatcher[Row, _Result]):
             executor=thread,
         )
         self._scorer, self._metrics, self._num_received = scorer, metrics, num_received
+        self._waiting: dict[int, list[Any]] = {}
+        self._last_length: int | None = None
 
     async def _fill_batch_from_queue(self, started_at: float | None) -> list[Any]:
-        """The rows that wait, and those that come before a pause.
+        """Waiting rows of one length; the lengths take turns."""
+        if not self._waiting:
+            self._sort(await super()._fill_batch_from_queue(started_at))
+        self._sort(self._arrived())
+        if not self._waiting:  # after a second without rows
+            return []
+        length = next(iter(self._waiting))
+        if self._last_length in (length, None):
+            await self._wait_for_more(length)
+        self._last_length = length
+        rows = self._waiting.pop(length)
+        if rest := rows[self.max_batch_size :]:
+            self._waiting[length] = rest
+        return rows[: self.max_batch_size]
 
-        The library does not wait once a row has waited for the model. Clients that have just been
-        answered would then miss the batch: two halves of them would take turns in small ones.
+    async def _wait_for_more(self, length: int) -> None:
+        """Wait until the batch is full, or no row has come for a while.
+
+        Clients that have just been answered would otherwise miss the batch: two halves of them
+        would take turns in small ones.
         """
-        batch = await super()._fill_batch_from_queue(started_at)
         deadline = monotonic() + MAX_WAIT
-        while batch and len(batch) < self.max_batch_size and monotonic() < deadline:
+        while len(self._waiting[length]) < self.max_batch_size and monotonic() < deadline:
             await sleep(PAUSE)
-            if self._queue.empty() and self._num_received() <= len(batch):
+            arrived = self._arrived()
+            self._sort(arrived)
+            if not arrived and self._num_received() <= sum(map(len, self._waiting.values())):
                 break
-            while not self._queue.empty() and len(batch) < self.max_batch_size:
-                batch.append(self._queue.get_nowait())
-        return batch
+
+    def _arrived(self) -> list[Any]:
+        return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+
+    def _sort(self, items: list[Any]) -> None:
+        for item in items:
+            self._waiting.setdefault(self._scorer.padded_length(item.item), []).append(item)
+
+    def _should_stop(self) -> bool:
+        return super()._should_stop() and not self._waiting
 
     def process_batch(self, batch: list[Row]) -> list[_Result]:  # type: ignore[override]
         """Runs in the thread, since it is not a coroutine."""

@@ -1,7 +1,7 @@
 """serve: the scoring server of a model folder, a registered student or a repository of the hub."""
 
-import contextlib
-import ctypes
+import gc
+import sys
 
 import uvicorn
 
@@ -9,7 +9,9 @@ MAX_CONNECTIONS = 1024
 """Connections at a time, answers included; more get HTTP 503."""
 STOP_SECONDS = 30
 """After a signal to stop, requests that are being answered have this long."""
-_M_MMAP_THRESHOLD, _MMAP_THRESHOLD = -3, 1 << 20
+SWITCH_SECONDS = 0.0005
+"""The thread that scores hands the interpreter to the one that answers after this time, instead of
+Python's 5 ms, in which many requests could be answered."""
 
 
 def serve(
@@ -43,11 +45,13 @@ def serve(
     from zreward_core.commands.scoring_app import server_app
     from zreward_core.models.requests import RequestScorer
 
-    return_freed_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
     model = RewardModel.from_pretrained(source, device, dtype, batch_size=batch_size)
     app = server_app(
         RequestScorer(model), max_waiting=max_waiting, token=token, with_pickle=with_pickle
     )
+    gc.collect()
+    gc.freeze()  # collections need not look at the libraries and the model again
     uvicorn.run(
         app,
         host=host,
@@ -57,12 +61,3 @@ def serve(
         log_level="warning",
         access_log=False,
     )
-
-
-def return_freed_memory() -> None:
-    """Have freed arrays of 1 MB and more returned to the system at once.
-
-    By default glibc raises this limit up to 32 MB as arrays are freed, and keeps smaller ones.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)

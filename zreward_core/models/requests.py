@@ -139,6 +139,10 @@ class RequestScorer:
         if num_rows > self.limits.rows:
             raise RequestTooLarge(f"{num_rows} rows: send at most {self.limits.rows} at a time")
 
+    def padded_length(self, row: Row) -> int:
+        """Rows for which this is equal are scored in one forward pass."""
+        return self.model.padded_length(row.num_tokens)
+
     def score_rows(self, rows: Sequence[Row]) -> list[RowScores | UserError]:
         """Scores of rows, of one or of several requests, or the reason why one has none."""
         found: list[RowScores | UserError] = []

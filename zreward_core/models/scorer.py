@@ -79,8 +79,7 @@ class RewardModel(Judge):
         probs, mass = torch.zeros(*shape, len(backbone.levels)), torch.zeros(shape)
         groups = defaultdict(list)
         for row, (prompt, image) in enumerate(zip(prompts, images, strict=True)):
-            length = len(backbone.prefix(prompt, image)) + len(backbone.chat.lines)
-            groups[-(-length // LENGTH_MULTIPLE)].append(row)
+            groups[self.padded_length(len(backbone.prefix(prompt, image)))].append(row)
         for rows in groups.values():
             for start in range(0, len(rows), self.batch_size):
                 part = rows[start : start + self.batch_size]
@@ -89,6 +88,11 @@ class RewardModel(Judge):
                 )
                 probs[part], mass[part] = log_probs.cpu().exp(), mass_part.cpu()
         return probs[:, chosen], mass[:, chosen]
+
+    def padded_length(self, num_tokens: int) -> int:
+        """Length at which a sequence of so many tokens of prompt and image is scored."""
+        length = num_tokens + len(self.backbone.chat.lines)
+        return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
     def reward(
         self,

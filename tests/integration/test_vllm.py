@@ -122,7 +122,7 @@ def test_resized_images_and_greedy_traces(model: Backbone) -> None:
 
 def test_an_adapter_is_renewed_twice(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "MAX_GAP", 1e9)
-    _, largest = tolerance(model)
+    mean, _ = tolerance(model)
     found = []
     for step in range(3):
         with torch.no_grad():
@@ -130,7 +130,8 @@ def test_an_adapter_is_renewed_twice(model: Backbone, monkeypatch: pytest.Monkey
                 generator = torch.Generator().manual_seed(100 * step + n)
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
         stale = np.abs([ratio for row in roll(model, 7, exact=True).log_ratios for ratio in row])
-        assert stale.max() > 1.5 * largest
+        print(f"{model.source}: before renewal {step} mean {stale.mean():.2g}")
+        assert stale.mean() > 2 * mean
         model.engine.renew(model.adapted, adapter_weights(model.adapted))
         found.append(roll(model, 7, exact=True))
         require_close(model, found[-1])

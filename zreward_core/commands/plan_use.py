@@ -25,13 +25,18 @@ class Use:
     """Everything allocated during a forward, or forward and backward, gradients included."""
     caches: float = 0
     """Keys, values and recurrent states of rollouts."""
+    engine: float = 0
+    """Reserved on the same GPU by a rollout engine."""
+    available: float = 0
+    """Bytes there are for it; 0: a GPU's."""
     operations: float = 0
     """Floating-point operations of one call."""
 
     @property
     def total(self) -> float:
         """Bytes in all."""
-        return self.weights + self.adapters + self.optimizer + self.activations + self.caches
+        held = self.weights + self.adapters + self.optimizer + self.activations + self.caches
+        return held + self.engine
 
 
 def cached(function: Any) -> Any:

@@ -101,7 +101,8 @@ def test_the_update_of_gdso_grows_with_the_group_and_is_counted_in_its_own_code(
 def test_tuning_is_counted_with_its_averages_and_recomputed_activations(tmp_path: Path) -> None:
     save_generator(tmp_path / "generator", "z_image", ["a word"])
     generator = read_generator(str(tmp_path / "generator"), None)
-    settings = {"seed": 1, "dtype": "float32", "size": (64, 64), "lora": LORA}
+    lora = {"rank": 32, "alpha": 2}
+    settings = {"seed": 1, "dtype": "float32", "size": (64, 64), "lora": lora}
     plain, recomputed = (
         plan_memory.tuning.__wrapped__(
             generator,
@@ -112,7 +113,7 @@ def test_tuning_is_counted_with_its_averages_and_recomputed_activations(tmp_path
         for again in (False, True)
     )
     assert recomputed.activations < 0.9 * plain.activations
-    assert plain.optimizer == pytest.approx((2 + 2) * plain.adapters, rel=0.01)
+    assert plain.optimizer == pytest.approx((2 + 2) * plain.adapters, rel=0.05)
     assert plain.weights > plain.adapters > 0
 
 

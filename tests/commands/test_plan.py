@@ -1,5 +1,7 @@
 """`zreward plan`: counted on fake tensors, extrapolated over layers, with the param that mends."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,22 @@ def test_launchers_are_those_of_the_profile(
     assert planning.read_launchers("paper")["label"].processes == 8
     assert planning.read_launchers("other")["label"].processes == 2
     assert "evaluate" not in planning.read_launchers(None)
+
+
+def test_a_measurement_that_a_signal_ends_is_made_again(tmp_path: Path) -> None:
+    def measure(faults: int) -> int:
+        died = len(list(tmp_path.iterdir()))
+        if died < faults:
+            (tmp_path / str(died)).touch()
+            os.kill(os.getpid(), signal.SIGABRT)
+        return os.getpid()
+
+    assert plan_use.isolated(lambda: measure(2)) != os.getpid()
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(RuntimeError, match=f"exit code -{signal.SIGABRT}"):
+        plan_use.isolated(lambda: measure(9))
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        plan_use.isolated(lambda: [][0])
 
 
 def test_use_below_the_measured_depths_is_exact() -> None:

@@ -34,8 +34,10 @@ pytestmark = pytest.mark.skipif(
 )
 QUERIES = [(0, 0), (0, 1), (1, 1), (2, 0)]
 GROUP, LIMIT = 16, 6
-TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (0.15, 1.0)}
+TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (0.1, 1.0)}
 """Mean and largest difference."""
+ROUNDED = 0.15
+"""Mean difference where the pixels of a resized image are rounded to 8 bits."""
 
 
 @pytest.fixture(
@@ -111,7 +113,7 @@ def test_traces_of_images_and_bans(model: Backbone) -> None:
 def test_resized_images_and_greedy_traces(model: Backbone) -> None:
     found = roll(model, 7)
     gaps = np.abs([ratio for row in found.log_ratios for ratio in row])
-    assert gaps.mean() < TOLERANCE["bfloat16"][0]  # pixels are rounded to 8 bits
+    assert gaps.mean() < ROUNDED
     if model.network.model.dtype == torch.float32:
         greedy, kept = roll(model, 7, 0.0, exact=True), model.engine
         model.engine = None

@@ -17,8 +17,8 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.schemas import digest
 from zreward_core.stages._image_sources import Checked, Source, checked_rows
 
-PART_ROWS = 64
-"""Images in a part, which is held in memory."""
+PART_ROWS, PART_BYTES = 4096, 2**25
+"""Images in a part, at most, and the size with which it ends: it is held in memory."""
 PARTS = pa.schema(
     [
         ("bytes", pa.binary()),
@@ -43,18 +43,35 @@ def kept_rows(checkpoint: Checkpoint, source: Source) -> Iterator[Checked]:
     """
     name = f"given{digest(source.model_dump_json(), *_files(source.path))[:16]}_"
     rows: Iterator[Checked] | None = None
+    first = 0
     for index in count():
-        part = f"{name}{index:05d}"
-        if not checkpoint.has_table(part):
-            rows = rows or checked_rows(source, index * PART_ROWS)
-            read = map(_row, islice(rows, PART_ROWS))
-            kept = pd.DataFrame(read, columns=PARTS.names, dtype=object)
-            checkpoint.save_table(part, kept, PARTS)
-        else:
+        part = f"{name}{index:06d}"
+        if checkpoint.has_table(part):
             rows = None
-        found = pq.read_table(checkpoint.table_path(part)).to_pylist()
-        yield from map(_checked, found)
-        if len(found) < PART_ROWS:
+            found = pq.read_table(checkpoint.table_path(part)).to_pylist()
+            yield from map(_checked, found)
+            number = len(found)
+        else:
+            rows = rows or checked_rows(source, first)
+            read = list(_next_part(rows))
+            kept = pd.DataFrame(map(_row, read), columns=PARTS.names, dtype=object)
+            checkpoint.save_table(part, kept, PARTS)
+            yield from read
+            number = len(read)
+        first += number
+        if not number:  # the end of the source
+            return
+
+
+def _next_part(rows: Iterator[Checked]) -> Iterator[Checked]:
+    """The next rows, until their images have ``PART_BYTES``."""
+    size = 0
+    for found in islice(rows, PART_ROWS):
+        yield found
+        if isinstance(found, tuple):
+            image = found[0]
+            size += len(image.content if isinstance(image, Outside) else image)
+        if size >= PART_BYTES:
             return
 
 

@@ -91,8 +91,9 @@ def separate(model: nn.Module, dtype: torch.dtype) -> None:
         dtype: of all weights but the adapters.
     """
     for layer in lora_layers(model):
-        layer.merged_adapters = [NAME]
-        layer.unmerge()
+        weight = layer.get_base_layer().weight
+        # not in place: the float32 weights are pages of a file that all processes share
+        weight.data = (weight.data - layer.get_delta_weight(NAME)).to(dtype)
     for name, parameter in model.named_parameters():  # buffers stay: rotary frequencies in float32
         if ".lora_" not in name:
             parameter.data = parameter.data.to(dtype)

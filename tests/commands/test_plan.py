@@ -1,5 +1,7 @@
 """`zreward plan`: counted on fake tensors, extrapolated over layers, with the param that mends."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,29 @@ import pytest
 import torch
 import yaml
 
+from tests.integration.random_models import save_generator
 from tests.tiny_models import PROMPT, build_family
 from zreward_core.commands import plan as planning
 from zreward_core.commands import plan_memory, plan_stages, plan_use
 from zreward_core.commands.plan_backbone import Blueprint, read_blueprint, weight_bytes
 from zreward_core.commands.plan_counts import ASSUMED, count
+from zreward_core.commands.plan_engine import Engine, engine_of
+from zreward_core.commands.plan_generator import read_generator
 from zreward_core.commands.plan_stages import Machine, remedies
 from zreward_core.commands.plan_use import Use, extrapolated
 from zreward_core.config import UserError, read_params
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import load_rubric
-from zreward_core.stages import annotate, candidates, finetune_generator, train_gdso, train_risd
+from zreward_core.runtime.engine_settings import Vllm
+from zreward_core.stages import (
+    annotate,
+    candidates,
+    finetune_generator,
+    label,
+    train_gdso,
+    train_risd,
+)
 
 ROOT = Path(__file__).parents[2]
 RUBRIC = load_rubric(ROOT / "data/rubric.yaml")
@@ -41,16 +54,18 @@ def bytes_of(use: Use) -> list[float]:
     return [use.weights, use.adapters, use.optimizer, use.activations, use.caches]
 
 
-@pytest.mark.parametrize("measure", ["update", "decoding"])
+@pytest.mark.parametrize("measure", ["update", "decoding", "traces"])
 def test_extrapolation_over_layers_equals_the_whole_model(
     measure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = blueprint(12)
 
     def found() -> Use:
+        inputs = "float32", None, (2, len(RUBRIC.names), 2), (32, 32)
         if measure == "decoding":
-            rows = 2, len(RUBRIC.names), 2
-            return plan_memory.rollouts.__wrapped__(deep, "float32", None, rows, (32, 32))[1]
+            return plan_memory.rollouts.__wrapped__(deep, *inputs)[1]
+        if measure == "traces":
+            return plan_memory.traces.__wrapped__(deep, *inputs)[0]
         config = train_risd.Config(
             seed=1, lora=LORA, gradient_checkpointing=True, micro_batch_size=2
         )
@@ -62,9 +77,9 @@ def test_extrapolation_over_layers_equals_the_whole_model(
     assert bytes_of(estimated) == pytest.approx(bytes_of(whole), rel=0.02, abs=2000)
     assert estimated.operations == pytest.approx(whole.operations, rel=0.02)
     weights = sum(weight_bytes(deep.build("float32", None, False)))
-    if measure == "decoding":
+    if measure != "update":
         assert whole.weights == pytest.approx(weights, rel=0.01)
-        assert whole.caches > 0
+        assert (whole.caches > 0) == (measure == "decoding")
     else:
         assert whole.optimizer == pytest.approx(2 * whole.adapters, rel=0.01)
 
@@ -83,6 +98,93 @@ def test_the_update_of_gdso_grows_with_the_group_and_is_counted_in_its_own_code(
     assert large.activations > small.activations
     assert large.weights == small.weights == 0  # all weights are trained
     assert large.optimizer == pytest.approx(2 * large.adapters, rel=0.01)
+
+
+def test_tuning_is_counted_with_its_averages_and_recomputed_activations(tmp_path: Path) -> None:
+    save_generator(tmp_path / "generator", "z_image", ["a word"])
+    generator = read_generator(str(tmp_path / "generator"), None)
+    lora = {"rank": 32, "alpha": 2}
+    settings = {"seed": 1, "dtype": "float32", "size": (64, 64), "lora": lora}
+    plain, recomputed = (
+        plan_memory.tuning.__wrapped__(
+            generator,
+            blueprint(4),
+            finetune_generator.Config(**settings, gradient_checkpointing=again),
+            1,
+        )
+        for again in (False, True)
+    )
+    assert recomputed.activations < 0.9 * plain.activations
+    assert plain.optimizer == pytest.approx((2 + 2) * plain.adapters, rel=0.05)
+    assert plain.weights > plain.adapters > 0
+
+
+ENGINE = {"kind": "vllm", "python": "/opt/python"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "share"),
+    [
+        ({"url": "http://host:1", "python": None}, (), 0),
+        ({}, (0,), 0.92),
+        ({"arguments": ["--gpu-memory-utilization", "0.4"]}, (0,), 0.4),
+        (
+            {
+                "arguments": ["--gpu_memory_utilization=0.5", "--tensor-parallel-size=2"],
+                "environment": {"CUDA_VISIBLE_DEVICES": "6,7,1"},
+            },
+            (6, 7),
+            0.5,
+        ),
+    ],
+)
+def test_what_an_engine_reserves_is_read_from_its_arguments(
+    settings: dict[str, Any], devices: tuple[int, ...], share: float
+) -> None:
+    assert engine_of(Vllm(**ENGINE | settings)) == Engine(devices, share)
+    with pytest.raises(UserError, match=r"--gpu-memory-utilization is 'half', not a number"):
+        engine_of(Vllm(**ENGINE, arguments=["--gpu-memory-utilization", "half"]))
+
+
+def labelled(engine: Engine | None) -> tuple[plan_stages.Row, Machine]:
+    """The row of a small teacher that labels on a small GPU, by seven processes."""
+    deep = blueprint(4)
+    machine = replace(MACHINE, memory=5 * sum(weight_bytes(deep.build("float32", None, False))))
+    machine = replace(machine, engine=engine)
+    settings = configs()
+    settings["candidates"] = candidates.Config(
+        seed=1,
+        generators=[settings["candidates"].generators[0].model_copy(update={"size": (32, 32)})],
+    )
+    counts = count(settings | {"candidates": settings["candidates"]}, RUBRIC)
+    models = plan_stages.Models(deep, deep, None)  # type: ignore[arg-type]
+    config = label.Config(seed=1, num_traces=2, batch_size=1)
+    return plan_stages.label(config, 7, False, models, counts, machine), machine
+
+
+def test_an_engine_is_counted_on_its_gpu_and_on_that_of_a_process() -> None:
+    alone, machine = labelled(Engine((7,), 0.92))
+    own = alone.moments["engine"]
+    assert set(alone.moments) == {"traces", "engine"} and alone.moments["traces"].engine == 0
+    assert own.total == pytest.approx(0.92 * machine.memory) and planning.fits(alone, machine)
+    shared, machine = labelled(Engine((6,), 0.92))
+    assert shared.moments["traces"].engine == pytest.approx(0.92 * machine.memory)
+    assert not planning.fits(shared, machine)
+    how = planning.mend_engine(shared, machine)
+    assert how is not None and '`CUDA_VISIBLE_DEVICES: "6"`' in how and "6 processes" in how
+    share = float(how.split("at most ")[1])
+    assert planning.fits(*labelled(Engine((6,), share)))
+    assert not planning.fits(*labelled(Engine((6,), share + 0.02)))
+
+
+def test_an_engine_that_is_too_small_for_its_model_needs_more_memory_or_gpus() -> None:
+    short, machine = labelled(Engine((7,), 0.1))
+    assert short.tightest(machine)[0] == "engine" and not planning.fits(short, machine)
+    how = planning.mend_engine(short, machine)
+    assert how is not None and how.startswith("launch.yaml: `--gpu-memory-utilization`")
+    assert planning.fits(*labelled(Engine((7,), float(how.split("at least ")[1]))))
+    small = replace(machine, memory=machine.memory / 5)
+    assert "--tensor-parallel-size" in str(planning.mend_engine(short, small))
 
 
 def test_figures_of_hub_models_have_the_real_number_of_weights() -> None:
@@ -161,6 +263,22 @@ def test_launchers_are_those_of_the_profile(
     assert planning.read_launchers("paper")["label"].processes == 8
     assert planning.read_launchers("other")["label"].processes == 2
     assert "evaluate" not in planning.read_launchers(None)
+
+
+def test_a_measurement_that_a_signal_ends_is_made_again(tmp_path: Path) -> None:
+    def measure(faults: int) -> int:
+        died = len(list(tmp_path.iterdir()))
+        if died < faults:
+            (tmp_path / str(died)).touch()
+            os.kill(os.getpid(), signal.SIGABRT)
+        return os.getpid()
+
+    assert plan_use.isolated(lambda: measure(2)) != os.getpid()
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(RuntimeError, match=f"exit code -{signal.SIGABRT}"):
+        plan_use.isolated(lambda: measure(9))
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        plan_use.isolated(lambda: [][0])
 
 
 def test_use_below_the_measured_depths_is_exact() -> None:

@@ -34,8 +34,10 @@ pytestmark = pytest.mark.skipif(
 )
 QUERIES = [(0, 0), (0, 1), (1, 1), (2, 0)]
 GROUP, LIMIT = 16, 6
-TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (0.15, 1.0)}
+TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (0.1, 1.0)}
 """Mean and largest difference."""
+ROUNDED = 0.15
+"""Mean difference where the pixels of a resized image are rounded to 8 bits."""
 
 
 @pytest.fixture(
@@ -111,7 +113,7 @@ def test_traces_of_images_and_bans(model: Backbone) -> None:
 def test_resized_images_and_greedy_traces(model: Backbone) -> None:
     found = roll(model, 7)
     gaps = np.abs([ratio for row in found.log_ratios for ratio in row])
-    assert gaps.mean() < TOLERANCE["bfloat16"][0]  # pixels are rounded to 8 bits
+    assert gaps.mean() < ROUNDED
     if model.network.model.dtype == torch.float32:
         greedy, kept = roll(model, 7, 0.0, exact=True), model.engine
         model.engine = None
@@ -122,7 +124,7 @@ def test_resized_images_and_greedy_traces(model: Backbone) -> None:
 
 def test_an_adapter_is_renewed_twice(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "MAX_GAP", 1e9)
-    _, largest = tolerance(model)
+    mean, _ = tolerance(model)
     found = []
     for step in range(3):
         with torch.no_grad():
@@ -130,7 +132,8 @@ def test_an_adapter_is_renewed_twice(model: Backbone, monkeypatch: pytest.Monkey
                 generator = torch.Generator().manual_seed(100 * step + n)
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
         stale = np.abs([ratio for row in roll(model, 7, exact=True).log_ratios for ratio in row])
-        assert stale.max() > 1.5 * largest
+        print(f"{model.source}: before renewal {step} mean {stale.mean():.2g}")
+        assert stale.mean() > 2 * mean
         model.engine.renew(model.adapted, adapter_weights(model.adapted))
         found.append(roll(model, 7, exact=True))
         require_close(model, found[-1])

@@ -29,6 +29,7 @@ ENVIRONMENT = os.environ | {
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_failure_threshold": "100",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_worker_niceness": "0",  # by default other programs' processes go first
 }
 
 

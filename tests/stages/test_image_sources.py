@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 
 from zreward_core.config import UserError
 from zreward_core.images import ImageStore, Outside, encode_png, write_images
+from zreward_core.runtime.checkpoint import Checkpoint
+from zreward_core.stages import _image_parts, _image_sources
+from zreward_core.stages._image_parts import kept_rows
 from zreward_core.stages._image_sources import ImageDataset, ImageFolder, given_images
 
 PROMPTS = ["a cat", "a dog", "two birds"]
@@ -94,6 +98,46 @@ def test_a_data_set_of_any_form_is_read(make, in_place: bool) -> None:
     ids = write_images((row[0] for row in found), Path("shards"), outside=in_place)
     store = ImageStore(Path("shards"))
     assert [store.content(one) for one in ids] == IMAGES
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("make", [parquet, arrow, folder, paths, archives])
+def test_a_killed_run_goes_on_after_the_last_part(
+    make, in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ImageDataset(**{"path": Path("set"), "in_place": in_place, **make()})
+    expected = list(given_images([source], {}))
+    monkeypatch.setattr(_image_parts, "PART_ROWS", 1)
+    of_row, read = _image_sources._of_row, []
+
+    def killed(source: ImageDataset, row: dict) -> tuple:
+        read.append(row["name"])
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return of_row(source, row)
+
+    monkeypatch.setattr(_image_sources, "_of_row", killed)
+    kept = partial(kept_rows, Checkpoint("candidates", source, []))
+    with pytest.raises(KeyboardInterrupt):
+        list(given_images([source], {}, kept))
+    assert list(given_images([source], {}, kept)) == expected
+    assert read == [f"row {n}" for n in (0, 1, 2, 2)]
+    next(path for path in Path("set").iterdir() if path.is_file()).touch()
+    assert list(given_images([source], {}, kept)) == expected and len(read) == 7
+
+
+def test_reasons_are_kept_with_the_parts(caplog: pytest.LogCaptureFixture) -> None:
+    from datasets import Dataset
+
+    rows = {"image": [IMAGES[0], b"no image"], "prompt": ["a cat", "a dog"]}
+    Dataset.from_dict(rows).to_parquet("set/0.parquet")
+    source = ImageDataset(path=Path("set"))
+    kept = partial(kept_rows, Checkpoint("candidates", source, []))
+    for _ in range(2):
+        caplog.clear()
+        refused: dict[str, int] = {}
+        assert len(list(given_images([source], refused, kept))) == 1 and refused == {"set": 1}
+        assert "row 1 is not a readable image" in caplog.text
 
 
 def test_places_inside_the_project_are_relative() -> None:

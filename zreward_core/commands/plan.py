@@ -7,25 +7,33 @@ real configs (``plan_memory``); hours follow from them and from stated rates.
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
 from zreward_core.commands.plan_backbone import Blueprint, read_blueprint
 from zreward_core.commands.plan_counts import Counts, count
+from zreward_core.commands.plan_engine import UTILIZATION, Engine, engine_of
 from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_stages import PLANNERS, Machine, Models, Planner, Row, remedies
+from zreward_core.commands.plan_stages import (
+    HEADROOM,
+    PLANNERS,
+    Machine,
+    Models,
+    Planner,
+    Row,
+    remedies,
+)
 from zreward_core.config import UserError, parse_settings, read_yaml
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, LOCAL, Accelerate, LaunchFile, Ray
 
-HEADROOM = 0.92
-"""Share of a GPU's memory that a stage may use; the rest is the context and fragmentation."""
 READ = ("base_vlm", "base_generator", "annotate", *PLANNERS)
 """Stages whose params the plan reads."""
 COLUMNS = (
-    *("stage", "GPUs", "at", "weights", "adapters", "optimizer", "activations", "caches", "in all"),
-    *("fits", "tokens", "files", "disk", "hours"),
+    *("stage", "GPUs", "at", "weights", "adapters", "optimizer", "activations", "caches"),
+    *("engine", "in all", "fits", "tokens", "files", "disk", "hours"),
 )
 
 
@@ -39,7 +47,12 @@ class Plan:
 
     def fits(self, row: Row) -> bool:
         """Whether the stage fits on one of the GPUs."""
-        return row.largest[1].total <= HEADROOM * self.machine.memory
+        return fits(row, self.machine)
+
+
+def fits(row: Row, machine: Machine) -> bool:
+    """Whether a stage fits on a GPU, to a byte: an engine takes all that it may."""
+    return machine.room(row.tightest(machine)[1]) > -1
 
 
 def make_plan(
@@ -61,21 +74,26 @@ def make_plan(
     }
     rubric = load_rubric()
     models, counts = read_models(configs, rubric), count(configs, rubric)
-    launchers = read_launchers(profile)
+    launchers, engines = read_launchers(profile), read_engines(profile)
     limit = configs["base_vlm"].prompt.max_trace_tokens
     machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
     rows: list[Row] = []
     notes: list[str] = []
     for stage, planner in PLANNERS.items():
         say(stage)
-        launcher = launchers.get(stage)
+        launcher, engine = launchers.get(stage), engines.get(stage)
         processes = machine.gpus if launcher is not None else 1
+        if launcher is not None and engine is not None:
+            processes = min(processes, launcher.processes)  # the engine may have the other GPUs
         sharding = launcher is not None and launcher.fsdp is not None
-        row = planner(configs[stage], processes, sharding, models, counts, machine)
+        here = replace(machine, engine=engine)
+        row = planner(configs[stage], processes, sharding, models, counts, here)
         rows.append(row)
-        if row.largest[1].total > HEADROOM * machine.memory:
-            how = mend(planner, configs[stage], row, sharding, models, counts, machine)
-            notes.append(f"{stage} does not fit ({row.largest[0]}): {how}")
+        if not fits(row, machine):
+            how = mend(planner, configs[stage], row, sharding, models, counts, here)
+            notes.append(f"{stage} does not fit ({row.tightest(machine)[0]}): {how}")
+        if engine is not None and not engine.devices:
+            notes.append(f"{stage}: the engine that it joins is not counted, and taken for one GPU")
         if launcher is None and stage != "evaluate_gsb" and machine.gpus > 1:
             notes.append(f"{stage} uses one GPU: give it a launcher in launch.yaml")
     people = f"people give {counts.judgements:,} ratings on {counts.images['annotation']:,} images"
@@ -96,11 +114,14 @@ def mend(
     machine: Machine,
 ) -> str:
     """Text on the change of params with which a stage fits."""
-    limit = HEADROOM * machine.memory
-    stage, moment = row.stage, row.largest[0]
+    stage, moment = row.stage, row.tightest(machine)[0]
+    if machine.engine is not None:
+        how = mend_engine(row, machine)
+        if how is not None:
+            return how
     if moment == "update" and stage.startswith("train_") and not sharding and machine.gpus > 1:
-        row = planner(config, machine.gpus, True, models, counts, machine)
-        if row.largest[1].total <= limit:
+        row = planner(config, row.processes, True, models, counts, machine)
+        if fits(row, machine):
             return f"launch.yaml: a launcher with `fsdp: {{}}` for {stage}"
     if stage == "candidates":
         return "lower `candidates.generators.batch_size`"
@@ -109,13 +130,38 @@ def mend(
         changed[name] = value
         config = type(config)(**config.model_dump() | {name: value})
         row = planner(config, row.processes, sharding, models, counts, machine)
-        if row.largest[1].total <= limit:
+        if fits(row, machine):
             keys = ", ".join(f"`{stage}.{key}: {new}`" for key, new in changed.items())
             return f"{keys} ({gigabytes(row.largest[1].total)} GB)"
     return (
         "no param of the stage alone mends it: lower `base_vlm.prompt.max_trace_tokens` or"
         " `max_pixels`, or take a smaller base"
     )
+
+
+def mend_engine(row: Row, machine: Machine) -> str | None:
+    """Text on the change of launch.yaml with which an engine fits; None if it is not at fault."""
+    moment, use = row.tightest(machine)
+    own = row.moments.get("engine")
+    if own is None or not (moment == "engine" or machine.room(use) + use.engine > 0):
+        return None
+    needed = own.weights + own.adapters
+    if moment == "engine":
+        if own.total > HEADROOM * machine.memory:
+            return "launch.yaml: a larger `--tensor-parallel-size` of its engine, with more GPUs"
+        return (
+            f"launch.yaml: `--{UTILIZATION}` of its engine at least"
+            f" {ceil(100 * own.total / machine.memory) / 100:.2f}"
+        )
+    last = row.processes - 1
+    how = (
+        f'launch.yaml: a GPU for the engine alone (`CUDA_VISIBLE_DEVICES: "{last}"` in its'
+        f" environment, {last} processes in the launcher)"
+    )
+    share = floor(100 * (machine.room(use) + use.engine) / machine.memory) / 100
+    if share * machine.memory > needed:
+        how += f", or its `--{UTILIZATION}` at most {share:.2f}"
+    return how
 
 
 def read_models(configs: dict[str, Any], rubric: Rubric) -> Models:
@@ -143,12 +189,7 @@ def read_models(configs: dict[str, Any], rubric: Rubric) -> Models:
 
 def read_launchers(profile: str | None) -> dict[str, Accelerate]:
     """Launcher of several processes of each stage that has one."""
-    own = Path("params/launch") / f"{profile}.yaml"
-    path = own if profile and own.is_file() else LAUNCH_FILE
-    if not path.is_file():
-        return {}
-    content = parse_settings(LaunchFile, read_yaml(path), str(path))
-    found = {}
+    content, found = launch_file(profile), {}
     for stage, name in content.stages.items():
         launcher = content.launchers.get(name)
         if isinstance(launcher, Ray) and launcher.inside != LOCAL:
@@ -158,13 +199,35 @@ def read_launchers(profile: str | None) -> dict[str, Accelerate]:
     return found
 
 
+def read_engines(profile: str | None) -> dict[str, Engine]:
+    """Rollout engine of each stage that has one."""
+    content = launch_file(profile)
+    return {
+        stage: engine_of(content.engines[name])
+        for stage, name in content.rollouts.items()
+        if name in content.engines
+    }
+
+
+def launch_file(profile: str | None) -> LaunchFile:
+    """Content of the launch.yaml of a profile."""
+    own = Path("params/launch") / f"{profile}.yaml"
+    path = own if profile and own.is_file() else LAUNCH_FILE
+    return (
+        parse_settings(LaunchFile, read_yaml(path), str(path)) if path.is_file() else LaunchFile()
+    )
+
+
 def table(plan: Plan) -> str:
-    """The plan as a Markdown table with its notes."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    """The plan as a Markdown table with its notes; with a column for engines if there are any."""
+    beside = any(use.engine for row in plan.rows for use in row.moments.values())
+    columns = [name for name in COLUMNS if beside or name != "engine"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     for row in plan.rows:
         for moment, use in row.moments.items():
             largest = moment == row.largest[0]
-            parts = (use.weights, use.adapters, use.optimizer, use.activations, use.caches)
+            parts = [use.weights, use.adapters, use.optimizer, use.activations, use.caches]
+            parts += [use.engine] if beside else []
             whole = (f"{row.tokens:,.0f}", f"{row.files:,}", f"{row.disk / 1e9:,.1f}")
             cells = [
                 row.stage if largest else "",

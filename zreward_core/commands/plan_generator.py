@@ -63,6 +63,7 @@ class GeneratorBlueprint:
             vae=vae.requires_grad_(False).eval(),
             scheduler=scheduler,
             device=torch.device("cpu"),
+            components={},  # text encoders are weighed only
             vae_scale_factor=2 ** (len(vae.config.block_out_channels) - 1),
         )
         generator: Any = GENERATORS[self.pipeline](pipe)

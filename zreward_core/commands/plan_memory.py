@@ -16,11 +16,13 @@ from zreward_core.commands.fake_run import FakeRun
 from zreward_core.commands.plan_backbone import Blueprint
 from zreward_core.commands.plan_generator import GeneratorBlueprint
 from zreward_core.commands.plan_use import Use, cached, extrapolated
-from zreward_core.diffusion.tuning import open_weights
+from zreward_core.diffusion.tuning import moving_average, open_weights, recompute_activations
 from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import Backbone, LoraSettings
+from zreward_core.models.engine import FORWARD_TOKENS
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.scorer import RewardModel, student_scores
+from zreward_core.models.traces import read_sampled
 from zreward_core.training.policy import RewardedPairs
 from zreward_core.training.samplers import PairBatch
 from zreward_core.training.updates import update
@@ -157,6 +159,51 @@ def rollouts(
 
 @cached
 @torch.no_grad()
+def traces(
+    blueprint: Blueprint,
+    dtype: str,
+    lora: LoraSettings | None,
+    rows: tuple[int, int, int],
+    size: tuple[int, int],
+) -> tuple[Use, int]:
+    """One forward over traces that an engine has sampled, and the number of such forwards.
+
+    Args:
+        rows: B, D, G.
+    """
+    num_images, num_dimensions, num_traces = rows
+    numbers = []
+
+    def measure(depth: int) -> Use:
+        backbone = blueprint.build(dtype, lora, False, depth, train=lora is not None)
+        backbone.network.eval()
+        limit, question = backbone.prompt.max_trace_tokens, backbone.chat.questions[0]
+        with FakeRun() as run:
+            weights = plan_backbone.prepare(backbone, run)
+            pixels = torch.zeros(3, *backbone.pixels.size(size[1], size[0]))
+            length = len(backbone.prefix(PROMPT, pixels)) + len(question) + limit
+            whole = num_images * num_dimensions
+            count = min(whole, max(1, FORWARD_TOKENS // (num_traces * length)))
+            numbers.append(-(-whole // count))
+            trace = (backbone.chat.plain("word") * limit)[:limit]
+            start = run.live
+            run.reset()
+            read_sampled(
+                backbone,
+                [PROMPT] * count,
+                [pixels] * count,
+                [question] * count,
+                [trace] * (count * num_traces),
+                1.0,
+                torch.zeros(count * num_traces),
+            )
+            return Use(weights, activations=run.peak - start, operations=run.operations)
+
+    return extrapolated(blueprint.num_layers, measure), numbers[0]
+
+
+@cached
+@torch.no_grad()
 def scoring(blueprint: Blueprint, dtype: str, count: int, size: tuple[int, int]) -> Use:
     """One batch of the student's scores."""
 
@@ -223,7 +270,8 @@ def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count
         with torch.device("meta"):
             weights, frozen = open_weights(painter, rank, alpha, 0)
         if config.gradient_checkpointing:
-            painter.transformer.enable_gradient_checkpointing()
+            recompute_activations(painter)
+            backbone.recompute_activations()
         with FakeRun() as run:
             held = plan_backbone.prepare(backbone, run) + plan_generator.prepare(painter, run)
             reward = RewardModel(backbone)
@@ -232,14 +280,17 @@ def tuning(generator: GeneratorBlueprint, student: Blueprint, config: Any, count
             sizes = sum(one.numel() * one.element_size() for one in trained.values())
             optimizer = torch.optim.AdamW(trained.values(), lr=config.learning_rate)
             start = run.live
+            average = moving_average(trained, config.ema_decay)
+            kept = [one.clone() for one in average.shadow_params]  # of the last validation
             run.reset()
             stage.train_step(
                 settings, 0, painter, reward, None, frozen, trained, optimizer, [PROMPT]
             )
+            assert len(kept) == len(trained)
             return Use(
                 weights=held - sizes if config.lora else held,  # with the frozen generator
                 adapters=sizes,
-                optimizer=run.live - start,
+                optimizer=run.live - start,  # with the averages
                 activations=run.peak - start,
                 operations=run.operations,
             )

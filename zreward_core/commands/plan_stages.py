@@ -1,5 +1,6 @@
 """The stages that use a GPU, as rows of the plan: memory at each moment, tokens, disk, hours."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -8,8 +9,10 @@ from typing import Any
 from zreward_core.commands import plan_memory as memory
 from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
 from zreward_core.commands.plan_counts import BYTES_PER_TOKEN, Counts, shards
+from zreward_core.commands.plan_engine import Engine
 from zreward_core.commands.plan_generator import GeneratorBlueprint
 from zreward_core.commands.plan_use import Use, sharded
+from zreward_core.models.backbone import LoraSettings
 
 LAUNCH_SECONDS = 1e-3
 """Of a layer in a decoding step: Python and kernel launches; 62 ms were measured at 64 layers."""
@@ -17,6 +20,8 @@ PANEL_BATCH = 32
 """Images that the panel judges at a time."""
 SCORE_BATCH = 64
 """Images that a student scores at a time."""
+HEADROOM = 0.92
+"""Share of a GPU's memory that a stage may use; the rest is the context and fragmentation."""
 SHARD_BYTES = 5e9
 """Of a file of weights."""
 
@@ -34,6 +39,12 @@ class Machine:
     """Sustained bytes per second of a GPU's memory."""
     trace_tokens: int
     """Mean tokens of a trace."""
+    engine: Engine | None = None
+    """What samples the traces of the stage, in place of its processes."""
+
+    def room(self, use: Use) -> float:
+        """Bytes left over by a use; negative if it does not fit."""
+        return (use.available or HEADROOM * self.memory) - use.total
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,10 @@ class Row:
     def largest(self) -> tuple[str, Use]:
         """The moment with the most memory, and its use."""
         return max(self.moments.items(), key=lambda item: item[1].total)
+
+    def tightest(self, machine: Machine) -> tuple[str, Use]:
+        """The moment with the least room on a GPU, and its use."""
+        return min(self.moments.items(), key=lambda item: machine.room(item[1]))
 
 
 Planner = Callable[[Any, int, bool, Models, Counts, Machine], Row]
@@ -99,16 +114,18 @@ def train_gdso(
     """Rollouts on whole weights, then the update."""
     blueprint = models.teacher if config.base == "teacher" else models.student
     images = ceil(2 * config.pairs_per_step / processes)
-    prefill, decoding = memory.rollouts(
-        blueprint, config.dtype, config.lora, (images, 1, config.group_size), counts.size
-    )
     update = memory.gdso_update(blueprint, config, counts.size)
-    seconds = _rollout_seconds(prefill, decoding, blueprint, machine)
+    rows = images, 1, config.group_size
+    moments, seconds = _sampling(
+        blueprint, config, config.lora, rows, update.adapters, processes, counts, machine
+    )
     micro = ceil(config.pairs_per_step / processes / config.micro_batch_pairs)
     seconds += config.updates_per_batch * micro * update.operations / machine.flops
     if sharding:
         update = sharded(update, processes, blueprint.num_layers)
-    moments = {"prefill": prefill, "decoding": decoding, "update": update}
+    if machine.engine is not None:
+        update = machine.engine.beside(update, processes, machine.memory)
+    moments["update"] = update
     tokens = config.steps * 2 * config.pairs_per_step * config.group_size * machine.trace_tokens
     disk, files = _model_files(blueprint, update)
     return Row("train_gdso", processes, moments, tokens, files, disk, config.steps * seconds / 3600)
@@ -119,7 +136,7 @@ def label(
 ) -> Row:
     """The teacher's rollouts on the pool."""
     images = min(counts.images["unlabelled"], config.max_items or counts.images["unlabelled"])
-    moments, tokens, seconds = _judging(config, images, models, counts, machine)
+    moments, tokens, seconds = _judging(config, images, processes, models, counts, machine)
     disk, hours = BYTES_PER_TOKEN * tokens / config.num_traces, seconds / processes / 3600
     return Row("label", processes, moments, tokens, 1, disk, hours)
 
@@ -140,7 +157,9 @@ def evaluate(
     config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Rollouts of the teacher and of its base, scores of the student and of its base."""
-    moments, tokens, seconds = _judging(config, counts.test_images, models, counts, machine)
+    moments, tokens, seconds = _judging(
+        config, counts.test_images, processes, models, counts, machine
+    )
     scores = memory.scoring(models.student, config.dtype, SCORE_BATCH, counts.size)
     moments["scores"] = scores
     hours = 2 * seconds / processes / 3600
@@ -166,7 +185,13 @@ def finetune_generator(
     seconds = ceil(own / count) * update.operations / machine.flops
     seconds += own * skipped / config.sample_batch_size / machine.flops
     seconds *= config.steps
-    moments = {"update": update, "denoising": step, "decoding": decoding}
+    student = float(sum(weight_bytes(models.student.build(config.dtype, None, False))))
+    held = {"adapters": update.adapters, "optimizer": update.optimizer}
+    moments = {
+        "update": update,
+        "denoising": replace(step, weights=step.weights + student, **held),
+        "decoding": replace(decoding, weights=decoding.weights + student, **held),
+    }
     validations = config.steps // config.watch.every + 1
     watched = ceil(config.watch.num_prompts / processes)
     compared = 2 * ceil(counts.prompts["generator_eval"] / processes)
@@ -176,8 +201,8 @@ def finetune_generator(
     if config.panel:
         rows = min(PANEL_BATCH, watched), counts.num_dimensions, config.panel_traces
         prefill, last = memory.rollouts(models.teacher, config.dtype, None, rows, config.size)
-        beside = update.weights + update.adapters + update.optimizer
-        moments["panel"] = replace(max(prefill, last, key=lambda use: use.total), optimizer=beside)
+        largest = max(prefill, last, key=lambda use: use.total)
+        moments["panel"] = replace(largest, optimizer=update.optimizer)  # models are off the GPU
         judged = validations * watched + compared
         seconds += judged / rows[0] * _rollout_seconds(prefill, last, models.teacher, machine)
         tokens = judged * processes * rows[1] * rows[2] * machine.trace_tokens
@@ -230,6 +255,7 @@ def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
         "panel": (),
         "scores": (),
         "denoising": ("sample_batch_size", "batch_size"),
+        "traces": ("batch_size", "num_traces"),
     }[moment]
     for name in names:
         value = getattr(config, name, 1)
@@ -241,15 +267,50 @@ def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
 
 
 def _judging(
-    config: Any, images: int, models: Models, counts: Counts, machine: Machine
+    config: Any, images: int, processes: int, models: Models, counts: Counts, machine: Machine
 ) -> tuple[dict[str, Use], float, float]:
     """Moments, tokens and seconds of one process for the teacher's judgement of images."""
     rows = config.batch_size, counts.num_dimensions, config.num_traces
-    prefill, decoding = memory.rollouts(models.teacher, config.dtype, None, rows, counts.size)
-    seconds = images / config.batch_size
-    seconds *= _rollout_seconds(prefill, decoding, models.teacher, machine)
+    moments, seconds = _sampling(models.teacher, config, None, rows, 0, processes, counts, machine)
     tokens = float(images * rows[1] * rows[2] * machine.trace_tokens)
-    return {"prefill": prefill, "decoding": decoding}, tokens, seconds
+    return moments, tokens, images / config.batch_size * seconds
+
+
+def _sampling(
+    blueprint: Blueprint,
+    config: Any,
+    lora: LoraSettings | None,
+    rows: tuple[int, int, int],
+    adapters: float,
+    processes: int,
+    counts: Counts,
+    machine: Machine,
+) -> tuple[dict[str, Use], float]:
+    """Moments and seconds of one batch of traces, sampled by the process or by an engine.
+
+    Args:
+        rows: images, dimensions, traces of each process.
+        adapters: bytes of a policy's adapter.
+    """
+    prefill, decoding = memory.rollouts(blueprint, config.dtype, lora, rows, counts.size)
+    engine = machine.engine
+    if engine is None:
+        seconds = _rollout_seconds(prefill, decoding, blueprint, machine)
+        return {"prefill": prefill, "decoding": decoding}, seconds
+    read, times = memory.traces(blueprint, config.dtype, lora, rows, counts.size)
+    moments = {"traces": engine.beside(read, processes, machine.memory)}
+    if engine.devices:
+        cache = decoding.caches / math.prod(rows)
+        moments["engine"] = engine.own(decoding.weights, adapters, cache, machine.memory)
+    # the engine has the batches of all processes at once, and replays graphs: nothing is launched
+    gpus = max(1, len(engine.devices))
+    step = max(
+        (decoding.weights + processes * decoding.caches) / machine.bandwidth,
+        processes * decoding.operations / machine.flops,
+    )
+    sampled = processes * prefill.operations / machine.flops
+    sampled += blueprint.prompt.max_trace_tokens * step
+    return moments, sampled / gpus + times * read.operations / machine.flops
 
 
 def _rollout_seconds(prefill: Use, decoding: Use, blueprint: Blueprint, machine: Machine) -> float:

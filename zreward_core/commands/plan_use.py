@@ -1,7 +1,9 @@
 """What a process holds and computes, measured in a child process and extrapolated over layers."""
 
 import functools
+import logging
 import multiprocessing
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from zreward_core.commands.plan_backbone import DEPTHS
+
+logger = logging.getLogger(__name__)
+ATTEMPTS = 3
+"""Processes in which a measurement is made until one ends without a signal."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,18 @@ class Use:
     """Everything allocated during a forward, or forward and backward, gradients included."""
     caches: float = 0
     """Keys, values and recurrent states of rollouts."""
+    engine: float = 0
+    """Reserved on the same GPU by a rollout engine."""
+    available: float = 0
+    """Bytes there are for it; 0: a GPU's."""
     operations: float = 0
     """Floating-point operations of one call."""
 
     @property
     def total(self) -> float:
         """Bytes in all."""
-        return self.weights + self.adapters + self.optimizer + self.activations + self.caches
+        held = self.weights + self.adapters + self.optimizer + self.activations + self.caches
+        return held + self.engine
 
 
 def cached(function: Any) -> Any:
@@ -52,19 +63,37 @@ def cached(function: Any) -> Any:
 
 
 def isolated(call: Callable[[], Any]) -> Any:
-    """The result of a call in a forked process."""
+    """The result of a call in a forked process; it is made again if a signal ends the process."""
+    for _ in range(ATTEMPTS):
+        found, code = _forked(call)
+        if code == 0:
+            return found
+        if code > 0:
+            break
+        logger.warning("a measurement ended by signal %d", -code)
+    raise RuntimeError(f"a measurement ended with exit code {code}")
+
+
+def _forked(call: Callable[[], Any]) -> tuple[Any, int]:
+    """The result of a call in a forked process, and its exit code."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(call()))
+
+    def measure() -> None:
+        sender.send(call())
+        # Without clean-up: glibc has found its heap corrupted when fake tensors were freed.
+        os._exit(0)
+
+    process = context.Process(target=measure)
     process.start()
     sender.close()
     try:
-        return receiver.recv()
+        found = receiver.recv()
     except EOFError:
-        process.join()
-        raise RuntimeError(f"a measurement ended with exit code {process.exitcode}") from None
-    finally:
-        process.join()
+        found = None
+    process.join()
+    assert process.exitcode is not None
+    return found, process.exitcode
 
 
 def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:

@@ -15,7 +15,7 @@ from zreward_core.images.decoding import (
     shown_size,
     stored_size,
 )
-from zreward_core.images.shards import ImageStore, Outside, write_images
+from zreward_core.images.shards import ImageStore, Outside, read_outside, write_images
 
 __all__ = [
     "FORMATS",
@@ -30,6 +30,7 @@ __all__ = [
     "encode_png",
     "image_id",
     "read_image",
+    "read_outside",
     "shown",
     "shown_size",
     "stored_size",

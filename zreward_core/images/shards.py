@@ -178,7 +178,7 @@ class ImageStore:
             content, row["path"] = content["bytes"], content["path"]
         if content is None:
             place = row["path"]
-            content = _read_outside(Path(place), row.get("offset") or 0, row.get("length"))
+            content = read_outside(Path(place), row.get("offset") or 0, row.get("length"))
         if image_id(content) != identifier:
             raise UserError(
                 f"the image {identifier} is no longer the one in {place}: restore the file, or run"
@@ -230,7 +230,7 @@ class _Decoded(Sequence[np.ndarray]):
         return self._store.pixels(self._identifiers[index])
 
 
-def _read_outside(path: Path, offset: int, length: int | None) -> bytes:
+def read_outside(path: Path, offset: int, length: int | None) -> bytes:
     """A part of a file.
 
     Raises:

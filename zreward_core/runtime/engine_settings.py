@@ -8,7 +8,7 @@ from zreward_core.config import Count, Settings
 
 SAMPLING = (
     *("label", "predict", "evaluate", "train_gdso", "train_gdso_coupled", "train_grpo"),
-    *("train_opd", "train_rewarddance"),
+    *("train_opd", "train_rewarddance", "trace_faithfulness"),
 )
 """Stages whose traces an engine can sample."""
 

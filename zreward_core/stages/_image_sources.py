@@ -7,7 +7,7 @@ images with metadata, or of WebDataset archives.
 import json
 import logging
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,8 @@ NUM_TOLD = 10
 """Refused images whose reasons are logged."""
 SourceImage = tuple[bytes | Outside, str, str, str]
 """Image, prompt, purpose, origin."""
+Checked = tuple[bytes | Outside, str] | str
+"""Image and prompt of a row, or why they cannot be used."""
 Purpose = Literal["annotation", "unlabelled"]
 
 
@@ -72,32 +74,32 @@ class ImageDataset(Source):
     """Column of the prompts; a dot leads into an object (json.caption)."""
 
 
-def given_images(sources: Iterable[Source], refused: dict[str, int]) -> Iterator[SourceImage]:
+def given_images(
+    sources: Iterable[Source],
+    refused: dict[str, int],
+    read: Callable[[Source], Iterator[Checked]] | None = None,
+) -> Iterator[SourceImage]:
     """Images of the user's folders and data sets, in a fixed order.
 
     An image or prompt that cannot be used is left out; the first reasons are logged.
 
     Args:
         refused: receives the number of those images by folder.
+        read: what reads the rows of a source, in place of ``checked_rows``.
 
     Raises:
         UserError: no image of a folder can be used, or it cannot be read.
     """
     for source in sources:
-        rows = (
-            dataset_rows(source) if isinstance(source, ImageDataset) else folder_rows(source.listed)
-        )
         faults: list[str] = []
         number = num_faults = 0
-        for row in rows:
+        for found in (read or checked_rows)(source):
             number += 1
-            try:
-                image, prompt = _of_row(source, row)
-            except UserError as error:
+            if isinstance(found, str):
                 num_faults += 1
-                faults = [*faults, str(error)][:NUM_TOLD]
+                faults = [*faults, found][:NUM_TOLD]
                 continue
-            yield image, prompt, source.purpose, str(source.path)
+            yield *found, source.purpose, str(source.path)
         if not num_faults:
             continue
         told = "\n  ".join(faults)
@@ -108,8 +110,25 @@ def given_images(sources: Iterable[Source], refused: dict[str, int]) -> Iterator
         logger.warning("%s", told)
 
 
-def folder_rows(listed: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a folder's prompts.json, sorted by name.
+def checked_rows(source: Source, first: int = 0) -> Iterator[Checked]:
+    """Images and prompts of a source, checked, from a row on.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if isinstance(source, ImageDataset):
+        rows = dataset_rows(source, first)
+    else:
+        rows = folder_rows(source.listed, first)
+    for row in rows:
+        try:
+            yield _of_row(source, row)
+        except UserError as error:
+            yield str(error)
+
+
+def folder_rows(listed: Path, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Rows of a folder's prompts.json, sorted by name, from one on.
 
     Raises:
         UserError: it cannot be read.
@@ -117,12 +136,12 @@ def folder_rows(listed: Path) -> Iterator[dict[str, Any]]:
     prompts = read_json(listed)
     if not isinstance(prompts, dict):
         raise UserError(f"{listed} must map file names to prompts")
-    for name in sorted(prompts):
+    for name in sorted(prompts)[first:]:
         yield {"name": name, "image": name, "prompt": prompts[name]}
 
 
-def dataset_rows(source: ImageDataset) -> Iterator[dict[str, Any]]:
-    """Rows of a data set; no image is decoded.
+def dataset_rows(source: ImageDataset, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Rows of a data set from one on; no image is decoded.
 
     Raises:
         UserError: `datasets` cannot open it, or it lacks a column.
@@ -150,7 +169,7 @@ def dataset_rows(source: ImageDataset) -> Iterator[dict[str, Any]]:
     for name, feature in (found.features or {}).items():
         if isinstance(feature, Image):
             found = found.cast_column(name, Image(decode=False))
-    for index, row in enumerate(found):
+    for index, row in enumerate(found.skip(first), start=first):
         for name in (source.image, source.prompt.partition(".")[0]):
             if name not in row:
                 raise UserError(

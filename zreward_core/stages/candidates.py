@@ -38,6 +38,7 @@ from zreward_core.schemas import (
     write_json,
     write_table,
 )
+from zreward_core.stages._image_parts import kept_rows
 from zreward_core.stages._image_sources import (
     ImageDataset,
     ImageFolder,
@@ -122,19 +123,25 @@ def run(config: Config) -> None:
     checkpoint = Checkpoint("candidates", config, [WORLD / "prompts.parquet", *inputs])
     samples = draw_samples(config, prompts, checkpoint)
     if is_main():
-        write_candidates(config, prompts, stored_samples(samples))
+        write_candidates(config, prompts, stored_samples(samples), checkpoint)
     checkpoint.clear()
 
 
-def write_candidates(config: Config, prompts: pd.DataFrame, samples: Iterator[SourceImage]) -> None:
+def write_candidates(
+    config: Config,
+    prompts: pd.DataFrame,
+    samples: Iterator[SourceImage],
+    checkpoint: Checkpoint,
+) -> None:
     """Write the images of all sources and their tables."""
     rows: list[dict[str, str]] = []
     refused: dict[str, int] = {}
 
     sources = [*config.folders, *config.datasets]
+    given = given_images(sources, refused, partial(kept_rows, checkpoint))
 
     def contents() -> Iterator[bytes | Outside]:
-        for source in (rendered(), given_images(sources, refused), samples):
+        for source in (rendered(), given, samples):
             for content, prompt, purpose, origin in source:
                 rows.append({"prompt": prompt, "purpose": purpose, "generator": origin})
                 yield content

@@ -25,6 +25,7 @@ from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.progress import track
 from zreward_core.schemas import ITEMS, PAIRS, pairs_between, read_table, write_json
+from zreward_core.stages._engine import rollout_engine
 
 OUTPUT = Path("data/trace_faithfulness")
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
@@ -70,10 +71,12 @@ def run(config: Config) -> None:
     pairs = pairs.sample(min(config.num_pairs, len(pairs)), random_state=config.seed)
     backbone.network.to(pick_device())
     images = ImageStore(*IMAGES)
-    parts = [
-        read_pairs(backbone, config, pairs.iloc[start : start + config.batch_pairs], items, images)
-        for start in track(range(0, len(pairs), config.batch_pairs), "trace_faithfulness")
-    ]
+    starts = range(0, len(pairs), config.batch_pairs)
+    with rollout_engine("trace_faithfulness", backbone):
+        parts = [
+            read_pairs(backbone, config, pairs.iloc[at : at + config.batch_pairs], items, images)
+            for at in track(starts, "trace_faithfulness")
+        ]
     scores = pd.concat(parts, ignore_index=True)
     with whole_output(OUTPUT, config) as folder:
         scores.to_parquet(folder / "scores.parquet", index=False)

@@ -126,7 +126,7 @@ def test_the_page_of_the_items_is_logged_with_the_evaluation(root: Path) -> None
     page.parent.mkdir(parents=True)
     page.write_text("<p>items")
     for stage, logged in (("toy", []), ("evaluate", ["viewer.html"])):
-        log_results(client, run, Path("data") / stage, [])
+        log_results(client, run, stage, [])
         assert [one.path for one in client.list_artifacts(run)] == logged
 
 

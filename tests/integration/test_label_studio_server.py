@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.browser import CHROMIUM
 from tests.stages.annotation_root import make_root
 from zreward_core.commands import label_studio_client as client
 from zreward_core.commands.annotate_export import export_annotation
@@ -161,6 +162,45 @@ def test_ratings_side_by_side_come_back_without_a_setting(root: Path, server: Se
     assert ratings["annotator_id"].notna().all() and ratings["submitted_at"].notna().all()
     summary = read_json(Path("data/ingest/summary.json"))["sources"]["people"]
     assert summary["ignored"] == {"skipped": 1} and summary["quarantine"] == {}
+
+
+def test_hotkeys_give_what_they_say(root: Path, server: Server) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="`pip install -e .[pages]`")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    prefix = "/data/local-files/?d=single/"
+    export_annotation(root / "single", 1, 1, prefix, single=True)
+    number = server.project(root / "single", root / "single/tasks/annotator-01.json")
+    task = server.tasks(number)[0]["id"]
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(120_000)
+        page.goto(f"{server.address}/user/login")
+        page.fill("input[name=email]", "lead@example.org")
+        page.fill("input[name=password]", "annotate-us-1")
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
+        page.goto(f"{server.address}/projects/{number}/data?task={task}")
+        page.get_by_text("[shift+4]").first.wait_for()
+        page.wait_for_timeout(10_000)  # the keys are bound after the choices are shown
+        page.get_by_text("Text-image alignment", exact=True).click()
+        for key in ("2", "Shift+KeyW", "KeyG", "Shift+KeyZ"):
+            page.keyboard.press(key)
+        page.get_by_role("button", name="Submit").click()
+        deadline = time.monotonic() + 60
+        while not (found := server.call(f"/api/tasks/{task}/")["annotations"]):
+            assert time.monotonic() < deadline
+            page.wait_for_timeout(1000)
+        browser.close()
+    (annotation,) = found
+    given = {one["from_name"]: one["value"]["choices"] for one in annotation["result"]}
+    assert given == {
+        "alignment_0": ["2"],
+        "realism_0": ["2.5"],
+        "aesthetics_0": ["5"],
+        "plausibility_0": ["1.5"],
+    }
 
 
 def test_projects_are_pushed_once_and_pulled(

@@ -8,8 +8,16 @@ import pandas as pd
 import pytest
 
 from tests.stages.training_root import NAMES
+from tests.viewer_root import embedded
 from zreward_core.config import UserError
-from zreward_core.schemas import ITEMS, PAIRS, TEST_RATINGS, read_table, write_table
+from zreward_core.schemas import (
+    ITEMS,
+    PAIRS,
+    TEST_RATINGS,
+    file_hashes,
+    read_table,
+    write_table,
+)
 from zreward_core.stages import evaluate, predict, trace_faithfulness
 from zreward_core.stages.evaluate import ITEMS_FILE, PAIRS_FILE, STUDENT, TEACHER
 
@@ -49,8 +57,21 @@ def test_predict(root: Path, caplog: pytest.LogCaptureFixture, reasoning: bool, 
     assert "4 of 8 rows have too long prompts" in caplog.text and "'circle circle" in caplog.text
 
 
-def test_evaluate(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    evaluate.run(evaluate.Config(seed=1, oracle=False, num_examples=1))
+def test_evaluate(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = evaluate.Config(seed=1, oracle=False, num_examples=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "POOL_ITEMS", 0)
+        evaluate.run(config)
+    without_pool = file_hashes(evaluate.OUTPUT)
+    evaluate.run(config)
+    with_pool = file_hashes(evaluate.OUTPUT)
+    assert set(with_pool) - set(without_pool) == {"pool_predictions.parquet"}
+    assert without_pool.items() <= with_pool.items()
+    assert set(pd.read_parquet(evaluate.OUTPUT / "pool_predictions.parquet")["item_id"]) >= KEPT
+    shown = embedded(Path("reports/viewer/index.html").read_text(), "index")
+    assert set(shown["id"][: len(KEPT)]) == KEPT and len(shown["id"]) == 8
     metrics = json.loads((evaluate.OUTPUT / "metrics.json").read_text())
     for model in ("zero_shot", "zero_shot_reasoning", "teacher", "student"):
         assert metrics["models"][model]["overall"]["num_pairs"] == len(NAMES)

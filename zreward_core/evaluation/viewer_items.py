@@ -121,7 +121,8 @@ def read_shown_items() -> ShownItems:
     for path in CANDIDATES:
         made = _read(path, ["item_id", "generator"], item_id=set(items["item_id"]))
         generators |= dict(zip(made["item_id"], made["generator"], strict=True))
-    items["generator"] = items["item_id"].map(generators).fillna("")
+    named = map(generators.get, items["item_id"])
+    items["generator"] = [one if isinstance(one, str) else "" for one in named]
     place = _Placing(items["item_id"], rubric)
     return ShownItems(
         rubric=rubric,

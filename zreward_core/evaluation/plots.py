@@ -31,7 +31,7 @@ MODEL_COLOURS = {
     "student": PALETTE[0],
 }
 FEW = 20
-"""Predictions in a bin below which its mean is uncertain."""
+"""Fewer predictions in a bin make its mean uncertain; fewer points of a curve are marked."""
 FLAT = 1e-6
 """Range below which a curve is drawn as constant, so that rounding errors are not magnified."""
 
@@ -208,7 +208,8 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, wind
     if values.empty:
         axes.text(0.5, 0.5, "nothing logged", transform=axes.transAxes, ha="center", color=GREY)
         return
-    axes.plot(values, color=PALETTE[0], alpha=0.3, linewidth=1, marker=".", markersize=2)
+    size = 2 if len(values) > FEW else 7
+    axes.plot(values, color=PALETTE[0], alpha=0.3, linewidth=1, marker=".", markersize=size)
     smoothed = smooth(values, window or max(1, len(values) // 10))
     axes.plot(values.index, smoothed, color=PALETTE[0], linewidth=2)
     axes.ticklabel_format(axis="y", useOffset=False)

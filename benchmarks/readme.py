@@ -3,13 +3,14 @@
     make run && python benchmarks/readme.py
 
 It writes docs/runs/demo.json, from which `zreward run` estimates the time left where no run was
-recorded yet, and the parts of README.md between markers. `--render` rewrites the README from the
-committed file alone.
+recorded yet, the images of docs/images that a run draws, and the parts of README.md between
+markers. `--render` rewrites the README from the committed file alone.
 """
 
 import argparse
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ from zreward_core.schemas import read_json, write_json
 
 README = Path("README.md")
 FIGURES = RECORDED / f"{DEMO}.json"
+IMAGES = {
+    "before_after": Path("data/finetune_generator/contact_sheet.png"),
+    "examples": Path("data/evaluate/examples.png"),
+    "hpa": Path("data/evaluate/hpa.png"),
+    "world": Path("data/world/contact_sheet.png"),
+}
+"""Image in docs/images to the one of a run that it is a copy of."""
 DISK = ("data", ".dvc", ".zreward")
 """Folders that a run fills."""
 SHOWN = ("hpa", "hpa_low", "hpa_high", "margin_hpa", "plcc", "srcc", "output_tokens")
@@ -53,6 +61,8 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="leave docs/runs/demo.json as it is")
     if not parser.parse_args().render:
         write_json(figures_of_run(), FIGURES)
+        for name, path in IMAGES.items():
+            shutil.copyfile(path, README.parent / f"docs/images/{name}.png")
     README.write_text(rendered(README.read_text(), read_json(FIGURES), read_json(OVER_BASES)))
 
 

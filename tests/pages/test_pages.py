@@ -201,6 +201,7 @@ def test_mlflow_opens_on_training_without_assistant_and_banner(page: Page, small
     assert page.evaluate("localStorage.getItem('mlflow.workflowType_v1')") == '"machine_learning"'
     expect(page.locator("[data-assistant-ui]").locator("visible=true")).to_have_count(0)
     expect(page.get_by_text("collects usage data")).to_have_count(0)
+    expect(page.get_by_text("New to MLflow?")).to_have_count(0)
     asked = page.request.get(f"{small.mlflow}/ajax-api/3.0/mlflow/assistant/config")
     assert asked.status == 404
 

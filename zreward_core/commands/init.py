@@ -23,6 +23,7 @@ __pycache__/
 .venv/
 .zreward/
 reports/
+/dvc_plots/
 /zreward_core
 /data/*
 !/data/rubric.yaml

@@ -44,8 +44,8 @@ def plot_methods(
         )
         count = len(row["seeds"])
         spread = 0.25 + min(0.16, 0.5 / count) * np.arange(count)  # below the interval, one by one
-        style = {"color": colour, "markersize": 4.5, "alpha": 0.7, "markeredgewidth": 0}
-        axes.plot(row["seeds"], position + spread, "o", **style)
+        (dots,) = axes.plot(row["seeds"], position + spread, "o", color=colour, markersize=4.5)
+        dots.set(alpha=0.7, markeredgewidth=0)
     if ceiling is not None:
         axes.axvline(ceiling, color="black", linewidth=1, label="oracle (ceiling)")
     for size, colour in SIZE_COLOURS.items():
@@ -58,7 +58,7 @@ def plot_methods(
         title=title, xlabel="HPA (share of pairs ordered as annotated), mean and 95 % interval"
     )
     tidy(axes)
-    legend_below(figure, *axes.get_legend_handles_labels())
+    legend_below(figure, axes)
     save(figure, path)
 
 
@@ -77,7 +77,6 @@ def plot_training(
     """
     figure = Figure(figsize=(min(WIDTH, 4.5 * len(metrics)), 3.6), layout="constrained")
     grid = figure.subplots(1, len(metrics), squeeze=False).ravel()
-    handles: dict[str, Any] = {}
     for axes, (metric, title) in zip(grid, metrics.items(), strict=True):
         for index, (method, seeds) in enumerate(histories.items()):
             mean = _mean_over_seeds(seeds, metric)
@@ -85,11 +84,11 @@ def plot_training(
                 continue
             smoothed = smooth(mean, max(1, len(mean) // 10))
             colour = PALETTE[index % len(PALETTE)]
-            (handles[method],) = axes.plot(mean.index, smoothed, color=colour, label=method)
+            axes.plot(mean.index, smoothed, color=colour, label=method)
         axes.set_ylabel(title)
         step_axis(axes)
         tidy(axes)
-    legend_below(figure, list(handles.values()), list(handles), columns=6)
+    legend_below(figure, *grid, columns=6)
     save(figure, path)
 
 
@@ -166,7 +165,7 @@ def plot_tuning(
         axes.set_title(label, fontsize=10)
     for axes in grid[-1]:
         step_axis(axes)
-    legend_below(figure, *grid[0, 0].get_legend_handles_labels())
+    legend_below(figure, *grid.ravel())
     figure.suptitle(title, fontsize=12)
     save(figure, path)
 

@@ -4,6 +4,7 @@ A figure is at most ``WIDTH`` wide, so that a page shows it unscaled and its tex
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,9 +34,16 @@ def step_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
-def legend_below(figure: Figure, handles: list, labels: list[str], columns: int = 4) -> None:
-    """Place the legend below all axes of a figure with the constrained layout."""
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+def legend_below(figure: Figure, *sources: Axes, columns: int = 4) -> None:
+    """Place one legend of some axes below a figure with the constrained layout."""
+    entries: dict[str, Any] = {}
+    for axes in sources:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=columns,
+        frameon=False,
+    )  # fmt: skip
 
 
 def save(figure: Figure, path: Path) -> None:

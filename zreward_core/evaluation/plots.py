@@ -31,7 +31,7 @@ MODEL_COLOURS = {
     "student": PALETTE[0],
 }
 FEW = 20
-"""Predictions in a bin below which its mean is uncertain."""
+"""Fewer predictions in a bin make its mean uncertain; fewer points of a curve are marked."""
 FLAT = 1e-6
 """Range below which a curve is drawn as constant, so that rounding errors are not magnified."""
 
@@ -60,9 +60,10 @@ def plot_reliability(
     colours = [_colour(name, index) for index, name in enumerate(predicted)]
     curve.plot([low, high], [low, high], color=GREY, linestyle="--", label="perfect calibration")
     for colour, (name, means_N) in zip(colours, predicted.items(), strict=True):
-        bins = {"bins": num_bins, "range": (low, high)}
-        (means_B, scores_B), *_ = binned_statistic(means_N, [means_N, scores_N], "mean", **bins)
-        counts_B, _ = np.histogram(means_N, **bins)
+        (means_B, scores_B), *_ = binned_statistic(
+            means_N, [means_N, scores_N], "mean", num_bins, (low, high)
+        )
+        counts_B, _ = np.histogram(means_N, num_bins, (low, high))
         curve.plot(means_B[counts_B > 0], scores_B[counts_B > 0], color=colour, label=_title(name))
         for enough_B, face in ((counts_B >= FEW, colour), (counts_B < FEW, "white")):
             curve.plot(means_B[enough_B], scores_B[enough_B], "o", color=colour, mfc=face)
@@ -76,7 +77,7 @@ def plot_reliability(
     counts.set_xticks(np.linspace(low, high, num_bins + 1))
     for axes in (curve, counts):
         tidy(axes)
-    legend_below(figure, *curve.get_legend_handles_labels(), columns=3)
+    legend_below(figure, curve, columns=3)
     save(figure, path)
 
 
@@ -140,7 +141,7 @@ def plot_dimensions(
         step_axis(axes)
         tidy(axes)
     grid[0].set_ylabel("score (points)")
-    legend_below(figure, *grid[-1].get_legend_handles_labels(), columns=6)
+    legend_below(figure, grid[-1], columns=6)
     figure.suptitle(title, fontsize=12)
     save(figure, path)
 
@@ -187,7 +188,7 @@ def plot_hpa(metrics: Mapping[str, Any], dimensions: Sequence[str], path: Path) 
     )
     tidy(axes)
     axes.grid(False, axis="x")
-    legend_below(figure, *axes.get_legend_handles_labels())
+    legend_below(figure, axes)
     save(figure, path)
 
 
@@ -208,7 +209,8 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, wind
     if values.empty:
         axes.text(0.5, 0.5, "nothing logged", transform=axes.transAxes, ha="center", color=GREY)
         return
-    axes.plot(values, color=PALETTE[0], alpha=0.3, linewidth=1, marker=".", markersize=2)
+    size = 2 if len(values) > FEW else 7
+    axes.plot(values, color=PALETTE[0], alpha=0.3, linewidth=1, marker=".", markersize=size)
     smoothed = smooth(values, window or max(1, len(values) // 10))
     axes.plot(values.index, smoothed, color=PALETTE[0], linewidth=2)
     axes.ticklabel_format(axis="y", useOffset=False)

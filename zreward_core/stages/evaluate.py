@@ -183,6 +183,7 @@ def plot(
             "loss/pairwise": "pairwise loss (eq. 11),\nshare of the scale",
             "policy/drift": "drift of a trace's\nlog-probability, nats",
         }
+        shown |= validation_curves(gdso)
         plot_curves(gdso, shown, "GDSO: training of the teacher", folder / "train_gdso.png")
         length = {"trace/length": "tokens per trace (mean)"}
         plot_curves(gdso, length, "GDSO: length of the traces", folder / "trace_length.png")
@@ -191,10 +192,20 @@ def plot(
             "loss/total": "KL to the teacher (eq. 15), nats",
             "score/error": "difference from the teacher's\nscore, points",
         }
+        shown |= validation_curves(risd)
         plot_curves(risd, shown, "RISD: training of the student", folder / "train_risd.png")
     if config.num_examples and len(items):
         examples = pick_examples(config, items, predictions, images, rubric.names)
         plot_examples(examples, rubric.levels, folder / "examples.png")
+
+
+def validation_curves(history: list[dict[str, float]]) -> dict[str, str]:
+    """The metrics of validation that a stage has logged, with the names of their axes."""
+    names = {
+        "validation/hpa": "HPA on the validation split\n(share of pairs)",
+        "validation/nll": "NLL on the validation split,\nnats",
+    }
+    return {key: name for key, name in names.items() if any(key in row for row in history)}
 
 
 def pick_examples(

@@ -281,8 +281,8 @@ def init(
 
 @app.command()
 def ui(
-    dagster_port: Annotated[int, typer.Option(help="Port of Dagster.")] = 3000,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow.")] = 5000,
+    dagster_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Dagster.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")] = 5000,
 ) -> None:
     """Start Dagster and MLflow for the project in this folder; Ctrl-C stops them."""
     from zreward_core.commands.ui import start_ui

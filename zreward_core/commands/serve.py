@@ -1,9 +1,13 @@
 """serve: the scoring server of a model folder, a registered student or a repository of the hub."""
 
+import contextlib
 import gc
+import socket
 import sys
 
 import uvicorn
+
+from zreward_core.config import UserError
 
 MAX_CONNECTIONS = 1024
 """Connections at a time, answers included; more get HTTP 503."""
@@ -39,12 +43,13 @@ def serve(
 
     Raises:
         UserError: there is no such model, it is not a student, or its files differ from the
-            registered ones.
+            registered ones; or the address cannot be listened on.
     """
     from zreward_core import RewardModel
     from zreward_core.commands.scoring_app import server_app
     from zreward_core.models.requests import RequestScorer
 
+    address = _bound(host, port)  # before the model is loaded
     sys.setswitchinterval(SWITCH_SECONDS)
     model = RewardModel.from_pretrained(source, device, dtype, batch_size=batch_size)
     app = server_app(
@@ -52,12 +57,27 @@ def serve(
     )
     gc.collect()
     gc.freeze()  # collections need not look at the libraries and the model again
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=STOP_SECONDS,
         log_level="warning",
         access_log=False,
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[address])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket with this address, which does not listen yet."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+        bound.close()
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen on port {port} of {host!r} ({reason}): choose another --port or --host"
+        ) from None
+    return bound

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy import stats
+from typer.testing import CliRunner
 
 from tests.commands.scoring.conftest import png
 from zreward_core.cli import app
@@ -178,6 +179,33 @@ def test_compare_refuses_what_cannot_be_compared() -> None:
             compare_sources(paths, Path("page.html"), None, 2)
     with pytest.raises(UserError, match=r"must end with \.html"):
         compare_sources([a, apart], Path("page.txt"), None, 2)
+
+
+def test_a_single_prompt_has_no_interval() -> None:
+    sides = [write_scores(f"{name}.parquet", ["x"], [mean]) for name, mean in (("a", 2), ("b", 3))]
+    lines = compare_sources(sides, Path("page.html"), None, 2)
+    assert "  alignment        +1.000, wins 100.0%" in lines and "nan" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--threshold", "nan"],
+        ["--threshold", "inf"],
+        ["--threshold", "1", "--lower-bound", "inf"],
+        ["--threshold", "1", "--lower-bound", "nan"],
+        ["--quantile", "nan"],
+        ["--threshold", "1", "--dropped", "scores.parquet"],
+        ["--threshold", "1", "--dropped", "k.parquet"],
+    ],
+)
+def test_filter_refuses_numbers_and_files_that_cannot_be(options: list[str]) -> None:
+    before = write_scores("scores.parquet", PROMPTS, MEANS, STDS).read_bytes()
+    done = CliRunner().invoke(app, ["filter", "scores.parquet", "--output", "k.parquet", *options])
+    reason = str(done.exception) if isinstance(done.exception, UserError) else done.output
+    assert isinstance(done.exception, UserError) or done.exit_code == 2
+    assert options[-2] in reason and not Path("k.parquet").exists()
+    assert Path("scores.parquet").read_bytes() == before
 
 
 def test_folders_are_scored_and_compared(student: str) -> None:

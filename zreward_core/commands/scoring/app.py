@@ -1,6 +1,7 @@
 """Commands that use a reward model, in the command line. No heavy imports."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,21 @@ from zreward_core.config import UserError
 
 app = typer.Typer()
 """Its commands are those of `zreward`; the context's object has the names of the stages."""
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
 ScoresArgument = Annotated[Path, typer.Argument(help="File of `zreward score`.")]
 ByOption = Annotated[str, typer.Option(help="overall, or a dimension.")]
 BoundOption = Annotated[
-    float | None, typer.Option("--lower-bound", min=0, help="Use mean - K std instead of the mean.")
+    float | None,
+    typer.Option(
+        "--lower-bound", min=0, callback=_finite, help="Use mean - K std instead of the mean."
+    ),
 ]
 
 
@@ -101,7 +113,7 @@ def filter_scores(
     scores: ScoresArgument,
     output: Annotated[Path, typer.Option(help="Parquet file with the rows that are kept.")],
     threshold: Annotated[
-        float | None, typer.Option(help="Keep rows with at least this value.")
+        float | None, typer.Option(callback=_finite, help="Keep rows with at least this value.")
     ] = None,
     quantile: Annotated[
         float | None, typer.Option(min=0, max=1, help="Drop this share of the rows, the lowest.")
@@ -157,7 +169,7 @@ def serve(
         str, typer.Argument(help="Folder of a reward model, models:/NAME@ALIAS, or hub id.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5001,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5001,
     token: Annotated[
         str | None,
         typer.Option(envvar="ZREWARD_TOKEN", help="Token that requests must have."),

@@ -223,6 +223,12 @@ def _plain(figures: Figures) -> dict[str, Any]:
     return plain(figures._asdict())
 
 
+def _shown(one: Interval, pattern: str) -> str:
+    if np.isnan(one.low):  # of a single prompt
+        return f"{one.value:{pattern}}"
+    return f"{one.value:{pattern}} ({one.low:{pattern}} to {one.high:{pattern}})"
+
+
 def _lines(figures: Figures) -> list[str]:
     lines = [f"{figures.prompts:,} prompts have scores in all"]
     lines += [
@@ -239,8 +245,5 @@ def _lines(figures: Figures) -> list[str]:
         lines.append(f"{pair['second']} - {pair['first']}")
         for column in figures.columns:
             gain, rate = pair["difference"][column], pair["win_rate"][column]
-            lines.append(
-                f"  {column:<16} {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}),"
-                f" wins {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
-            )
+            lines.append(f"  {column:<16} {_shown(gain, '+.3f')}, wins {_shown(rate, '.1%')}")
     return lines

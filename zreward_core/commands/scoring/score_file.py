@@ -102,16 +102,19 @@ def open_scores(path: Path) -> ScoreFile:
     return ScoreFile(path, json.loads(content))
 
 
-def check_output(path: Path, suffix: str, inputs: Sequence[Path] = ()) -> None:
+def check_output(
+    path: Path, suffix: str, taken: Sequence[Path] = (), option: str = "--output"
+) -> None:
     """Check the name of an output before hours of work.
 
     Raises:
-        UserError: its suffix is another one, it is a folder or an input, or its folder is missing.
+        UserError: its suffix is another one, it is a folder or taken (an input, or another output),
+            or its folder is missing.
     """
     shown = writable(str(path))
     if path.suffix != suffix:
-        raise UserError(f"--output {shown} must end with {suffix}")
+        raise UserError(f"{option} {shown} must end with {suffix}")
     if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"--output {shown}: it is a folder, or the folder above it is missing")
-    if path.resolve() in [one.resolve() for one in inputs]:
-        raise UserError(f"--output {shown} is the input: choose another name")
+        raise UserError(f"{option} {shown}: it is a folder, or the folder above it is missing")
+    if path.resolve() in [one.resolve() for one in taken]:
+        raise UserError(f"{option} {shown} is an input or another output: choose another name")

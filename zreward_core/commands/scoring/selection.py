@@ -96,7 +96,7 @@ def filter_scores(
         raise UserError("give either --threshold or --quantile")
     dropped = output.with_suffix(".dropped.parquet") if dropped is None else dropped
     check_output(output, ".parquet", [path])
-    check_output(dropped, ".parquet", [path, output])
+    check_output(dropped, ".parquet", [path, output], "--dropped")
     scores = open_scores(path)
     value_N = scores.values(by, k)
     scored_N = np.isfinite(value_N)

@@ -259,10 +259,13 @@ def test_launchers_are_those_of_the_profile(
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
         launchers = {"some": {"kind": "accelerate", "processes": processes}}
         content = {"launchers": launchers, "stages": {"label": "some", "evaluate": "local"}}
+        content["engines"] = {"vllm": ENGINE | {"environment": {"CUDA_VISIBLE_DEVICES": "7"}}}
+        content["rollouts"] = {"label": "vllm", "evaluate": "local"}
         Path(folder).write_text(yaml.safe_dump(content))
     assert planning.read_launchers("paper")["label"].processes == 8
     assert planning.read_launchers("other")["label"].processes == 2
     assert "evaluate" not in planning.read_launchers(None)
+    assert planning.read_engines("paper") == {"label": Engine((7,), 0.92)}
 
 
 def test_a_measurement_that_a_signal_ends_is_made_again(tmp_path: Path) -> None:
@@ -290,6 +293,18 @@ def test_a_plan_of_the_demo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match="pretrained here"):
         planning.make_plan("smoke", MACHINE)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("profile", ["eight_gpus", "paper"])
+def test_the_shipped_profiles_fit_on_eight_gpus_of_80_gb(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = planning.make_plan(profile, MACHINE)
+    assert [row.stage for row in plan.rows] == list(plan_stages.PLANNERS)
+    assert all(plan.fits(row) for row in plan.rows), plan.notes
 
 
 def test_lora_settings_reach_the_blueprint() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from zreward_core.commands.plan_use import Use
 from zreward_core.config import UserError
@@ -65,7 +66,7 @@ def engine_of(settings: Vllm) -> Engine:
 def _number(arguments: Sequence[str], name: str, default: float) -> float:
     """The last value of an argument, written as `--name value` or `--name=value`."""
     found = str(default)
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         key, _, value = argument.partition("=")
         if key.lstrip("-").replace("_", "-") == name:
             found = value or following

@@ -56,9 +56,9 @@ def engine_of(settings: Vllm) -> Engine:
     for name in PARALLEL:
         number *= int(_number(settings.arguments, name, 1))
     visible = settings.environment.get("CUDA_VISIBLE_DEVICES")
-    devices = range(number) if visible is None else visible.split(",")[:number]
+    devices = [str(n) for n in range(number)] if visible is None else visible.split(",")[:number]
     return Engine(
-        tuple(int(one) if str(one).strip().isdigit() else n for n, one in enumerate(devices)),
+        tuple(int(one) if one.strip().isdigit() else n for n, one in enumerate(devices)),
         _number(settings.arguments, UTILIZATION, DEFAULT_UTILIZATION),
     )
 

@@ -148,15 +148,8 @@ def test_what_an_engine_reserves_is_read_from_its_arguments(
 
 def labelled(engine: Engine | None) -> tuple[plan_stages.Row, Machine]:
     """The row of a small teacher that labels on a small GPU, by seven processes."""
-    deep = blueprint(4)
-    machine = replace(MACHINE, memory=5 * sum(weight_bytes(deep.build("float32", None, False))))
-    machine = replace(machine, engine=engine)
-    settings = configs()
-    settings["candidates"] = candidates.Config(
-        seed=1,
-        generators=[settings["candidates"].generators[0].model_copy(update={"size": (32, 32)})],
-    )
-    counts = count(settings | {"candidates": settings["candidates"]}, RUBRIC)
+    deep, machine = blueprint(4), replace(MACHINE, memory=20e6, engine=engine)
+    counts = replace(count(configs(), RUBRIC), size=(32, 32))
     models = plan_stages.Models(deep, deep, None)  # type: ignore[arg-type]
     config = label.Config(seed=1, num_traces=2, batch_size=1)
     return plan_stages.label(config, 7, False, models, counts, machine), machine
@@ -178,13 +171,14 @@ def test_an_engine_is_counted_on_its_gpu_and_on_that_of_a_process() -> None:
 
 
 def test_an_engine_that_is_too_small_for_its_model_needs_more_memory_or_gpus() -> None:
-    short, machine = labelled(Engine((7,), 0.1))
+    short, machine = labelled(Engine((7,), 0.02))
     assert short.tightest(machine)[0] == "engine" and not planning.fits(short, machine)
     how = planning.mend_engine(short, machine)
     assert how is not None and how.startswith("launch.yaml: `--gpu-memory-utilization`")
     assert planning.fits(*labelled(Engine((7,), float(how.split("at least ")[1]))))
-    small = replace(machine, memory=machine.memory / 5)
-    assert "--tensor-parallel-size" in str(planning.mend_engine(short, small))
+    small = replace(machine, memory=short.moments["engine"].total)
+    alone = replace(short, moments={"engine": short.moments["engine"]})
+    assert "--tensor-parallel-size" in str(planning.mend_engine(alone, small))
 
 
 def test_figures_of_hub_models_have_the_real_number_of_weights() -> None:
@@ -259,10 +253,13 @@ def test_launchers_are_those_of_the_profile(
         Path(folder).parent.mkdir(parents=True, exist_ok=True)
         launchers = {"some": {"kind": "accelerate", "processes": processes}}
         content = {"launchers": launchers, "stages": {"label": "some", "evaluate": "local"}}
+        content["engines"] = {"vllm": ENGINE | {"environment": {"CUDA_VISIBLE_DEVICES": "7"}}}
+        content["rollouts"] = {"label": "vllm", "evaluate": "local"}
         Path(folder).write_text(yaml.safe_dump(content))
     assert planning.read_launchers("paper")["label"].processes == 8
     assert planning.read_launchers("other")["label"].processes == 2
     assert "evaluate" not in planning.read_launchers(None)
+    assert planning.read_engines("paper") == {"label": Engine((7,), 0.92)}
 
 
 def test_a_measurement_that_a_signal_ends_is_made_again(tmp_path: Path) -> None:
@@ -290,6 +287,18 @@ def test_a_plan_of_the_demo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match="pretrained here"):
         planning.make_plan("smoke", MACHINE)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("profile", ["eight_gpus", "paper"])
+def test_the_shipped_profiles_fit_on_eight_gpus_of_80_gb(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = planning.make_plan(profile, MACHINE)
+    assert [row.stage for row in plan.rows] == list(plan_stages.PLANNERS)
+    assert all(plan.fits(row) for row in plan.rows), plan.notes
 
 
 def test_lora_settings_reach_the_blueprint() -> None:

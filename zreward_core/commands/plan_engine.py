@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from zreward_core.commands.plan_use import Use
 from zreward_core.config import UserError
@@ -55,9 +56,9 @@ def engine_of(settings: Vllm) -> Engine:
     for name in PARALLEL:
         number *= int(_number(settings.arguments, name, 1))
     visible = settings.environment.get("CUDA_VISIBLE_DEVICES")
-    devices = range(number) if visible is None else visible.split(",")[:number]
+    devices = [str(n) for n in range(number)] if visible is None else visible.split(",")[:number]
     return Engine(
-        tuple(int(one) if str(one).strip().isdigit() else n for n, one in enumerate(devices)),
+        tuple(int(one) if one.strip().isdigit() else n for n, one in enumerate(devices)),
         _number(settings.arguments, UTILIZATION, DEFAULT_UTILIZATION),
     )
 
@@ -65,7 +66,7 @@ def engine_of(settings: Vllm) -> Engine:
 def _number(arguments: Sequence[str], name: str, default: float) -> float:
     """The last value of an argument, written as `--name value` or `--name=value`."""
     found = str(default)
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         key, _, value = argument.partition("=")
         if key.lstrip("-").replace("_", "-") == name:
             found = value or following

@@ -30,6 +30,7 @@ def run_workers(
         run: runs the stage in a process.
         shared: environment variables of all processes.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -64,6 +65,8 @@ def run_workers(
         if Path(shared[ERROR_FILE]).is_file():
             return USER_FAULT
         raise
+    finally:
+        ray.shutdown()  # prints what is left of the workers' logs, before the error is shown
     return 0
 
 

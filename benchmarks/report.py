@@ -117,7 +117,8 @@ def opening(study: Study) -> str:
         "margin HPA is restricted to pairs more than half a point apart. PLCC and SRCC are "
         "Pearson's linear and Spearman's rank correlation with the annotated scores. Output tokens "
         "are the tokens generated per score. A difference is significant if its interval excludes "
-        "zero."
+        "zero. `make run` writes the test items of the demo one by one, with the teacher's "
+        "reasoning, to `reports/viewer/index.html` ([viewer](../docs/viewer.md))."
     )
     lacking = ", ".join(f"{words(name)} ({number})" for name, number in study.missing.items())
     return f"{text}\n\nCells without all seeds: {lacking}." if lacking else text

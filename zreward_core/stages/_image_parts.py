@@ -17,8 +17,8 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.schemas import digest
 from zreward_core.stages._image_sources import Checked, Source, checked_rows
 
-PART_ROWS, PART_BYTES = 4096, 2**25
-"""Images in a part, at most, and the size with which it ends: it is held in memory."""
+PART_ROWS, PART_BYTES = 4096, 2**23
+"""Images in a part, at most, and the size with which it ends: several copies are in memory."""
 PARTS = pa.schema(
     [
         ("bytes", pa.binary()),

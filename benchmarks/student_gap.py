@@ -50,7 +50,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half_images": {"labels": half_images},
     "steps_700": {"train_risd": {"steps": 700}},
     "steps_2800": {"train_risd": {"steps": 2800}},
-    "verdicts_60": {"base": "benchmarks/bases/verdicts_60"},
     "rate_1e-3": {"train_risd": {"learning_rate": 1.0e-3}},
     "rate_4e-3": {"train_risd": {"learning_rate": 4.0e-3}},
     "longer_pretraining": {"base": "benchmarks/bases/longer_pretraining"},

@@ -54,12 +54,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate_4e-3": {"train_risd": {"learning_rate": 4.0e-3}},
     "longer_pretraining": {"base": "benchmarks/bases/longer_pretraining"},
     "teachers_base": {"base": "data/base_vlm/teacher"},
-    "two_threads": {"environment": {"OMP_NUM_THREADS": "2"}},
     "avx2": {"environment": AVX2},
 }
 """Changes of the demo: part of the labels, settings of train_risd, folder of the student's base.
 
-"teacher" is judged without training a student. The last two change nothing but the rounding."""
+"teacher" is judged without training a student; "avx2" only changes the rounding."""
 
 
 def main(names: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,14 +28,11 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    """Dagster replaces SIGTERM's handler by SIGINT's; if that is ignored, children inherit it."""
     (tmp_path / "dagster").mkdir()
-    before = signal.getsignal(signal.SIGTERM)
     with DagsterInstance.local_temp(
         str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
     ) as made:
         yield made
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_materialize_all_then_dvc_has_nothing_to_do(root: Path, instance: DagsterInstance) -> None:

@@ -16,7 +16,7 @@ from tests.registry.stores import place_store
 from zreward_core.dvc import md5s, read_lock
 from zreward_core.registry import tracker
 from zreward_core.registry.sync import sync
-from zreward_core.registry.tracker import LiveCurves, inputs, log_results
+from zreward_core.registry.tracker import TRACKER_TAG, LiveCurves, inputs, log_results
 from zreward_core.runtime.progress import publish, write_history
 from zreward_core.store import connect, experiment_id
 
@@ -146,7 +146,8 @@ def test_a_run_logs_the_inputs_and_sync_finds_it(root: Path) -> None:
     assert {one.path for one in client.list_artifacts(run.info.run_id)} == {"metrics.json"}
     assert run.data.tags["dagster_run_id"] == "d-17" and "dagster_url" not in run.data.tags
     record = last_run()
-    assert record["run_id"] == run.info.run_id and record["ended_at"] >= record["started_at"]
+    assert record["tracker"] == run.data.tags[TRACKER_TAG]
+    assert record["ended_at"] >= record["started_at"]
 
     (found,) = sync()
     assert found == ("toy", run.info.run_id, "tagged")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,7 @@ OUTS_TAG = "zreward.outs"
 STAGE_TAG = "zreward.stage"
 DIRTY_TAG = "zreward.git_dirty"
 NOTE_TAG = "mlflow.note.content"
+TRACKER_TAG = "zreward.tracker"
 FROM_ENVIRONMENT = {
     "dagster_run_id": "ZREWARD_DAGSTER_RUN_ID",
     "dagster_url": "ZREWARD_DAGSTER_URL",
@@ -93,11 +95,12 @@ def track(
     parent = join_pipeline(client, tags, overlay)
     if parent is not None:
         tags[PARENT_TAG] = parent
-    run = client.create_run(experiment_id(client), run_name=stage, tags=tags)
-    run_id, path = run.info.run_id, RUNS / f"{stage}.json"
-    record = {"run_id": run_id, "experiment_id": run.info.experiment_id, "pid": os.getpid()}
-    record |= {"parent_id": parent, "started_at": now(), "ended_at": None}
-    write_json(record, path)
+    tags[TRACKER_TAG] = uuid.uuid4().hex
+    record = {"tracker": tags[TRACKER_TAG], "pid": os.getpid(), "parent_id": parent}
+    record |= {"started_at": now(), "ended_at": None}
+    path = RUNS / f"{stage}.json"
+    write_json(record, path)  # first, so that a kill leaves no run without a record
+    run_id = client.create_run(experiment_id(client), run_name=stage, tags=tags).info.run_id
     status = "KILLED"
     try:
         log_inputs(client, run_id, begun["config"], deps, revision)
@@ -234,10 +237,13 @@ def close_orphaned_run(client: "MlflowClient", stage: str) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            for one in filter(None, (record["run_id"], record.get("parent_id"))):
-                client.set_terminated(one, "KILLED")
+            which = f"tags.`{TRACKER_TAG}` = '{record.get('tracker')}'"
+            found = client.search_runs([experiment_id(client)], which)
+            for one in (*(run.info.run_id for run in found), record.get("parent_id")):
+                if one is not None:
+                    client.set_terminated(one, "KILLED")
         except MlflowException as error:  # the store was removed since
-            logger.warning("run %s: %s", record["run_id"], error.message)
+            logger.warning("killed run of %s: %s", stage, error.message)
 
 
 def is_alive(pid: int) -> bool:

@@ -183,7 +183,7 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
         (["a.png"], "give --model .* and --prompt"),
         (["t.parquet", "--model", "m"], "give --output"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
-        (["t.parquet", "--model", "m", "--output", "t.parquet"], "is the input"),
+        (["t.parquet", "--model", "m", "--output", "t.parquet"], "is an input or another output"),
         (["t.parquet", "--model", "m", "--output", "o.parquet"], "m is not a folder"),
     ],
 )

@@ -39,7 +39,7 @@ def execute(*command: str, cwd: Path) -> str:
 
 
 def test_the_chain_follows_the_rubric(tmp_path: Path) -> None:
-    for path in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core"):
+    for path in ("dvc.yaml", ".dvcignore", "params.yaml", "params", "zreward_core", "data/bases"):
         copy = shutil.copytree if (ROOT / path).is_dir() else shutil.copyfile
         copy(ROOT / path, tmp_path / path)
     (tmp_path / "data/drops").mkdir(parents=True)

@@ -254,6 +254,7 @@ def finished_chain(project: Path) -> Path:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, project / name)
     (project / "data/drops").mkdir(parents=True)
+    shutil.copytree(ROOT / "data/bases", project / "data/bases")
     for name in ("rubric.yaml", "champion.yaml"):
         shutil.copyfile(ROOT / "data" / name, project / "data" / name)
     made = tiny.execute(project, "zreward", "workspace", "smoke")

@@ -43,7 +43,7 @@ def make_workspace(
         The workspace's folder, ready for `dvc repro`.
 
     Raises:
-        UserError: no such profile.
+        UserError: no such profile, or a file of the project is missing.
     """
     file = Path("params") / f"{profile}.yaml" if profile is not None else None
     known = sorted(path.stem for path in Path("params").glob("*.yaml"))
@@ -53,6 +53,8 @@ def make_workspace(
     folder = WORKSPACES / str(name or profile)
     for name in COPIED:
         target = folder / name
+        if not Path(name).exists():
+            raise UserError(f"{name} not found: restore it, workspaces copy it")
         target.parent.mkdir(parents=True, exist_ok=True)
         if Path(name).is_dir():
             shutil.rmtree(target, ignore_errors=True)

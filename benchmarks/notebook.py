@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def notebook(page: str) -> dict[str, Any]:
-    """The page as a notebook, format 4.5; links become the names of the pages in docs/."""
+    """The page as a notebook, format 4.5; links become the names of the repository's pages."""
     cells, end = [], 0
     for found in _BLOCK.finditer(page):
         cells += [_text(page[end : found.start()]), _code(*found.groups())]
@@ -41,7 +41,7 @@ def notebook(page: str) -> dict[str, Any]:
 def _text(content: str) -> dict[str, Any]:
     if not content.strip():
         return {}
-    source = _LINK.sub(r"\1 (docs/\2)", content.strip()).splitlines(keepends=True)
+    source = _LINK.sub(r"\1 (docs/\2 of the repository)", content.strip()).splitlines(keepends=True)
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
 

@@ -137,7 +137,7 @@ def rubric() -> None:
     from zreward_core.commands.rubric_page import write_rubric_page
 
     page, number = write_rubric_page()
-    typer.echo(f"{page} ({number or 'no'} exemplars)")
+    typer.echo(f"{page.resolve()} ({number or 'no'} exemplars)")
 
 
 @app.command()
@@ -145,7 +145,7 @@ def audit() -> None:
     """Write the audit of the annotators as a page, with the most disputed images."""
     from zreward_core.commands.audit_page import write_audit_page
 
-    typer.echo(write_audit_page())
+    typer.echo(write_audit_page().resolve())  # readers may be outside of --root
 
 
 @app.command()
@@ -153,7 +153,7 @@ def viewer() -> None:
     """Write the page of test and pool items again, from the results of `evaluate`."""
     from zreward_core.commands.viewer import write
 
-    typer.echo(write())
+    typer.echo(write().resolve())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -91,7 +91,7 @@ def described(folder: Path, written: Written) -> Iterator[str]:
         yield f"kept as they are: {', '.join(written.kept)}"
     if shutil.which("dvc", path=str(Path(sys.executable).parent)) is None:
         yield "to run the pipeline: pip install 'zreward[pipeline]'"
-    yield f"next: cd {folder} && zreward run smoke; see README.md there"
+    yield f"next: cd {folder} && zreward run smoke, or follow tutorial.ipynb"
 
 
 def carried_files() -> Iterator[tuple[str, Path]]:

@@ -142,7 +142,7 @@ def test_compare_pairs_by_prompt_and_shows_the_extremes() -> None:
     lines = compare_sources(
         [Path("base.parquet"), Path("tuned.parquet")], Path("page.html"), None, 2
     )
-    assert lines[0] == "20 prompts have scores in all"
+    assert lines[0] == "20 prompts, those that every side has scores of"
     assert "base: 1 further prompts left out" in lines
     assert "tuned: 1 images without a score" in lines
     found = json.loads(Path("page.json").read_text())
@@ -156,7 +156,7 @@ def test_compare_pairs_by_prompt_and_shows_the_extremes() -> None:
     assert pair["win_rate"]["realism"]["value"] == 0.5
     assert found["means"]["tuned"]["alignment"]["value"] == pytest.approx(np.mean(tuned))
     page = Path("page.html").read_text()
-    worst = page[page.index("Worst prompts") :]
+    worst = page[page.index("the lowest difference") :]
     assert worst.index("prompt 18") < worst.index("prompt 19") and "prompt 5" not in worst
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
     assert page.count("data:image/png;base64") >= 4  # of base; the rows of tuned differ now

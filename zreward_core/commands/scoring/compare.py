@@ -230,7 +230,7 @@ def _shown(one: Interval, pattern: str) -> str:
 
 
 def _lines(figures: Figures) -> list[str]:
-    lines = [f"{figures.prompts:,} prompts have scores in all"]
+    lines = [f"{figures.prompts:,} prompts, those that every side has scores of"]
     lines += [
         f"{name}: {number:,} further prompts left out"
         for name, number in figures.left_out.items()

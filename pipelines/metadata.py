@@ -115,7 +115,7 @@ def _links(root: Path, stage: str) -> dict[str, Any]:
     links: dict[str, Any] = {}
     run = read(root / ".zreward/runs" / f"{stage}.json")
     mlflow = os.environ.get(MLFLOW_UI)
-    if run and mlflow:
+    if mlflow and run and "run_id" in run:  # absent while the run starts
         address = f"{mlflow}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
         links["MLflow run"] = MetadataValue.url(address + MLFLOW_VIEW)
     reports = os.environ.get(REPORTS_UI)

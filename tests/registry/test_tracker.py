@@ -147,6 +147,8 @@ def test_a_run_logs_the_inputs_and_sync_finds_it(root: Path) -> None:
     assert run.data.tags["dagster_run_id"] == "d-17" and "dagster_url" not in run.data.tags
     record = last_run()
     assert record["tracker"] == run.data.tags[TRACKER_TAG]
+    assert record["run_id"] == run.info.run_id
+    assert record["experiment_id"] == run.info.experiment_id  # for links in Dagster
     assert record["ended_at"] >= record["started_at"]
 
     (found,) = sync()

@@ -100,7 +100,9 @@ def track(
     record |= {"started_at": now(), "ended_at": None}
     path = RUNS / f"{stage}.json"
     write_json(record, path)  # first, so that a kill leaves no run without a record
-    run_id = client.create_run(experiment_id(client), run_name=stage, tags=tags).info.run_id
+    run = client.create_run(experiment_id(client), run_name=stage, tags=tags).info
+    run_id, record["run_id"], record["experiment_id"] = run.run_id, run.run_id, run.experiment_id
+    write_json(record, path)
     status = "KILLED"
     try:
         log_inputs(client, run_id, begun["config"], deps, revision)

@@ -6,6 +6,10 @@
 Needs a finished run of the demo. Each variant is trained on the run's labels, or a part of them,
 from the run's base or another one, and predicts the validation items. Results are kept in
 student_gap.json. A variant runs in one process; set OMP_NUM_THREADS=1 to run two side by side.
+
+longer_pretraining needs its base in benchmarks/bases/longer_pretraining: the student of
+`zreward base_vlm` with params/full.yaml, seed 19 and student.pretraining.steps 4000, its weights
+rounded by bases.round_checkpoint, with its zreward.json.
 """
 
 import shutil

@@ -16,7 +16,13 @@ from tests.registry.stores import place_store
 from zreward_core.dvc import md5s, read_lock
 from zreward_core.registry import tracker
 from zreward_core.registry.sync import sync
-from zreward_core.registry.tracker import TRACKER_TAG, LiveCurves, inputs, log_results
+from zreward_core.registry.tracker import (
+    TRACKER_TAG,
+    LiveCurves,
+    close_orphaned_run,
+    inputs,
+    log_results,
+)
 from zreward_core.runtime.progress import publish, write_history
 from zreward_core.store import connect, experiment_id
 
@@ -195,6 +201,16 @@ def test_a_run_whose_tracker_was_killed_is_closed_by_the_next(root: Path) -> Non
     Path("mode").write_text("work")
     subprocess.run([sys.executable, "toy.py"], check=True)
     assert [run.info.status for run in runs()] == ["KILLED", "FINISHED"]
+
+
+def test_a_run_whose_tracker_was_killed_before_it_knew_the_id_is_closed(root: Path) -> None:
+    client = connect()
+    run_id = client.create_run(experiment_id(client), tags={TRACKER_TAG: "one"}).info.run_id
+    Path(".zreward/runs").mkdir(parents=True)
+    record = {"tracker": "one", "pid": 2**31 - 1, "parent_id": None, "ended_at": None}
+    Path(".zreward/runs/toy.json").write_text(json.dumps(record))
+    close_orphaned_run(client, "toy")
+    assert client.get_run(run_id).info.status == "KILLED"
 
 
 def test_an_error_in_mlflow_does_not_affect_the_outputs(root: Path, monkeypatch) -> None:

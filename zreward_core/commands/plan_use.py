@@ -81,7 +81,7 @@ def _forked(call: Callable[[], Any]) -> tuple[Any, int]:
 
     def measure() -> None:
         sender.send(call())
-        # Without clean-up: glibc has found its heap corrupted when fake tensors were freed.
+        # Without clean-up: such a process once ended with a corrupted heap, cause unknown.
         os._exit(0)
 
     process = context.Process(target=measure)

@@ -168,7 +168,7 @@ class _Placing:
 def _read(path: Path, columns: list[str] | None, **wanted: Collection[str]) -> pd.DataFrame:
     """The rows of a table, or of the tables in a folder, whose columns have wanted values.
 
-    None if there is no such file: a study need not have ratings, opinions or a pool.
+    No rows if the file is absent: ratings, opinions and the pool are optional.
     """
     if not path.exists():
         return pd.DataFrame(columns=columns or ["item_id"])

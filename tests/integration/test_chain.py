@@ -83,8 +83,9 @@ def test_the_viewer_has_the_values_of_the_tables(chain: Path) -> None:
     written = (chain / "reports/viewer/index.html").read_bytes()
     shutil.rmtree(chain / "reports/viewer")
     done = execute("zreward", "viewer", cwd=chain)
-    assert done.returncode == 0 and done.stdout == "reports/viewer/index.html\n", done.stderr
-    assert (chain / "reports/viewer/index.html").read_bytes() == written
+    page = chain / "reports/viewer/index.html"
+    assert done.returncode == 0 and done.stdout == f"{page.resolve()}\n", done.stderr
+    assert page.read_bytes() == written
 
 
 def test_summary_prints_the_table(chain: Path) -> None:

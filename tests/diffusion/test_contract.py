@@ -247,5 +247,18 @@ def test_a_size_that_does_not_fit_the_patches_is_refused(generator):
         generator.initial_latents([1], (34, 16))
 
 
+def test_a_side_past_the_positions_of_the_transformer_is_refused(generator):
+    patch = 2 * generator.pipe.vae_scale_factor
+    if generator.max_patches is None:
+        generator.initial_latents([1], (1000 * patch, patch))
+        return
+    for size in ((generator.max_patches * patch, patch), (patch, generator.max_patches * patch)):
+        pixels = sample(generator, PROMPTS[:1], [1], num_steps=1, guidance_scale=0.0, size=size)
+        assert pixels.shape == (1, 3, *reversed(size))
+        longer = tuple(side + patch if side > patch else side for side in size)
+        with pytest.raises(UserError, match=f"at most {max(size)} pixels"):
+            generator.initial_latents([1], longer)
+
+
 def test_every_supported_class_is_in_the_contract():
     assert {type(tiny_pipeline(name)).__name__ for name in PIPELINES} == set(GENERATORS)

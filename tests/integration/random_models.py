@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel
+from diffusers import AutoencoderKL, SD3Transformer2DModel, ZImageTransformer2DModel
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -103,6 +103,10 @@ def z_image(prompts: list[str]) -> Any:
         num_text_heads=2,
     )
     pipe = build_pipeline(sizes, build_caption_tokenizer(prompts), 1)
+    config = dict(pipe.transformer.config) | {"axes_lens": [1536, 512, 512]}  # as the real one
+    transformer = ZImageTransformer2DModel.from_config(config)
+    transformer.load_state_dict(pipe.transformer.state_dict())
+    pipe.register_modules(transformer=transformer)
     for final in pipe.transformer.all_final_layer.values():  # the output would be 0 otherwise
         final.linear.reset_parameters()
     return pipe

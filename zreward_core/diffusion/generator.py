@@ -73,6 +73,11 @@ class ImageGenerator(ABC):
         """
 
     @property
+    def max_patches(self) -> int | None:
+        """Patches along a side of the image that the transformer has positions for; None: any."""
+        return None
+
+    @property
     def transformer(self) -> Any:
         """The velocity model."""
         return self.pipe.transformer
@@ -90,13 +95,18 @@ class ImageGenerator(ABC):
         """Noise [B, C, h, w] for images of a size (width, height), one seed for each image.
 
         Raises:
-            UserError: a side is not a multiple of the pipeline's patch.
+            UserError: a side is not a multiple of the pipeline's patch, or exceeds its positions.
         """
         scale = self.pipe.vae_scale_factor
         if any(side <= 0 or side % (2 * scale) for side in size):
             raise UserError(
                 f"params.yaml: 'size' {list(size)} does not fit {type(self.pipe).__name__}:"
                 f" give multiples of {2 * scale} pixels"
+            )
+        if self.max_patches is not None and max(size) > self.max_patches * 2 * scale:
+            raise UserError(
+                f"params.yaml: 'size' {list(size)} is too large for this"
+                f" {type(self.pipe).__name__}: its sides have at most {self.max_patches * 2 * scale} pixels"
             )
         width, height = size
         channels = self.transformer.config.in_channels // (4 if self.packed else 1)

@@ -17,6 +17,10 @@ class StableDiffusion3(ImageGenerator):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
     ]
 
+    @property
+    def max_patches(self) -> int:
+        return int(self.transformer.config.pos_embed_max_size)
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], guidance_scale: float) -> Conditions:
         guided = guidance_scale > 1

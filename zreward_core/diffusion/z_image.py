@@ -28,6 +28,10 @@ class ZImage(ImageGenerator):
         """Tokens of a prompt, the chat template's included."""
         return min(MAX_PROMPT_TOKENS, self.pipe.tokenizer.model_max_length)
 
+    @property
+    def max_patches(self) -> int:
+        return min(self.transformer.config.axes_lens[1:])
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], guidance_scale: float) -> Conditions:
         guided = guidance_scale > 0

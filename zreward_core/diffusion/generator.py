@@ -6,6 +6,7 @@ Shapes: B images, C latent channels, H x W pixels, h x w latents. Latents are [B
 everywhere; a pipeline that packs them into 2 x 2 patches does so inside its own methods.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,10 +104,11 @@ class ImageGenerator(ABC):
                 f"params.yaml: 'size' {list(size)} does not fit {type(self.pipe).__name__}:"
                 f" give multiples of {2 * scale} pixels"
             )
-        if self.max_patches is not None and max(size) > self.max_patches * 2 * scale:
+        longest = math.inf if self.max_patches is None else self.max_patches * 2 * scale
+        if max(size) > longest:
             raise UserError(
                 f"params.yaml: 'size' {list(size)} is too large for this"
-                f" {type(self.pipe).__name__}: its sides have at most {self.max_patches * 2 * scale} pixels"
+                f" {type(self.pipe).__name__}: its sides have at most {longest} pixels"
             )
         width, height = size
         channels = self.transformer.config.in_channels // (4 if self.packed else 1)

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 )
 QUERIES = [(0, 0), (0, 1), (1, 1), (2, 0)]
 GROUP, LIMIT = 16, 6
-TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (0.03, 0.3)}
+TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (0.03, 1.0)}
 """Mean and largest difference."""
 ROUNDED = 0.15
 """Mean difference where the pixels of a resized image are rounded to 8 bits."""

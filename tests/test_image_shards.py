@@ -1,6 +1,7 @@
 """Image shards: read by row group, readable by `datasets`, with images outside."""
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,23 @@ def test_images_are_the_first_of_their_content(tmp_path: Path) -> None:
     pixels = store.all_pixels(ids[4:1:-1])
     assert len(pixels) == 3 and (pixels[2] == store.pixels(ids[2])).all()
     assert [one.shape for one in pixels[1:]] == [(40, 40, 3)] * 2
+
+
+def test_images_taken_in_order_are_decoded_a_few_ahead(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shards, "AHEAD", 3)
+    ids, decoded = write_images(noise(9), tmp_path), []
+    store = ImageStore(tmp_path)
+    expected = [store.pixels(one) for one in ids]
+    pixels = store.pixels
+    monkeypatch.setattr(store, "pixels", lambda one: decoded.append(one) or pixels(one))
+    started = time.monotonic()
+    for number, image in enumerate(store.all_pixels(ids), 1):
+        assert (image == expected[number - 1]).all()
+        while len(decoded) < min(number + 3, 9) and time.monotonic() < started + 60:
+            time.sleep(0.01)
+        assert sorted(decoded) == sorted(ids[: number + 3])
+    with pytest.raises(UserError, match="lack the image abc"):
+        list(store.all_pixels([*ids, "abc"]))
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:

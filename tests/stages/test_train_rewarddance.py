@@ -61,7 +61,8 @@ def test_the_chain_kept_is_the_one_after_which_the_score_is_likeliest(items) -> 
 def test_the_loss_is_that_of_the_tokens_and_of_the_score(items) -> None:
     backbone, store = tiny(), ImageStore(*IMAGES)
     written = pd.DataFrame({"trace": ["red", "blue star", "top left", "circle"]})
-    data = read_chains(backbone, items, written, store)
+    images = [backbone.pixels.prepare(store.pixels(i)) for i in items["image_id"]]
+    data = read_chains(backbone, items, written, images)
     assert all(chain[-1] == backbone.chat.close_id for chain in data.tokens)
     batch = [0, 1, 2, 3]
     with torch.no_grad():

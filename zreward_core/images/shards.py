@@ -6,8 +6,9 @@ A shard holds the bytes of its images, or names the files outside that have them
 
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,6 +32,8 @@ HELD_BYTES = 2**26
 """Size of the row groups that a store keeps in memory."""
 OPEN_SHARDS = 16
 """Shards that a store keeps open."""
+AHEAD, NUM_THREADS = 16, 2
+"""Images that are decoded before they are taken, where several are taken in order."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class ImageStore:
         return decode(self.content(identifier), identifier)
 
     def all_pixels(self, identifiers: Iterable[str]) -> Sequence[np.ndarray]:
-        """Pixels of several images, each decoded when it is taken."""
+        """Pixels of several images, each decoded when it is taken or a few before."""
         return _Decoded(self, list(identifiers))
 
     def _row_group(self, index: int) -> pa.Table:
@@ -228,6 +231,19 @@ class _Decoded(Sequence[np.ndarray]):
         if isinstance(index, slice):
             return _Decoded(self._store, self._identifiers[index])
         return self._store.pixels(self._identifiers[index])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        ahead: deque[Future[np.ndarray]] = deque()
+        threads = ThreadPoolExecutor(NUM_THREADS, "images")
+        try:
+            for identifier in self._identifiers:
+                ahead.append(threads.submit(self._store.pixels, identifier))
+                if len(ahead) > AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def read_outside(path: Path, offset: int, length: int | None) -> bytes:

@@ -1,15 +1,16 @@
 """Reasoning rollouts: sampled traces, closing tokens, and the score distribution after them.
 
 The traces of an image share one pass over system text, image and prompt. A cache may hold
-recurrent states, so it is copied by ``reorder_cache`` and continued without padding.
+recurrent states, so its rows are selected by ``reorder_cache`` and continued without padding: each
+call feeds the same number of tokens to all rows, and a row whose question is longer than another's
+is fed the rest of it while the other is sampled.
 
 Shapes: I images with their prompts, Q queries (an image and a dimension), G traces per query,
-N = Q x G rows, S levels, T tokens, V vocabulary.
+N = Q x G rows (of a call: those still in the batch), S levels, T tokens, V vocabulary.
 """
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -68,36 +69,25 @@ def sample_rollouts(
         return backbone.engine.sample_rollouts(
             backbone, prompts, images, queries, num_traces, max_tokens, seeds, temperature, asked
         )
-    uniform_QGT = torch.stack([_uniforms(seed, num_traces, max_tokens) for seed in seeds])
-    prefix = _prefill(backbone, prompts, images)
-    num_rows = len(queries) * num_traces
-    joined = Rollouts(
-        tokens=[[] for _ in range(num_rows)],
-        closed=torch.zeros(num_rows, dtype=torch.bool),
-        log_probs=torch.zeros(num_rows, len(backbone.label_ids)),
-        mass=torch.zeros(num_rows),
-        answers=torch.zeros(num_rows, dtype=torch.long),
-    )
     if asked is None:
         asked = [backbone.chat.questions[dimension] for _, dimension in queries]
-    for length in sorted({len(question) for question in asked}):  # equal lengths need no padding
-        group = [q for q, question in enumerate(asked) if len(question) == length]
-        image = torch.tensor([queries[q][0] for q in group]).repeat_interleave(num_traces)
-        question = torch.tensor([asked[q] for q in group])
-        found = _continue(
-            backbone,
-            prefix,
-            image.to(backbone.device),
-            question.repeat_interleave(num_traces, 0).to(backbone.device),
-            uniform_QGT[group].flatten(0, 1).to(backbone.device),
-            temperature,
-        )
-        at = [q * num_traces + g for q in group for g in range(num_traces)]
-        for row, index in enumerate(at):
-            joined.tokens[index] = found.tokens[row]
-        joined.closed[at], joined.answers[at] = found.closed, found.answers
-        joined.log_probs[at], joined.mass[at] = found.log_probs, found.mass
-    return joined
+    rows = [
+        _Row(uniform, list(question))
+        for question, seed in zip(asked, seeds, strict=True)
+        for uniform in _uniforms(seed, num_traces, max_tokens).tolist()
+    ]
+    context = _prefill(backbone, prompts, images)
+    image_N = torch.tensor([image for image, _ in queries]).repeat_interleave(num_traces)
+    context.select(image_N.to(backbone.device))
+    _decode(backbone, context, rows, temperature)
+    log_probs, mass, answers = zip(*(row.score for row in rows if row.score), strict=True)
+    return Rollouts(
+        tokens=[row.tokens for row in rows],
+        closed=torch.tensor([row.tokens[-1] == backbone.chat.close_id for row in rows]),
+        log_probs=torch.stack(log_probs).cpu(),
+        mass=torch.stack(mass).cpu(),
+        answers=torch.tensor(answers),
+    )
 
 
 def join_rollouts(parts: Sequence[Rollouts]) -> Rollouts:
@@ -157,84 +147,98 @@ def _uniforms(seed: int, num_traces: int, max_tokens: int) -> torch.Tensor:
 
 
 @dataclass
-class _Prefix:
-    """The cache after system text, image and prompt of I images."""
+class _Row:
+    """A trace while it is sampled."""
+
+    uniform: list[float]
+    """T + 1 uniform numbers, see ``_uniforms``."""
+    pending: list[int]
+    """Tokens to feed that are known: of the question, the last sampled one, the closing."""
+    tokens: list[int] = field(default_factory=list)
+    """Sampled tokens."""
+    ended: bool = False
+    """Whether the trace has ended and the closing is pending or fed."""
+    score: tuple[torch.Tensor, torch.Tensor, int] | None = None
+    """Log-probabilities [S], mass and answer at the score position; None until it is reached."""
+
+    @property
+    def next_uniform(self) -> float:
+        """Depends on the row's own sampled tokens alone, whatever the batch feeds meanwhile."""
+        return self.uniform[-1 if self.ended else len(self.tokens)]
+
+    def append(self, token: int, closing: list[int]) -> None:
+        """Add a sampled token, and the closing if it is the closing token or the last one."""
+        self.tokens.append(token)
+        closed = token == closing[0]
+        self.ended = closed or len(self.tokens) == len(self.uniform) - 1
+        self.pending = [*([] if closed else [token]), *(closing if self.ended else [])]
+
+
+@dataclass
+class _Context:
+    """What has been fed to N rows; at first system text, image and prompt of the I images."""
 
     cache: Any
     mask: torch.Tensor
-    """[I, T] attention mask of the cached tokens (0 for padding)."""
+    """[N, T] attention mask of the cached tokens (0 for padding)."""
     next_position: torch.Tensor
-    """[I] position of the next token."""
+    """[N] position of the next token."""
     num_axes: int
     """Axes of a position; a generated token has the same position on all of them."""
 
+    def select(self, index: torch.Tensor) -> None:
+        """Continue with the rows at ``index``, in that order; a row may occur repeatedly."""
+        self.cache.reorder_cache(index)
+        self.mask, self.next_position = self.mask[index], self.next_position[index]
 
-def _prefill(backbone: Backbone, prompts: Sequence[str], images: Sequence[torch.Tensor]) -> _Prefix:
+    def feed(self, backbone: Backbone, tokens_NT: torch.Tensor) -> torch.Tensor:
+        """Logits [N, V] after some more tokens of each row."""
+        self.mask = torch.cat([self.mask, torch.ones_like(tokens_NT, dtype=self.mask.dtype)], 1)
+        where = torch.arange(tokens_NT.shape[1], device=tokens_NT.device)
+        where = (self.next_position[:, None] + where).expand(self.num_axes, -1, -1)
+        self.next_position = self.next_position + tokens_NT.shape[1]
+        return backbone.network.decode(tokens_NT, self.mask, where, self.cache).float()
+
+
+def _prefill(
+    backbone: Backbone, prompts: Sequence[str], images: Sequence[torch.Tensor]
+) -> _Context:
     rows = [backbone.prefix(*pair) for pair in zip(prompts, images, strict=True)]
     ids, mask = backbone.collate(rows)
     values, grid = backbone.pixels.patches(images)
     cache, positions = backbone.network.prefill(
         ids, mask, values.to(backbone.device), grid.to(backbone.device)
     )
-    return _Prefix(cache, mask, positions.amax((0, 2)) + 1, len(positions))
+    return _Context(cache, mask, positions.amax((0, 2)) + 1, len(positions))
 
 
-def _continue(
-    backbone: Backbone,
-    prefix: _Prefix,
-    image_N: torch.Tensor,
-    question_NT: torch.Tensor,
-    uniform_NT: torch.Tensor,
-    temperature: float,
-) -> Rollouts:
-    """Append the question, sample a trace, append the closing, decode the score; N rows."""
+def _decode(backbone: Backbone, context: _Context, rows: list[_Row], temperature: float) -> None:
+    """Feed the question to each row, sample its trace, feed the closing, decode its score.
+
+    A call feeds as many tokens as are known of every row: the shortest question at first, then
+    mostly one.
+    """
     chat, device = backbone.chat, backbone.device
-    cache = copy.deepcopy(prefix.cache)
-    cache.reorder_cache(image_N)
-    mask = prefix.mask[image_N]
-    position = prefix.next_position[image_N]
-    num_rows, max_tokens = len(uniform_NT), uniform_NT.shape[1] - 1
-    closing = torch.tensor(chat.closing, device=device)
-    sampled = torch.zeros(num_rows, max_tokens, dtype=torch.long, device=device)
-    num_sampled = torch.zeros(num_rows, dtype=torch.long, device=device)
-    closed = torch.zeros(num_rows, dtype=torch.bool, device=device)
-    num_fed = torch.zeros(num_rows, dtype=torch.long, device=device)  # tokens of the closing
-    log_probs = torch.zeros(num_rows, len(backbone.label_ids), device=device)
-    mass = torch.zeros(num_rows, device=device)
-    answers = torch.zeros(num_rows, dtype=torch.long, device=device)
-    done = torch.zeros(num_rows, dtype=torch.bool, device=device)
-    feed = question_NT
-    for step in range(max_tokens + len(closing) + 1):
-        length = feed.shape[1]
-        mask = torch.cat([mask, mask.new_ones(num_rows, length)], 1)
-        where = position[:, None] + torch.arange(length, device=device)
-        where = where.expand(prefix.num_axes, -1, -1)
-        logits = backbone.network.decode(feed, mask, where, cache).float()
-        position = position + length
-        scored = (num_fed == len(closing)) & ~done
-        if scored.any():
-            log_probs[scored], mass[scored] = score_log_probs(logits[scored], backbone.label_ids)
-            answers[scored] = pick_tokens(
-                logits[scored], chat.forbidden, uniform_NT[scored, max_tokens], temperature
-            )
-            done |= scored
-            if done.all():
-                break
-        thinking = num_fed == 0
-        at_limit = thinking & (num_sampled == max_tokens)
-        active = thinking & ~at_limit
-        token = closing[num_fed.clamp(max=len(closing) - 1)]
-        if active.any():
-            choice = pick_tokens(
-                logits, chat.forbidden, uniform_NT[:, min(step, max_tokens - 1)], temperature
-            )
-            token = torch.where(active, choice, token)
-            sampled[active, num_sampled[active]] = token[active]
-            num_sampled += active.long()
-            closed |= active & (token == chat.close_id)
-        num_fed += ((num_fed > 0) | at_limit | (active & (token == chat.close_id))).long()
-        feed = token[:, None]
-    tokens = [
-        row[:count] for row, count in zip(sampled.tolist(), num_sampled.tolist(), strict=True)
-    ]
-    return Rollouts(tokens, closed.cpu(), log_probs.cpu(), mass.cpu(), answers.cpu())
+    batch = rows
+    while live := [n for n, row in enumerate(batch) if row.score is None]:
+        # Selecting rows copies the cache of those that are kept. Done when at least half have
+        # finished, it copies as much as one whole cache in all (1/2 + 1/4 + ...), and of the rows
+        # of a call fewer than half are finished ones, which are fed tokens that nothing reads.
+        if 2 * len(live) <= len(batch):
+            context.select(torch.tensor(live, device=device))
+            batch = [batch[n] for n in live]
+            live = list(range(len(batch)))
+        length = min(len(batch[n].pending) for n in live)
+        fed = [row.pending[:length] or [chat.close_id] * length for row in batch]
+        logits = context.feed(backbone, torch.tensor(fed, device=device))
+        for row in batch:
+            del row.pending[:length]
+        free = [n for n in live if not batch[n].pending]
+        logits = logits[free]
+        uniform = torch.tensor([batch[n].next_uniform for n in free], device=device)
+        chosen = pick_tokens(logits, chat.forbidden, uniform, temperature).tolist()
+        for k, n in enumerate(free):
+            if batch[n].ended:
+                batch[n].score = *score_log_probs(logits[k], backbone.label_ids), chosen[k]
+            else:
+                batch[n].append(chosen[k], chat.closing)

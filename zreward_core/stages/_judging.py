@@ -3,12 +3,13 @@
 Shapes: b images of a batch, d dimensions, q queries (an image and a dimension).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 
 from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig
 from zreward_core.images import ImageStore
@@ -19,6 +20,7 @@ from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import gather, processes
 from zreward_core.runtime.progress import track
 from zreward_core.runtime.shards import compute_shards
+from zreward_core.training.images import PreparedImages
 
 SHARD_IMAGES, SHARD_IMAGES_REASONING = 256, 64
 """Images of a shard, about: a minute of work on a GPU."""
@@ -55,8 +57,9 @@ def score_items(
     """Predictions of a one-token scorer in training; batches are divided over processes."""
     levels = np.asarray(backbone.rubric.levels)
     parts: list[tuple[int, Rows]] = []
-    for start, batch in _own_batches(config, items):
-        pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
+    starts, batches = _own_batches(config, items)
+    prepared = with_pixels(backbone, batches, images)
+    for start, (batch, pixels) in zip(starts, prepared, strict=True):
         log_probs, _ = student_scores(backbone, list(batch["prompt"]), pixels)
         probs = log_probs.exp().double().cpu().numpy()
         means = np.array([[row @ levels for row in rows] for rows in probs])
@@ -69,8 +72,12 @@ def score_items_reasoning(
     config: Judging, backbone: Backbone, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
     """Predictions of a reasoning model in training; batches are divided over processes."""
-    batches = track(_own_batches(config, items), f"predicting with {backbone.source}")
-    parts = [(start, reasoning_rows(config, backbone, batch, images)) for start, batch in batches]
+    starts, batches = _own_batches(config, items)
+    prepared = with_pixels(backbone, batches, images)
+    parts = [
+        (start, reasoning_rows(config, backbone, *next(prepared)))
+        for start in track(starts, f"predicting with {backbone.source}")
+    ]
     return _gathered(parts, items)
 
 
@@ -115,11 +122,11 @@ def one_token_rows(
 
 
 def reasoning_rows(
-    config: Judging, backbone: Backbone, batch: pd.DataFrame, images: ImageStore
+    config: Judging, backbone: Backbone, batch: pd.DataFrame, pixels: Sequence[torch.Tensor]
 ) -> Rows:
     """Rows of a batch of images that a reasoning model judges in all dimensions."""
     levels = np.asarray(backbone.rubric.levels)
-    keys, judged = judge_batch(config, backbone, batch, images)
+    keys, judged = judge_batch(config, backbone, batch, pixels)
     probs = judged.probs.double().numpy()
     return [
         (*key, probs[q].tolist(), probs[q] @ levels, judged.num_tokens[q].item(), judged.traces[q])
@@ -128,15 +135,18 @@ def reasoning_rows(
 
 
 def judge_batch(
-    config: Judging, backbone: Backbone, batch: pd.DataFrame, images: ImageStore
+    config: Judging, backbone: Backbone, batch: pd.DataFrame, pixels: Sequence[torch.Tensor]
 ) -> tuple[list[tuple[str, str]], Judged]:
     """Judge some images in all dimensions.
+
+    Args:
+        batch: rows of the images, with item_id and prompt.
+        pixels: the resized images.
 
     Returns:
         item_id and dimension of each query, those of an image adjacent; the judgement of each.
     """
     names = backbone.rubric.names
-    pixels = [backbone.pixels.prepare(images.pixels(i)) for i in batch["image_id"]]
     queries = [(b, d) for b in range(len(batch)) for d in range(len(names))]
     keys = [(batch["item_id"].iloc[b], names[d]) for b, d in queries]
     seeds = [query_seed(config.seed, *key) for key in keys]
@@ -146,12 +156,30 @@ def judge_batch(
     )
 
 
-def _own_batches(config: Judging, items: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """This process's batches of images, each with the position of its first."""
+def in_batches(config: Judging, items: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows of images, as many at a time as a reasoning model judges together."""
+    size = config.batch_size
+    return [items.iloc[start : start + size] for start in range(0, len(items), size)]
+
+
+def with_pixels(
+    backbone: Backbone, batches: Sequence[pd.DataFrame], images: ImageStore
+) -> Iterator[tuple[pd.DataFrame, list[torch.Tensor]]]:
+    """Batches with their resized images; those of the next one are prepared meanwhile."""
+    prepared = PreparedImages(backbone.pixels, images)
+    for number, batch in enumerate(batches):
+        pixels = [prepared[identifier] for identifier in batch["image_id"]]
+        for following in batches[number + 1 : number + 2]:
+            prepared.prefetch(following["image_id"])
+        yield batch, pixels
+
+
+def _own_batches(config: Judging, items: pd.DataFrame) -> tuple[list[int], list[pd.DataFrame]]:
+    """This process's batches of images, and the position of the first of each."""
     shown = items.drop_duplicates("item_id")
-    state, starts = processes(), range(0, len(shown), config.batch_size)
-    own = starts[state.process_index :: state.num_processes]
-    return [(start, shown.iloc[start : start + config.batch_size]) for start in own]
+    state, starts = processes(), list(range(0, len(shown), config.batch_size))
+    own = slice(state.process_index, None, state.num_processes)
+    return starts[own], in_batches(config, shown)[own]
 
 
 def _gathered(parts: list[tuple[int, Rows]], items: pd.DataFrame) -> pd.DataFrame:

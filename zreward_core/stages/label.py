@@ -26,7 +26,7 @@ from zreward_core.runtime.shards import compute_shards
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import CANDIDATES, LABELS, TRACES, read_table
 from zreward_core.stages._engine import rollout_engine
-from zreward_core.stages._judging import Judging, judge_batch
+from zreward_core.stages._judging import Judging, in_batches, judge_batch, with_pixels
 
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/label")
@@ -77,10 +77,9 @@ def sample_traces(
 ) -> pd.DataFrame:
     """Rows of ``schemas.TRACES`` for some images of the pool; those of an item are adjacent."""
     parts: list[pd.DataFrame] = []
-    for start in range(0, len(items), config.batch_size):
-        batch = items.iloc[start : start + config.batch_size]
+    for batch, pixels in with_pixels(backbone, in_batches(config, items), images):
         with precision():
-            keys, judged = judge_batch(config, backbone, batch, images)
+            keys, judged = judge_batch(config, backbone, batch, pixels)
         rollouts = judged.rollouts
         rows = [(*key, number) for key in keys for number in range(config.num_traces)]
         part = pd.DataFrame(rows, columns=["item_id", "dimension", "number"])

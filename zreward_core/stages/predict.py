@@ -25,10 +25,12 @@ from zreward_core.stages._judging import (
     SHARD_IMAGES_REASONING,
     Judging,
     Rows,
+    in_batches,
     one_token_rows,
     predict_shards,
     read_predictions,
     reasoning_rows,
+    with_pixels,
 )
 
 OUTPUT = Path("data/predict")
@@ -119,9 +121,8 @@ def predict_reasoning(
         return found
 
     def predict(shown: pd.DataFrame) -> Rows:
-        starts = range(0, len(shown), config.batch_size)
-        batches = (shown.iloc[start : start + config.batch_size] for start in starts)
-        return [row for one in batches for row in reasoning_rows(config, backbone(), one, images)]
+        batches = with_pixels(backbone(), in_batches(config, shown), images)
+        return [row for one in batches for row in reasoning_rows(config, backbone(), *one)]
 
     size = config.batch_size * max(1, SHARD_IMAGES_REASONING // config.batch_size)
     with (

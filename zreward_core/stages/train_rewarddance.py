@@ -5,6 +5,7 @@ score and generates the reasoning; the model is fine-tuned on the reasoning and 
 Shapes: B items, N items in all, S levels.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -78,11 +79,18 @@ def run(config: Config) -> None:
     written = write_chains(config, items, store, checkpoint)
     history: History = []
     if config.steps:
-        data = read_chains(backbone, items, written, store)
+        images = PreparedImages(backbone.pixels, store).several(items["image_id"])
+        data = read_chains(backbone, items, written, images)
         backbone.train_mode(config.lora, config.gradient_checkpointing, config.seed)
         place(backbone.network)
         for step in supervised_steps(
-            backbone, "train_rewarddance", len(data.prompts), checkpoint, history, **config.loop
+            backbone,
+            "train_rewarddance",
+            len(data.prompts),
+            checkpoint,
+            history,
+            prefetch=images.prefetch,
+            **config.loop,
         ):
             step.update(
                 chain_loss(
@@ -138,12 +146,15 @@ def chains_of(
 
 
 def read_chains(
-    backbone: Backbone, items: pd.DataFrame, written: pd.DataFrame, store: ImageStore
+    backbone: Backbone,
+    items: pd.DataFrame,
+    written: pd.DataFrame,
+    images: Sequence[torch.Tensor],
 ) -> Chains:
     """Training data; a rationale that reached its length limit is given a closing token."""
     return Chains(
         prompts=list(items["prompt"]),
-        images=PreparedImages(backbone.pixels, store).several(items["image_id"]),
+        images=images,
         dimensions=[backbone.rubric.names.index(name) for name in items["dimension"]],
         tokens=[backbone.chat.trace(text) for text in written["trace"]],
         target_NS=torch.tensor(np.stack(items["histogram"].tolist())).float(),

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from zreward_core.commands import stage_times
 from zreward_core.commands.memory import MemorySampler
-from zreward_core.commands.run import recorded_seconds, times_table
+from zreward_core.commands.run import (
+    basis_of_estimate,
+    recorded_run,
+    recorded_seconds,
+    times_table,
+)
 from zreward_core.commands.stage_times import (
     STARTED,
     TIMES,
@@ -170,8 +174,15 @@ def test_the_table_marks_what_did_not_run() -> None:
     assert "1.0" in rows["DVC,"] and "11.0" in rows["this"] and "3.0 GB" in rows["this"]
 
 
-def test_recorded_times_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recorded_seconds("demo") == {}
-    monkeypatch.chdir(Path(__file__).parents[2])
-    assert recorded_seconds("demo")["label"] > 60
-    assert stage_times.TIMES.parts[0] == ".zreward"
+def test_the_basis_of_the_first_estimate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = begin_run(ANCESTORS, {})
+    assert basis_of_estimate("mine", never, recorded_run("demo")) == (
+        "no estimate of the time left: mine was not run here before"
+    )
+    with monkeypatch.context() as patch:
+        patch.chdir(Path(__file__).parents[2])
+        demo = recorded_run("demo")
+    assert recorded_seconds(demo)["label"] > 60 and TIMES.parts[0] == ".zreward"
+    assert f"{demo['minutes']:.0f} min on 2 cores" in basis_of_estimate("demo", never, demo)
+    finish("base", 1060.0, 100)
+    assert basis_of_estimate("demo", begin_run(ANCESTORS, {}), demo) == ""

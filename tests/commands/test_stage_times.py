@@ -18,7 +18,6 @@ from zreward_core.commands.run import (
     times_table,
 )
 from zreward_core.commands.stage_times import (
-    STARTED,
     TIMES,
     Run,
     StageTime,
@@ -31,7 +30,7 @@ from zreward_core.commands.stage_times import (
     write_record,
 )
 from zreward_core.runtime.progress import Progress
-from zreward_core.runtime.worker import WORKER
+from zreward_core.runtime.worker import RUN_STARTED, WORKER
 
 ANCESTORS = {"world": [], "base": ["world"], "label": ["base", "world"], "last": ["label"]}
 RECORDED = {"world": 60.0, "base": 600.0, "label": 300.0, "last": 40.0}
@@ -40,7 +39,7 @@ RECORDED = {"world": 60.0, "base": 600.0, "label": 300.0, "last": 40.0}
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(STARTED, "")
+    monkeypatch.setenv(RUN_STARTED, "")
     monkeypatch.setattr(Progress, "position", None)
     (tmp_path / "params.yaml").write_text("seed: 1")
     return tmp_path
@@ -147,11 +146,11 @@ def test_a_worker_shows_the_position_and_records_nothing(monkeypatch: pytest.Mon
 
 def test_a_stage_outside_of_the_run_shows_no_position(capsys: pytest.CaptureFixture[str]) -> None:
     begin_run(ANCESTORS, RECORDED)
-    os.environ[STARTED] = "1.5"  # of another run
+    os.environ[RUN_STARTED] = "1.5"  # of another run
     assert current_run() is None
     with timed("world"):
         assert Progress.position is None
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "world: finished in 0 s\n"
 
 
 def test_the_position_is_printed_before_a_stage(capsys: pytest.CaptureFixture[str]) -> None:

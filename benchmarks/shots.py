@@ -27,7 +27,7 @@ SHOTS: dict[str, tuple[str, Box]] = {
     "reports": ("reports", (0, 0, 900, 420)),
     "mlflow_comparison": ("mlflow_comparison", WHOLE),
     "mlflow_model": ("mlflow_model", WHOLE),
-    "mlflow_samples": ("mlflow_samples", WHOLE),
+    "mlflow_samples": ("mlflow_samples", (0, 0, 1440, 640)),
     "audit": ("audit", WHOLE),
     "rubric": ("rubric", WHOLE),
     "data_docs": ("data_docs", WHOLE),

@@ -376,6 +376,11 @@ def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
     page.goto(f"{chain.mlflow}/#/models/zreward-student/versions/{chain.promoted()}{TRAINING}")
     expect(page.get_by_text("HPA of candidate").first).to_be_visible()
     shot(page, "mlflow_version")
+    tuned = json.loads((chain.root / ".zreward/runs/finetune_generator.json").read_text())
+    file = "plots/samples_by_step.png"
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{tuned['run_id']}/artifacts/{file}{TRAINING}")
+    expect(page.get_by_text(file).first).to_be_visible()
+    shot(page, "mlflow_samples")
 
 
 @pytest.mark.long

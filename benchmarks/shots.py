@@ -24,7 +24,7 @@ SHOTS: dict[str, tuple[str, Box]] = {
     "dagster_evaluate": ("evaluate", ASSET),
     "dagster_graph": ("graph", WHOLE),
     "dagster_promotion": ("promotion", ASSET),
-    "reports": ("reports", (0, 0, 900, 420)),
+    "reports": ("chain_reports", (0, 0, 900, 420)),
     "mlflow_comparison": ("mlflow_comparison", WHOLE),
     "mlflow_model": ("mlflow_model", WHOLE),
     "mlflow_samples": ("mlflow_samples", (0, 0, 1440, 640)),

@@ -309,6 +309,13 @@ def test_dagster_pages_of_the_chain(
 
 
 @pytest.mark.long
+def test_the_reports_of_the_chain_are_listed(page: Page, chain: Pages) -> None:
+    page.goto(chain.reports)
+    expect(page.get_by_role("link")).not_to_have_count(0)
+    shot(page, "chain_reports")
+
+
+@pytest.mark.long
 def test_a_cancelled_training_resumes_from_its_checkpoint(page: Page, chain: Pages) -> None:
     set_steps(chain.root, "train_risd", 30)
     checkpoints = chain.root / ".zreward/checkpoints/train_risd"

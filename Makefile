@@ -1,6 +1,6 @@
 # make run                 run the whole pipeline on the demo profile (params.yaml)
 # make run PROFILE=smoke   the same on a tiny profile: minutes, no claims, its own workspace
-# make ui                  start Dagster and MLflow on this machine; Ctrl-C stops them
+# make ui                  start Dagster and MLflow on this machine; Ctrl-C stops them; PROFILE=smoke
 #                          ZREWARD_UI_TOKEN in the environment: the pages ask for it
 # make limits              measure latencies; KILLS=30 adds kill -9 trials, FIRST=10 skips ten
 # make bench               run every method with every seed, then write the tables: hours
@@ -28,7 +28,7 @@ IN_WORKSPACE = folder="$$( [ '$(PROFILE)' = demo ] && echo . || zreward workspac
 KILLS ?= 0
 FIRST ?= 0
 ui: .venv/.installed
-	@$(IN_WORKSPACE) && exec python -m pipelines.ui
+	@exec zreward ui $(PROFILE)
 
 limits: PROFILE := smoke
 limits: .venv/.installed
@@ -50,8 +50,9 @@ JOBS ?= 2
 test: .venv/.installed check
 	pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+# mkdocs counts a warning as an error, but not with --quiet
 docs: .venv/.installed
-	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build
 	@echo 'build/site/index.html; with search: python -m http.server --directory build/site'
 
 FUZZ_MINUTES ?= 60
@@ -73,6 +74,7 @@ check: .venv/.installed
 	lint-imports
 
 .venv/.installed: pyproject.toml constraints.txt
+	@echo 'installing into .venv: network, about 3 minutes, 2.5 GB of disk'
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@

@@ -30,6 +30,7 @@ from zreward_core.evaluation.summary import (
     bases_text,
     claims_markdown,
     models_markdown,
+    without_zero,
 )
 from zreward_core.schemas import read_json, write_json
 
@@ -110,7 +111,7 @@ def rendered(text: str, figures: dict[str, Any], bases: list[dict[str, Any]]) ->
         "cost": cost_text(figures),
         "models": models_markdown(figures["models"], NAMES),
         "claims": claims_markdown(figures["claims"]),
-        "bases": f"{bases_text(bases)}\n\n{bases_markdown(bases, shipped)}",
+        "bases": f"{without_zero(bases_text(bases))}\n\n{bases_markdown(bases, shipped)}",
     }
     for name, content in parts.items():
         pattern = rf"(<!-- run: {name} -->\n).*?(\n<!-- end -->)"

@@ -23,10 +23,15 @@ BESIDE = {
     "rollouts": ("gdso",),
 }
 """Table to the methods of the main table that are repeated in it."""
+RELABELLED = {"pool": {"risd": "risd, whole pool"}, "rollouts": {"gdso": "gdso, 1 trace"}}
+"""Table to the names in it of some of these methods."""
 NOTES = {
-    "pool": "RISD uses the whole pool. All students are trained for the same number of steps, with "
-    "one trace per label unless stated otherwise.",
-    "rollouts": "GDSO uses one trace in all other tables; the weights are the same.",
+    "ablations": '"Text": rewards use the sampled score token instead of the mean of the score '
+    'distribution. "One chain": one rationale per image, so that none is selected by the annotated '
+    'score. "With score token": the policy gradient includes the score token.',
+    "pool": "All students are trained for the same number of steps, with one trace per label "
+    "unless stated otherwise.",
+    "rollouts": "All other tables have one trace per score; the weights are the same.",
 }
 """Table to a note on how to read it."""
 SPELLED = {
@@ -36,10 +41,13 @@ SPELLED = {
     "rewarddance": "RewardDance",
     "literal_sum": "with score token",
     "no_brake": "no regularizer",
+    "annotator_agreement": "annotators, split halves",
+    "oracle": "pixel oracle (ceiling)",
     **{part: part for part in ("r_pt", "r_pw")},
     **{part.lower(): part for part in ("L_pt", "L_pw", "SFT", "GRPO", "GDSO", "OPD", "RISD")},
 }
 """Part of a cell's or method's name to its spelling; elsewhere "_" becomes a space."""
+JUDGES = {"reward": "reward", "panel": "panel", "oracle": "pixel oracle"}
 CALIBRATION = {"nll": "NLL", "kl": "KL", "ece": "ECE", "w1": "W1", "coverage": "coverage"}
 
 
@@ -71,8 +79,13 @@ class Study:
         """
         own = ("main", "reasoning") if table == "main" else (table,)
         found = {name: row for name, row in self.summaries.items() if row["table"] in own}
-        beside = [name for name in BESIDE.get(table, ()) if name in self.summaries]
-        return {name: self.summaries[name] for name in beside} | found if found else {}
+        labels = RELABELLED.get(table, {})
+        beside = {
+            name: self.summaries[name] | ({"method": labels[name]} if name in labels else {})
+            for name in BESIDE.get(table, ())
+            if name in self.summaries
+        }
+        return beside | found if found else {}
 
 
 def write_report(study: Study, folder: Path) -> None:
@@ -273,10 +286,7 @@ def tuning(study: Study) -> str:
             "run": words(name),
             "seeds": str(len(rows)),
             "steps": ", ".join(sorted({str(row["steps"]) for row in rows})),
-            **{
-                judge: spanned(rows, f"{judge}_gain", judge)
-                for judge in ("reward", "panel", "oracle")
-            },
+            **{title: spanned(rows, f"{judge}_gain", judge) for judge, title in JUDGES.items()},
             "GSB": spanned(rows, "gsb", "gsb"),
         }
         for name, rows in runs.items()

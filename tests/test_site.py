@@ -10,6 +10,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 from benchmarks.notebook import NOTEBOOK, PAGE, notebook
+from benchmarks.shots import PLACE, SHOTS, fill
 from zreward_core.schemas import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,15 @@ class Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built with warnings as errors, such as a link to a page that does not exist."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        folder,
+    ]  # --quiet hides warnings
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -87,3 +96,11 @@ def test_the_notebook_has_the_cells_of_the_page() -> None:
     assert read_json(ROOT / NOTEBOOK) == notebook((ROOT / PAGE).read_text()), (
         "run python benchmarks/notebook.py"
     )
+
+
+def test_every_place_for_a_screenshot_names_one_and_is_filled_by_its_image() -> None:
+    for path in ROOT.glob("docs/*.md"):
+        text = path.read_text()
+        for name, caption in PLACE.findall(text):
+            assert name in SHOTS, f"{path.name}: {name}"
+            assert f"\n![{caption}](images/{name}.png)\n" in fill(text, name)

@@ -169,10 +169,11 @@ def repro(context: typer.Context) -> None:
     sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
 
 
+ProfileArgument = Annotated[str, typer.Argument(help="demo, or a name of params/.")]
+
+
 @app.command()
-def run(
-    profile: Annotated[str, typer.Argument(help="demo, or a name of params/.")] = "demo",
-) -> None:
+def run(profile: ProfileArgument = "demo") -> None:
     """Run the whole pipeline: stages, promotion, tracking; then print times and results."""
     from zreward_core.commands.run import run_pipeline
 
@@ -283,13 +284,14 @@ def init(
 
 @app.command()
 def ui(
+    profile: ProfileArgument = "demo",
     dagster_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Dagster.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")] = 5000,
 ) -> None:
-    """Start Dagster and MLflow for the project in this folder; Ctrl-C stops them."""
+    """Start Dagster, MLflow and the reports of a profile; Ctrl-C stops them."""
     from zreward_core.commands.ui import start_ui
 
-    start_ui(dagster_port, mlflow_port)
+    start_ui(profile, dagster_port, mlflow_port)
 
 
 @app.command()

@@ -180,7 +180,7 @@ def test_summary_shows_models_gsb_and_claims():
     text = console.export_text()
     assert "0.700 [0.600, 0.800]" in text
     assert "+0.50 [+0.20, +0.70]" in text
-    assert "oracle (ceiling)" in text
+    assert "pixel oracle (ceiling)" in text
     assert "[95 % interval]" in text
     assert "NO" in text
     assert "yes" in text

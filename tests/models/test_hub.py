@@ -100,7 +100,7 @@ def test_the_card_has_rubric_figures_and_hashes(hub: Hub, student: Path) -> None
     assert f'RewardModel.from_pretrained("{ID}")' in text
     assert "| charm | how is charm |" in text and "from 1 to 4" in text
     assert "| this student | charm | 0.800 [0.750, 0.850] |  | 0.700 |  |  |" in text
-    assert "| ceiling (noiseless judge) | overall | 0.900 [" in text
+    assert "| pixel oracle (ceiling) | overall | 0.900 [" in text
     assert f"| labels | {'ab' * 32} |" in text
     assert f"| rubric | {model.backbone.rubric.sha256} |" in text
     assert f"| this model | {tree_hash(student)} |" in text

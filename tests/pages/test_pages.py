@@ -190,6 +190,13 @@ def test_dagster_pages_of_the_chain(
 
 
 @pytest.mark.long
+def test_the_reports_of_the_chain_are_listed(page: Page, chain: Pages) -> None:
+    page.goto(chain.reports)
+    expect(page.get_by_role("link")).not_to_have_count(0)
+    shot(page, "chain_reports")
+
+
+@pytest.mark.long
 def test_a_cancelled_training_resumes_from_its_checkpoint(page: Page, chain: Pages) -> None:
     set_steps(chain.root, "train_risd", 30)
     checkpoints = chain.root / ".zreward/checkpoints/train_risd"
@@ -257,6 +264,11 @@ def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
     page.goto(f"{chain.mlflow}/#/models/zreward-student/versions/{chain.promoted()}{TRAINING}")
     expect(page.get_by_text("HPA of candidate").first).to_be_visible()
     shot(page, "mlflow_version")
+    tuned = json.loads((chain.root / ".zreward/runs/finetune_generator.json").read_text())
+    file = "plots/samples_by_step.png"
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{tuned['run_id']}/artifacts/{file}{TRAINING}")
+    expect(page.get_by_text(file).first).to_be_visible()
+    shot(page, "mlflow_samples")
 
 
 @pytest.mark.long

@@ -47,7 +47,7 @@ def plot_methods(
         (dots,) = axes.plot(row["seeds"], position + spread, "o", color=colour, markersize=4.5)
         dots.set(alpha=0.7, markeredgewidth=0)
     if ceiling is not None:
-        axes.axvline(ceiling, color="black", linewidth=1, label="oracle (ceiling)")
+        axes.axvline(ceiling, color="black", linewidth=1, label="pixel oracle (ceiling)")
     for size, colour in SIZE_COLOURS.items():
         if any(row["size"] == size for row in rows):
             axes.plot([], [], "D", color=colour, label=f"{size} size")

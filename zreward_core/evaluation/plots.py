@@ -169,7 +169,7 @@ def plot_hpa(metrics: Mapping[str, Any], dimensions: Sequence[str], path: Path) 
         axes.bar(centres, hpa, width * 0.92, color=_colour(name, index), label=_title(name))
         axes.errorbar(centres, hpa, errors, fmt="none", ecolor="#333333", capsize=2, elinewidth=1)
     lines = (
-        ("oracle", "oracle (ceiling)", "black", "-"),
+        ("oracle", "pixel oracle (ceiling)", "black", "-"),
         ("annotator_agreement", "annotators, split halves", PALETTE[5], "--"),
     )
     for key, label, colour, style in lines:
@@ -229,4 +229,4 @@ def _colour(name: str, index: int) -> str:
 
 
 def _title(name: str) -> str:
-    return name.replace("_", " ").replace("zero shot", "zero-shot")
+    return name.replace("zero_shot_", "zero-shot, ").replace("zero_shot", "zero-shot")

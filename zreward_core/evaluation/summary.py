@@ -18,7 +18,7 @@ TITLES = {
     "teacher": "teacher",
     "student": "student",
     "annotators": "annotators, split halves",
-    "oracle": "oracle (ceiling)",
+    "oracle": "pixel oracle (ceiling)",
 }
 
 
@@ -60,7 +60,7 @@ def models_markdown(entries: Mapping[str, Mapping[str, Any]], titles: Mapping[st
         entry = entries[name]
         numbers = [_hpa(entry), *(_format(entry[key]) for key in ("margin_hpa", "plcc", "srcc"))]
         tokens = entry["output_tokens"]
-        cells = [titles[name], *map(_without_zero, numbers)]
+        cells = [titles[name], *map(without_zero, numbers)]
         cells.append("" if tokens is None else f"{tokens:.0f}")
         lines.append("| " + " | ".join(cells).rstrip() + " |")
     return "\n".join(lines)
@@ -80,13 +80,14 @@ def bases_markdown(bases: Sequence[Mapping[str, float]], shipped: int) -> str:
     Args:
         shipped: seed of the base models in data/bases.
     """
-    head = ["base models", *(f"{name} HPA (alignment)" for name in ("teacher", "student")), "GSB"]
-    lines = ["| " + " | ".join([*head, "student, validation"]) + " |", "|" + " --- |" * 5]
+    head = ["base models", *(f"{name} HPA (alignment)" for name in ("teacher", "student")), "GSB",
+            "student HPA, validation prompts"]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for base in bases:
         name = f"seed {base['seed']}" + (", in `data/bases`" if base["seed"] == shipped else "")
         cells = [f"{base[of]:.3f} ({base[f'{of}_alignment']:.3f})" for of in ("teacher", "student")]
         cells += [f"{base['gsb']:+.2f}", f"{base['validation']:.3f}"]
-        lines.append(f"| {name} | " + " | ".join(map(_without_zero, cells)) + " |")
+        lines.append(f"| {name} | " + " | ".join(map(without_zero, cells)) + " |")
     return "\n".join(lines)
 
 
@@ -94,12 +95,13 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]]) -> str:
     """Claims (name, holds, detail) as a Markdown table."""
     lines = ["| claim | holds | |", "| --- | --- | --- |"]
     for claim in claims:
-        cells = claim["name"], "yes" if claim["holds"] else "**no**", _without_zero(claim["detail"])
+        cells = claim["name"], "yes" if claim["holds"] else "**no**", without_zero(claim["detail"])
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _without_zero(text: str) -> str:
+def without_zero(text: str) -> str:
+    """A text in which numbers below 1 have no leading zero."""
     return re.sub(r"(?<![\d.])0\.(?=\d\d)", ".", text)
 
 

@@ -11,7 +11,7 @@ from zreward_core.schemas import combined_hash, file_hashes
 
 _REFERENCES = (
     ("reference", "annotator_agreement", "annotators, split halves"),
-    ("reference", "oracle", "ceiling (noiseless judge)"),
+    ("reference", "oracle", "pixel oracle (ceiling)"),
 )
 ROWS: dict[Role, tuple[tuple[str, str, str], ...]] = {
     "student": (

@@ -189,7 +189,7 @@ def plot(
         plot_curves(gdso, length, "GDSO: length of the traces", folder / "trace_length.png")
     if risd:
         shown = {
-            "loss/total": "KL to the teacher (eq. 15), nats",
+            "loss/total": "Kullback-Leibler divergence\nfrom the teacher (eq. 15), nats",
             "score/error": "difference from the teacher's\nscore, points",
         }
         shown |= validation_curves(risd)
@@ -203,7 +203,7 @@ def validation_curves(history: list[dict[str, float]]) -> dict[str, str]:
     """The metrics of validation that a stage has logged, with the names of their axes."""
     names = {
         "validation/hpa": "HPA on the validation split\n(share of pairs)",
-        "validation/nll": "NLL on the validation split,\nnats",
+        "validation/nll": "negative log-likelihood on\nthe validation split, nats",
     }
     return {key: name for key, name in names.items() if any(key in row for row in history)}
 

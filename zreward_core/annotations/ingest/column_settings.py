@@ -104,7 +104,7 @@ class Range(Settings):
 
 
 class Scale(Range):
-    """The scale of the raters' answers."""
+    """The scale of the annotators' answers."""
 
     higher_is_better: bool
     """False for scales whose lowest value is the best, such as ranks."""
@@ -135,7 +135,7 @@ class VoteColumn(Settings):
     column: Cell | None = None
     """Column with the answer."""
     map: dict[str, Vote | None] = {}
-    """The source's answer to a, b, tie or both_bad; null: the rater skipped."""
+    """The source's answer to a, b, tie or both_bad; null: the annotator skipped."""
     value: Vote | None = None
     """The answer of every row, for sets that always name the preferred image first."""
 
@@ -157,9 +157,9 @@ class Slot(Settings):
     column: Cell | None = None
     """Column with the score."""
     scores: Cell | None = None
-    """Column with a list of scores, one per rater."""
+    """Column with a list of scores, one per annotator."""
     annotator_ids: Cell | None = None
-    """Column with the list of their raters, in the same order."""
+    """Column with the list of their annotators, in the same order."""
     mean: Cell | None = None
     """Column with a mean opinion."""
     std: Cell | None = None
@@ -167,7 +167,7 @@ class Slot(Settings):
     std_scale: Range | None = None
     """Scale of the standard deviation, if it is not that of the mean."""
     annotator_id: str | None = None
-    """The rater, if the column belongs to one."""
+    """The annotator, if the column belongs to one."""
     dimension: Dimension | None = None
     """Its dimension; else the source's `dimension`."""
     scale: Scale | None = None
@@ -234,19 +234,19 @@ class Columns(Settings):
     item: Cell | None = None
     """The source's id of the rated item, if prompt, image and generator do not identify it."""
     annotator_id: Cell | None = None
-    """The rater."""
+    """The annotator."""
     submitted_at: Cell | None = None
     """Time of submission, as text that sorts by time."""
     seconds: Cell | None = None
     """Time spent."""
     score: Cell | None = None
-    """The score of one rater."""
+    """The score of one annotator."""
     scores: Cell | None = None
-    """A list of scores, one per rater."""
+    """A list of scores, one per annotator."""
     annotator_ids: Cell | None = None
-    """The list of the raters of `scores`, in the same order; else they are anonymous."""
+    """The list of the annotators of `scores`, in the same order; else they are anonymous."""
     wide: list[Slot] = []
-    """One column per rater and dimension."""
+    """One column per annotator and dimension."""
     mean: Cell | None = None
     """A mean opinion."""
     std: Cell | None = None

@@ -1,4 +1,4 @@
-"""Figures of judges and of single raters, with intervals over prompts.
+"""Figures of judges and of single annotators, with intervals over prompts.
 
 Shapes: P pairs, N images, Q prompts, R resamples.
 """
@@ -24,8 +24,8 @@ from zreward_core.evaluation.bootstrap import (
 )
 from zreward_core.schemas import normalise_prompt
 
-RATER = "one rater"
-"""A single rater, judged by the mean of the others."""
+RATER = "one annotator"
+"""A single annotator, judged by the mean of the others."""
 MIN_PROMPTS = 2
 """Fewer prompts have no spread to resample: the interval is undefined."""
 UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
@@ -79,7 +79,7 @@ def pair_results(
 
 
 def _rater_credit(found: PairSet, rule: PairRule) -> Credit:
-    """Each rater's votes as decisions, and the mean of the other raters' votes as label."""
+    """Each annotator's votes as decisions, and the mean of the others' votes as label."""
     credit_P, weight_P = np.zeros(len(found.pairs)), np.zeros(len(found.pairs))
     for rater, others in _left_out(found.votes):
         known = ~np.isnan(rater) & ~np.isnan(others)
@@ -132,7 +132,7 @@ def _result(
 def _rater_figures(
     scores_NR: np.ndarray, rule: ScoreRule, prompts: np.ndarray, counts_RQ: np.ndarray
 ) -> tuple[list[Figure], int]:
-    """A figure for each rater against the mean of the others, and the mean number of images."""
+    """A figure for each annotator against the mean of the others, and the mean number of images."""
     figures, numbers = [], []
     for rater, others in _left_out(scores_NR):
         known = ~np.isnan(rater) & ~np.isnan(others)
@@ -145,7 +145,7 @@ def _rater_figures(
 
 
 def _left_out(values_NR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each rater's values and the mean of the other raters' values; NaN where there are none."""
+    """Each annotator's values and the mean of the others' values; NaN where there are none."""
     given_NR = ~np.isnan(values_NR)
     sums_N, numbers_N = np.where(given_NR, values_NR, 0.0).sum(axis=1), given_NR.sum(axis=1)
     found = []
@@ -158,7 +158,7 @@ def _left_out(values_NR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def raters_alpha(found: PairSet | RatedSet, seed: int) -> Interval:
-    """Krippendorff's ordinal alpha of the raters, with an interval over images or pairs.
+    """Krippendorff's ordinal alpha of the annotators, with an interval over images or pairs.
 
     Pairs are turned at random: in sets that list the preferred image first, most votes would agree
     by the order alone, and alpha would be too low.

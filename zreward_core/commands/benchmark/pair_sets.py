@@ -30,7 +30,7 @@ MJ_IMAGES = ("image0", "image1")
 
 
 def read_mmrb2(folder: Path, title: str) -> PairSet:
-    """Multimodal RewardBench 2, text to image, with the votes of three raters.
+    """Multimodal RewardBench 2, text to image, with the votes of three annotators.
 
     Source: https://github.com/facebookresearch/MMRB2, benchmark/t2i_response_only.json (1-6, 6 is A
     much better; no prompts) and benchmark/build_from_hf.py, ``convert_hf_to_benchmark_format``

@@ -9,7 +9,7 @@ from zreward_core.schemas import normalise_prompt
 
 
 def read_hpdv2(folder: Path, title: str) -> PairSet:
-    """HPDv2's test set: rankings averaged over raters, and the ranking of each.
+    """HPDv2's test set: rankings averaged over annotators, and the ranking of each.
 
     Source: github.com/tgxs002/HPSv2, README.md, "Data Structure": test.json with ``image_path``,
     ``rank`` and ``raw_annotations`` (``raw_annotation`` in some copies); images in test/.
@@ -32,7 +32,7 @@ def _raters(row: Row, number: int) -> list[list[float]]:
     if raters is None:
         return []
     if not isinstance(raters, list):
-        row.fault(f"'{key}' is not a list of raters")
+        row.fault(f"'{key}' is not a list of annotators")
     return [row.numbers(f"{key}.{index}.rank", number) for index in range(len(raters))]
 
 
@@ -40,7 +40,7 @@ def read_imagereward(folder: Path, title: str) -> PairSet:
     """ImageReward's test set; equal ranks are ties.
 
     Source: github.com/THUDM/ImageReward, data/test.json (``generations``, ``ranking``) and
-    README.md: images in data/test_images. The raters are not given.
+    README.md: images in data/test_images. The annotators are not given.
     """
     path, *_ = find_files(folder, ("test.json", "data/test.json", "**/test.json"), title)
     images, pairs = ImageList(), list[Pair]()

@@ -14,7 +14,7 @@ MAX_NAMED = 3
 
 
 def read_genai_bench_cmu(folder: Path, title: str) -> RatedSet:
-    """GenAI-Bench of CMU: alignment from 1 to 5 by three raters per image.
+    """GenAI-Bench of CMU: alignment from 1 to 5 by three annotators per image.
 
     Source: github.com/linzhiqiu/t2v_metrics, dataset.py, ``GenAIBench_Image``: genai_image.json,
     images at MODEL/PROMPT.jpeg.
@@ -36,11 +36,11 @@ def _named(row: Row) -> str:
 
 
 def read_evalmuse(folder: Path, title: str) -> RatedSet:
-    """EvalMuse-40K: alignment from 1 to 5, by each rater or averaged.
+    """EvalMuse-40K: alignment from 1 to 5, by each annotator or averaged.
 
     Source: github.com/DYEvaLab/EvalMuse, process/process_train.py (train_list.json has the list of
-    the raters' scores, train.json their mean), NTIRE2025/Track1_Alignment/evaluate.py (eval.json)
-    and README.md (the scores of test.json are not published); images in images/.
+    the annotators' scores, train.json their mean), NTIRE2025/Track1_Alignment/evaluate.py
+    (eval.json) and README.md (the scores of test.json are not published); images in images/.
     """
     known = load_public_set("evalmuse")
     columns = known.settings["columns"]

@@ -40,7 +40,7 @@ class Report:
     """Name to meaning and source."""
     results: list[Result]
     alpha: Interval
-    """Krippendorff's ordinal alpha of the raters; NaN where they are not given."""
+    """Krippendorff's ordinal alpha of the annotators; NaN where they are not given."""
 
     def content(self) -> dict[str, Any]:
         """The figures as plain values; an undefined number is None."""
@@ -67,7 +67,8 @@ class Report:
         yield f"{self.title}: {counts}"
         yield from (f"note: {note}" for note in self.notes)
         if not isnan(self.alpha.value):
-            yield f"agreement of the raters (Krippendorff's ordinal alpha): {_shown(self.alpha)}"
+            alpha = _shown(self.alpha)
+            yield f"agreement of the annotators (Krippendorff's ordinal alpha): {alpha}"
         for name, (meaning, source) in self.rules.items():
             results = [result for result in self.results if result.rule == name]
             if results:

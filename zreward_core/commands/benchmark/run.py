@@ -36,7 +36,7 @@ def run_benchmark(
         name: one of ``SETS``.
         folder: the files of the set as its authors publish them.
         model: folder of a reward model, or a ``models:/`` URI; None: only the judges that see
-            nothing and the raters, for which no images are needed.
+            nothing and the annotators, for which no images are needed.
         output: a .json or .parquet file for the figures and the results of each pair (or image).
 
     Raises:

@@ -1,6 +1,6 @@
 """What the readers return: images with prompts, and people's judgements of them.
 
-Shapes: N images, P pairs, R raters.
+Shapes: N images, P pairs, R annotators.
 """
 
 from collections.abc import Sequence
@@ -85,8 +85,8 @@ class PairSet:
     pairs: pd.DataFrame
     """[P] columns of ``Pair``."""
     votes: np.ndarray
-    """[P, R] vote of each rater: above 0, the first is preferred; NaN: none. R is 0 where the set
-    does not give its raters."""
+    """[P, R] vote of each annotator: above 0, the first is preferred; NaN: none. R is 0 where the
+    set does not give its annotators."""
     notes: list[str] = field(default_factory=list)
     """Facts about the files that a reader of the figures needs."""
 
@@ -97,7 +97,7 @@ class RatedSet:
 
     images: list[SetImage]
     scores: np.ndarray
-    """[N, R] score by each rater; NaN: none."""
+    """[N, R] score by each annotator; NaN: none."""
     written: np.ndarray
     """[N] mean of the scores as they are written in the file, out of range or not."""
     notes: list[str] = field(default_factory=list)
@@ -110,7 +110,7 @@ def pair_set(
     """A set of the rows that a reader has collected.
 
     Args:
-        votes: the raters' votes on each pair, of any number; empty where there are none.
+        votes: the annotators' votes on each pair, of any number; empty where there are none.
     """
     frame = pd.DataFrame(pairs, columns=Pair._fields)
     return PairSet(images.images, frame, padded(votes or [[]] * len(pairs)), notes)

@@ -15,8 +15,9 @@ from pipelines.commands import DAGSTER_UI
 
 MAX_BYTES = 90_000
 """Size of an image as base64; more than 100 kB slows the page down."""
-INLINE_WIDTH = 520
-"""Width of the column of values on a page 1440 pixels wide; a wider image is a link to it."""
+INLINE_WIDTH = 420
+"""Width of the values beside the longest key, on a page 1440 pixels wide; a wider image is made
+smaller and a link to itself."""
 ROUTE = "/zreward-images"
 
 

@@ -69,7 +69,7 @@ def write_results(root: Path) -> None:
         (root / "data" / folder / "history.jsonl").write_text(rows)
     record = {"version": 12, "champion_version": 11, "passed": True, "promoted": True,
               "difference": 0.137, "low": 0.125, "high": 0.149, "margin": 0.02,
-              "reason": "HPA of candidate minus champion (version 11) on 9021 test pairs"}  # fmt: skip
+              "reason": "HPA of candidate minus champion (version 11) on 9021 pairs"}  # fmt: skip
     (root / "reports/promotion.json").write_text(json.dumps(record))
     shutil.copyfile(ROOT / "data/champion.yaml", root / "data/champion.yaml")
 

@@ -20,6 +20,7 @@ import yaml
 
 from pipelines.orphaned_runs import end_orphaned_runs
 from pipelines.ui import prepare_home
+from zreward_core.commands.repro import DVC
 from zreward_core.dvc import LOCK, environment, program, read_graph, read_lock
 
 HEAVY = ("torch", "transformers", "mlflow", "great_expectations", "datasets")
@@ -161,7 +162,7 @@ def find(process: "subprocess.Popen[str]", who: str, stage: str) -> psutil.Proce
                 mine = words[-1:] == [stage]  # Dagster may be retrying an earlier killed run
                 marks = {
                     "stage": words == ["zreward", stage],
-                    "dvc": mine and words[:1] == ["dvc"] and "repro" in words,
+                    "dvc": mine and DVC in words and "repro" in words,
                     "zreward repro": mine and words[:2] == ["zreward", "repro"],
                     "daemon": words[:3] == ["-m", "dagster._daemon", "run"],
                 }

@@ -30,7 +30,7 @@ from pipelines.versions import (
     read_recorded,
     report_inputs,
 )
-from zreward_core.dvc import Graph, Stage, ancestors, closure, own_inputs, read_lock
+from zreward_core.dvc import RESTORED, Graph, Stage, ancestors, closure, own_inputs, read_lock
 
 KINDS = {"models": "pytorch", "reward": "pytorch", "generator": "pytorch", "annotations": "parquet"}
 """Group to the kind shown beside `dvc`."""
@@ -139,8 +139,8 @@ def how_made(name: str, output: str) -> str:
     """How DVC brought a stage up to date, from its output."""
     if f"Running stage '{name}'" in output:
         return "run"
-    if f"Stage '{name}' is cached" in output:
-        return "restored from DVC's cache, not run"
+    if f"{RESTORED}: {name}" in output:
+        return RESTORED
     return "already up to date, not run"
 
 

@@ -13,6 +13,7 @@ import yaml
 from zreward_core.images import encode_png, write_images
 from zreward_core.schemas import (
     CANDIDATES,
+    COMPARISONS,
     ITEMS,
     LABELS,
     OPINIONS,
@@ -79,6 +80,18 @@ def write_root(root: Path, num_test: int, num_pool: int = 0, num_images: int = 2
     write_table(pd.concat(parts), data / "ingest/ratings.parquet", RATINGS)
     opinion = ratings.head(1).assign(mean=2.25, std=None, num_ratings=7, row_ref="o.csv#row 9")
     write_table(opinion, data / "ingest/opinions.parquet", OPINIONS)
+    first, second = items["item_id"][:2]
+    votes = pd.DataFrame(
+        [
+            (first, second, "b", "1"),
+            (second, first, "both_bad", "3"),
+            (first, "absent", "tie", None),
+        ],
+        columns=["item_a", "item_b", "vote", "annotator_id"],
+    ).assign(
+        dimension=NAMES[0], source="people", row_ref=["v.csv#row 2", "v.csv#row 3", "w.csv#row 2"]
+    )
+    write_table(votes, data / "ingest/comparisons.parquet", COMPARISONS)
     predictions = []
     for model in ("zero_shot", "teacher", "student"):
         probs = rng.dirichlet(np.ones(len(LEVELS)), len(test))

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from zreward_core import __version__, stages
 from zreward_core.commands import people_app as people
+from zreward_core.commands.announcement import announce_if_slow
 from zreward_core.commands.scoring import app as scoring
 from zreward_core.config import PARAMS_FILE, UserError, writable
 from zreward_core.extras import extras_named
@@ -56,6 +57,7 @@ def root_folder(
         raise UserError(f"--root {root} is not a folder")
     os.chdir(root)
     context.obj = STAGES
+    announce_if_slow(context, STAGES)
 
 
 def _add_stage(name: str) -> None:

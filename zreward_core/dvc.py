@@ -21,6 +21,8 @@ DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
 stages with the process that runs each."""
 QUEUE = Path(".zreward/repro.lock")
 """Held by `zreward repro` from the start of its turn to the end."""
+UNCHANGED, RESTORED = "unchanged, not run", "restored from DVC's cache, not run"
+"""How `zreward repro` lists the stages that it did not run."""
 CONFLICT = re.compile(r"(<{7}|={7}|>{7})( |$)")
 """A line that git writes around the two sides of a merge conflict."""
 

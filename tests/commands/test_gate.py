@@ -43,6 +43,14 @@ def test_a_student_that_is_wrong_everywhere_is_blocked() -> None:
     assert verdict([True] * 6, [False] * 6, 0.0).passed
 
 
+def test_the_reason_names_the_margin_and_a_gate_that_cannot_block() -> None:
+    worse, better = [False] * 6, [True] * 6
+    assert verdict(worse, better, 0.5).reason.endswith("is below -0.5 (promote.margin)")
+    assert verdict(better, worse, 0.02).reason.endswith("is at least -0.02 (promote.margin)")
+    open_gate = verdict(worse, better, 1.0)
+    assert open_gate.passed and "with promote.margin 1 every difference passes" in open_gate.reason
+
+
 def test_the_margin_is_compared_with_the_lower_bound_not_the_difference() -> None:
     candidate, champion = [False, *[True] * 9], [True, *[True] * 9]
     found = verdict(candidate, champion, 0.2)

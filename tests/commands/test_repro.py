@@ -91,7 +91,28 @@ def test_runs_where_the_environment_is_not_activated(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (root / "after").is_file()
     again = run(root, "zreward", "repro", "--single-item", "after")
-    assert "didn't change" in again.stdout and "slow" not in again.stdout
+    assert "unchanged, not run: after\n" in again.stdout and "slow" not in again.stdout
+
+
+def test_what_dvc_prints_is_short_and_its_warnings_and_errors_whole(root: Path) -> None:
+    (root / "dvc.yaml").write_text(GRAPH.replace("deps: [slow]", "deps: [slow, empty]"))
+    (root / "empty").mkdir()
+    first = run(root, "zreward", "repro")
+    assert first.stdout.splitlines() == ["Running stage 'slow':", "Running stage 'after':"]
+    assert "'empty' is empty" in first.stderr
+    again = run(root, "zreward", "repro")
+    assert again.stdout.splitlines() == [
+        "unchanged, not run: slow, after",
+        "Data and pipelines are up to date.",
+    ]
+    (root / "seconds").write_text("0.1")
+    run(root, "zreward", "repro")
+    (root / "seconds").write_text("0")
+    restored = run(root, "zreward", "repro")
+    assert restored.stdout.splitlines() == ["restored from DVC's cache, not run: slow, after"]
+    (root / "seconds").write_text("wrong")
+    failed = run(root, "zreward", "repro")
+    assert "failed to reproduce 'slow'" in failed.stderr and "exited with 1" in failed.stderr
 
 
 def test_exit_code_of_a_failed_stage(root: Path) -> None:

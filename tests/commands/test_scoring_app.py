@@ -73,6 +73,7 @@ BAD_ROWS = {
     "not base64": ({"prompt": "red", "image": "@@"}, "not valid base64"),
     "no image": ({"prompt": "red"}, "image must be a string"),
     "no prompt": ({"image": b64(IMAGES[0])}, "prompt must be a string"),
+    "blank prompt": ({"prompt": " ", "image": b64(IMAGES[0])}, "the prompt is empty"),
     "not an item": (5, "prompt must be a string"),
     "half a character": ({"prompt": "\\ud800", "image": b64(IMAGES[0])}, "not Unicode"),
 }

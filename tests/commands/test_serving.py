@@ -121,6 +121,7 @@ BAD = {
     "empty": ([{"prompt": "a", "image": ""}], "image is empty"),
     "no image column": ([{"prompt": "a"}], "image"),
     "no prompt": ([{"image": IMAGE}], "prompt"),
+    "blank prompt": ([{"prompt": " ", "image": IMAGE}], "row 0: the prompt is empty"),
     "a number": ([{"prompt": 5, "image": IMAGE}], "prompt"),
     "no rows": ([], ""),
     "a nested prompt": ([{"prompt": [["a"]], "image": IMAGE}], "prompt"),

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from zreward_core.commands import stage_times
 from zreward_core.commands.memory import MemorySampler
-from zreward_core.commands.run import recorded_seconds, times_table
+from zreward_core.commands.run import (
+    basis_of_estimate,
+    recorded_run,
+    recorded_seconds,
+    times_table,
+)
 from zreward_core.commands.stage_times import (
-    STARTED,
     TIMES,
     Run,
     StageTime,
@@ -27,7 +30,7 @@ from zreward_core.commands.stage_times import (
     write_record,
 )
 from zreward_core.runtime.progress import Progress
-from zreward_core.runtime.worker import WORKER
+from zreward_core.runtime.worker import RUN_STARTED, WORKER
 
 ANCESTORS = {"world": [], "base": ["world"], "label": ["base", "world"], "last": ["label"]}
 RECORDED = {"world": 60.0, "base": 600.0, "label": 300.0, "last": 40.0}
@@ -36,7 +39,7 @@ RECORDED = {"world": 60.0, "base": 600.0, "label": 300.0, "last": 40.0}
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(STARTED, "")
+    monkeypatch.setenv(RUN_STARTED, "")
     monkeypatch.setattr(Progress, "position", None)
     (tmp_path / "params.yaml").write_text("seed: 1")
     return tmp_path
@@ -143,11 +146,11 @@ def test_a_worker_shows_the_position_and_records_nothing(monkeypatch: pytest.Mon
 
 def test_a_stage_outside_of_the_run_shows_no_position(capsys: pytest.CaptureFixture[str]) -> None:
     begin_run(ANCESTORS, RECORDED)
-    os.environ[STARTED] = "1.5"  # of another run
+    os.environ[RUN_STARTED] = "1.5"  # of another run
     assert current_run() is None
     with timed("world"):
         assert Progress.position is None
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "world: finished in 0 s\n"
 
 
 def test_the_position_is_printed_before_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,8 +173,15 @@ def test_the_table_marks_what_did_not_run() -> None:
     assert "1.0" in rows["DVC,"] and "11.0" in rows["this"] and "3.0 GB" in rows["this"]
 
 
-def test_recorded_times_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recorded_seconds("demo") == {}
-    monkeypatch.chdir(Path(__file__).parents[2])
-    assert recorded_seconds("demo")["label"] > 60
-    assert stage_times.TIMES.parts[0] == ".zreward"
+def test_the_basis_of_the_first_estimate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = begin_run(ANCESTORS, {})
+    assert basis_of_estimate("mine", never, recorded_run("demo")) == (
+        "no estimate of the time left: mine was not run here before"
+    )
+    with monkeypatch.context() as patch:
+        patch.chdir(Path(__file__).parents[2])
+        demo = recorded_run("demo")
+    assert recorded_seconds(demo)["label"] > 60 and TIMES.parts[0] == ".zreward"
+    assert f"{demo['minutes']:.0f} min on 2 cores" in basis_of_estimate("demo", never, demo)
+    finish("base", 1060.0, 100)
+    assert basis_of_estimate("demo", begin_run(ANCESTORS, {}), demo) == ""

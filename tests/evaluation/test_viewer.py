@@ -48,6 +48,25 @@ def test_values_are_those_of_the_tables(root: Path) -> None:
     assert opinions == [["mean of 7 ratings", 2.25, "o.csv#row 9", 0]]
 
 
+def test_comparisons_are_shown_with_both_items(root: Path) -> None:
+    write()
+    votes = {entry["id"]: details["votes"] for entry, details in page_items(viewer.FOLDER)}
+    first, second = pd.read_parquet("data/ingest/comparisons.parquet")[["item_a", "item_b"]].iloc[0]
+    assert votes.pop(first) == [
+        [
+            ["1", "worse than", "v.csv#row 2", 0, second],
+            ["anonymous", "tie with", "w.csv#row 2", 0, "absent"],
+            ["3", "as bad as", "v.csv#row 3", 1, second],  # excluded by the audit
+        ],
+        [],
+    ]
+    assert votes.pop(second)[0] == [
+        ["3", "as bad as", "v.csv#row 3", 1, first],
+        ["1", "better than", "v.csv#row 2", 0, first],
+    ]
+    assert all(one == [[], []] for one in votes.values())
+
+
 def test_texts_cannot_become_markup(root: Path) -> None:
     write()
     texts = [path.read_text() for path in Path("reports/viewer").rglob("*.*")]
@@ -83,14 +102,20 @@ def test_items_without_scores_pool_or_ratings_are_shown(root: Path) -> None:
     table = pd.read_parquet("data/validate/items.parquet")
     table.loc[table["dimension"] == NAMES[0], ["score", "histogram"]] = None
     write_table(table, Path("data/validate/items.parquet"), ITEMS)
-    for name in ("ingest/ratings", "ingest/opinions", "evaluate/pool_predictions", "label/labels"):
+    for name in (
+        "ingest/ratings",
+        "ingest/comparisons",
+        "ingest/opinions",
+        "evaluate/pool_predictions",
+        "label/labels",
+    ):
         Path(f"data/{name}.parquet").unlink()
     write()
     shown = list(page_items(viewer.FOLDER))
     assert len(shown) == NUM_TEST
     for entry, details in shown:
         assert entry["score"][0] is None and details["histogram"][0] is None
-        assert entry["score"][1] is not None and details["ratings"] == [[], []]
+        assert entry["score"][1] is not None and details["ratings"] == details["votes"] == [[], []]
 
 
 def test_images_are_small_and_small_ones_exact() -> None:

@@ -100,7 +100,8 @@ def test_prompts_that_a_model_cannot_take_are_named_by_row(served: Any) -> None:
     from tests.commands.test_serving import IMAGE as PNG
 
     scorer = served.unwrap_python_model().scorer
-    for bad, reason in (("red " * 3000, "positions for"), ("\ud800", "is not Unicode text")):
+    refused = {"red " * 3000: "positions for", "\ud800": "is not Unicode text", " ": "is empty"}
+    for bad, reason in refused.items():
         messages = set()
         for score in (
             lambda prompts: scorer.score(prompts, [PNG] * 2),

@@ -83,7 +83,8 @@ def test_it_is_quick_and_shows_only_what_is_in_view(page: Page, folder: Path) ->
     expect(page.locator("#detail section")).to_have_count(2)
     assert time.monotonic() - begun < 20  # 1.5 s on a quiet machine
     assert page.locator("#count").inner_text() == "10,000 of 10,000 items"
-    assert "1,000 pool items (a random sample of 2,000)" in page.locator("#about").inner_text()
+    about = page.locator("#about").inner_text()
+    assert "1,000 pool items (a random sample of 2,000), rated by nobody: the teacher" in about
     assert set_filter(page, "sort", "annotators") < 2000  # .05 s
     assert set_filter(page, "text", "prompt 12") < 2000
     page.evaluate("document.getElementById('filters').reset()")
@@ -136,10 +137,23 @@ def test_markup_in_texts_is_shown_as_text(page: Page, folder: Path) -> None:
     expect(page.locator(".trace").first).to_have_text(HOSTILE)
 
 
+def test_a_comparison_leads_to_the_other_item(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    set_filter(page, "text", "window.hacked")
+    section = page.locator("#detail section").first
+    expect(section).to_contain_text("score or comparison")
+    expect(section).to_contain_text("tie with absent")
+    other = section.locator("a:not([target])").first
+    expect(other).to_have_count(1)
+    identifier = other.inner_text()
+    other.click()
+    expect(page.locator("#detail dd").first).to_have_text(identifier)
+
+
 def test_the_single_file_opens_in_a_sandbox(page: Page, folder: Path) -> None:
     """MLflow shows the pages among the artifacts of a run in such a frame."""
     page.evaluate(FRAME, (folder / "viewer.html").read_text())
     frame = page.frame_locator("iframe")
     expect(frame.locator("#detail section")).to_have_count(2)
     expect(frame.locator("#detail img")).to_have_js_property("naturalWidth", 32)
-    expect(frame.locator("#detail a")).to_have_count(0)
+    expect(frame.locator("#detail a[target]")).to_have_count(0)

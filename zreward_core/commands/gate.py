@@ -225,9 +225,16 @@ def judge(
     passed = bool(interval.low >= -config.margin)
     reason = (
         f"HPA of candidate minus {opponent} on {len(pairs)} test pairs: {interval.value:+.4f}"
-        f" [{interval.low:+.4f}, {interval.high:+.4f}];"
-        f" the lower bound is {'not ' if passed else ''}below -{config.margin:g}"
+        f" [{interval.low:+.4f}, {interval.high:+.4f}]; "
     )
+    if config.margin >= 1:  # the lowest possible difference is -1
+        reason += (
+            f"with promote.margin {config.margin:g} every difference passes: set it to 0.02, for"
+            " example, where the gate is to block"
+        )
+    else:
+        bound = "at least" if passed else "below"
+        reason += f"the lower bound is {bound} -{config.margin:g} (promote.margin)"
     if num_left_out:
         reason += f"; {num_left_out} test pairs were left out, their prompts are too long"
     return Verdict(passed, reason, interval.value, interval.low, interval.high)

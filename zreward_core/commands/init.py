@@ -78,6 +78,8 @@ def init_project(folder: Path) -> Written:
         for dep in stage.get("deps", []):
             if Path(dep).is_relative_to(DROPS):  # DVC requires it to exist
                 (folder / dep).mkdir(parents=True, exist_ok=True)
+                if not any((folder / dep).iterdir()):  # git drops it, and DVC warns of it
+                    (folder / dep / ".gitkeep").touch()
     with replaced(link) as partial:
         partial.unlink(missing_ok=True)
         partial.symlink_to(PACKAGE)

@@ -36,6 +36,7 @@ from zreward_core.registry.dvc_hashes import file_md5
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.schemas import replaced
 
+DVC = "zreward_core.commands.dvc_messages"
 STAGE_LOCKS = Path(".zreward/stage_locks")
 LOCK_BACKUP = Path(".zreward/dvc.lock.kept")
 SHUTDOWN_TIMEOUT = 5.0
@@ -191,7 +192,8 @@ def _run_group(arguments: Sequence[str], queue: int, signals: _Signals) -> tuple
     Returns:
         Its exit code, and whether it started a stage.
     """
-    command = [program("dvc"), "--wait-for-lock", *arguments]
+    program("dvc")  # raises if it is not installed
+    command = [sys.executable, "-P", "-m", DVC, "--wait-for-lock", *arguments]
     variables = {PIPELINE: pipeline_name("repro"), **environment()}
     variables["PYTHONUNBUFFERED"] = "1"  # stdout and stderr of a log in order
     process = subprocess.Popen(command, env=variables, process_group=0, pass_fds=[queue])

@@ -3,8 +3,9 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -51,12 +52,15 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     Raises:
         UserError: no such profile, or the workspace or its params are invalid.
     """
-    recorded = recorded_seconds(profile)
+    recorded = recorded_run(profile)
     if profile != DEMO:
         os.chdir(make_workspace(profile))
     check_params(stages)
     graph = read_graph()
-    run = begin_run({name: sorted(ancestors(graph, name)) for name in graph}, recorded)
+    upstream = {name: sorted(ancestors(graph, name)) for name in graph}
+    run = begin_run(upstream, recorded_seconds(recorded))
+    if basis := basis_of_estimate(profile, run, recorded):
+        say(basis)
     os.environ[PIPELINE] = pipeline_name(profile)
     with MemorySampler() as memory, shared_tracker():
         code = _commands(say)
@@ -72,12 +76,27 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     return 0
 
 
-def recorded_seconds(profile: str) -> dict[str, float]:
-    """Seconds of each stage in the committed run of a profile; empty if there is none."""
+def recorded_run(profile: str) -> dict[str, Any]:
+    """The committed run of a profile; empty if there is none."""
     path = RECORDED / f"{profile}.json"
-    if not path.is_file():
-        return {}
-    return {name: 60 * stage["minutes"] for name, stage in read_json(path)["stages"].items()}
+    return read_json(path) if path.is_file() else {}
+
+
+def recorded_seconds(recorded: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of each stage of a committed run."""
+    return {name: 60 * stage["minutes"] for name, stage in recorded.get("stages", {}).items()}
+
+
+def basis_of_estimate(profile: str, run: Run, recorded: Mapping[str, Any]) -> str:
+    """What is known of the duration before the first run here; empty once a stage was timed."""
+    if any(read_time(name) for name in run.ancestors):
+        return ""
+    if not recorded:
+        return f"no estimate of the time left: {profile} was not run here before"
+    return (
+        f"the time left is estimated from a recorded run of {profile}:"
+        f" {recorded['minutes']:.0f} min on {recorded['cores']} cores"
+    )
 
 
 def times_table(run: Run) -> Table:

@@ -14,13 +14,11 @@ from pydantic import BaseModel
 
 from zreward_core.commands.memory import MemorySampler
 from zreward_core.config import PARAMS_FILE
-from zreward_core.runtime.progress import Progress, remind, say_position
-from zreward_core.runtime.worker import is_main, owns_run
+from zreward_core.runtime.progress import Progress, remind, say, say_position
+from zreward_core.runtime.worker import RUN_STARTED, is_main, owns_run
 
 TIMES = Path(".zreward/times")
 RUN = Path(".zreward/run.json")
-STARTED = "ZREWARD_RUN_STARTED"
-"""Environment variable of the processes of a run: its ``Run.started``."""
 SAVE_EVERY = 10.0
 """Seconds between two updates of the record of a running stage."""
 DAMPING = 0.05
@@ -103,7 +101,9 @@ def timed(stage: str, overlay: Path | None = None) -> Iterator[None]:
     except BaseException:
         write_record(until_now(), path)
         raise
-    write_record(until_now().model_copy(update={"ended": time.time()}), path)
+    finished = until_now().model_copy(update={"ended": time.time()})
+    write_record(finished, path)
+    say(f"{stage}: finished in {duration(finished.seconds - finished.earlier)}")
 
 
 def read_time(stage: str) -> StageTime | None:
@@ -114,7 +114,7 @@ def read_time(stage: str) -> StageTime | None:
 
 def current_run() -> Run | None:
     """The run that this process is part of."""
-    started = os.environ.get(STARTED)
+    started = os.environ.get(RUN_STARTED)
     if started is None or not RUN.is_file():
         return None
     run = Run.model_validate_json(RUN.read_text())
@@ -133,7 +133,7 @@ def begin_run(ancestors: Mapping[str, list[str]], recorded: Mapping[str, float])
     expected |= {name: time.seconds for name, time in own.items() if time and time.ended}
     run = Run(started=time.time(), ancestors=dict(ancestors), expected=expected)
     write_record(run, RUN)
-    os.environ[STARTED] = str(run.started)
+    os.environ[RUN_STARTED] = str(run.started)
     return run
 
 

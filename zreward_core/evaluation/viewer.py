@@ -1,9 +1,9 @@
 """The viewer: a page of test and pool items, and the same in one file with fewer items.
 
-The page holds what its list and its filters need. Images, distributions, traces and ratings are in
-chunks of a few items, scripts that the page loads when an item is shown; so it opens from a folder,
-without a server. The single file has its chunks inside and opens where a page cannot load others,
-as among the artifacts of an MLflow run.
+The page holds what its list and its filters need. Images, distributions, traces and judgements are
+in chunks of a few items, scripts that the page loads when an item is shown; so it opens from a
+folder, without a server. The single file has its chunks inside and opens where a page cannot load
+others, as among the artifacts of an MLflow run.
 
 Shapes: N items, D dimensions, S score levels.
 """
@@ -29,6 +29,8 @@ from zreward_core.pages.render import render, write_page
 FOLDER = Path("reports/viewer")
 PAGE, SINGLE = FOLDER / "index.html", FOLDER / "viewer.html"
 """The page and the single file."""
+SCRIPTS = ("viewer.js", "viewer_item.js")
+"""Files of the page's script, in their order."""
 CHUNK_ITEMS = 16
 EDGE = 256
 """Longer edge of an image of the page, in pixels."""
@@ -78,7 +80,8 @@ def write_viewer(images: ImageStore, track: Callable[..., Iterable[int]]) -> Pat
 
 def page(shown: ShownItems, num_items: int, chunks: list[str]) -> str:
     """HTML of the first items, with the chunks that are inside the page."""
-    script = (Path(pages.__file__).parent / "viewer.js").read_text(encoding="utf-8")
+    folder = Path(pages.__file__).parent
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}' 'strict-dynamic'; img-src data:;"
@@ -135,7 +138,8 @@ def index(shown: ShownItems, num_items: int) -> dict[str, Any]:
 def details(shown: ShownItems, place: int, images: ImageStore) -> dict[str, Any]:
     """What is shown of one item; lists by dimension.
 
-    Distributions are in thousandths; ratings are annotator, score, row_ref, 1 if excluded.
+    Distributions are in thousandths; ratings are annotator, score, row_ref, 1 if excluded; votes
+    have the verdict on the item in place of the score, and the other item.
     """
     item = shown.items.iloc[place]
     pixels = images.pixels(item["image_id"])
@@ -149,6 +153,10 @@ def details(shown: ShownItems, place: int, images: ImageStore) -> dict[str, Any]
         "ratings": [
             [[one.by, one.score, one.row_ref, int(one.excluded)] for one in given]
             for given in shown.judgements(item["item_id"])
+        ],
+        "votes": [
+            [[one.by, one.verdict, one.row_ref, int(one.excluded), one.other] for one in votes]
+            for votes in shown.comparisons(item["item_id"])
         ],
     }
 

@@ -23,6 +23,14 @@ ITEMS_FILE, AUDIT = Path("data/validate/items.parquet"), Path("data/validate/aud
 LABELS_FILE, TRACES = Path("data/label/labels.parquet"), Path("data/label/traces")
 CANDIDATES = Path("data/candidates/items.parquet"), Path("data/candidates/pool.parquet")
 RATINGS, OPINIONS = Path("data/ingest/ratings.parquet"), Path("data/ingest/opinions.parquet")
+COMPARISONS = Path("data/ingest/comparisons.parquet")
+VERDICTS = {
+    "a": {"item_a": "better than", "item_b": "worse than"},
+    "b": {"item_a": "worse than", "item_b": "better than"},
+    "tie": {"item_a": "tie with", "item_b": "tie with"},
+    "both_bad": {"item_a": "as bad as", "item_b": "as bad as"},
+}
+"""Vote to what it says of each of the two items."""
 MAX_TEST_ITEMS = 10_000
 """Test items, at most; a sample of more."""
 Key = tuple[str, str]
@@ -39,6 +47,19 @@ class Given:
     row_ref: str
     excluded: bool
     """Whether the audit excluded the annotator."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A comparison of an item with another one on a dimension, as it was ingested."""
+
+    by: str
+    """The annotator; "anonymous" where none is recorded."""
+    verdict: str
+    """On the item, one of ``VERDICTS``."""
+    other: str
+    row_ref: str
+    excluded: bool
 
 
 @dataclass(frozen=True)
@@ -62,14 +83,19 @@ class ShownItems:
     """The teacher's reasoning: the first trace of a test item, all traces of a pool item."""
     given: dict[Key, list[Given]]
     """Ratings, and opinions of several annotators."""
+    votes: dict[Key, list[Vote]]
 
     def reasoning(self, item: str) -> list[list[str]]:
         """The teacher's traces of an item, by dimension."""
         return [self.traces.get((item, name), []) for name in self.rubric.names]
 
     def judgements(self, item: str) -> list[list[Given]]:
-        """The judgements of an item, by dimension."""
+        """The ratings and opinions of an item, by dimension."""
         return [self.given.get((item, name), []) for name in self.rubric.names]
+
+    def comparisons(self, item: str) -> list[list[Vote]]:
+        """The comparisons of an item with others, by dimension."""
+        return [self.votes.get((item, name), []) for name in self.rubric.names]
 
 
 def pool_sample(num_items: int) -> pd.DataFrame:
@@ -117,7 +143,8 @@ def read_shown_items() -> ShownItems:
         [annotated[columns].assign(is_test=True), labels[columns].assign(is_test=False)]
     ).drop_duplicates("item_id")
     items = items.sort_values(["is_test", "item_id"], ascending=[False, True], ignore_index=True)
-    given, generators = _judgements(test)
+    excluded = _excluded()
+    given, generators = _judgements(test, excluded)
     for path in CANDIDATES:
         made = _read(path, ["item_id", "generator"], item_id=set(items["item_id"]))
         generators |= dict(zip(made["item_id"], made["generator"], strict=True))
@@ -135,6 +162,7 @@ def read_shown_items() -> ShownItems:
         student_NDS=place.distributions(pd.concat([pool, predictions[~of_teacher]]), "probs"),
         traces=_traces(in_pool, predictions[of_teacher]),
         given=given,
+        votes=_votes(test, excluded),
     )
 
 
@@ -186,12 +214,32 @@ def _traces(in_pool: set[str], of_test: pd.DataFrame) -> dict[Key, list[str]]:
     return dict(traces)
 
 
-def _judgements(items: list[str]) -> tuple[dict[Key, list[Given]], dict[str, str]]:
-    """Judgements of some items, and the generators that were named with them."""
+def _excluded() -> set[str]:
+    """Annotators that the audit excludes."""
+    people = read_json(AUDIT)["annotators"] if AUDIT.is_file() else {}
+    return {name for name, row in people.items() if not row["included"]}
+
+
+def _votes(items: list[str], excluded: set[str]) -> dict[Key, list[Vote]]:
+    """Comparisons of some items, with whatever other items."""
+    votes: dict[Key, list[Vote]] = defaultdict(list)
+    for side, opposite in (("item_a", "item_b"), ("item_b", "item_a")):
+        rows = _read(COMPARISONS, None, **{side: items})
+        for row in rows.to_dict("records"):
+            annotator = row["annotator_id"]
+            by = annotator if isinstance(annotator, str) else "anonymous"
+            verdict, other = VERDICTS[row["vote"]][side], row[opposite]
+            one = Vote(by, verdict, other, row["row_ref"], annotator in excluded)
+            votes[row[side], row["dimension"]].append(one)
+    return dict(votes)
+
+
+def _judgements(
+    items: list[str], excluded: set[str]
+) -> tuple[dict[Key, list[Given]], dict[str, str]]:
+    """Ratings and opinions of some items, and the generators that were named with them."""
     given: dict[Key, list[Given]] = defaultdict(list)
     generators: dict[str, str] = {}
-    people = read_json(AUDIT)["annotators"] if AUDIT.is_file() else {}
-    excluded = {name for name, row in people.items() if not row["included"]}
     rated = _read(RATINGS, None, item_id=items)
     for row in rated.itertuples():
         one = Given(row.annotator_id, row.score, row.row_ref, row.annotator_id in excluded)

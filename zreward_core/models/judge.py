@@ -77,8 +77,8 @@ class Judge(ABC):
             dimensions: names of the dimensions to return; all if None.
 
         Raises:
-            UserError: the numbers of prompts and images differ, a prompt is too long or not Unicode
-                text, an image cannot be scored, or a dimension is unknown; names the row.
+            UserError: the numbers of prompts and images differ, a prompt is empty, too long or not
+                Unicode text, an image cannot be scored, or a dimension is unknown; names the row.
             NotFinite: a score is not finite.
         """
         empty = self._scores([], self._chosen(dimensions))

@@ -142,10 +142,12 @@ class ChatFormat:
 
         Raises:
             PromptTooLong: it has more than ``max_prompt_tokens``.
-            PromptRefused: it is not Unicode text.
+            PromptRefused: it is blank, or not Unicode text.
         """
         if not isinstance(text, str):
             raise PromptRefused(f"the prompt is of type {type(text).__name__}: pass a text")
+        if not text.strip():
+            raise PromptRefused("the prompt is empty: pass the text that the image was made for")
         if not is_unicode(text):
             raise PromptRefused(f"the prompt {text[:60]!a} is not Unicode text; correct it")
         tokens = self.plain(text)

@@ -114,8 +114,8 @@ class RewardModel(Judge):
                 at a time, and are computed again in the backward pass. All images if None.
 
         Raises:
-            UserError: the shape, number, dtype or range of the pixels is wrong, or a prompt is too
-                long or not Unicode text.
+            UserError: the shape, number, dtype or range of the pixels is wrong, or a prompt is
+                empty, too long or not Unicode text.
             NotFinite: a pixel is NaN or infinite.
         """
         if isinstance(prompts, str) or not isinstance(prompts, Sequence):

@@ -50,15 +50,15 @@ def sync() -> Iterator[Synced]:
 
 
 def describe(synced: list[Synced]) -> str:
-    """Newly tagged runs, stages without a run, and the number of stages tagged before."""
-    lines = [f"{one.stage}: run {one.run_id} tagged" for one in synced if one.outcome == "tagged"]
-    lines += [
+    """Stages without a run, and the numbers of runs tagged now and before."""
+    lines = [
         f"{one.stage}: no run produced these files (tracking was off, or they were copied here)"
         for one in synced
         if one.outcome == "no run"
     ]
-    known = sum(one.outcome == "known" for one in synced)
-    return "\n".join([*lines, f"{known} of {len(synced)} stages were tagged before"])
+    new, known = (sum(one.outcome == kind for one in synced) for kind in ("tagged", "known"))
+    tagged = f"{new} of {len(synced)} runs in MLflow tagged with the hashes of their outputs"
+    return "\n".join([*lines, f"{tagged}, {known} tagged before"])
 
 
 def find_run(client: "MlflowClient", stage: str, entry: Mapping[str, Any]) -> "Run | None":

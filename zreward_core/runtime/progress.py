@@ -98,12 +98,17 @@ def track(
     )
 
 
+def say(text: str) -> None:
+    """Print a line on stderr, above a bar if one is shown."""
+    Progress.shown_at = time.monotonic()
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
 def say_position() -> None:
-    """Print the position in the whole run, above a bar if one is shown."""
+    """Print the position in the whole run."""
     if Progress.position is not None:
-        Progress.shown_at = time.monotonic()
-        tqdm.write(Progress.position(), file=sys.stderr)
-        sys.stderr.flush()
+        say(Progress.position())
 
 
 def remind() -> None:

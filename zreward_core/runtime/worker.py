@@ -23,6 +23,8 @@ ERROR_FILE = "ZREWARD_ERROR_FILE"
 """File for the message of a worker's UserError, which the launcher shows once."""
 PARENT = "ZREWARD_PARENT"
 """Pid of the launcher on the same machine; the worker terminates with it."""
+RUN_STARTED = "ZREWARD_RUN_STARTED"
+"""Set in the processes of a `zreward run`, whose stages print their position in it."""
 USER_FAULT = 2
 """Exit code of a UserError."""
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)

@@ -68,6 +68,16 @@ def test_a_row_per_annotator_and_escaped_names(audit: dict) -> None:
     assert not re.search(r'(src|href)="http', page), "nothing is loaded from elsewhere"
 
 
+def test_each_plot_has_its_own_legend(audit: dict) -> None:
+    page = audit_page(audit, pd.DataFrame(columns=DISAGREEMENT.names))
+    legends = re.findall(r"<figure><img[^>]*><figcaption>(.*?)</figcaption></figure>", page)
+    assert [legend.partition("Red: ")[2].split(".")[0] for legend in legends] == [
+        "alpha below 0",
+        "excluded",
+        "excluded",
+    ]
+
+
 def test_disputed_items_are_shown_with_their_images(audit: dict) -> None:
     row = {
         "item_id": "i1", "prompt_id": "p", "prompt": "<script>", "image_id": "f" * 64,

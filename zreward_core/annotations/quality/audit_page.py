@@ -6,7 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from zreward_core.annotations.quality.audit_plots import plot_alphas, plot_biases, plot_seconds
+from zreward_core.annotations.quality.audit_plots import (
+    LOW_ALPHA,
+    plot_alphas,
+    plot_biases,
+    plot_seconds,
+)
 from zreward_core.pages.render import render
 
 MAX_ROWS = 500
@@ -51,6 +56,7 @@ def audit_page(
         flagged=flagged[:MAX_ROWS],
         listed=listed[:MAX_ROWS],
         levels=[f"{level:g}" for level in audit["levels"]],
+        low_alpha=LOW_ALPHA,
         plots={
             "alpha": plot_alphas(audit["alpha"], audit["alpha_interval"]),
             "seconds": plot_seconds(people, audit["thresholds"]["min_agreement"]),

@@ -99,11 +99,11 @@ def promotion_metadata(root: Path) -> dict[str, Any]:
     record = read(root / RECORD) or {}
     shown = ("version", "champion_version", "passed", "promoted", "reason")
     rows = [[key.replace("_", " "), record.get(key)] for key in (*shown, "margin")]
-    bounds = [record.get(key) for key in ("difference", "low", "high")]
-    if None not in bounds:
-        rows.append(["HPA difference [95 % interval]", interval_text(*bounds, "+")])
+    bounds = [record[key] for key in ("difference", "low", "high") if record.get(key) is not None]
+    if len(bounds) == 3:
+        rows.append(["HPA difference [95 % interval]", interval_text(*bounds, sign="+")])
     metadata: dict[str, Any] = {"gate": MetadataValue.md(markdown_table(["", ""], rows))}
-    if None not in bounds:
+    if len(bounds) == 3:
         metadata["difference_to_opponent"] = MetadataValue.float(round(bounds[0], 4))
     if (server := os.environ.get(MLFLOW_UI)) and "version" in record:
         address = f"{server}/#/models/{MODEL}/versions/{record['version']}{MLFLOW_VIEW}"

@@ -135,7 +135,7 @@ def _rows_table(folder: Path, stage: str) -> str:
     return markdown_table([NAMES.get(stage, " "), *titles], body) if named else ""
 
 
-def interval_text(value: float, low: float, high: float, sign: str = "") -> str:
+def interval_text(value: float, low: float, high: float, *, sign: str = "") -> str:
     """A number with its interval; a narrow column divides it before the bracket only.
 
     Args:
@@ -149,9 +149,8 @@ def _with_interval(row: Mapping[str, Any], column: str) -> dict[str, Any]:
     """A row with one column of text for a number and its bounds, ``low`` and ``high``."""
     kept = {name: row[name] for name in row if name not in (column, "low", "high")}
     value = row["after"] - row["before"] if column == "change" else row.get(column)
-    numbers = (value, row.get("low"), row.get("high"))
-    given = None not in numbers
-    return kept | {TITLES[column]: interval_text(*numbers, "+") if given else None}
+    given = [number for number in (value, row["low"], row["high"]) if number is not None]
+    return kept | {TITLES[column]: interval_text(*given, sign="+") if len(given) == 3 else None}
 
 
 def natural(name: str) -> list[tuple[int, str]]:

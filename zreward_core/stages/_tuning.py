@@ -257,7 +257,7 @@ def tune(
 def sample_sheet(step: int, images: np.ndarray, prompts: list[str]) -> Image.Image:
     """Images [N, H, W, 3] uint8 of a step, each above its prompt."""
     title = f"Samples of watched prompts, step {step}"
-    return captioned(images, prompts[: len(images)], title, columns=3)
+    return captioned(list(images), prompts[: len(images)], title, columns=3)
 
 
 def small(images: np.ndarray, edge: int = 256) -> np.ndarray:

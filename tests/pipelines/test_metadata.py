@@ -51,6 +51,9 @@ def test_with_the_servers_of_make_ui_an_image_is_a_link(
         for name in re.findall(r"/zreward-images/([^)]+)", wide)
     ]
     assert sizes == [(420, 105), (1200, 300)] and wide.startswith("[![x](")
+    fine = images.shown(Image.effect_noise((420, 400), 90), "fine")  # as a data URI it is smaller
+    name = re.findall(r"/zreward-images/([^)]+)", fine)[0]
+    assert Image.open(tmp_path / "images" / name).size == (420, 400)
 
 
 def test_a_table_is_cut_to_what_dagster_shows_in_place() -> None:

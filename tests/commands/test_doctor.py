@@ -12,7 +12,8 @@ from tests.registry.stores import empty_store
 from zreward_core.cli import app
 from zreward_core.commands.doctor import examine
 from zreward_core.commands.promote import promote
-from zreward_core.store import DATABASE, MANIFEST_TAG, MODEL, WHOLE, artifact, connect
+from zreward_core.manifest import MANIFEST_TAG, WHOLE
+from zreward_core.store import DATABASE, MODEL, artifact, connect
 
 __all__ = ["empty_store", "finished_root", "root"]  # fixtures
 

@@ -31,6 +31,7 @@ from zreward_core.cli import app
 from zreward_core.commands import gate
 from zreward_core.commands.promote import adopt, promote, rollback
 from zreward_core.config import UserError
+from zreward_core.manifest import FOLDER, MANIFEST_TAG, WHOLE, manifest_of
 from zreward_core.registry.sync import sync
 from zreward_core.registry.versions import all_versions, champion_of
 from zreward_core.schemas import (
@@ -45,15 +46,11 @@ from zreward_core.stages import champion
 from zreward_core.store import (
     ALIAS,
     DATABASE,
-    FOLDER,
-    MANIFEST_TAG,
     MODEL,
-    WHOLE,
     artifact,
     checked,
     connect,
     fetch,
-    manifest_of,
 )
 
 __all__ = ["empty_store", "finished_root", "root"]  # fixtures

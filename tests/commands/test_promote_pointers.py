@@ -10,9 +10,10 @@ from tests.commands.promotion_root import BASE, finished_root, root, spoil
 from tests.registry.stores import empty_store
 from zreward_core.commands.promote import CODE
 from zreward_core.config import UserError
+from zreward_core.manifest import manifest_of
 from zreward_core.registry.versions import all_versions, register, stand_in_run
 from zreward_core.schemas import file_hash
-from zreward_core.store import MODEL, connect, fetch, manifest_of
+from zreward_core.store import MODEL, connect, fetch
 
 __all__ = ["empty_store", "finished_root", "root"]  # fixtures
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -26,6 +26,7 @@ from zreward_core.dvc import (
     read_rwlock,
     refuse_conflict,
 )
+from zreward_core.manifest import WHOLE, refuse_pickles
 from zreward_core.mlflow_database import database_of
 from zreward_core.registry.champion_file import CHAMPION_FILE
 from zreward_core.registry.versions import all_versions, champion_of, past_champions
@@ -34,11 +35,9 @@ from zreward_core.store import (
     DATABASE,
     MODEL,
     SHA256_TAG,
-    WHOLE,
     checked,
     connect,
     fetch,
-    refuse_pickles,
     store_errors,
 )
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from zreward_core.commands import gate
 from zreward_core.config import UserError
 from zreward_core.dvc import read_lock
+from zreward_core.manifest import hub_snapshot
 from zreward_core.registry.champion_file import choice, write_choice
 from zreward_core.registry.lineage import capture
 from zreward_core.registry.sync import find_run
@@ -33,7 +34,7 @@ from zreward_core.registry.versions import (
 )
 from zreward_core.runtime.outputs import require_finite_weights
 from zreward_core.schemas import NotFinite, tree_hash, write_json
-from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, fetch, hub_snapshot
+from zreward_core.store import ALIAS, MODEL, SCHEME, SHA256_TAG, fetch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,18 +15,15 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zreward_core.manifest import MANIFEST_TAG, hub_snapshot, make_manifest, refuse_pickles
 from zreward_core.mlflow_database import locked
 from zreward_core.schemas import file_hashes, tree_hash
 from zreward_core.store import (
     ALIAS,
-    MANIFEST_TAG,
     MODEL,
     SHA256_TAG,
     connect,
     experiment_id,
-    hub_snapshot,
-    make_manifest,
-    refuse_pickles,
     store_errors,
 )
 

@@ -55,6 +55,7 @@ def contracts(root: Path) -> Verdict:
         "all rules, broken ones first": MetadataValue.md(
             markdown_table(["table", "rule", "holds"], rows, 10**6)
         ),
+        "result": f"{len(broken)} of {len(rules)} rules are broken",
         "rules": len(rules),
     }
 
@@ -72,7 +73,9 @@ def claims_of(stage: str) -> Callable[[Path], Verdict]:
             return None, {"claims": "this profile has no claims"}
         rows = [[claim["name"], claim["holds"], claim["detail"]] for claim in claims]
         table = MetadataValue.md(markdown_table(["claim", "holds", ""], rows))
-        return all(claim["holds"] for claim in claims), {"claims": table}
+        held = sum(claim["holds"] for claim in claims)
+        shown = {"result": f"{held} of {len(claims)} claims hold", "claims": table}
+        return held == len(claims), shown
 
     return judge
 

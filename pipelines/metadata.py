@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster import MetadataValue
+from dagster import MarkdownMetadataValue, MetadataValue
 from PIL import Image
 
 from pipelines import images
@@ -76,7 +76,7 @@ def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:
         with Image.open(path) as image:
             shown[path.stem] = MetadataValue.md(images.shown(image, path.stem))
     shown["files"] = MetadataValue.md(_file_table(lock.get(stage.name, {})))
-    shown["folder"] = MetadataValue.path(str(folder if folder.is_dir() else root))
+    shown["folder"] = MetadataValue.path(str(folder.relative_to(root)) if folder.is_dir() else ".")
     return shown | _links(root, stage.name)
 
 
@@ -106,9 +106,9 @@ def _images(root: Path, stage: Stage) -> list[Path]:
 
 
 def _file_table(entry: Mapping[str, Any]) -> str:
-    rows = [[f"`{out['path']}`", _size(out.get("size", 0)), f"`{out.get('md5')}`"]
+    rows = [[f"`{out['path']}`", _size(out.get("size", 0)), f"`{str(out.get('md5'))[:8]}`"]
             for out in entry.get("outs", [])]  # fmt: skip
-    return markdown_table(["file", "size", "md5 in dvc.lock"], rows)
+    return markdown_table(["file", "size", "md5 in dvc.lock begins"], rows)
 
 
 def _links(root: Path, stage: str) -> dict[str, Any]:
@@ -116,13 +116,18 @@ def _links(root: Path, stage: str) -> dict[str, Any]:
     run = read(root / ".zreward/runs" / f"{stage}.json")
     mlflow = os.environ.get(MLFLOW_UI)
     if mlflow and run and "run_id" in run:  # absent while the run starts
-        address = f"{mlflow}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-        links["MLflow run"] = MetadataValue.url(address + MLFLOW_VIEW)
+        address = f"{mlflow}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}{MLFLOW_VIEW}"
+        links["MLflow run"] = link(run["run_id"][:8], address)
     reports = os.environ.get(REPORTS_UI)
     for title, page in REPORTS.get(stage, {}).items():
         if reports and (root / "reports" / page).is_file():
             links[title] = MetadataValue.url(f"{reports}/{page}")
     return links
+
+
+def link(text: str, address: str) -> MarkdownMetadataValue:
+    """A link; as ``MetadataValue.url`` a long address would widen the page's table."""
+    return MetadataValue.md(f"[{text}]({address})")
 
 
 def _size(number: float) -> str:

@@ -1,6 +1,7 @@
 """The asset `promotion`, between `evaluate` and `champion`, which runs `zreward promote`."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from dagster import (
 
 from pipelines.commands import links_to, run
 from pipelines.dvc_state import outs_version
-from pipelines.tables import markdown_table, read
+from pipelines.metadata import MLFLOW_UI, MLFLOW_VIEW, link
+from pipelines.tables import interval_text, markdown_table, read
 from pipelines.versions import (
     CHAMPION,
     CODE_VERSION,
@@ -34,6 +36,8 @@ RECORD = Path("reports/promotion.json")
 JUDGED = ("train_risd", "evaluate")
 """Stages that it reads: the candidate, and its evaluation."""
 RECORD_TAG = "zreward/promotion_record"
+MODEL = "zreward-student"
+"""Name in the registry."""
 BLOCKED = 1
 """Exit code of `zreward promote` if the gate blocks."""
 
@@ -94,10 +98,15 @@ def promotion_metadata(root: Path) -> dict[str, Any]:
     """Results of the gate, and data/champion.yaml."""
     record = read(root / RECORD) or {}
     shown = ("version", "champion_version", "passed", "promoted", "reason")
-    figures = ("difference", "low", "high", "margin")
-    rows = [[key.replace("_", " "), record.get(key)] for key in (*shown, *figures)]
+    rows = [[key.replace("_", " "), record.get(key)] for key in (*shown, "margin")]
+    bounds = [record[key] for key in ("difference", "low", "high") if record.get(key) is not None]
+    if len(bounds) == 3:
+        rows.append(["HPA difference [95 % interval]", interval_text(*bounds, sign="+")])
     metadata: dict[str, Any] = {"gate": MetadataValue.md(markdown_table(["", ""], rows))}
-    if isinstance(record.get("difference"), int | float):
-        metadata["difference_to_champion"] = float(record["difference"])
+    if len(bounds) == 3:
+        metadata["difference_to_opponent"] = MetadataValue.float(round(bounds[0], 4))
+    if (server := os.environ.get(MLFLOW_UI)) and "version" in record:
+        address = f"{server}/#/models/{MODEL}/versions/{record['version']}{MLFLOW_VIEW}"
+        metadata["MLflow model"] = link(f"version {record['version']}", address)
     champion = (root / CHAMPION).read_text(encoding="utf-8")
     return metadata | {"champion.yaml": MetadataValue.md(f"```yaml\n{champion}\n```")}

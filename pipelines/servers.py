@@ -126,12 +126,15 @@ def reports(port: str, folder: str) -> None:
 
     A page's relative link to a file in ``data`` so works here and where the page is a file.
     """
+    from pipelines.metadata import REPORTS  # imports Dagster, which the other servers need not
 
     def contents(_: Request) -> HTMLResponse:
         pages = sorted(path.relative_to(folder) for path in Path(folder).rglob("*.html"))
         pages = [page for page in pages if len(page.parts) == 1 or page.name == "index.html"]
+        titles = {page: title for own in REPORTS.values() for title, page in own.items()}
         items = "".join(
-            f'<li><a href="{quote(str(page))}">{escape(str(page))}</a>' for page in pages
+            f'<li><a href="{quote(str(page))}">{escape(titles.get(str(page), str(page)))}</a>'
+            for page in pages
         )
         listed = f"<ul>{items}</ul>" if items else "<p>No stage has written a report yet."
         head = "<!doctype html><meta charset=utf-8><title>Reports</title>"

@@ -20,21 +20,21 @@ TABLES = {
     "evaluate_gsb": ("gsb.json", None),
 }
 """Stage to the file of rows by name, and the key in it, that is shown as a table."""
-COLUMN_ORDER = ("before", "after", "low", "high", "good", "same", "bad", "gsb")
+COLUMN_ORDER = ("before", "after", "change [95 % interval]", "GSB [95 % interval]",
+                "good", "same", "bad")  # fmt: skip
 """Columns in reading order; in the files they are sorted alphabetically."""
 MAX_COLUMNS = 8
 """A table of more columns than this and than rows is transposed."""
 COLUMNS = {"validate": ("included", "num_ratings", "agreement", "bias", "noise")}
 """Columns of tables that have too many; the report has all."""
-TITLES = {"low": "95 % low", "high": "95 % high"}
-"""Column to its title; others are titled by their name."""
+INTERVALS = {"finetune_generator": "change", "evaluate_gsb": "gsb"}
+"""Stage to the number that is shown with its interval, the columns low and high."""
+TITLES = {"change": "change [95 % interval]", "gsb": "GSB [95 % interval]"}
+"""Its title."""
 NAMES = {"validate": "annotator", "ingest": "source", "evaluate_gsb": "dimension"}
 """Stage to the title of the rows' names."""
-OWN_TITLES = {
-    "finetune_generator": {"low": "change, 95 % low", "high": "change, 95 % high"},
-    "evaluate_gsb": {"low": "GSB, 95 % low", "high": "GSB, 95 % high"},
-}
-"""Those of a stage."""
+MODELS = {"zero_shot": "zero-shot", "zero_shot_reasoning": "zero-shot, reasoning"}
+"""Model to its title in the table of `evaluate`."""
 HISTORY = "history.jsonl"
 ROW_TITLES = {"finetune_generator": " / "}
 """Stages whose rows are nested: separator of the two names."""
@@ -123,17 +123,36 @@ def _rows_table(folder: Path, stage: str) -> str:
         }
     named = {name: rows[name] for name in sorted(rows, key=natural)}
     named = {name: row for name, row in named.items() if isinstance(row, Mapping)}
+    if stage in INTERVALS:
+        named = {name: _with_interval(row, INTERVALS[stage]) for name, row in named.items()}
     columns = list(dict.fromkeys(column for row in named.values() for column, value in row.items()
                                  if not isinstance(value, Mapping | list)))  # fmt: skip
     columns.sort(key=lambda name: COLUMN_ORDER.index(name) if name in COLUMN_ORDER else 99)
     columns = list(COLUMNS.get(stage, columns))
     body = [[name, *(row.get(column) for column in columns)] for name, row in named.items()]
-    own = TITLES | OWN_TITLES.get(stage, {})
-    titles = [own.get(column, column.replace("_", " ")) for column in columns]
+    titles = [column.replace("_", " ") for column in columns]
     if len(columns) > max(MAX_COLUMNS, len(named)):  # few rows of many values
         body = [[title, *(row[i] for row in body)] for i, title in enumerate(titles, 1)]
         titles = list(named)
     return markdown_table([NAMES.get(stage, " "), *titles], body) if named else ""
+
+
+def interval_text(value: float, low: float, high: float, *, sign: str = "") -> str:
+    """A number with its interval; a narrow column divides it before the bracket only.
+
+    Args:
+        sign: "+" for a difference.
+    """
+    value, low, high = (round(number, 3) + 0.0 for number in (value, low, high))
+    return f"{value:{sign}.3f} [{low:{sign}.3f},\N{NO-BREAK SPACE}{high:{sign}.3f}]"
+
+
+def _with_interval(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """A row with one column of text for a number and its bounds, ``low`` and ``high``."""
+    kept = {name: row[name] for name in row if name not in (column, "low", "high")}
+    value = row["after"] - row["before"] if column == "change" else row.get(column)
+    given = [number for number in (value, row["low"], row["high"]) if number is not None]
+    return kept | {TITLES[column]: interval_text(*given, sign="+") if len(given) == 3 else None}
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -146,9 +165,9 @@ def _evaluation_table(metrics: Mapping[str, Any]) -> str:
     rows = []
     for model, parts in metrics.get("models", {}).items():
         whole = parts["overall"]
-        interval = f"{whole['hpa']:.3f} [{whole['hpa_low']:.3f}, {whole['hpa_high']:.3f}]"
+        interval = interval_text(whole["hpa"], whole["hpa_low"], whole["hpa_high"])
         rows.append(
-            [model.replace("_", " "), interval, *(whole[k] for k in ("plcc", "srcc", "ece"))]
+            [MODELS.get(model, model), interval, *(whole[k] for k in ("plcc", "srcc", "ece"))]
         )
     header = ["model", "HPA [95 % interval]", "PLCC", "SRCC", "ECE"]
     return markdown_table(header, rows) if rows else ""

@@ -92,6 +92,7 @@ def test_the_first_candidate_that_is_worse_leaves_the_base_champion(root: Path) 
     result = promote()
     assert not result["passed"] and not result["promoted"]
     assert result["low"] < -0.02 and "below -0.02" in result["reason"]
+    assert "HPA of candidate minus its base (data/base_vlm/student) on" in result["reason"]
     base = champion_of(connect())
     assert base is not None and base.tags["sha256"] == tree_hash(BASE)
     assert chosen() == {"source": f"models:/{MODEL}/{base.version}", "sha256": tree_hash(BASE)}
@@ -117,6 +118,8 @@ def test_blocked_ends_with_exit_code_1_and_forced_with_0(root: Path) -> None:
 
 def test_a_rollback_is_not_undone_by_promote(root: Path) -> None:
     first, _ = two_champions()
+    second = champion_of(connect())
+    assert second is not None and "minus champion (version 1) on" in second.tags["gate.reason"]
     assert rollback() == {"changed": True, "version": 1, "source": f"models:/{MODEL}/1"}
     assert chosen() == {"source": f"models:/{MODEL}/1", "sha256": first}
     kept = promote()

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from transformers.utils import logging
 
 from zreward_core import RewardModel, TeacherJudge
 from zreward_core.config import UserError
@@ -64,6 +66,19 @@ def test_dtypes_and_devices(student: Path) -> None:
     model = RewardModel.from_pretrained(student, batch_size=7).to("cpu", "bfloat16")
     assert model.batch_size == 7
     assert next(model.backbone.network.parameters()).dtype == torch.bfloat16
+
+
+def test_no_bar_of_a_library_shows_while_weights_are_loaded(
+    student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a terminal, where tqdm is not silent."""
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    logging.enable_progress_bar()
+    transformers.Qwen3_5ForConditionalGeneration.from_pretrained(student)
+    assert "Loading weights" in capsys.readouterr().err, "the bar has another name: test nothing"
+    logging.enable_progress_bar()
+    RewardModel.from_pretrained(student)
+    assert capsys.readouterr().err == ""
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

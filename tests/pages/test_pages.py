@@ -92,7 +92,7 @@ def test_the_reports_are_listed(page: Page, small: Pages) -> None:
     expect(page.get_by_text("No stage has written a report yet.")).to_be_visible()
     (small.root / "reports/audit.html").write_text("<title>Audit</title>")
     page.reload()
-    expect(page.get_by_role("link", name="audit.html")).to_be_visible()
+    expect(page.get_by_role("link", name="annotators' audit")).to_be_visible()
     shot(page, "reports")
 
 

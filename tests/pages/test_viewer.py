@@ -130,6 +130,28 @@ def test_filters_and_details_are_those_of_the_items(page: Page, folder: Path) ->
     expect(detail).to_contain_text(second["id"])
 
 
+@pytest.mark.parametrize(
+    ("sort", "first", "second"),
+    [
+        ("teacher_error", "teacher", "score"),
+        ("models", "student", "teacher"),
+        ("annotators", "highest", "lowest"),
+        ("none", "student", "score"),
+    ],
+)
+def test_a_row_shows_the_number_by_which_it_is_sorted(
+    page: Page, folder: Path, sort: str, first: str, second: str
+) -> None:
+    page.goto((folder / "index.html").as_uri())
+    set_filter(page, "set", "test")
+    set_filter(page, "dimension", 1)
+    set_filter(page, "sort", sort)
+    name = (page.locator("#detail dd").first).inner_text()
+    entry = next(entry for entry, _ in page_items(folder) if entry["id"] == name)
+    number = f"{entry[first][1] - entry[second][1]:+.2f}".replace("-", "−")
+    expect(page.locator(".item").first.locator(".strip small").nth(1)).to_have_text(number)
+
+
 def test_markup_in_texts_is_shown_as_text(page: Page, folder: Path) -> None:
     page.goto((folder / "index.html").as_uri())
     set_filter(page, "text", "window.hacked")

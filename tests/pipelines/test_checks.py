@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def test_broken_and_missing_contracts_fail(tmp_path: Path) -> None:
     write(tmp_path / "data/validate/contracts.json", rules)
     passed, shown = contracts(tmp_path)
     assert not passed and "|items|1|1|" in shown["contracts"].value
+    assert shown["result"] == "1 of 2 rules are broken"
     assert "|items|one row an item|no|" in shown["all rules, broken ones first"].value
     write(tmp_path / "data/validate/contracts.json", rules[:1])
     assert contracts(tmp_path)[0]
@@ -42,6 +44,7 @@ def test_claims_are_checked_only_if_the_profile_has_them(tmp_path: Path, claims:
     passed, shown = claims_of("evaluate")(tmp_path)
     assert passed is (False if claims else None)  # nothing was measured, so no claim holds
     assert (shown["claims"] == "this profile has no claims") is not claims
+    assert not claims or re.fullmatch(r"0 of \d claims hold", shown["result"])
 
 
 def test_a_check_without_a_result_is_skipped_not_passed(

@@ -3,8 +3,12 @@ import sys
 from pathlib import Path
 
 from dagster import AssetKey
+from dagster._core.definitions.assets.definition.asset_spec import (
+    SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET,
+)
 
 from pipelines.definitions import build_definitions
+from pipelines.dvc_assets import HIDDEN
 from zreward_core.dvc import read_graph
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +54,14 @@ def test_checks_gates_block_and_claims_warn() -> None:
     }  # fmt: skip
     blocking = {name for name, key in checks.items() if graph.get(key).blocking}
     assert blocking == {"contracts", "gate"}
+
+
+def test_the_graph_leaves_out_inputs_by_a_key_that_dagster_still_has() -> None:
+    """A key of Dagster's own; with another one the inputs double the graph."""
+    assert HIDDEN == SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET
+    specs = build_definitions(ROOT).get_repository_def().asset_graph
+    hidden = {node.key.path[0] for node in specs.asset_nodes if node.metadata.get(HIDDEN)}
+    assert hidden == {"inputs"}
 
 
 def test_any_dvc_yaml_works(root: Path) -> None:

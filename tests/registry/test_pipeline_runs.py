@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from PIL import Image
 
 from tests.registry.stores import place_store
 from zreward_core.registry.pipeline_runs import PIPELINE, PIPELINE_TAG, find_pipeline
 from zreward_core.registry.tracker import LiveCurves, track
-from zreward_core.runtime.progress import publish_images, write_history
+from zreward_core.runtime.progress import publish_sheet, write_history
 from zreward_core.store import connect, experiment_id
 
 
@@ -74,7 +74,7 @@ def test_sample_images_are_logged_by_step(root: Path) -> None:
     run = client.create_run(experiment_id(client)).info.run_id
     live = LiveCurves(client, run, "tune")
     for step in (0, 20):
-        publish_images("tune", step, np.zeros((2, 8, 8, 3), np.uint8))
+        publish_sheet("tune", step, Image.new("RGB", (16, 8)))
         live.log_images()
     names = [Path(one.path).name for one in client.list_artifacts(run, "images")]
     assert {int(name.split("+step+")[1].split("+")[0]) for name in names} == {0, 20}

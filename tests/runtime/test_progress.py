@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from tqdm import tqdm
@@ -77,7 +76,7 @@ def test_metrics_are_printed_first_and_last_and_reach_the_live_file(
         "toy, step 0: loss/total 2", "toy, step 2: loss/total 0"
     ]  # fmt: skip
     assert len((tmp_path / ".zreward/live/toy.jsonl").read_text().splitlines()) == 3
-    progress.publish_images("toy", 5, np.zeros((3, 4, 6, 3), np.uint8))
+    progress.publish_sheet("toy", 5, Image.new("RGB", (18, 4)))
     assert Image.open(tmp_path / ".zreward/live/toy/0000005.png").size == (18, 4)
     progress.clear_live("toy")
     assert not list((tmp_path / ".zreward/live").iterdir())

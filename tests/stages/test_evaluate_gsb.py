@@ -26,6 +26,8 @@ def test_a_generator_is_judged_the_same_as_itself(root):
     assert set(result) == {"overall", "alignment", "realism", "aesthetics", "plausibility"}
     for row in result.values():
         assert row == {"good": 0, "same": 8, "bad": 0, "gsb": 0.0, "low": 0.0, "high": 0.0}
+    summary = json.loads((OUTPUT / "summary.json").read_text())
+    assert set(summary) == {"good", "same", "bad", "gsb", "gsb_low", "gsb_high"}
     table = pd.read_parquet(OUTPUT / "judgements.parquet")
     assert len(table) == 8
     assert set(table["left"]) == {"base", "tuned"}

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from tests.stages.generator_root import TUNING, finished_root, root
 from zreward_core.config import UserError
 from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.checkpoint import tree_hash
-from zreward_core.runtime.progress import read_history
+from zreward_core.runtime.progress import LIVE, read_history
 from zreward_core.stages import _tuning, finetune_generator
 from zreward_core.stages.finetune_generator import Config
 from zreward_core.training.judges import reward_judge
@@ -46,6 +47,11 @@ def test_the_oracle_is_evaluated_if_configured(root):
     history = read_history(OUTPUT / "history.jsonl")
     watched = [row for row in history if "oracle/mean" in row]
     assert [row["step"] for row in watched] == [0, 2, 4]
+    sheets = sorted((LIVE / "finetune_generator").iterdir())  # for the tracker, while it runs
+    assert [int(path.stem) for path in sheets] == [0, 2, 4]
+    assert all(Image.open(path).width > 500 for path in sheets), "the tiles are enlarged"
+    summary = json.loads((OUTPUT / "summary.json").read_text())
+    assert set(summary["panel"]) == {"before", "after", "change_low", "change_high"}
     assert all(1 <= row["oracle/alignment"] <= 5 for row in watched)
 
 

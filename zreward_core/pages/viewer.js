@@ -9,6 +9,13 @@ const low = levels[0];
 const high = levels[levels.length - 1];
 const form = byId("filters");
 const MEASURES = ["student_error", "teacher_error", "models", "annotators"];
+const NUMBERS = { // what a row shows as a number: of the measure by which the list is sorted
+  student_error: ["student", "score", "student minus annotators (pool: minus teacher)"],
+  teacher_error: ["teacher", "score", "teacher minus annotators"],
+  models: ["student", "teacher", "student minus teacher"],
+  annotators: ["highest", "lowest", "highest minus lowest rating"],
+};
+const number = () => NUMBERS[state.sort] || NUMBERS.student_error;
 const ROW = 76;
 const MARGIN = 6; // rows made beyond each edge of the list
 const KEPT_CHUNKS = 200;
@@ -121,6 +128,7 @@ function readForm() {
 
 function apply() {
   readForm();
+  byId("number").textContent = number()[2];
   for (const name of MEASURES) byId(name).textContent = state[name] ? points(state[name]) : "0";
   const least = MEASURES.filter((name) => state[name] > 0);
   const d = state.dimension;
@@ -218,11 +226,13 @@ function strip(i, d) {
     const value = data[name][i][d];
     if (value !== null) draw(svg, "ellipse", { cx: x(value), cy: y, rx: 4, ry: 4, fill: `var(--${name})` });
   }
-  const against = data.is_test[i] && score !== null ? score : data.teacher[i][d];
-  const off = against === null || data.student[i][d] === null ? null : data.student[i][d] - against;
+  const [first, second, words] = number();
+  const unrated = !data.is_test[i] || score === null;
+  const [value, other] = [data[first][i][d], data[first === "student" && unrated ? "teacher" : second][i][d]];
+  const off = value === null || other === null ? null : value - other;
   const text = off === null ? "" : `${off < 0 ? "−" : "+"}${Math.abs(off).toFixed(2)}`;
   const title = `${dimensions[d][1]}: annotators ${points(score)}, teacher ${points(data.teacher[i][d])}, ` +
-    `student ${points(data.student[i][d])}; student minus ${against === score ? "annotators" : "teacher"} ${text}`;
+    `student ${points(data.student[i][d])}; ${words}: ${text}`;
   const note = make("small", { textContent: text, className: Math.abs(off) >= FAR ? "far" : "" });
   return make("div", { className: "strip", title }, svg, note);
 }

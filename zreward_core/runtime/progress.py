@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from zreward_core.runtime.worker import is_main
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Item = TypeVar("Item")
 LINE_EVERY = 30.0
@@ -144,18 +146,12 @@ def say_metrics(stage: str, history: list[dict[str, float]]) -> None:
         tqdm.write(f"{step}: {', '.join(numbers)}", file=sys.stderr)
 
 
-def publish_images(stage: str, step: int, images: np.ndarray) -> None:
-    """Save samples of a step, side by side, where the tracker finds them while the stage runs.
-
-    Args:
-        images: [N, H, W, 3] uint8.
-    """
+def publish_sheet(stage: str, step: int, sheet: "Image") -> None:
+    """Save a sheet of a step's samples where the tracker finds it while the stage runs."""
     if is_main():
-        from PIL import Image
-
         (LIVE / stage).mkdir(parents=True, exist_ok=True)
         path = LIVE / stage / f"{step:07d}.png"
-        Image.fromarray(np.concatenate(images, axis=1)).save(path.with_suffix(".partial"), "PNG")
+        sheet.save(path.with_suffix(".partial"), "PNG")
         path.with_suffix(".partial").replace(path)
 
 

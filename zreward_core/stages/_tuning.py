@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -41,12 +42,13 @@ from zreward_core.runtime.checkpoint import Checkpoint, require_shapes
 from zreward_core.runtime.distributed import add_up, gather, own_part, precision
 from zreward_core.runtime.progress import (
     publish,
-    publish_images,
+    publish_sheet,
     say_metrics,
     track,
 )
 from zreward_core.runtime.sharding import restore
 from zreward_core.schemas import require_finite
+from zreward_core.sheets import captioned
 from zreward_core.training.judges import (
     Judge,
     as_arrays,
@@ -196,7 +198,7 @@ def tune(
         images = sample_all(config, generator, watched)
         shown = small(as_arrays(images[:NUM_KEPT]))
         state["samples"][step] = torch.from_numpy(shown)
-        publish_images(STAGE, step, shown)
+        publish_sheet(STAGE, step, sample_sheet(step, shown, watched))
         found = judge_samples(judges, watched, images)
         hacked: list[str] = []
         if config.panel:
@@ -208,7 +210,7 @@ def tune(
 
     publish(STAGE, state.get("history", []), anew=True)
     for step, images in state["samples"].items():
-        publish_images(STAGE, step, images.numpy())
+        publish_sheet(STAGE, step, sample_sheet(step, images.numpy(), watched))
     if state["step"] == 0:
         state["history"] = [{"step": 0, **validate(0)[0]}]
         publish(STAGE, state["history"])
@@ -250,6 +252,12 @@ def tune(
     transformer.requires_grad_(False)
     say_metrics(STAGE, state["history"])
     return state["history"], state["samples"]
+
+
+def sample_sheet(step: int, images: np.ndarray, prompts: list[str]) -> Image.Image:
+    """Images [N, H, W, 3] uint8 of a step, each above its prompt."""
+    title = f"Samples of watched prompts, step {step}"
+    return captioned(list(images), prompts[: len(images)], title, columns=3)
 
 
 def small(images: np.ndarray, edge: int = 256) -> np.ndarray:

@@ -115,7 +115,9 @@ def compare(config: Config, prompts: list[str], images: dict[str, list[np.ndarra
     result = aggregate_gsb(verdicts, judged, config.seed)
     with whole_output(OUTPUT, config) as folder:
         write_json(result, folder / "gsb.json")
-        write_json(result.get("overall", {}), folder / "summary.json")  # for `dvc metrics`
+        overall = result.get("overall", {})
+        summary = {f"gsb_{key}" if key in ("low", "high") else key: overall[key] for key in overall}
+        write_json(summary, folder / "summary.json")  # for `dvc metrics`
         for side, seen in sides.items():
             pairs[f"{side}_image_id"] = [image_id(encode_png(pixels)) for pixels in seen]
         both = (encode_png(pixels) for seen in sides.values() for pixels in seen)

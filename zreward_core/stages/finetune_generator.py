@@ -105,7 +105,11 @@ def run(config: Config) -> None:
                 for name in judges
             }
             write_json(metrics, folder / "metrics.json")
-            summary = {name: row["mean"] for name, row in metrics.items()}
+            summary = {
+                name: {f"change_{key}" if key in ("low", "high") else key: value
+                       for key, value in row["mean"].items()}
+                for name, row in metrics.items()
+            }  # fmt: skip
             write_json(summary, folder / "summary.json")  # a few numbers, for `dvc metrics`
             write_history(history, folder / "history.jsonl")
             plot_tuned_samples(

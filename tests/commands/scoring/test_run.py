@@ -181,6 +181,7 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
             r"t\.parquet: give --model .* and --output .* zreward score t\.parquet",
         ),
         (["a.png"], "give --model .* and --prompt"),
+        (["pictures"], r"pictures: give --model .* and --output .* zreward score pictures"),
         (["t.parquet", "--model", "m"], "give --output"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
         (["t.parquet", "--model", "m", "--output", "t.parquet"], "is an input or another output"),
@@ -189,5 +190,7 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
 )
 def test_what_is_missing_is_named(arguments: list[str], message: str) -> None:
     write_images(2)
+    Path("pictures").mkdir()
+    Path("pictures/a.png").write_bytes(png(1))
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(app, ["score", *arguments], catch_exceptions=False)

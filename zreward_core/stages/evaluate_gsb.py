@@ -136,7 +136,8 @@ def compare(
         rows = [
             BeforeAfter(
                 prompts[index],
-                *(images.pixels(ids[name][index]) for name in GENERATORS),
+                images.pixels(ids["base"][index]),
+                images.pixels(ids["tuned"][index]),
                 VERDICTS[verdict] if by_oracle else "",
             )
             for index, verdict in judged_pairs[:: config.samples][:NUM_SHOWN]

@@ -1,9 +1,10 @@
 """Time and memory of models of real size on one GPU of 80 GB: `python benchmarks/gpu.py`.
 
 Weights are random and made on the device; nothing is downloaded. Every step is a process of its
-own with a time limit, so that none can end the others, and its result is in the JSON file as soon
-as it is there. All steps take at most eight minutes. --tiny runs the same code with the smallest
-sizes, on a CPU too; its figures mean nothing.
+own with a time limit, so that none can end the others, and its results are in the JSON file as soon
+as it ends. A measurement that runs out of memory is recorded as such, and the step goes on; where a
+step fails or exceeds its time, the measurements before are kept. All steps take at most eight
+minutes. --tiny runs the same code with the smallest sizes, on a CPU too; its figures mean nothing.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,18 +27,41 @@ Result = dict[str, Any]
 
 
 class Bench:
-    """A device, its clock and its memory; torch is imported here, not where steps are started."""
+    """A device, its clock and its memory, and the results of a step.
 
-    def __init__(self, small: bool) -> None:
+    torch is imported here, not where steps are started.
+    """
+
+    def __init__(self, small: bool, output: Path) -> None:
         import torch
 
         self.torch, self.small = torch, small
+        self.result: Result = {}
+        self._output = output
         self.on_gpu = torch.cuda.is_available()
         self.device = torch.device("cuda" if self.on_gpu else "cpu")
         torch.manual_seed(0)
 
-    def measure(self, run: Callable[[], Any], repeats: int = 3, warm: int = 1) -> Result:
-        """Median seconds of a call, and the peak memory beyond what is held before it."""
+    def measure(self, name: str, run: Callable[[], Any], repeats: int = 3, warm: int = 1) -> Result:
+        """Median seconds of a call, and the peak memory beyond what is held before it.
+
+        The result is noted; it is an error if the memory is not enough.
+        """
+        try:
+            found = self._measured(run, repeats, warm)
+        except self.torch.OutOfMemoryError as error:
+            found = {"error": str(error).splitlines()[0]}
+        if self.on_gpu:
+            self.torch.cuda.empty_cache()
+        self.note(name, found)
+        return found
+
+    def note(self, name: str, value: Any) -> None:
+        """Write all results of the step, with this one."""
+        self.result[name] = value
+        write(self.result, self._output)
+
+    def _measured(self, run: Callable[[], Any], repeats: int, warm: int) -> Result:
         for _ in range(0 if self.small else warm):
             run()
         seconds = []
@@ -61,13 +86,20 @@ class Bench:
             self.torch.cuda.synchronize()
 
 
-def score(bench: Bench) -> Result:
+def write(result: Result, output: Path) -> None:
+    """Write a JSON file, atomically."""
+    partial = output.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial.replace(output)
+
+
+def score(bench: Bench) -> None:
     """score() of a 9B student beside the forward of the same batch alone."""
     from benchmarks.gpu_models import PROMPT, backbone, images
     from zreward_core.models.scorer import RewardModel
 
     model = RewardModel(backbone("9B", bench.device, bench.small))
-    own, result = model.backbone, {}
+    own = model.backbone
     for size in (1, 2) if bench.small else (1, 4, 16):
         seen = images(size, bench.small)
         pixels = [own.pixels.prepare(image) for image in seen]
@@ -82,18 +114,18 @@ def score(bench: Bench) -> Result:
         def whole(size: int = size, seen: list = seen) -> None:
             model.score([PROMPT] * size, seen)
 
-        found = {"score": bench.measure(whole), "bare": bench.measure(bare)}
-        share = found["bare"]["seconds"] / found["score"]["seconds"]
-        result[f"batch_{size}"] = found | {"share_of_bare": round(share, 3)}
-    return result
+        found = bench.measure(f"score_{size}", whole), bench.measure(f"bare_{size}", bare)
+        if all("seconds" in one for one in found):
+            share = found[1]["seconds"] / found[0]["seconds"]
+            bench.note(f"share_of_bare_{size}", round(share, 3))
 
 
-def score_without_fla(bench: Bench) -> Result:
+def score_without_fla(bench: Bench) -> None:
     """The same without the kernels of flash-linear-attention."""
-    return score(bench)
+    score(bench)
 
 
-def reward(bench: Bench) -> Result:
+def reward(bench: Bench) -> None:
     """reward() of a 9B student, forward and backward, plain and with activations recomputed."""
     from benchmarks.gpu_models import PROMPT, backbone
     from zreward_core.models.scorer import RewardModel
@@ -105,12 +137,12 @@ def reward(bench: Bench) -> Result:
     def step() -> None:
         model.reward([PROMPT], pixels).sum().backward()
 
-    plain = bench.measure(step)
+    bench.measure("plain", step)
     model.backbone.recompute_activations()
-    return {"plain": plain, "recomputed": bench.measure(step)}
+    bench.measure("recomputed", step)
 
 
-def risd(bench: Bench) -> Result:
+def risd(bench: Bench) -> None:
     """A training step of RISD with LoRA on a 9B student: four images, recomputed activations."""
     from benchmarks.gpu_models import PROMPT, backbone, images
     from zreward_core.losses.risd import risd_loss
@@ -132,10 +164,10 @@ def risd(bench: Bench) -> Result:
         part = one_token_loss(model, data, risd_loss, 0.1, every, every)
         update("the step", model, [optimizer], [part], 1.0)
 
-    return bench.measure(step)
+    bench.measure("step", step)
 
 
-def gdso(bench: Bench) -> Result:
+def gdso(bench: Bench) -> None:
     """A GDSO step on a 4B teacher: one pair, two sides of eight traces.
 
     The update is measured as it is, and plain: all logits at once, prefixes not shared.
@@ -170,9 +202,12 @@ def gdso(bench: Bench) -> Result:
     def sample() -> None:
         found[:] = [roll_out(model, *pairs.inputs, group, 1.0, np.random.default_rng(0))]
 
-    result = {"sampling": bench.measure(sample, repeats=1, warm=0)}
+    taken = bench.measure("sampling", sample, repeats=1, warm=0)
+    if not found:
+        return  # there are no traces to learn from
     lengths = [len(trace) for trace in found[0].tokens]
-    result["sampling"]["tokens_per_second"] = sum(lengths) / result["sampling"]["seconds"]
+    bench.note("tokens_per_second", sum(lengths) / taken["seconds"])
+    bench.note("mean_trace", sum(lengths) / len(lengths))
     batch, _ = train_gdso.reward(model, config, pairs, found[0])
     reference = model.snapshot()
 
@@ -180,16 +215,12 @@ def gdso(bench: Bench) -> Result:
         part = train_gdso.objective(model, config, batch, range(1), reference)
         update("the step", model, [optimizer], [part], 1.0)
 
-    result["update"] = bench.measure(step)
+    bench.measure("update", step)
     score_decoder.CHUNK_LOGITS, shared_prefix.MIN_TOKENS = 2**62, 2**62
-    try:
-        result["update_plain"] = bench.measure(step)
-    except torch.OutOfMemoryError as error:
-        result["update_plain"] = {"error": str(error).splitlines()[0]}
-    return result | {"mean_trace": sum(lengths) / len(lengths)}
+    bench.measure("update_plain", step)
 
 
-def tuning(bench: Bench) -> Result:
+def tuning(bench: Bench) -> None:
     """A tuning step of Z-Image 6B at 1024 x 1024 pixels through a 4B student."""
     from benchmarks.gpu_models import PROMPT, backbone, generator
     from zreward_core.diffusion.tuning import open_weights, recompute_activations
@@ -218,17 +249,17 @@ def tuning(bench: Bench) -> Result:
     def step() -> None:
         train_step(config, 0, made, student, None, frozen, weights, optimizer, [PROMPT])
 
-    return bench.measure(step, repeats=1)
+    bench.measure("step", step, repeats=1)
 
 
-def sampling_27b(bench: Bench) -> Result:
+def sampling_27b(bench: Bench) -> None:
     """Traces of a 27B teacher: two images, four dimensions, one trace of each."""
     from benchmarks.gpu_models import PROMPT, backbone, images
     from zreward_core.models.rollouts import sample_rollouts
 
     begun = time.perf_counter()
     model = backbone("27B", bench.device, bench.small)
-    made = time.perf_counter() - begun
+    bench.note("seconds_to_make", round(time.perf_counter() - begun, 1))
     pixels = [model.pixels.prepare(image) for image in images(2, bench.small)]
     queries = [(image, dimension) for image in range(2) for dimension in range(4)]
     length = 8 if bench.small else 128
@@ -238,57 +269,64 @@ def sampling_27b(bench: Bench) -> Result:
         seeds = range(len(queries))
         found[:] = [sample_rollouts(model, [PROMPT] * 2, pixels, queries, 1, length, seeds)]
 
-    result = bench.measure(sample, repeats=1, warm=0)
-    tokens = sum(len(trace) for trace in found[0].tokens)
-    return result | {
-        "seconds_to_make": round(made, 1),
-        "tokens_per_second": tokens / result["seconds"],
-    }
+    taken = bench.measure("sampling", sample, repeats=1, warm=0)
+    if found:
+        tokens = sum(len(trace) for trace in found[0].tokens)
+        bench.note("tokens_per_second", tokens / taken["seconds"])
 
 
-STEPS: dict[str, tuple[Callable[[Bench], Result], float]] = {
-    "score": (score, 70),
-    "score_without_fla": (score_without_fla, 70),
-    "reward": (reward, 60),
-    "risd": (risd, 60),
-    "gdso": (gdso, 110),
-    "tuning": (tuning, 100),
+STEPS: dict[str, tuple[Callable[[Bench], None], float]] = {
+    "score": (score, 60),
     "sampling_27b": (sampling_27b, 90),
+    "reward": (reward, 50),
+    "risd": (risd, 50),
+    "gdso": (gdso, 95),
+    "tuning": (tuning, 85),
+    "score_without_fla": (score_without_fla, 50),
 }
-"""Steps by name, with a time limit in seconds."""
+"""Steps by name, with seconds of ``BUDGET``; what a step leaves is shared by those after it."""
 
 
-def run_step(name: str, small: bool) -> Result:
-    """Run one step in this process."""
+def run_step(name: str, small: bool, output: Path) -> None:
+    """Run one step in this process and write its results after each measurement."""
     import importlib.util
 
     with_fla = importlib.util.find_spec("fla") is not None
     if name == "score_without_fla":
         if not with_fla:
-            return {"skipped": "flash-linear-attention is not installed: as `score`"}
+            write({"skipped": "flash-linear-attention is not installed: as `score`"}, output)
+            return
         sys.modules["fla"] = None  # type: ignore[assignment]  # transformers then does without it
-    bench = Bench(small)
-    result = STEPS[name][0](bench)
-    return {"fla": with_fla and name != "score_without_fla"} | result
+    bench = Bench(small, output)
+    bench.note("fla", with_fla and name != "score_without_fla")
+    STEPS[name][0](bench)
 
 
 def start_step(name: str, small: bool, limit: float) -> Result:
     """Run one step in a process of its own, for ``limit`` seconds at most."""
-    command = [sys.executable, __file__, "--step", name, *(["--tiny"] if small else [])]
     root = Path(__file__).resolve().parents[1]
     environment = os.environ | {"PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1"}
-    begun = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, cwd=root, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"not finished after {limit:.0f} s"}
-    taken = {"wall_seconds": round(time.monotonic() - begun, 1)}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return taken | {"error": "\n".join(done.stderr.strip().splitlines()[-3:])}
-    return taken | json.loads(lines[-1])
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "step.json"
+        command = [sys.executable, __file__, "--step", name, "--output", str(output)]
+        begun = time.monotonic()
+        try:
+            done = subprocess.run(
+                [*command, *(["--tiny"] if small else [])],
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                cwd=root,
+                env=environment,
+            )
+        except subprocess.TimeoutExpired:
+            failed = {"error": f"not finished after {limit:.0f} s"}
+        else:
+            told = "\n".join(done.stderr.strip().splitlines()[-3:])
+            failed = {"error": told or f"exit code {done.returncode}"} if done.returncode else {}
+        taken = {"wall_seconds": round(time.monotonic() - begun, 1)}
+        found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    return taken | found | failed
 
 
 def machine() -> Result:
@@ -309,15 +347,12 @@ def run_all(names: list[str], small: bool, output: Path, budget: float = BUDGET)
     """Run steps one after another and write their results after each."""
     end = time.monotonic() + budget
     results: Result = {**machine(), "tiny": small, "steps": {}}
-    for name in names:
-        limit = min(STEPS[name][1], end - time.monotonic())
-        results["steps"][name] = (
-            start_step(name, small, limit) if limit > 0 else {"error": "no time was left"}
-        )
+    for index, name in enumerate(names):
+        shares = [STEPS[one][1] for one in names[index:]]
+        limit = max(0.0, end - time.monotonic()) * shares[0] / sum(shares)
+        results["steps"][name] = start_step(name, small, limit)
         print(name, json.dumps(results["steps"][name]), flush=True)
-        partial = output.with_suffix(".partial")
-        partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        partial.replace(output)
+        write(results, output)
     return results
 
 
@@ -328,7 +363,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(run_step(options.step, options.tiny)))
+        run_step(options.step, options.tiny, options.output)
     else:
         run_all(list(STEPS), options.tiny, options.output)
 

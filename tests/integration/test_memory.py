@@ -2,7 +2,8 @@
 
 Each measurement is a process of its own (`python -m tests.integration.test_memory images ...`),
 which prints by how much its peak of resident memory (bytes) grows over that of the same stages on
-a few small images, or of the start.
+a few small images, or of the start. The models are tiny. With `images` they resize every image to a
+few pixels; with `prepared` to 1024 x 1024, which are 12.6 MB each when they are prepared.
 """
 
 import io
@@ -20,10 +21,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from zreward_core.training.images import AHEAD_BYTES, KEPT_BYTES
+
 ROOT = Path(__file__).parents[2]
 SIZE = 1000
 """Sides of an image of noise, which has 3 MB and no compression."""
 FEW, MANY = 96, 700
+PREPARED = 140
+"""Images that have 1.8 GB when they are prepared, more than twice what training may keep."""
 ROWS, TEXT = 200_000, 12_000
 """Traces and their length: 2.4 GB."""
 
@@ -39,6 +44,19 @@ def test_images_of_288_mb_are_not_held(tmp_path: Path) -> None:
 def test_images_of_2_gb_are_not_held(tmp_path: Path) -> None:
     grown = measure(tmp_path, "images", MANY)
     assert max(grown.values()) < 300e6, grown
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_prepared_images_of_1_8_gb_are_not_held(tmp_path: Path) -> None:
+    """What training may keep and prepare ahead is reached, and a step's patches come to it.
+
+    `evaluate` holds no images between batches, but has 64 of them in a forward pass.
+    """
+    grown = measure(tmp_path, "prepared", PREPARED)
+    del grown["evaluate"]
+    assert grown["train_risd"] > KEPT_BYTES + AHEAD_BYTES / 2, grown
+    assert max(grown.values()) < KEPT_BYTES + AHEAD_BYTES + 600e6, grown
 
 
 @pytest.mark.timeout(900)
@@ -76,9 +94,9 @@ def noise(number: int, size: int) -> Iterator[bytes]:
         yield buffer.getvalue()
 
 
-def run_all(root: Path, number: int, size: int) -> dict[str, int]:
+def run_all(root: Path, number: int, size: int, kind: str) -> dict[str, int]:
     """Run the stages in a root with images of noise; the peak after each."""
-    from tests.stages.training_root import RUBRIC, WORDS, write_root
+    from tests.stages.training_root import RUBRIC, SIZES, WORDS, write_root
     from zreward_core.schemas import PROMPTS, RENDERED_IMAGES, write_table
     from zreward_core.stages import candidates, evaluate, label, train_gdso, train_risd
 
@@ -96,7 +114,11 @@ def run_all(root: Path, number: int, size: int) -> dict[str, int]:
     found = {"candidates": peak()}
 
     os.chdir(root)
-    write_root(root, (path.read_bytes() for path in sorted(files.glob("*.png"))))
+    contents = (path.read_bytes() for path in sorted(files.glob("*.png")))
+    if kind == "prepared":  # a large patch, so that an image has few tokens
+        write_root(root, contents, SIZES.model_copy(update={"patch_size": 128}), 1024 * 1024)
+    else:
+        write_root(root, contents)
     items = pd.read_parquet("data/validate/items.parquet")
     ratings = items.assign(annotator_id="a")[["item_id", "dimension", "annotator_id", "score"]]
     ratings.to_parquet("data/validate/test_ratings.parquet")
@@ -114,9 +136,10 @@ def run_all(root: Path, number: int, size: int) -> dict[str, int]:
     return found
 
 
-def grow_images(folder: Path, number: int) -> dict[str, int]:
-    before = max(run_all(folder / "few", 8, 40).values())
-    return {name: after - before for name, after in run_all(folder / "many", number, SIZE).items()}
+def grow_images(folder: Path, number: int, kind: str) -> dict[str, int]:
+    before = max(run_all(folder / "few", 8, 40, kind).values())
+    after = run_all(folder / "many", number, SIZE, kind)
+    return {name: reached - before for name, reached in after.items()}
 
 
 def grow_labels(folder: Path, number: int) -> dict[str, int]:
@@ -163,5 +186,7 @@ def grow_labels(folder: Path, number: int) -> dict[str, int]:
 
 if __name__ == "__main__":
     kind, number, folder = sys.argv[1:]
-    grow = grow_images if kind == "images" else grow_labels
-    print(json.dumps(grow(Path(folder), int(number))))
+    if kind == "labels":
+        print(json.dumps(grow_labels(Path(folder), int(number))))
+    else:
+        print(json.dumps(grow_images(Path(folder), int(number), kind)))

@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForImageTextToText
 
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
 from zreward_core.config import UserError
+from zreward_core.models import qwen3_5
 from zreward_core.models.backbone import Backbone, LoraSettings, TrainedWeights
 from zreward_core.models.card import card
 from zreward_core.models.families import FAMILIES
@@ -28,6 +30,8 @@ from zreward_core.schemas import write_json
 
 QUERIES = [(0, 0), (1, 2), (3, 1), (1, 0)]
 GROUP = 2
+HYBRID = ("qwen3_5", "qwen3_5_moe")
+"""Families with layers of linear attention."""
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
@@ -257,3 +261,30 @@ def test_folder_without_a_checkpoint_is_refused(rubric: Rubric, tmp_path: Path) 
     write_json(card(rubric, PROMPT, None, {}), tmp_path / "zreward.json")
     with pytest.raises(UserError, match="not a readable checkpoint"):
         load_backbone(tmp_path)
+
+
+def test_missing_gpu_kernels_of_linear_attention_are_named_once(
+    family: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On a GPU only, which is a fake tensor's here, and only for families that have such layers."""
+    model, hybrid = family.network.model, family.network.model.config.model_type in HYBRID
+    qwen3_5._has_kernels.cache_clear()
+    qwen3_5._warn_once.cache_clear()
+    assert qwen3_5.lacks_kernels(model, "cuda") == hybrid
+    assert not qwen3_5.lacks_kernels(model, "cpu")
+    with FakeTensorMode():
+        for device in ("cpu", "cuda", "cuda"):
+            ids = torch.empty(1, 20, dtype=torch.long, device=device)
+            settings = qwen3_5._kernel_settings(model, ids)
+            assert bool(settings) == (hybrid and device == "cpu")
+    told = [record.message for record in caplog.records]
+    assert len(told) == hybrid and all("pip install 'zreward[gpu]'" in line for line in told)
+
+    (tmp_path / "fla.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    qwen3_5._has_kernels.cache_clear()
+    assert not qwen3_5.lacks_kernels(model, "cuda")
+    qwen3_5._has_kernels.cache_clear()

@@ -1,9 +1,13 @@
 """The stage finetune_generator."""
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -14,7 +18,8 @@ from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.runtime.progress import LIVE, read_history
 from zreward_core.stages import _tuning, finetune_generator
 from zreward_core.stages.finetune_generator import Config
-from zreward_core.training.judges import reward_judge
+from zreward_core.training import judges
+from zreward_core.training.judges import oracle_judge, panel_judge, reward_judge
 
 __all__ = ["finished_root", "root"]
 OUTPUT = Path("data/finetune_generator")
@@ -108,6 +113,34 @@ def test_the_reward_of_accumulated_batches_is_their_mean(root):
     finetune_generator.run(config(panel=False, **changes))
     row = read_history(OUTPUT / "history.jsonl")[1]
     assert 1.0 < row["tune/reward"] < 5.0
+
+
+def test_judges_hold_a_batch_of_images_at_a_time(root, monkeypatch):
+    monkeypatch.setattr(judges, "PIXELS_AT_A_TIME", 2 * 32 * 32)
+    reward = RewardModel.from_pretrained(finetune_generator.STUDENT, batch_size=2)
+    cpu, teacher = torch.device("cpu"), finetune_generator.TEACHER
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def images(part: range) -> Iterator[np.ndarray]:
+        nonlocal most
+        for index in part:
+            image = np.full((32, 32, 3), index, np.uint8)
+            alive.append(weakref.ref(image))
+            most = max(most, sum(one() is not None for one in alive))
+            yield image
+
+    found = judges.judge_samples(
+        {
+            "reward": reward_judge(reward),
+            "panel": panel_judge(teacher, 1, 5, (32, 32), cpu, "float32"),
+            "oracle": oracle_judge(reward.dimensions),
+        },
+        ["a red circle at the top left"] * 8,
+        images,
+    )
+    assert [scores.shape for scores in found.values()] == [(8, 4)] * 3
+    assert len(alive) == 24 and most <= 3, "two of a batch, and the next"
 
 
 def test_weights_of_unknown_dimensions_are_refused(root):

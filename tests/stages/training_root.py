@@ -14,7 +14,7 @@ from tests.tiny_models import PROMPT, SIZES
 from zreward_core.config import StageConfig
 from zreward_core.images import ImageStore, encode_png, write_images
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.tiny import build_backbone
+from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.checkpoint import tree_hash
 from zreward_core.schemas import CANDIDATES, ITEMS, LABELS, PAIRS, write_table
@@ -35,8 +35,8 @@ ON_POLICY = {"steps": 4, "pairs_per_step": 2, "group_size": 3, "checkpoint_every
 SUPERVISED = {"steps": 5, "batch_size": 4, "micro_batch_size": 2, "checkpoint_every": 2}
 
 
-def tiny(seed: int = 5) -> Backbone:
-    return build_backbone(SIZES, list(WORDS), RUBRIC, PROMPT, seed)
+def tiny(seed: int = 5, sizes: TinySizes = SIZES, max_pixels: int | None = None) -> Backbone:
+    return build_backbone(sizes, list(WORDS), RUBRIC, PROMPT, seed, max_pixels)
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +49,17 @@ def trainable_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_root(root: Path, contents: Iterable[bytes]) -> None:
-    """Two images of each prompt, scored; the pool is the same images."""
+def write_root(
+    root: Path,
+    contents: Iterable[bytes],
+    sizes: TinySizes = SIZES,
+    max_pixels: int | None = None,
+) -> None:
+    """Two images of each prompt, scored; the pool is the same images.
+
+    Args:
+        sizes, max_pixels: of the models.
+    """
     folder, rng = root / "data", np.random.default_rng(1)
     images = write_images(contents, folder / "candidates/images")
     write_images([], folder / "ingest/images")
@@ -87,7 +96,7 @@ def write_root(root: Path, contents: Iterable[bytes]) -> None:
     pool = items.drop_duplicates("item_id")
     write_table(pool, folder / "candidates/pool.parquet", CANDIDATES)
     for seed, role in enumerate(("teacher", "student")):
-        tiny(seed).save(folder / "base_vlm" / role, {})
+        tiny(seed, sizes, max_pixels).save(folder / "base_vlm" / role, {})
 
 
 @pytest.fixture

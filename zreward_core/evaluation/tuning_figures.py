@@ -3,7 +3,8 @@
 Shapes: N prompts, H x W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ CURVES = {
 
 def plot_tuned_samples(
     prompts: Sequence[str],
-    images: tuple[np.ndarray, np.ndarray],
+    images: Sequence[Iterable[np.ndarray]],
     rewards: tuple[np.ndarray, np.ndarray],
     path: Path,
 ) -> None:
@@ -37,17 +38,17 @@ def plot_tuned_samples(
 
     Args:
         prompts: N prompts.
-        images: before and after, [N, H, W, 3] uint8.
+        images: before and after, N each, [H, W, 3] uint8; the first ``NUM_SHOWN`` are taken.
         rewards: before and after, [N] means over the dimensions.
         path: of the PNG.
     """
-    rows = zip(prompts, *images, *rewards, strict=True)
+    rows = islice(zip(prompts, *images, *rewards, strict=True), NUM_SHOWN)
     pairs = [
         BeforeAfter(prompt, before, after, f"reward {old:.2f} → {new:.2f}")
         for prompt, before, after, old, new in rows
     ]
     title = "Before and after tuning: same prompt, same seed, reward in points"
-    plot_before_after(pairs[:NUM_SHOWN], path, title=title)
+    plot_before_after(pairs, path, title=title)
 
 
 def plot_samples_by_step(

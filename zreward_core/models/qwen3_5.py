@@ -7,7 +7,10 @@ functions from this module.
 Shapes: I images, P patches of all images, N sequences, L tokens, H hidden size.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch
 
 from zreward_core.models.shared_prefix import Packing
 
+logger = logging.getLogger(__name__)
 TRACE_CLOSE = "</think>"
 """Token that ends the thinking block which the chat template opens."""
 CHUNK = 16
@@ -80,12 +84,40 @@ def hidden_states(
     return output.last_hidden_state, output.past_key_values
 
 
+def lacks_kernels(model: Any, device_type: str) -> bool:
+    """Whether linear attention falls back to the reference code of transformers on a GPU.
+
+    Args:
+        device_type: as in ``torch.device``.
+    """
+    return _is_linear(model) and device_type == "cuda" and not _has_kernels()
+
+
+def _is_linear(model: Any) -> bool:
+    return "linear_attention" in getattr(model.config.text_config, "layer_types", ())
+
+
+@cache
+def _has_kernels() -> bool:
+    return find_spec("fla") is not None  # what transformers imports, of flash-linear-attention
+
+
+@cache
+def _warn_once() -> None:
+    logger.warning(
+        "flash-linear-attention is not installed: linear attention runs on the GPU with the slower"
+        " reference code of transformers; pip install 'zreward[gpu]'"
+    )
+
+
 def _kernel_settings(model: Any, input_ids: torch.Tensor) -> dict[str, int]:
     """Smaller chunks for the reference kernel of linear attention, which is used on CPUs.
 
     It pads a sequence to whole chunks of 64 tokens by default, more than a tiny model's sequence.
+    On a GPU without the kernels a warning is logged once.
     """
-    linear = "linear_attention" in getattr(model.config.text_config, "layer_types", ())
-    if linear and input_ids.device.type == "cpu" and input_ids.shape[1] > 1:
+    if lacks_kernels(model, input_ids.device.type):
+        _warn_once()
+    if _is_linear(model) and input_ids.device.type == "cpu" and input_ids.shape[1] > 1:
         return {"chunk_size": CHUNK}
     return {}

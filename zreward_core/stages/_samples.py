@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,7 @@ import torch
 from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.loading import load_generator
 from zreward_core.diffusion.sampling import sample
-from zreward_core.images import encode_png
+from zreward_core.images import decode, encode_png
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.shards import compute_shards
@@ -60,3 +62,8 @@ def stored_files(shards: Sequence[Path]) -> Iterator[bytes]:
     """The PNG files of shards."""
     for shard in shards:
         yield from pq.read_table(shard)["bytes"].to_pylist()
+
+
+def stored_images(shards: Sequence[Path], part: range) -> Iterator[np.ndarray]:
+    """Images [H, W, 3] uint8 at consecutive indices of shards, each decoded when it is taken."""
+    return map(decode, islice(stored_files(shards), part.start, part.stop))

@@ -199,7 +199,8 @@ def tune(
         shown = small(as_arrays(images[:NUM_KEPT]))
         state["samples"][step] = torch.from_numpy(shown)
         publish_sheet(STAGE, step, sample_sheet(step, shown, watched))
-        found = judge_samples(judges, watched, images)
+        pixels = as_arrays(images)
+        found = judge_samples(judges, watched, lambda part: pixels[part.start : part.stop])
         hacked: list[str] = []
         if config.panel:
             verdict = monitor.update(found["reward"], found["panel"], step)

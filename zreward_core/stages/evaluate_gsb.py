@@ -12,7 +12,7 @@ from zreward_core.config import Count, DtypeName, Side, StageConfig, UserError, 
 from zreward_core.diffusion.loading import generator_class, locate
 from zreward_core.evaluation.gsb import aggregate_gsb, blind_pairs, judge, unblind
 from zreward_core.evaluation.image_sheets import BeforeAfter, plot_before_after
-from zreward_core.images import decode, encode_png, image_id, write_images
+from zreward_core.images import ImageStore, write_images
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.outputs import whole_output
 from zreward_core.runtime.worker import is_main
@@ -90,25 +90,33 @@ def run(config: Config) -> None:
         for name, path in GENERATORS.items()
     }
     if is_main():
-        images = {name: list(map(decode, stored_files(own))) for name, own in shards.items()}
-        compare(config, prompts, images)
+        folders = {name: checkpoint.folder / name for name in shards}
+        ids = {name: write_images(stored_files(shards[name]), folders[name]) for name in shards}
+        compare(config, prompts, ids, ImageStore(*folders.values()))
     checkpoint.clear()
 
 
-def compare(config: Config, prompts: list[str], images: dict[str, list[np.ndarray]]) -> None:
+def compare(
+    config: Config, prompts: list[str], ids: dict[str, list[str]], images: ImageStore
+) -> None:
     """Write the stage's output.
 
     Args:
-        images: name of the generator to an image [H, W, 3] for each prompt.
+        ids: name of the generator to the id of an image for each prompt.
+        images: of both generators.
     """
     pairs = blind_pairs([prompt_id(prompt) for prompt in prompts], config.seed)
     shown = [prompts[index] for index in pairs["pair"]]
     sides = {
-        side: [images[name][at] for name, at in zip(pairs[side], pairs["pair"], strict=True)]
+        side: [ids[name][at] for name, at in zip(pairs[side], pairs["pair"], strict=True)]
         for side in ("left", "right")
     }
     by_oracle = config.judge == "oracle"
-    scores = {side: oracle_scores(seen, shown) for side, seen in sides.items()} if by_oracle else {}
+    scores = {
+        side: oracle_scores(images.all_pixels(seen), shown)
+        for side, seen in sides.items()
+        if by_oracle
+    }
     choices = judge(scores["left"], scores["right"], ASPECTS) if by_oracle else pd.DataFrame()
     verdicts = unblind(choices, pairs["left"].tolist()) if by_oracle else NOT_JUDGED
     judged = pairs["prompt_id"].tolist() if by_oracle else []
@@ -119,25 +127,26 @@ def compare(config: Config, prompts: list[str], images: dict[str, list[np.ndarra
         summary = {f"gsb_{key}" if key in ("low", "high") else key: overall[key] for key in overall}
         write_json(summary, folder / "summary.json")  # for `dvc metrics`
         for side, seen in sides.items():
-            pairs[f"{side}_image_id"] = [image_id(encode_png(pixels)) for pixels in seen]
-        both = (encode_png(pixels) for seen in sides.values() for pixels in seen)
+            pairs[f"{side}_image_id"] = seen
+        both = (images.content(one) for seen in sides.values() for one in seen)
         write_images(both, folder / "images")
         judgements(pairs, shown, scores, choices, verdicts).to_parquet(
             folder / "judgements.parquet", index=False
         )
         words = verdicts["overall"] if by_oracle else [None] * len(pairs)
+        judged_pairs = sorted(zip(pairs["pair"], words, strict=True))
         rows = [
             BeforeAfter(
                 prompts[index],
-                images["base"][index],
-                images["tuned"][index],
+                images.pixels(ids["base"][index]),
+                images.pixels(ids["tuned"][index]),
                 VERDICTS[verdict] if by_oracle else "",
             )
-            for index, verdict in sorted(zip(pairs["pair"], words, strict=True))
+            for index, verdict in judged_pairs[:: config.samples][:NUM_SHOWN]
         ]
         title = "Blind comparison: same prompt, same seed"
         sheet = folder / "contact_sheet.png"
-        plot_before_after(rows[:: config.samples][:NUM_SHOWN], sheet, title=title)
+        plot_before_after(rows, sheet, title=title)
     logger.info("GSB overall: %s", result["overall"])
 
 

@@ -5,11 +5,10 @@ several denoising steps into the transformer. The panel (the teacher) is evaluat
 never trained on; tuning stops early when the panel falls while the reward rises.
 """
 
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from zreward_core.adapters import ADAPTER
 from zreward_core.config import (
@@ -27,7 +26,6 @@ from zreward_core.evaluation.tuning_figures import (
     plot_tuned_samples,
     plot_tuning,
 )
-from zreward_core.images import decode
 from zreward_core.models.loading import load_chat
 from zreward_core.models.prompt_limit import short_enough
 from zreward_core.models.scorer import RewardModel
@@ -40,10 +38,9 @@ from zreward_core.runtime.progress import (
 )
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, write_json
-from zreward_core.stages._samples import sample_shards, stored_files
+from zreward_core.stages._samples import sample_shards, stored_images
 from zreward_core.stages._tuning import STAGE, Config, tune
 from zreward_core.training.judges import (
-    as_arrays,
     judge_samples,
     oracle_judge,
     panel_judge,
@@ -80,16 +77,17 @@ def run(config: Config) -> None:
     if config.panel:
         resident = [generator.transformer, generator.pipe.vae, reward.backbone.network]
         judges["panel"] = panel_judge(
-            TEACHER, config.panel_traces, config.seed, device, config.dtype, resident
+            TEACHER, config.panel_traces, config.seed, config.size, device, config.dtype, resident
         )
     if config.oracle:
         judges["oracle"] = oracle_judge(reward.dimensions)
 
-    before = stored_samples(config, checkpoint, "before", generator, held_out)
+    before = held_out_samples(config, checkpoint, "before", generator, held_out)
     history, samples = tune(config, checkpoint, generator, reward, judges, train, watched)
-    after = stored_samples(config, checkpoint, "after", generator, held_out)
+    after = held_out_samples(config, checkpoint, "after", generator, held_out)
 
-    old, new = (judge_samples(judges, held_out, images) for images in (before, after))
+    images = [partial(stored_images, shards) for shards in (before, after)]
+    old, new = (judge_samples(judges, held_out, some) for some in images)
     if is_main():
         with whole_output(OUTPUT, config) as folder:
             if config.steps and config.lora:
@@ -114,11 +112,11 @@ def run(config: Config) -> None:
             write_history(history, folder / "history.jsonl")
             plot_tuned_samples(
                 held_out,
-                (as_arrays(before), as_arrays(after)),
+                [some(range(len(held_out))) for some in images],
                 (old["reward"].mean(axis=1), new["reward"].mean(axis=1)),
                 folder / "contact_sheet.png",
             )
-            arrays = {step: images.numpy() for step, images in samples.items()}
+            arrays = {step: kept.numpy() for step, kept in samples.items()}
             plot_samples_by_step(arrays, watched, folder / "samples_by_step.png")
             plot_tuning(history, reward.dimensions, folder)
     checkpoint.clear()
@@ -143,15 +141,13 @@ def divide_prompts(config: Config) -> tuple[list[str], list[str], list[str]]:
     return train, watched, held_out
 
 
-def stored_samples(
+def held_out_samples(
     config: Config, checkpoint: Checkpoint, name: str, generator: ImageGenerator, prompts: list[str]
-) -> Tensor:
-    """As ``sample_all``, in shards of the checkpoint: a killed run continues with the next."""
+) -> list[Path]:
+    """Shards of the images of ``sample_all``; a killed run continues with the next shard."""
     seeds = range(config.seed, config.seed + len(prompts))
     size = config.sample_batch_size
     with placed(generator.text_encoders, generator.pipe.device):
-        shards = sample_shards(
+        return sample_shards(
             checkpoint, name, lambda: generator, prompts, seeds, size, **config.sampling
         )
-    images = np.stack([decode(file) for file in stored_files(shards)])
-    return torch.from_numpy(images).permute(0, 3, 1, 2)

@@ -3,7 +3,7 @@
 Shapes: B images, D dimensions, H x W pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,17 @@ from zreward_core.world.measures import oracle_scores
 
 PIXELS_AT_A_TIME = 4 * 1024**2
 """Pixels of the images that the panel judges together, each in all dimensions."""
-Judge = Callable[[list[str], Tensor], np.ndarray]
-"""prompts, images [B, 3, H, W] uint8 -> mean scores [B, D]."""
+Judge = Callable[[list[str], Iterable[np.ndarray]], np.ndarray]
+"""prompts, images [H, W, 3] uint8, each taken once -> mean scores [B, D]."""
+Images = Callable[[range], Iterable[np.ndarray]]
+"""indices -> the images there."""
 
 
 def reward_judge(reward: RewardModel) -> Judge:
     """The student that tuning uses as the reward."""
 
-    def judge(prompts: list[str], images: Tensor) -> np.ndarray:
-        return reward.score(prompts, list(as_arrays(images))).mean.double().numpy()
+    def judge(prompts: list[str], images: Iterable[np.ndarray]) -> np.ndarray:
+        return reward.score(prompts, images).mean.double().numpy()
 
     return judge
 
@@ -35,6 +37,7 @@ def panel_judge(
     folder: Path,
     num_traces: int,
     seed: int,
+    size: tuple[int, int],
     device: torch.device,
     dtype: str,
     others: Sequence[nn.Module] = (),
@@ -42,14 +45,20 @@ def panel_judge(
     """The teacher in a folder; its scores are averaged over reasoning traces.
 
     It is on the device only while it judges; the other modules are then on the CPU.
+
+    Args:
+        size: (width, height) of the images.
     """
-    teacher = TeacherJudge.from_pretrained(folder, num_traces, seed, "cpu", dtype)
+    batch_size = min(32, max(1, PIXELS_AT_A_TIME // (size[0] * size[1])))
+    teacher = TeacherJudge.from_pretrained(
+        folder, num_traces, seed, "cpu", dtype, batch_size=batch_size
+    )
     network = teacher.backbone.network.requires_grad_(False)
 
-    def judge(prompts: list[str], images: Tensor) -> np.ndarray:
-        teacher.batch_size = min(32, max(1, PIXELS_AT_A_TIME // images[0, 0].numel()))
+    def judge(prompts: list[str], images: Iterable[np.ndarray]) -> np.ndarray:
+        pixels = (torch.from_numpy(image).permute(2, 0, 1).to(device) for image in images)
         with placed(others, torch.device("cpu")), placed([network], device):
-            return teacher.score(prompts, images.to(device)).mean.double().numpy()
+            return teacher.score(prompts, pixels).mean.double().numpy()
 
     return judge
 
@@ -57,20 +66,25 @@ def panel_judge(
 def oracle_judge(dimensions: list[str]) -> Judge:
     """The pixel oracle of the miniature world."""
 
-    def judge(prompts: list[str], images: Tensor) -> np.ndarray:
-        return oracle_scores(as_arrays(images), prompts, dimensions)
+    def judge(prompts: list[str], images: Iterable[np.ndarray]) -> np.ndarray:
+        return oracle_scores(images, prompts, dimensions)
 
     return judge
 
 
 def judge_samples(
-    judges: Mapping[str, Judge], prompts: list[str], images: Tensor
+    judges: Mapping[str, Judge], prompts: list[str], images: Images
 ) -> dict[str, np.ndarray]:
-    """Mean scores [B, D] by judge; each process judges a part, all processes get all scores."""
+    """Mean scores [B, D] by judge; each process judges a part, all processes get all scores.
+
+    Args:
+        images: called for each judge; a batch of them is in memory at a time if they are an
+            iterator.
+    """
     own = own_part(len(prompts))
-    part = slice(own.start, own.stop)
+    part = prompts[own.start : own.stop]
     return {
-        name: np.concatenate(gather([judge(prompts[part], images[part])] if own else []))
+        name: np.concatenate(gather([judge(part, images(own))] if own else []))
         for name, judge in judges.items()
     }
 

@@ -16,15 +16,22 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.stages.generator_root import TUNING, candidates_config, finished_root, root
-from tests.stages.training_root import RUBRIC, tiny, trainable_root
+from tests.stages.training_root import ON_POLICY, RUBRIC, tiny, trainable_root
 from zreward_core.commands import gate
 from zreward_core.config import StageConfig
 from zreward_core.runtime.checkpoint import CHECKPOINTS
 from zreward_core.runtime.launch_accelerate import run_processes
-from zreward_core.runtime.launch_settings import Accelerate
+from zreward_core.runtime.launch_settings import Accelerate, Fsdp
 from zreward_core.runtime.progress import read_history
-from zreward_core.schemas import file_hashes
-from zreward_core.stages import candidates, evaluate, evaluate_gsb, finetune_generator, predict
+from zreward_core.schemas import ITEMS, file_hashes, read_table, write_table
+from zreward_core.stages import (
+    candidates,
+    evaluate,
+    evaluate_gsb,
+    finetune_generator,
+    predict,
+    train_grpo,
+)
 
 __all__ = ["finished_root", "root", "trainable_root"]
 ROOT = Path(__file__).parents[2]
@@ -35,10 +42,10 @@ import os, time
 from zreward_core.runtime.checkpoint import Checkpoint
 save, rank = Checkpoint.save_table, int(os.environ["RANK"])
 def counted(self, name, *arguments):
-    with open(f"made{{rank}}", "a") as file:
+    with open(f"made{rank}", "a") as file:
         file.write(name + " ")
     deadline = time.monotonic() + 300  # each process makes some, however slow the other is
-    while not os.path.exists(f"made{{1 - rank}}") and time.monotonic() < deadline:
+    while not os.path.exists(f"made{1 - rank}") and time.monotonic() < deadline:
         time.sleep(0.05)
     save(self, name, *arguments)
 Checkpoint.save_table = counted
@@ -58,6 +65,11 @@ candidates.SHARD_SAMPLES = 2
 WITHOUT_MOMENTS = """
 import torch
 torch.optim.AdamW = lambda weights, lr, weight_decay: torch.optim.SGD(weights, lr)
+"""
+FIRST_IS_BEST = """
+from zreward_core.stages._validation import Validation
+measure, nll = Validation.measure, iter([0.5, 0.9])
+Validation.measure = lambda self: measure(self) | {"nll": next(nll)}
 """
 GATE = """
 from pathlib import Path
@@ -150,8 +162,9 @@ def test_samples_of_finetune_generator(root: Path) -> None:
 
 def test_updates_of_finetune_generator(root: Path) -> None:
     """AdamW would normalize gradients: where one is near zero, rounding sets the update's sign."""
-    settings = {"steps": 2, "learning_rate": 0.5, "panel": False, "accumulation": 2}
-    config = finetune_generator.Config(seed=5, **TUNING | settings | {"batch_size": 3})
+    settings = {"steps": 2, "learning_rate": 0.5, "panel": False, "accumulation": 3}
+    settings |= {"batch_size": 3, "sample_batch_size": 1}
+    config = finetune_generator.Config(seed=5, **TUNING | settings)
     written = finetune_generator.OUTPUT
     rounded = ["metrics.json", "summary.json", "history.jsonl", WEIGHTS]
     rounded += [f"{name}.png" for name in ("contact_sheet", "samples_by_step", "tuning")]
@@ -170,6 +183,29 @@ def test_updates_of_finetune_generator(root: Path) -> None:
     for name in base:
         assert (one[name] - two[name]).abs().max() < 1e-6
     assert max(float((one[name] - base[name]).abs().max()) for name in base) > 1e-4
+
+
+def test_a_sharded_model_is_validated_and_its_best_weights_are_exported(trained_root: Path) -> None:
+    items = read_table(evaluate.ITEMS_FILE, ITEMS)
+    items["split"] = items["split"].replace("test", "validation")
+    write_table(items, evaluate.ITEMS_FILE, ITEMS)
+    settings = ON_POLICY | {"steps": 2, "learning_rate": 0.01, "validate_every": 1, "keep": "best"}
+    config = train_grpo.Config(seed=1, **settings).model_dump_json()
+    command = [sys.executable, "-c", FIRST_IS_BEST + RUN.format(stage="train_grpo", config=config)]
+    environment = {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, env=os.environ | environment, check=True)
+    train_grpo.OUTPUT.rename(ALONE)
+    sharded = TWO.model_copy(update={"fsdp": Fsdp()})
+    assert run_processes(sharded, command, environment) == 0
+    one, two = (read_history(folder / "history.jsonl") for folder in (ALONE, train_grpo.OUTPUT))
+    assert [row["validation/nll"] for row in two] == [0.5, 0.9]
+    assert two[0]["validation/plcc"] == pytest.approx(one[0]["validation/plcc"], abs=0.01)
+    folders = (evaluate.BASES, ALONE, train_grpo.OUTPUT)
+    base, one, two = (load_file(folder / "teacher/model.safetensors") for folder in folders)
+    moved, apart = (
+        sum(float((one[name] - other[name]).abs().sum()) for name in one) for other in (base, two)
+    )
+    assert 0 < apart < 0.05 * moved  # AdamW: where a gradient is near zero, rounding sets its sign
 
 
 def test_a_killed_evaluation_continues_with_the_missing_shards(

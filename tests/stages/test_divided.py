@@ -162,7 +162,7 @@ def test_samples_of_finetune_generator(root: Path) -> None:
 
 def test_updates_of_finetune_generator(root: Path) -> None:
     """AdamW would normalize gradients: where one is near zero, rounding sets the update's sign."""
-    settings = {"steps": 2, "learning_rate": 0.5, "panel": False, "accumulation": 3}
+    settings = {"steps": 2, "learning_rate": 0.5, "panel": False, "accumulation": 2}
     settings |= {"batch_size": 3, "sample_batch_size": 1}
     config = finetune_generator.Config(seed=5, **TUNING | settings)
     written = finetune_generator.OUTPUT

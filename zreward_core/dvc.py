@@ -3,7 +3,6 @@
 Reading them needs no DVC import. ``parse_yaml`` is DVC's dialect, so that values compare equal.
 """
 
-import fcntl
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from zreward_core.config import PARAMS_FILE, UserError, merged_params, parse_json, read_yaml
+from zreward_core.locks import try_lock
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
@@ -231,16 +231,7 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     with path.open("a") as file:
-        return not try_lock(file.fileno())
-
-
-def try_lock(descriptor: int) -> bool:
-    """Take the ``flock`` of an open file if it is free; returns whether it was."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return not try_lock(file)
 
 
 def program(name: str) -> str:

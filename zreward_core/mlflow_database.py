@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from zreward_core.config import UserError
+from zreward_core.locks import acquire
 
 logger = logging.getLogger(__name__)
 DATABASE = Path(".zreward/mlflow.db")
@@ -46,10 +47,10 @@ def locked() -> Iterator[None]:
     path = LOCK.resolve()
     lock = FileLock(path, is_singleton=True)
     try:
-        lock.acquire(timeout=0)
+        acquire(lock, timeout=0)
     except Timeout:
         logger.warning("waiting for %s, which uses the registry", path.read_text() or "a process")
-        lock.acquire()
+        acquire(lock)
     try:
         if lock.lock_counter == 1:
             path.write_text(f"pid {os.getpid()}")

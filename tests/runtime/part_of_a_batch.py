@@ -1,4 +1,5 @@
-"""Run by each process of test_two_processes: GDSO and OPD steps, RISD with resumption.
+"""Run by each process of test_two_processes: GDSO and OPD steps, RISD with resumption, and the
+gradients of low-rank adapters.
 
 Started as `python -m tests.runtime.part_of_a_batch FOLDER`; the main process writes results.pt.
 """
@@ -8,17 +9,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
 from tests.models.conftest import PROMPT, SIZES
 from zreward_core.losses.risd import risd_loss
-from zreward_core.models.backbone import Backbone
+from zreward_core.models import shared_prefix
+from zreward_core.models.backbone import Backbone, LoraSettings
 from zreward_core.models.rollouts import Rollouts
 from zreward_core.models.tiny import build_backbone
+from zreward_core.models.traces import trace_log_probs
 from zreward_core.rubric import Dimension, Rubric
 from zreward_core.runtime.checkpoint import Checkpoint
-from zreward_core.runtime.distributed import add_up, processes
+from zreward_core.runtime.distributed import add_gradients, add_up, precision, processes
 from zreward_core.runtime.sharding import full_tensors, place
 from zreward_core.runtime.worker import is_main
 from zreward_core.stages import train_gdso, train_opd, train_risd
@@ -127,6 +131,41 @@ def risd(name: str) -> dict:
     return found
 
 
+def adapters(rollouts: Rollouts, mixed: str) -> dict:
+    """What is read of given rollouts, metrics and gradients, all by the means of a large model:
+    low-rank adapters, activations recomputed, the prefixes of traces shared, mixed precision.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared_prefix, "MIN_TOKENS", 1)
+        patch.setenv("ACCELERATE_MIXED_PRECISION", mixed)
+        model = backbone()
+        if mixed == "bf16":
+            model.network.bfloat16()
+        model.train_mode(LoraSettings(rank=2, alpha=2), gradient_checkpointing=True)
+        random = torch.Generator().manual_seed(0)
+        for parameter in model.trainable():
+            parameter.data.normal_(std=0.1, generator=random)
+        place(model.network)
+        own = sampled(model)
+        pairs, config = batch(model), GDSO.model_copy(update={"micro_batch_pairs": 2})
+        with torch.no_grad(), precision():
+            read = trace_log_probs(model, *pairs.inputs, rollouts.tokens)
+        reference = [value * 0.9 for value in model.snapshot()]
+        rewarded, metrics = train_gdso.reward(model, config, pairs, rollouts)
+        sums: dict[str, float] = {}
+        for part in own_parts(config.pairs_per_step, config.micro_batch_pairs):
+            loss, values = train_gdso.objective(model, config, rewarded, part, reference)
+            loss.backward()
+            sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+        add_gradients(model.trainable())
+        return {
+            "metrics": metrics | add_up(sums),
+            "read": [read.log_probs_NT.cpu(), read.scores_NS.cpu(), read.mass_N.cpu()],
+            "gradients": [full_tensors(p.grad).cpu() for p in model.trainable()],
+            "sampled": own.tokens,
+        }
+
+
 def weights(model: Backbone) -> list[torch.Tensor]:
     return [full_tensors(value).cpu() for value in model.snapshot()]
 
@@ -144,6 +183,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     fixed = Rollouts(**torch.load("rollouts.pt", weights_only=True))
     results = {"gdso": gdso(fixed), "opd": opd(fixed), "risd": risd("risd")}
+    results |= {mixed: adapters(fixed, mixed) for mixed in ("no", "bf16")}
     results["number"] = processes().num_processes
     results["mesh"] = mesh()
     if is_main():

@@ -13,7 +13,7 @@ import yaml
 
 from zreward_core.cli import STAGES
 from zreward_core.config import UserError
-from zreward_core.runtime.launch import launch
+from zreward_core.runtime.launch import job_of, launch
 from zreward_core.runtime.launch_accelerate import fsdp_environment, run_processes
 from zreward_core.runtime.launch_settings import (
     Accelerate,
@@ -22,7 +22,7 @@ from zreward_core.runtime.launch_settings import (
     Ray,
     read_launcher,
 )
-from zreward_core.runtime.worker import owns_run
+from zreward_core.runtime.worker import ERROR_FILE, LAUNCHER, TRAINER, WORKER, owns_run
 
 ROOT = Path(__file__).parents[2]
 TWO = Accelerate(kind="accelerate", processes=2, cpu=True)
@@ -132,6 +132,17 @@ def test_a_job_uses_the_launcher_inside() -> None:
     write(launchers={"two": CPUS, "job": {**RAY, "inside": "two"}}, stages={"label": "job"})
     assert isinstance(read_launcher("label", STAGES), Ray)
     assert isinstance(read_launcher("label", STAGES, "two"), Accelerate)
+
+
+@pytest.mark.parametrize(("nodes", "inner"), [(1, {LAUNCHER: "two"}), (2, {TRAINER: "1"})])
+def test_a_job_starts_processes_on_its_node_or_workers_on_several(nodes: int, inner: dict) -> None:
+    settings = {"root": "/project", "command": "python -m zreward_core", "environment": {"A": "b"}}
+    launcher = Ray(kind="ray", nodes=nodes, inside="two", **settings)
+    command, environment = job_of(launcher, "label", ["--params", "p.yaml"], Path("m.error"))
+    expected = ["--root", "/project", "label", "--params", "p.yaml"]
+    assert command == ["python", "-m", "zreward_core", *expected]
+    named = {WORKER: "1", "ZREWARD_TRACKING": "off", ERROR_FILE: "m.error", "A": "b"}
+    assert environment == named | inner
 
 
 def test_commands_may_be_listed_with_the_stages() -> None:

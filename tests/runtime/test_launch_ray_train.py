@@ -1,11 +1,13 @@
-"""Stages on two Ray nodes: they train and label as two processes do, and go on after a death."""
+"""`zreward STAGE` on two Ray nodes, by a job that starts Ray Train: stages train and label as two
+processes do, and go on after a death.
+"""
 
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,12 +17,11 @@ import torch
 import yaml
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'zreward[ray]'")
-from tests.runtime.test_launch_ray import ENVIRONMENT
+from tests.runtime.test_launch_ray import ENVIRONMENT, address
 from tests.stages.training_root import tiny, trainable_root
-from zreward_core.runtime.worker import TRAINER, WORKER
 from zreward_core.schemas import file_hashes
 
-__all__ = ["trainable_root"]
+__all__ = ["address", "trainable_root"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 STEPS = 60
 PARAMS = {
@@ -36,24 +37,6 @@ PARAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A cluster of two nodes with one CPU each, on this machine."""
-    from ray.cluster_utils import Cluster
-
-    node = {"wait": False, "num_cpus": 1, "object_store_memory": 100_000_000}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-        try:
-            cluster.add_node(**node)
-            cluster.wait_for_nodes(timeout=900)
-            yield cluster.address
-        finally:
-            cluster.shutdown()
-
-
 @pytest.fixture
 def root(tmp_path: Path, trainable_root: Path) -> Path:
     root = tmp_path / "root"
@@ -63,20 +46,20 @@ def root(tmp_path: Path, trainable_root: Path) -> Path:
     return root
 
 
-def start(root: Path, address: str, stage: str, launcher: str) -> subprocess.Popen:
-    """Run a stage as the job on the cluster does, or without Ray on two processes."""
+def start(root: Path, address: str, stage: str, launcher: str, **fsdp: dict) -> subprocess.Popen:
+    """Run a stage on the nodes of the cluster, or without Ray on two processes."""
+    common = {"kind": "accelerate", "threads": 1, "cpu": True, **fsdp}
     launchers = {
-        "nodes": {"kind": "ray", "nodes": 2, "inside": "one"},
-        "one": {"kind": "accelerate", "processes": 1, "threads": 1, "cpu": True},
-        "two": {"kind": "accelerate", "processes": 2, "threads": 1, "cpu": True},
+        "nodes": {"kind": "ray", "address": address, "nodes": 2, "inside": "one"},
+        "one": {"processes": 1, **common},
+        "two": {"processes": 2, **common},
     }
     content = {"launchers": launchers, "stages": {stage: launcher}}
     (root / "launch.yaml").write_text(yaml.safe_dump(content))
-    job = {WORKER: "1", TRAINER: "1", "RAY_ADDRESS": address} if launcher == "nodes" else {}
     with (root / "log.txt").open("w") as log:
         return subprocess.Popen(
             ["zreward", "--root", str(root), stage],
-            env=os.environ | ENVIRONMENT | job,
+            env=os.environ | ENVIRONMENT,
             stdout=log,
             stderr=log,
         )
@@ -110,10 +93,10 @@ def workers(root: Path) -> list[psutil.Process]:
     return found
 
 
-def as_two_processes(root: Path, address: str, stage: str) -> dict[str, str]:
+def as_two_processes(root: Path, address: str, stage: str, **fsdp: dict) -> dict[str, str]:
     """The stage's output on two processes without Ray."""
     shutil.rmtree(root / "data" / stage)
-    assert start(root, address, stage, "two").wait() == 0, (root / "log.txt").read_text()
+    assert start(root, address, stage, "two", **fsdp).wait() == 0, (root / "log.txt").read_text()
     return file_hashes(root / "data" / stage)
 
 
@@ -128,6 +111,15 @@ def test_training_continues_from_the_last_checkpoint(root: Path, address: str) -
     assert seen == sorted(seen) and seen[-1] > 12
     found = file_hashes(root / "data/train_risd")
     assert as_two_processes(root, address, "train_risd") == found
+
+
+def test_a_sharded_model_is_trained_on_the_nodes(root: Path, address: str) -> None:
+    short = PARAMS | {"train_risd": PARAMS["train_risd"] | {"steps": 4}}
+    (root / "params.yaml").write_text(yaml.safe_dump(short))
+    code = start(root, address, "train_risd", "nodes", fsdp={}).wait()
+    assert code == 0, (root / "log.txt").read_text()[-8000:]
+    found = file_hashes(root / "data/train_risd")
+    assert as_two_processes(root, address, "train_risd", fsdp={}) == found
 
 
 def test_labelling_continues_with_the_missing_shards(root: Path, address: str) -> None:

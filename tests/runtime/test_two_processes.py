@@ -34,6 +34,8 @@ def alone(rollouts: Rollouts, tmp_path_factory: pytest.TempPathFactory) -> dict:
             "gdso": part_of_a_batch.gdso(rollouts),
             "opd": part_of_a_batch.opd(rollouts),
             "risd": part_of_a_batch.risd("risd"),
+            "no": part_of_a_batch.adapters(rollouts, "no"),
+            "bf16": part_of_a_batch.adapters(rollouts, "bf16"),
         }
 
 
@@ -77,6 +79,25 @@ def test_weights_are_those_of_one(alone: dict, together: dict, method: str) -> N
         assert torch.allclose(one, two, atol=1e-5, rtol=1e-5)
         moved = max(moved, float((one - old.detach()).abs().max()))
     assert moved > 1e-3
+
+
+@pytest.mark.parametrize("mixed", ["no", "bf16"])
+def test_gradients_of_adapters_are_those_of_one(alone: dict, together: dict, mixed: str) -> None:
+    """In bfloat16 the rounding of activations differs; what is read of them is float32."""
+    one, two = alone[mixed], together[mixed]
+    exact = mixed == "no"
+    for a, b in zip(one["read"], two["read"], strict=True):
+        assert b.dtype == torch.float32
+        assert torch.allclose(a, b, rtol=0, atol=1e-5 if exact else 0.02)
+    for name, value in one["metrics"].items():
+        assert two["metrics"][name] == pytest.approx(value, abs=1e-5 if exact else 0.005), name
+    a, b = (
+        torch.cat([gradient.flatten() for gradient in found["gradients"]]) for found in (one, two)
+    )
+    assert b.dtype == torch.float32
+    assert float((a - b).norm()) < (1e-5 if exact else 0.03) * float(a.norm())
+    rounded = b.bfloat16().float() == b
+    assert rounded.float().mean() < 0.9  # the processes' gradients are added up in float32
 
 
 def test_processes_sample_the_traces_of_one(alone: dict, together: dict) -> None:

@@ -7,19 +7,29 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.stages.training_root import ON_POLICY, SUPERVISED, trainable_root, training_root
+from tests.stages.training_root import ON_POLICY, SUPERVISED, tiny, trainable_root, training_root
 from zreward_core.config import UserError
 from zreward_core.evaluation.report import evaluate_predictions
 from zreward_core.images import ImageStore
+from zreward_core.models.loading import load_backbone
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.progress import LIVE, read_history
 from zreward_core.schemas import ITEMS, PAIRS, read_table, write_table
-from zreward_core.stages import _training, train_gdso, train_risd
+from zreward_core.stages import (
+    _training,
+    train_gdso,
+    train_gdso_coupled,
+    train_grpo,
+    train_opd,
+    train_risd,
+    train_sft,
+)
 from zreward_core.stages._judging import Judging, read_predictions
-from zreward_core.stages._validation import ITEMS_FILE, PAIRS_FILE, measured
+from zreward_core.stages._validation import ITEMS_FILE, PAIRS_FILE, Validation, measured
 from zreward_core.stages.predict import predict_at_once
 
 __all__ = ["trainable_root", "training_root"]
+DISTILLED = {"steps": 4, "images_per_step": 2, "group_size": 2, "checkpoint_every": 2}
 NAMES = {"validation/hpa", "validation/plcc", "validation/nll"}
 
 
@@ -106,6 +116,46 @@ def test_the_best_weights_are_exported(with_split) -> None:
     assert evaluated()["nll"] == pytest.approx(found[-1], abs=1e-5)
     risd(validate_every=1, keep="best")
     assert evaluated()["nll"] == pytest.approx(min(found), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (train_gdso, ON_POLICY),
+        (train_gdso_coupled, ON_POLICY),
+        (train_grpo, ON_POLICY),
+        (train_opd, DISTILLED),
+        (train_risd, SUPERVISED | {"steps": 4}),
+        (train_sft, SUPERVISED | {"steps": 4}),
+    ],
+    ids=lambda value: value.OUTPUT.name if hasattr(value, "OUTPUT") else "",
+)
+def test_every_stage_exports_the_weights_of_its_lowest_nll(
+    with_split, stage, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends after its third step, and is then resumed; the second one is the best."""
+    if stage is train_opd and not train_opd.TEACHER.is_dir():
+        tiny(7).save(train_opd.TEACHER, {})
+    weights, nll, measure = [], iter([0.9, 0.5, 0.8, 0.8, 0.7]), Validation.measure
+
+    def measured_as(self: Validation) -> dict[str, float]:
+        metrics = measure(self)
+        weights.append(self.backbone.snapshot())
+        if len(weights) == 3:
+            raise KeyboardInterrupt
+        return metrics | {"nll": next(nll)}
+
+    monkeypatch.setattr(Validation, "measure", measured_as)
+    config = stage.Config(seed=1, **settings, validate_every=1, keep="best")
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(config)
+    stage.run(config)
+    history = read_history(stage.OUTPUT / "history.jsonl")
+    assert [row["validation/nll"] for row in history if set(row) >= NAMES][-2:] == [0.8, 0.8]
+    (folder,) = (path for path in stage.OUTPUT.iterdir() if path.is_dir())
+    exported = list(load_backbone(folder).network.parameters())
+    assert all((a == b).all() for a, b in zip(exported, weights[1], strict=True))
+    assert any((a != b).any() for a, b in zip(exported, weights[-1], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from zreward_core.dvc import (
     holders,
     program,
     refuse_conflict,
-    try_lock,
 )
+from zreward_core.locks import try_lock
 from zreward_core.registry.dvc_hashes import file_md5
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.schemas import replaced
@@ -83,7 +83,7 @@ def stage_lock(name: str) -> Iterator[None]:
     """Hold the lock of a stage; waits for a process of the stage that outlived its DVC."""
     STAGE_LOCKS.mkdir(parents=True, exist_ok=True)
     with (STAGE_LOCKS / name).open("a+") as file:
-        if not try_lock(file.fileno()):
+        if not try_lock(file):
             file.seek(0)
             sys.stderr.write(f"waiting for {file.read() or 'a process'}, which still runs {name}\n")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -130,7 +130,7 @@ def _turn(say: Say, signals: _Signals) -> Iterator[int]:
     QUEUE.parent.mkdir(parents=True, exist_ok=True)
     with QUEUE.open("a+") as file:
         reported = ""
-        while not try_lock(file.fileno()):
+        while not try_lock(file):
             signals.raise_if_received()
             file.seek(0)
             doing = "; ".join(holders()) or file.read().strip() or "another run"

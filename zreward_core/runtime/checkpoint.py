@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from zreward_core.config import UserError
+from zreward_core.locks import acquire
 from zreward_core.runtime.distributed import from_main
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import NotFinite, flush, leaves, tree_hash, write_table
@@ -112,12 +113,12 @@ class Checkpoint:
         """Whether this process holds the lock of a table during the block.
 
         Raises:
-            UserError: the lock file cannot be written.
+            UserError: the lock file cannot be written, or its file system has no locks.
         """
         path = self.table_path(name)
         lock = FileLock(f"{path}.lock")
         try:
-            lock.acquire(blocking=False)
+            acquire(lock, timeout=0)
         except Timeout:
             yield False
             return

@@ -58,13 +58,11 @@ def place(network: Any) -> None:
         same_weights([p for p in network.parameters() if p.requires_grad])
         return
     plugin = FullyShardedDataParallelPlugin()
-    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no":
-        plugin.set_mixed_precision(os.environ["ACCELERATE_MIXED_PRECISION"])
     layers = plugin.transformer_cls_names_to_wrap or network.model._no_split_modules
     settings: dict[str, Any] = {
         "mesh": _mesh(device),
         "reshard_after_forward": plugin.reshard_after_forward,
-        "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
+        "mp_policy": _mixed_precision(),
         "offload_policy": plugin.cpu_offload,
     }
     for module in list(network.modules()):
@@ -76,6 +74,19 @@ def place(network: Any) -> None:
         part.set_gradient_divide_factor(1.0)
     # Sampling calls inner modules first, and FSDP treats the first called module as the root.
     network._get_fsdp_state()._lazy_init()
+
+
+def _mixed_precision() -> MixedPrecisionPolicy:
+    """The launcher's precision. Layers compute in it; outputs keep the data type that they have.
+
+    accelerate's own policy casts outputs too, which would round log-probabilities and scores to
+    three digits, and reduces gradients in the lower precision.
+    """
+    mixed = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if mixed == "no":
+        return MixedPrecisionPolicy()
+    assert mixed == "bf16", mixed
+    return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 
 
 def _mesh(device: torch.device) -> DeviceMesh:

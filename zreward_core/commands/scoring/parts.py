@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from zreward_core.config import UserError, writable
+from zreward_core.locks import acquire
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import flush, read_json, replaced, write_json
 
@@ -85,7 +86,7 @@ class Parts:
                 if not self._job.is_file():
                     return  # the main process has put all parts together
                 try:
-                    held = FileLock(self.folder / f"{index:06d}.lock").acquire(blocking=False)
+                    held = acquire(FileLock(self.folder / f"{index:06d}.lock"), timeout=0)
                 except Timeout:
                     continue
                 with held:
@@ -113,7 +114,7 @@ class Parts:
 
     def finish(self) -> None:
         """Put the parts together and remove them; only the main process may call it."""
-        with FileLock(self.folder / "finish.lock"):
+        with acquire(FileLock(self.folder / "finish.lock")):
             if not self._job.is_file():
                 return  # another launch did
             schema = pq.read_schema(self.path(0))

@@ -37,6 +37,8 @@ TRANSFORMERS: dict[str, Any] = {
     "StableDiffusion3Pipeline": SD3Transformer2DModel,
 }
 """The pipeline classes that can be counted."""
+TEXT_ENCODERS = {"ZImagePipeline": 1, "StableDiffusion3Pipeline": 3}
+"""Their text encoders, each with a tokenizer."""
 
 
 @dataclass(frozen=True, eq=False)

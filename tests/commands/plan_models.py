@@ -1,5 +1,6 @@
 """Tiny models and settings for the tests of `zreward plan`."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ MACHINE = Machine(8, 80e9, 300e12, 2e12, 750)
 LORA = {"rank": 2, "alpha": 2}
 
 
+@functools.cache  # measurements are kept by blueprint
 def blueprint(num_layers: int, prompt: PromptSettings = PROMPT) -> Blueprint:
     """A tiny hybrid Qwen3.5 of any depth."""
     backbone = build_family("qwen3_5", ["word"], RUBRIC, prompt)

@@ -3,11 +3,13 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.commands.plan_models import LORA, ROOT, RUBRIC, blueprint
+from tests.diffusion.tiny_pipelines import tiny_pipeline
 from tests.integration.random_models import save_generator
 from tests.tiny_models import PROMPT
 from zreward_core.commands import (
@@ -77,6 +79,28 @@ def test_the_update_of_gdso_grows_with_the_group_and_is_counted_in_its_own_code(
     assert large.activations > small.activations
     assert large.weights == small.weights == 0  # all weights are trained
     assert large.optimizer == pytest.approx(2 * large.adapters, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["z_image", "sd3", "flux", "flux_without_distillation"])
+def test_generators_of_these_pipelines_are_counted(name: str, tmp_path: Path) -> None:
+    pipe = tiny_pipeline(name)
+    pipe.save_pretrained(tmp_path)
+    step, decoding = plan_tuning.sampling.__wrapped__(
+        read_generator(str(tmp_path), None), "float32", 2, 4.0, (32, 32)
+    )
+    weights = sum(p.numel() for part in pipe.components.values() for p in parameters(part))
+    assert step.weights == pytest.approx(4 * weights, rel=0.02)
+    assert step.activations > 0 < decoding.activations and step.operations > 0
+
+
+def parameters(part: Any) -> list[torch.nn.Parameter]:
+    return list(part.parameters()) if isinstance(part, torch.nn.Module) else []
+
+
+def test_a_pipeline_that_cannot_be_counted_is_named(tmp_path: Path) -> None:
+    tiny_pipeline("qwen_image").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"only ZImagePipeline, .* can be counted"):
+        read_generator(str(tmp_path), None)
 
 
 def test_tuning_is_counted_with_its_averages_and_recomputed_activations(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def finetune_generator(
     written = disk.tuned_generator(
         models.generator, config, update, samples * counts.bytes_of(config.size)
     )
-    each = encoders + parked + pixel_bytes(samples + config.watch.num_prompts, config.size)
+    each = encoders + parked + pixel_bytes(config.watch.num_prompts, config.size)
     transformer, _rest = disk.generator_bytes(models.generator, config)
     return Row(
         "finetune_generator",
@@ -261,7 +261,7 @@ def finetune_generator(
 def evaluate_gsb(
     config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
 ) -> Row:
-    """Samples of both generators; the main process compares them."""
+    """Samples of both generators."""
     step, decoding = tuning.sampling(
         models.generator, config.dtype, config.batch_size, config.guidance_scale, config.size
     )
@@ -275,8 +275,8 @@ def evaluate_gsb(
         0,
         disk.image_shards(images, counts.bytes_of(config.size)) + 5,
         size,
-        2 * size,
-        host_bytes(processes, step.weights, pixel_bytes(images, config.size) + size),
+        3 * size,  # the samples, and each generator's images in shards of the checkpoint
+        host_bytes(processes, step.weights + pixel_bytes(config.batch_size, config.size)),
         images * one / processes / 3600,
     )
 

@@ -199,14 +199,20 @@ def plan(
         float, typer.Option(min=0.01, help="Sustained TB/s of a GPU's memory.")
     ] = 2,
     trace_tokens: Annotated[int, typer.Option(min=1, help="Mean tokens of a trace.")] = 750,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="Plan this stage, such as train_opd, in place of the pipeline's."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List memory, tokens, disk and hours of each stage with real models; nothing is downloaded."""
     from zreward_core.commands import plan as planning
-    from zreward_core.commands.plan_stages import Machine
+    from zreward_core.commands.plan_rows import Machine
 
     machine = Machine(gpus, memory * 1e9, tflops * 1e12, bandwidth * 1e12, trace_tokens)
-    made = planning.make_plan(profile, machine, lambda name: typer.echo(name, err=True))
+    made = planning.make_plan(
+        profile, machine, lambda name: typer.echo(name, err=True), stage or ()
+    )
     shown = json.dumps(planning.record(made)) if as_json else planning.table(made)
     typer.echo(shown)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.integration.random_models import save_generator, save_vlm
 from tests.integration.smoke import ROOT, execute
 from zreward_core.annotations.label_studio.labeling import choice_of
-from zreward_core.commands.plan_stages import PLANNERS
+from zreward_core.commands.plan_stages import PIPELINE
 from zreward_core.config import read_params
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import load_rubric
@@ -186,5 +186,5 @@ def test_real_profiles_run_at_1024_pixels(
     done = execute("zreward", "plan", "--gpus", "1", "--json", cwd=workspace)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert [row["stage"] for row in rows] == list(PLANNERS)
+    assert [row["stage"] for row in rows] == list(PIPELINE)
     assert all(row["fits"] and row["hours"] > 0 for row in rows)

@@ -5,35 +5,36 @@ real configs (``plan_memory``); hours follow from them and from stated rates.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
 from zreward_core.commands.plan_backbone import Blueprint, read_blueprint
-from zreward_core.commands.plan_counts import Counts, count
-from zreward_core.commands.plan_engine import UTILIZATION, Engine, engine_of
+from zreward_core.commands.plan_counts import count
+from zreward_core.commands.plan_disk import merged_bytes
+from zreward_core.commands.plan_engine import Engine, engine_of
 from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_stages import (
-    HEADROOM,
-    PLANNERS,
-    Machine,
-    Models,
-    Planner,
-    Row,
-    remedies,
-)
+from zreward_core.commands.plan_mend import mend
+from zreward_core.commands.plan_rows import Machine, Models, Row
+from zreward_core.commands.plan_stages import PIPELINE, PLANNERS
 from zreward_core.config import UserError, parse_settings, read_yaml
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, LOCAL, Accelerate, LaunchFile, Ray
 
-READ = ("base_vlm", "base_generator", "annotate", *PLANNERS)
-"""Stages whose params the plan reads."""
+READ = (
+    *("base_vlm", "base_generator", "candidates", "annotate", "train_gdso", "train_risd"),
+    "finetune_generator",
+)
+"""Stages whose params every plan reads."""
+SECTIONS = {"gate": "promote"}
+"""Sections of params.yaml that are not named like what they set."""
+UNDIVIDED = ("trace_faithfulness",)
+"""Stages that run in one process."""
 COLUMNS = (
     *("stage", "GPUs", "at", "weights", "adapters", "optimizer", "activations", "caches"),
-    *("engine", "in all", "fits", "tokens", "files", "disk", "hours"),
+    *("engine", "in all", "fits", "host", "tokens", "files", "disk", "disk peak", "hours"),
 )
 
 
@@ -47,31 +48,30 @@ class Plan:
 
     def fits(self, row: Row) -> bool:
         """Whether the stage fits on one of the GPUs."""
-        return fits(row, self.machine)
-
-
-def fits(row: Row, machine: Machine) -> bool:
-    """Whether a stage fits on a GPU, to a byte: an engine takes all that it may."""
-    return machine.room(row.tightest(machine)[1]) > -1
+        return row.fits(self.machine)
 
 
 def make_plan(
-    profile: str | None, machine: Machine, say: Callable[[str], None] = lambda _: None
+    profile: str | None,
+    machine: Machine,
+    say: Callable[[str], None] = lambda _: None,
+    stages: Sequence[str] = (),
 ) -> Plan:
     """Plan a profile of the project in the current folder.
 
     Args:
         profile: name of params/NAME.yaml, or None for params.yaml.
         say: receives the name of each stage before it is counted.
+        stages: those to plan; the pipeline if there are none.
 
     Raises:
-        UserError: params are invalid, or a base's config is not on this machine.
+        UserError: params are invalid, a stage cannot be planned, or a base's config is not on this
+            machine.
     """
-    overlay = Path("params") / f"{profile}.yaml" if profile else None
-    configs = {
-        name: importlib.import_module(f"zreward_core.stages.{name}").Config.load(name, overlay)
-        for name in READ
-    }
+    if unknown := sorted(set(stages) - set(PLANNERS)):
+        raise UserError(f"{unknown} cannot be planned; choose from {', '.join(PLANNERS)}")
+    wanted = stages or tuple(PIPELINE)
+    configs = read_configs(profile, dict.fromkeys((*READ, *wanted)))
     rubric = load_rubric()
     models, counts = read_models(configs, rubric), count(configs, rubric)
     launchers, engines = read_launchers(profile), read_engines(profile)
@@ -79,9 +79,9 @@ def make_plan(
     machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
     rows: list[Row] = []
     notes: list[str] = []
-    for stage, planner in PLANNERS.items():
+    for stage in wanted:
         say(stage)
-        launcher, engine = launchers.get(stage), engines.get(stage)
+        planner, launcher, engine = PLANNERS[stage], launchers.get(stage), engines.get(stage)
         processes = machine.gpus if launcher is not None else 1
         if launcher is not None and engine is not None:
             processes = min(processes, launcher.processes)  # the engine may have the other GPUs
@@ -89,79 +89,49 @@ def make_plan(
         here = replace(machine, engine=engine)
         row = planner(configs[stage], processes, sharding, models, counts, here)
         rows.append(row)
-        if not fits(row, machine):
+        if not row.fits(machine):
             how = mend(planner, configs[stage], row, sharding, models, counts, here)
             notes.append(f"{stage} does not fit ({row.tightest(machine)[0]}): {how}")
         if engine is not None and not engine.devices:
             notes.append(f"{stage}: the engine that it joins is not counted, and taken for one GPU")
-        if launcher is None and stage != "evaluate_gsb" and machine.gpus > 1:
+        if launcher is None and stage not in UNDIVIDED and machine.gpus > 1:
             notes.append(f"{stage} uses one GPU: give it a launcher in launch.yaml")
     people = f"people give {counts.judgements:,} ratings on {counts.images['annotation']:,} images"
     notes.append(f"{people}; {counts.images['unlabelled']:,} images are labelled by the teacher")
+    if not stages:
+        notes.append(disk_note(rows, sum(merged_bytes(models.student, configs["train_risd"]))))
     if counts.assumed:
         found = ", ".join(f"{number:,} {name}" for name, number in counts.prompts.items())
         notes.append(f"files that are not there: {', '.join(counts.assumed)}; assumed: {found}")
+    if counts.not_counted:
+        notes.append(f"images that are not counted: those of {', '.join(counts.not_counted)}")
     return Plan(rows, notes, machine)
 
 
-def mend(
-    planner: Planner,
-    config: Any,
-    row: Row,
-    sharding: bool,
-    models: Models,
-    counts: Counts,
-    machine: Machine,
-) -> str:
-    """Text on the change of params with which a stage fits."""
-    stage, moment = row.stage, row.tightest(machine)[0]
-    if machine.engine is not None:
-        how = mend_engine(row, machine)
-        if how is not None:
-            return how
-    if moment == "update" and stage.startswith("train_") and not sharding and machine.gpus > 1:
-        row = planner(config, row.processes, True, models, counts, machine)
-        if fits(row, machine):
-            return f"launch.yaml: a launcher with `fsdp: {{}}` for {stage}"
-    if stage == "candidates":
-        return "lower `candidates.generators.batch_size`"
-    changed: dict[str, Any] = {}
-    for name, value in remedies(stage, config, moment):
-        changed[name] = value
-        config = type(config)(**config.model_dump() | {name: value})
-        row = planner(config, row.processes, sharding, models, counts, machine)
-        if fits(row, machine):
-            keys = ", ".join(f"`{stage}.{key}: {new}`" for key, new in changed.items())
-            return f"{keys} ({gigabytes(row.largest[1].total)} GB)"
+def disk_note(rows: Sequence[Row], student: float) -> str:
+    """What the stages leave on disk together, and what they need besides.
+
+    Args:
+        student: bytes of the trained student, which `champion` and `promote` copy.
+    """
+    kept = sum(row.disk for row in rows) + 2 * student
+    most = max(rows, key=lambda row: row.peak - row.disk)
     return (
-        "no param of the stage alone mends it: lower `base_vlm.prompt.max_trace_tokens` or"
-        " `max_pixels`, or take a smaller base"
+        f"on disk: {gigabytes(kept)} GB in all, with the student's copies in `champion` and in"
+        f" MLflow ({gigabytes(student)} GB each), and {gigabytes(most.peak - most.disk)} GB more"
+        f" while {most.stage} runs; DVC's cache and the bases are not counted"
     )
 
 
-def mend_engine(row: Row, machine: Machine) -> str | None:
-    """Text on the change of launch.yaml with which an engine fits; None if it is not at fault."""
-    moment, use = row.tightest(machine)
-    own = row.moments.get("engine")
-    if own is None or not (moment == "engine" or machine.room(use) + use.engine > 0):
-        return None
-    needed = own.weights + own.adapters
-    if moment == "engine":
-        if own.total > HEADROOM * machine.memory:
-            return "launch.yaml: a larger `--tensor-parallel-size` of its engine, with more GPUs"
-        return (
-            f"launch.yaml: `--{UTILIZATION}` of its engine at least"
-            f" {ceil(100 * own.total / machine.memory) / 100:.2f}"
-        )
-    last = row.processes - 1
-    how = (
-        f'launch.yaml: a GPU for the engine alone (`CUDA_VISIBLE_DEVICES: "{last}"` in its'
-        f" environment, {last} processes in the launcher)"
-    )
-    share = floor(100 * (machine.room(use) + use.engine) / machine.memory) / 100
-    if share * machine.memory > needed:
-        how += f", or its `--{UTILIZATION}` at most {share:.2f}"
-    return how
+def read_configs(profile: str | None, names: Iterable[str]) -> dict[str, Any]:
+    """Settings of stages and of the gate, by name."""
+    overlay = Path("params") / f"{profile}.yaml" if profile else None
+    found = {}
+    for name in names:
+        room = "commands" if name in SECTIONS else "stages"
+        module = importlib.import_module(f"zreward_core.{room}.{name}")
+        found[name] = module.Config.load(SECTIONS.get(name, name), overlay)
+    return found
 
 
 def read_models(configs: dict[str, Any], rubric: Rubric) -> Models:
@@ -184,7 +154,14 @@ def read_models(configs: dict[str, Any], rubric: Rubric) -> Models:
     if source is None:
         raise UserError("base_generator is pretrained here; plans are for checkpoints")
     generator = read_generator(str(source), base.revision)
-    return Models(blueprint("teacher"), blueprint("student"), generator)
+    return Models(
+        blueprint("teacher"),
+        blueprint("student"),
+        generator,
+        configs["train_gdso"].base,
+        configs["train_gdso"].lora,
+        configs["train_risd"].lora,
+    )
 
 
 def read_launchers(profile: str | None) -> dict[str, Accelerate]:
@@ -228,7 +205,8 @@ def table(plan: Plan) -> str:
             largest = moment == row.largest[0]
             parts = [use.weights, use.adapters, use.optimizer, use.activations, use.caches]
             parts += [use.engine] if beside else []
-            whole = (f"{row.tokens:,.0f}", f"{row.files:,}", f"{row.disk / 1e9:,.1f}")
+            whole = [f"{row.host / 1e9:,.0f}", f"{row.tokens:,.0f}", f"{row.files:,}"]
+            whole += [f"{size / 1e9:,.1f}" for size in (row.disk, row.peak)] + [f"{row.hours:,.1f}"]
             cells = [
                 row.stage if largest else "",
                 str(row.processes) if largest else "",
@@ -236,8 +214,7 @@ def table(plan: Plan) -> str:
                 *map(gigabytes, parts),
                 gigabytes(use.total),
                 "" if not largest else "yes" if plan.fits(row) else "**no**",
-                *(whole if largest else ("", "", "")),
-                f"{row.hours:,.1f}" if largest else "",
+                *(whole if largest else [""] * len(whole)),
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *(f"- {note}" for note in plan.notes)])

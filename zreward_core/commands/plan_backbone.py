@@ -6,6 +6,7 @@ tokenizer, a stand-in with a token for each word of the rubric takes its place.
 """
 
 import copy
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,3 +156,24 @@ def weight_bytes(backbone: Backbone) -> tuple[int, int]:
     for parameter in {id(p): p for p in backbone.network.parameters()}.values():
         sizes[parameter.requires_grad] += parameter.numel() * parameter.element_size()
     return sizes[False], sizes[True]
+
+
+@functools.cache
+def whole_bytes(blueprint: Blueprint, dtype: str) -> float:
+    """Bytes of the weights of a base."""
+    return float(sum(weight_bytes(blueprint.build(dtype, None, False))))
+
+
+@functools.cache
+def gathered_bytes(blueprint: Blueprint, dtype: str) -> float:
+    """Bytes of the weights that FSDP has whole at a time: two layers, and what is in none.
+
+    Embeddings and the output layer are whole from the forward to the end of the backward pass.
+    """
+    model = blueprint.build(dtype, None, False).network.model
+    layers = [part for part in model.modules() if type(part).__name__ in model._no_split_modules]
+    sizes = [sum(p.numel() * p.element_size() for p in part.parameters()) for part in layers]
+    inside = {id(p) for part in layers for p in part.parameters()}
+    outside = {id(p): p for p in model.parameters() if id(p) not in inside}
+    rest = sum(p.numel() * p.element_size() for p in outside.values())
+    return float(rest + 2 * max(sizes))

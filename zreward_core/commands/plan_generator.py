@@ -17,6 +17,8 @@ from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     ZImageTransformer2DModel,
 )
@@ -32,11 +34,16 @@ PROMPT_TOKENS = 100
 """Tokens of a prompt where the pipeline does not pad it."""
 SD3_TOKENS = 77 + 256
 """Tokens of CLIP and of T5."""
+FLUX_TOKENS = 512
+"""Tokens of T5."""
 TRANSFORMERS: dict[str, Any] = {
     "ZImagePipeline": ZImageTransformer2DModel,
     "StableDiffusion3Pipeline": SD3Transformer2DModel,
+    "FluxPipeline": FluxTransformer2DModel,
 }
 """The pipeline classes that can be counted."""
+TEXT_ENCODERS = {"ZImagePipeline": 1, "StableDiffusion3Pipeline": 3, "FluxPipeline": 2}
+"""Their text encoders, each with a tokenizer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,7 @@ class GeneratorBlueprint:
             scheduler=scheduler,
             device=torch.device("cpu"),
             components={},  # text encoders are weighed only
+            _prepare_latent_image_ids=FluxPipeline._prepare_latent_image_ids,
             vae_scale_factor=2 ** (len(vae.config.block_out_channels) - 1),
         )
         generator: Any = GENERATORS[self.pipeline](pipe)
@@ -129,12 +137,15 @@ def conditions(
 
         guided = guidance_scale > 0
     else:
+        flux = type(generator).__name__ == "Flux"
+        length = FLUX_TOKENS if flux else SD3_TOKENS
 
         def some() -> dict[str, Any]:
-            size = len(prompts), SD3_TOKENS, config.joint_attention_dim
+            size = len(prompts), length, config.joint_attention_dim
             pooled = torch.zeros(len(prompts), config.pooled_projection_dim, dtype=dtype)
             hidden = torch.zeros(size, dtype=dtype)
-            return {"encoder_hidden_states": hidden, "pooled_projections": pooled}
+            places = {"txt_ids": torch.zeros(length, 3, dtype=dtype)} if flux else {}
+            return {"encoder_hidden_states": hidden, "pooled_projections": pooled, **places}
 
-        guided = guidance_scale > 1
+        guided = guidance_scale > 1 and not (flux and config.guidance_embeds)
     return Conditions(some(), some() if guided else None, guidance_scale)

@@ -1,88 +1,37 @@
-"""The stages that use a GPU, as rows of the plan: memory at each moment, tokens, disk, hours."""
+"""The stages that judge or generate images, as rows of the plan; and the planner of each stage."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
+from zreward_core.commands import plan_disk as disk
 from zreward_core.commands import plan_memory as memory
-from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
-from zreward_core.commands.plan_counts import BYTES_PER_TOKEN, Counts, shards
-from zreward_core.commands.plan_engine import Engine
-from zreward_core.commands.plan_generator import GeneratorBlueprint
-from zreward_core.commands.plan_use import Use, sharded
-from zreward_core.models.backbone import LoraSettings
+from zreward_core.commands import plan_training as training
+from zreward_core.commands import plan_tuning as tuning
+from zreward_core.commands.plan_backbone import whole_bytes
+from zreward_core.commands.plan_counts import Counts
+from zreward_core.commands.plan_host import host_bytes, pixel_bytes
+from zreward_core.commands.plan_rows import Machine, Models, Planner, Row, apart
+from zreward_core.commands.plan_sampling import (
+    SCORE_BATCH,
+    image_seconds,
+    judge_images,
+    rollout_seconds,
+    sample_traces,
+    score_images,
+)
+from zreward_core.commands.plan_use import Use
+from zreward_core.images.shards import HELD_BYTES
+from zreward_core.training.judges import PIXELS_AT_A_TIME
 
-LAUNCH_SECONDS = 1e-3
-"""Of a layer in a decoding step: Python and kernel launches; 62 ms were measured at 64 layers."""
 PANEL_BATCH = 32
-"""Images that the panel judges at a time."""
-SCORE_BATCH = 64
-"""Images that a student scores at a time."""
-HEADROOM = 0.92
-"""Share of a GPU's memory that a stage may use; the rest is the context and fragmentation."""
-SHARD_BYTES = 5e9
-"""Of a file of weights."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What is available, with stated rates."""
-
-    gpus: int
-    memory: float
-    """Bytes of a GPU."""
-    flops: float
-    """Sustained operations per second of a GPU in bfloat16."""
-    bandwidth: float
-    """Sustained bytes per second of a GPU's memory."""
-    trace_tokens: int
-    """Mean tokens of a trace."""
-    engine: Engine | None = None
-    """What samples the traces of the stage, in place of its processes."""
-
-    def room(self, use: Use) -> float:
-        """Bytes left over by a use; negative if it does not fit."""
-        return (use.available or HEADROOM * self.memory) - use.total
-
-
-@dataclass(frozen=True)
-class Models:
-    """Blueprints of the bases."""
-
-    teacher: Blueprint
-    student: Blueprint
-    generator: GeneratorBlueprint
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stage."""
-
-    stage: str
-    processes: int = 1
-    moments: Mapping[str, Use] = field(default_factory=dict)
-    """What one process holds, by what it does."""
-    tokens: float = 0
-    """Generated tokens."""
-    files: int = 1
-    disk: float = 0
-    """Bytes written, without DVC's cache, which shares them where the file system can link."""
-    hours: float = 0
-
-    @property
-    def largest(self) -> tuple[str, Use]:
-        """The moment with the most memory, and its use."""
-        return max(self.moments.items(), key=lambda item: item[1].total)
-
-    def tightest(self, machine: Machine) -> tuple[str, Use]:
-        """The moment with the least room on a GPU, and its use."""
-        return min(self.moments.items(), key=lambda item: machine.room(item[1]))
-
-
-Planner = Callable[[Any, int, bool, Models, Counts, Machine], Row]
-"""Config of the stage, its processes, whether it shards its model, ... -> its row."""
+"""Images that the panel judges at a time, at most; fewer of many pixels."""
+POOL_ITEMS = 1000
+"""Images of the pool that evaluate scores for the viewer."""
+SAMPLE_PIXELS = 2**27
+"""Pixels of the images in a shard of samples."""
+READINGS = 4
+"""Traces under which trace_faithfulness scores an image."""
 
 
 def candidates(
@@ -90,45 +39,32 @@ def candidates(
 ) -> Row:
     """Samples of the generators, each counted as the base generator."""
     moments: dict[str, Use] = {}
-    seconds = 0.0
+    seconds = each = 0.0
     for one in config.generators:
-        step, decoding = memory.sampling(
+        step, decoding = tuning.sampling(
             models.generator, one.dtype, one.batch_size, one.guidance, one.size
         )
         number = sum(
             counts.prompts[purpose] * getattr(one, purpose)
             for purpose in ("annotation", "unlabelled")
         )
-        seconds += number * _sampling_seconds(step, decoding, one.steps, one.batch_size, machine)
+        seconds += number * image_seconds(step, decoding, one.steps, one.batch_size, machine)
         for name, use in (("denoising", step), ("decoding", decoding)):
             moments[name] = max(use, moments.get(name, use), key=lambda one: one.total)
-    images = sum(counts.images.values())
-    disk = images * counts.image_bytes
-    hours = seconds / processes / 3600
-    return Row("candidates", processes, moments, 0, shards(images) + 3, disk, hours)
-
-
-def train_gdso(
-    config: Any, processes: int, sharding: bool, models: Models, counts: Counts, machine: Machine
-) -> Row:
-    """Rollouts on whole weights, then the update."""
-    blueprint = models.teacher if config.base == "teacher" else models.student
-    images = ceil(2 * config.pairs_per_step / processes)
-    update = memory.gdso_update(blueprint, config, counts.size)
-    rows = images, 1, config.group_size
-    moments, seconds = _sampling(
-        blueprint, config, config.lora, rows, update.adapters, processes, counts, machine
+        each = max(each, step.weights)
+    each += 2 * 3 * SAMPLE_PIXELS  # a shard, in parts and joined
+    images = counts.stored_images
+    size = images * counts.image_bytes + sum(counts.images.values()) * disk.ROW_BYTES
+    return Row(
+        "candidates",
+        processes,
+        moments or {"no generator": Use()},
+        files=disk.image_shards(images, counts.image_bytes) + 5,
+        disk=size,
+        peak=size + images * counts.image_bytes,  # in shards of the checkpoint until the end
+        host=host_bytes(processes, each),
+        hours=seconds / processes / 3600,
     )
-    micro = ceil(config.pairs_per_step / processes / config.micro_batch_pairs)
-    seconds += config.updates_per_batch * micro * update.operations / machine.flops
-    if sharding:
-        update = sharded(update, processes, blueprint.num_layers)
-    if machine.engine is not None:
-        update = machine.engine.beside(update, processes, machine.memory)
-    moments["update"] = update
-    tokens = config.steps * 2 * config.pairs_per_step * config.group_size * machine.trace_tokens
-    disk, files = _model_files(blueprint, update)
-    return Row("train_gdso", processes, moments, tokens, files, disk, config.steps * seconds / 3600)
 
 
 def label(
@@ -136,35 +72,116 @@ def label(
 ) -> Row:
     """The teacher's rollouts on the pool."""
     images = min(counts.images["unlabelled"], config.max_items or counts.images["unlabelled"])
-    moments, tokens, seconds = _judging(config, images, processes, models, counts, machine)
-    disk, hours = BYTES_PER_TOKEN * tokens / config.num_traces, seconds / processes / 3600
-    return Row("label", processes, moments, tokens, 1, disk, hours)
-
-
-def train_risd(
-    config: Any, processes: int, sharding: bool, models: Models, counts: Counts, machine: Machine
-) -> Row:
-    """Supervised updates of the student."""
-    update = memory.risd_update(models.student, config, counts.size)
-    micro = ceil(config.batch_size / processes / config.micro_batch_size)
-    seconds = config.steps * micro * update.operations / machine.flops
-    update = sharded(update, processes, models.student.num_layers) if sharding else update
-    disk, files = _model_files(models.student, update)
-    return Row("train_risd", processes, {"update": update}, 0, files, disk, seconds / 3600)
+    moments, tokens, seconds = judge_images(config, images, processes, models, counts, machine)
+    rows = images * counts.num_dimensions
+    size = (disk.TEXT_BYTES + disk.ID_BYTES) * tokens
+    size += rows * (1 + config.num_traces) * disk.ROW_BYTES
+    return Row(
+        "label",
+        processes,
+        moments,
+        tokens,
+        files=ceil(images / config.shard_items) + 2,
+        disk=size,
+        peak=size,  # the traces are linked from the checkpoint
+        host=host_bytes(processes, whole_bytes(models.judge, config.dtype) + HELD_BYTES),
+        hours=seconds / processes / 3600,
+    )
 
 
 def evaluate(
     config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Rollouts of the teacher and of its base, scores of the student and of its base."""
-    moments, tokens, seconds = _judging(
-        config, counts.test_images, processes, models, counts, machine
+    images = counts.test_images
+    moments, tokens, seconds = judge_images(config, images, processes, models, counts, machine)
+    pool = min(POOL_ITEMS, counts.images["unlabelled"])
+    scored = score_images(config.dtype, 2 * images + pool, models, counts, machine)
+    moments["scores"] = scored[0]
+    size = 2 * disk.TEXT_BYTES * tokens / config.num_traces  # one trace of each is kept
+    size += (4 * images + pool) * counts.num_dimensions * disk.ROW_BYTES
+    return Row(
+        "evaluate",
+        processes,
+        moments,
+        2 * tokens,
+        files=11,
+        disk=size,
+        peak=2 * size,
+        host=host_bytes(processes, whole_bytes(models.judge, config.dtype) + HELD_BYTES),
+        hours=(2 * seconds + scored[1]) / processes / 3600,
     )
-    scores = memory.scoring(models.student, config.dtype, SCORE_BATCH, counts.size)
-    moments["scores"] = scores
-    hours = 2 * seconds / processes / 3600
-    hours += 2 * counts.test_images / SCORE_BATCH * scores.operations / machine.flops / 3600
-    return Row("evaluate", processes, moments, 2 * tokens, 8, BYTES_PER_TOKEN * tokens, hours)
+
+
+def predict(
+    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+) -> Row:
+    """Predictions of one model: the trained teacher if it reasons, else the student."""
+    number = {"test": counts.test_images, "validation": counts.validation_images}
+    images = sum(number[split] for split in config.judged_splits)
+    model = models.judge if config.reasoning else models.student
+    tokens = 0.0
+    if config.reasoning:
+        moments, tokens, seconds = judge_images(config, images, processes, models, counts, machine)
+    else:
+        use, seconds = score_images(config.dtype, images, models, counts, machine)
+        moments = {"scores": use}
+    size = disk.TEXT_BYTES * tokens / config.num_traces
+    size += images * counts.num_dimensions * disk.ROW_BYTES
+    return Row(
+        "predict",
+        processes,
+        moments,
+        tokens,
+        files=2,
+        disk=size,
+        peak=2 * size,
+        host=host_bytes(processes, whole_bytes(model, config.dtype) + HELD_BYTES),
+        hours=seconds / processes / 3600,
+    )
+
+
+def gate(
+    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+) -> Row:
+    """Scores of the test items by the candidate and by the champion, for `promote`."""
+    use, seconds = score_images(config.dtype, 2 * counts.test_images, models, counts, machine)
+    size = 2.0 * counts.test_images * counts.num_dimensions * disk.ROW_BYTES
+    return Row(
+        "gate",
+        processes,
+        {"scores": use},
+        files=2,
+        disk=size,
+        peak=2 * size,
+        host=host_bytes(processes, whole_bytes(models.student, config.dtype) + HELD_BYTES),
+        hours=seconds / processes / 3600,
+    )
+
+
+def trace_faithfulness(
+    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+) -> Row:
+    """Rollouts on both images of pairs, and their scores under several traces; one process."""
+    lora, dtype = apart(models.teacher_lora, config.dtype), config.dtype
+    rows = 2 * config.batch_pairs, 1, 1
+    moments, seconds = sample_traces(models.judge, dtype, lora, rows, 0, 1, counts, machine)
+    rows = (rows[0], 1, READINGS)
+    read, _times = memory.traces(models.judge, dtype, lora, rows, counts.size, training.ALL)
+    seconds += read.operations / machine.flops
+    moments["readings"] = read
+    size = 2.0 * config.num_pairs * disk.ROW_BYTES
+    return Row(
+        "trace_faithfulness",
+        1,
+        moments,
+        2.0 * config.num_pairs * machine.trace_tokens,
+        files=3,
+        disk=size,
+        peak=size,
+        host=host_bytes(1, whole_bytes(models.judge, dtype) + HELD_BYTES),
+        hours=ceil(config.num_pairs / config.batch_pairs) * seconds / 3600,
+    )
 
 
 def finetune_generator(
@@ -173,8 +190,9 @@ def finetune_generator(
     """Updates of the generator, and validation with the panel on the GPU."""
     own = ceil(config.batch_size * config.accumulation / processes)
     count = min(config.batch_size, own)  # images of one process are adjacent in the batches
-    update = memory.tuning(models.generator, models.student, config, count)
-    step, decoding = memory.sampling(
+    lora = apart(models.student_lora, config.dtype)
+    update = tuning.tuning(models.generator, models.student, lora, config, count)
+    step, decoding = tuning.sampling(
         models.generator,
         config.dtype,
         config.sample_batch_size,
@@ -185,152 +203,103 @@ def finetune_generator(
     seconds = ceil(own / count) * update.operations / machine.flops
     seconds += own * skipped / config.sample_batch_size / machine.flops
     seconds *= config.steps
-    student = float(sum(weight_bytes(models.student.build(config.dtype, None, False))))
+    validations = ceil(config.steps / config.watch.every) + 1
+    watched = ceil(config.watch.num_prompts / processes)
+    held_out = counts.prompts["generator_eval"]
+    compared = ceil(held_out / processes)
+    judged = validations * watched + 2 * compared
+    batch = min(SCORE_BATCH, max(watched, compared))
+    scores = memory.scoring(models.student, config.dtype, lora, batch, config.size)
+    seconds += judged / batch * scores.operations / machine.flops
+    encoders = disk.encoder_bytes(models.generator, config.dtype)
+    painter = step.weights - encoders
     held = {"adapters": update.adapters, "optimizer": update.optimizer}
     moments = {
         "update": update,
-        "denoising": replace(step, weights=step.weights + student, **held),
-        "decoding": replace(decoding, weights=decoding.weights + student, **held),
+        "denoising": replace(step, weights=step.weights + scores.weights, **held),
+        "decoding": replace(decoding, weights=decoding.weights + scores.weights, **held),
+        "scores": replace(scores, weights=painter + scores.weights, **held),
     }
-    validations = config.steps // config.watch.every + 1
-    watched = ceil(config.watch.num_prompts / processes)
-    compared = 2 * ceil(counts.prompts["generator_eval"] / processes)
-    one = _sampling_seconds(step, decoding, config.num_steps, config.sample_batch_size, machine)
-    seconds += (validations * watched + compared) * one
-    tokens = 0.0
+    one = image_seconds(step, decoding, config.num_steps, config.sample_batch_size, machine)
+    seconds += judged * one
+    tokens = parked = 0.0
     if config.panel:
-        rows = min(PANEL_BATCH, watched), counts.num_dimensions, config.panel_traces
-        prefill, last = memory.rollouts(models.teacher, config.dtype, None, rows, config.size)
+        at_a_time = max(1, PIXELS_AT_A_TIME // (config.size[0] * config.size[1]))
+        rows = (
+            min(PANEL_BATCH, at_a_time, max(watched, compared)),
+            counts.num_dimensions,
+            config.panel_traces,
+        )
+        prefill, last, steps = memory.rollouts(
+            models.judge, config.dtype, apart(models.teacher_lora, config.dtype), rows, config.size
+        )
         largest = max(prefill, last, key=lambda use: use.total)
         moments["panel"] = replace(largest, optimizer=update.optimizer)  # models are off the GPU
-        judged = validations * watched + compared
-        seconds += judged / rows[0] * _rollout_seconds(prefill, last, models.teacher, machine)
+        batches = validations * ceil(watched / rows[0]) + 2 * ceil(compared / rows[0])
+        seconds += batches * rollout_seconds(prefill, last, steps, models.judge, machine)
         tokens = judged * processes * rows[1] * rows[2] * machine.trace_tokens
-    weights = update.weights + update.adapters
-    files = ceil(weights / SHARD_BYTES) + 6
-    return Row("finetune_generator", processes, moments, tokens, files, weights, seconds / 3600)
+        parked = largest.weights + painter + scores.weights + update.adapters
+    samples = 2 * held_out
+    written = disk.tuned_generator(
+        models.generator, config, update, samples * counts.bytes_of(config.size)
+    )
+    each = encoders + parked + pixel_bytes(config.watch.num_prompts, config.size)
+    transformer, _rest = disk.generator_bytes(models.generator, config)
+    return Row(
+        "finetune_generator",
+        processes,
+        moments,
+        tokens,
+        written.files,
+        written.disk,
+        written.peak,
+        host_bytes(processes, each, transformer),
+        seconds / 3600,
+    )
 
 
 def evaluate_gsb(
-    config: Any, _: int, __: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
 ) -> Row:
-    """Samples of both generators, in one process."""
-    step, decoding = memory.sampling(
+    """Samples of both generators."""
+    step, decoding = tuning.sampling(
         models.generator, config.dtype, config.batch_size, config.guidance_scale, config.size
     )
     images = 2 * counts.prompts["generator_eval"] * config.samples
-    seconds = images * _sampling_seconds(
-        step, decoding, config.num_steps, config.batch_size, machine
+    one = image_seconds(step, decoding, config.num_steps, config.batch_size, machine)
+    size = images * counts.bytes_of(config.size)
+    return Row(
+        "evaluate_gsb",
+        processes,
+        {"denoising": step, "decoding": decoding},
+        0,
+        disk.image_shards(images, counts.bytes_of(config.size)) + 5,
+        size,
+        3 * size,  # the samples, and each generator's images in shards of the checkpoint
+        host_bytes(processes, step.weights + pixel_bytes(config.batch_size, config.size)),
+        images * one / processes / 3600,
     )
-    moments = {"denoising": step, "decoding": decoding}
-    disk = images * counts.image_bytes
-    return Row("evaluate_gsb", 1, moments, 0, shards(images) + 3, disk, seconds / 3600)
 
 
-PLANNERS: dict[str, Planner] = {
+PIPELINE: dict[str, Planner] = {
     "candidates": candidates,
-    "train_gdso": train_gdso,
+    "train_gdso": training.pairs_planner("train_gdso"),
     "label": label,
-    "train_risd": train_risd,
+    "train_risd": training.one_token_planner("train_risd"),
     "evaluate": evaluate,
+    "gate": gate,
     "finetune_generator": finetune_generator,
     "evaluate_gsb": evaluate_gsb,
 }
-"""Stage to the function that plans it."""
-
-
-def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
-    """Changes of a stage's params that lower the memory of a moment, one after another."""
-    if moment == "update":
-        if not config.gradient_checkpointing:
-            yield "gradient_checkpointing", True
-        if config.lora is None:
-            yield "lora", {"rank": 64, "alpha": 128}
-    if moment == "panel":
-        yield "panel", False
-    names = {
-        "update": ("micro_batch_pairs", "micro_batch_size", "batch_size", "group_size"),
-        "decoding": ("batch_size", "sample_batch_size", "pairs_per_step", "num_traces"),
-        "prefill": ("batch_size", "pairs_per_step"),
-        "panel": (),
-        "scores": (),
-        "denoising": ("sample_batch_size", "batch_size"),
-        "traces": ("batch_size", "num_traces"),
-    }[moment]
-    for name in names:
-        value = getattr(config, name, 1)
-        if stage in ("train_risd", "finetune_generator") and name == "batch_size":
-            continue  # would change what is trained
-        while value > (2 if name == "group_size" else 1):
-            value //= 2
-            yield name, value
-
-
-def _judging(
-    config: Any, images: int, processes: int, models: Models, counts: Counts, machine: Machine
-) -> tuple[dict[str, Use], float, float]:
-    """Moments, tokens and seconds of one process for the teacher's judgement of images."""
-    rows = config.batch_size, counts.num_dimensions, config.num_traces
-    moments, seconds = _sampling(models.teacher, config, None, rows, 0, processes, counts, machine)
-    tokens = float(images * rows[1] * rows[2] * machine.trace_tokens)
-    return moments, tokens, images / config.batch_size * seconds
-
-
-def _sampling(
-    blueprint: Blueprint,
-    config: Any,
-    lora: LoraSettings | None,
-    rows: tuple[int, int, int],
-    adapters: float,
-    processes: int,
-    counts: Counts,
-    machine: Machine,
-) -> tuple[dict[str, Use], float]:
-    """Moments and seconds of one batch of traces, sampled by the process or by an engine.
-
-    Args:
-        rows: images, dimensions, traces of each process.
-        adapters: bytes of a policy's adapter.
-    """
-    prefill, decoding = memory.rollouts(blueprint, config.dtype, lora, rows, counts.size)
-    engine = machine.engine
-    if engine is None:
-        seconds = _rollout_seconds(prefill, decoding, blueprint, machine)
-        return {"prefill": prefill, "decoding": decoding}, seconds
-    read, times = memory.traces(blueprint, config.dtype, lora, rows, counts.size)
-    moments = {"traces": engine.beside(read, processes, machine.memory)}
-    if engine.devices:
-        cache = decoding.caches / math.prod(rows)
-        moments["engine"] = engine.own(decoding.weights, adapters, cache, machine.memory)
-    # the engine has the batches of all processes at once, and replays graphs: nothing is launched
-    gpus = max(1, len(engine.devices))
-    step = max(
-        (decoding.weights + processes * decoding.caches) / machine.bandwidth,
-        processes * decoding.operations / machine.flops,
-    )
-    sampled = processes * prefill.operations / machine.flops
-    sampled += blueprint.prompt.max_trace_tokens * step
-    return moments, sampled / gpus + times * read.operations / machine.flops
-
-
-def _rollout_seconds(prefill: Use, decoding: Use, blueprint: Blueprint, machine: Machine) -> float:
-    """Of one batch: its prefill, and a decoding step for each token of the longest trace."""
-    step = max(
-        (decoding.weights + decoding.caches) / machine.bandwidth,
-        decoding.operations / machine.flops,
-        LAUNCH_SECONDS * blueprint.num_layers,
-    )
-    return prefill.operations / machine.flops + blueprint.prompt.max_trace_tokens * step
-
-
-def _sampling_seconds(
-    step: Use, decoding: Use, steps: int, batch_size: int, machine: Machine
-) -> float:
-    """Of one image."""
-    return (steps * step.operations + decoding.operations) / batch_size / machine.flops
-
-
-def _model_files(blueprint: Blueprint, update: Use) -> tuple[float, int]:
-    """Bytes and files of a trained model and of its checkpoint while it is trained."""
-    weights = sum(weight_bytes(blueprint.build("bfloat16", None, False)))
-    return weights + 2 * (update.adapters + update.optimizer), ceil(weights / SHARD_BYTES) + 6
+"""Stage of the pipeline that computes with models, to the function that plans it."""
+METHODS: dict[str, Planner] = {
+    "train_gdso_coupled": training.pairs_planner("train_gdso_coupled"),
+    "train_grpo": training.pairs_planner("train_grpo"),
+    "train_opd": training.train_opd,
+    "train_sft": training.one_token_planner("train_sft"),
+    "train_rewarddance": training.train_rewarddance,
+    "predict": predict,
+    "trace_faithfulness": trace_faithfulness,
+}
+"""The other stages; they are planned on request."""
+PLANNERS = PIPELINE | METHODS

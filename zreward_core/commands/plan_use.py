@@ -110,12 +110,16 @@ def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:
     return Use(**values)
 
 
-def sharded(use: Use, number: int, num_layers: int) -> Use:
-    """Use with weights and optimizer state sharded over processes, two layers being gathered."""
+def sharded(use: Use, number: int, gathered: float) -> Use:
+    """Use with weights and optimizer state sharded over processes.
+
+    Args:
+        gathered: bytes of the weights that are whole at a time.
+    """
     return replace(
         use,
         weights=use.weights / number,
         adapters=use.adapters / number,
         optimizer=use.optimizer / number,
-        activations=use.activations + 2 * use.weights / num_layers,
+        activations=use.activations + gathered,
     )

@@ -22,8 +22,6 @@ from zreward_core.training.updates import Step
 
 ITEMS_FILE, PAIRS_FILE = Path("data/validate/items.parquet"), Path("data/validate/pairs.parquet")
 IMAGES = Path("data/candidates/images"), Path("data/ingest/images")
-BATCH = 16
-"""Images that are scored together."""
 
 
 class Validated(Settings):
@@ -33,6 +31,8 @@ class Validated(Settings):
     """Steps between two measurements of HPA, PLCC and NLL on the validation split; 0 for none."""
     validation_items: Count = 256
     """Items of the split that are measured: the first, in the order of their prompts."""
+    validation_batch_size: Count = 16
+    """Images that are scored together; those of a reasoning model are sampled in all dimensions."""
     keep: Literal["last", "best"] = "last"
     """Exported weights: those of the last step, or those with the lowest validation NLL."""
 
@@ -63,7 +63,7 @@ class Validation:
                 best weights are to be exported, and validation is off.
         """
         self.backbone, self.config, self.checkpoint = backbone, config, checkpoint
-        self.judging = Judging(seed=seed, num_traces=1, batch_size=BATCH)
+        self.judging = Judging(seed=seed, num_traces=1, batch_size=config.validation_batch_size)
         self.score = score_items_reasoning if reasoning else score_items
         best = checkpoint.load("best") if config.keep == "best" else None
         self.lowest = best["nll"] if best else float("inf")

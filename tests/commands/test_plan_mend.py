@@ -1,0 +1,122 @@
+"""`zreward plan`: with which param a stage fits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.commands.plan_models import LORA, MACHINE, RUBRIC, blueprint, configs
+from tests.integration.random_models import save_generator
+from zreward_core.commands import plan as planning
+from zreward_core.commands import (
+    plan_mend,
+    plan_rows,
+    plan_stages,
+)
+from zreward_core.commands.plan_counts import count
+from zreward_core.commands.plan_engine import Engine
+from zreward_core.commands.plan_generator import read_generator
+from zreward_core.commands.plan_mend import remedies
+from zreward_core.commands.plan_rows import Machine
+from zreward_core.stages import (
+    candidates,
+    finetune_generator,
+    label,
+    train_gdso,
+    train_risd,
+)
+
+
+def test_an_engine_that_is_too_small_for_its_model_needs_more_memory_or_gpus() -> None:
+    short, machine = labelled(Engine((7,), 0.02))
+    assert short.tightest(machine)[0] == "engine" and not short.fits(machine)
+    how = plan_mend.mend_engine(short, machine)
+    assert how is not None and how.startswith("launch.yaml: `--gpu-memory-utilization`")
+    row, machine = labelled(Engine((7,), float(how.split("at least ")[1])))
+    assert row.fits(machine)
+    small = replace(machine, memory=short.moments["engine"].total)
+    alone = replace(short, moments={"engine": short.moments["engine"]})
+    assert "--tensor-parallel-size" in str(plan_mend.mend_engine(alone, small))
+
+
+def test_an_engine_is_counted_on_its_gpu_and_on_that_of_a_process() -> None:
+    alone, machine = labelled(Engine((7,), 0.92))
+    own = alone.moments["engine"]
+    assert set(alone.moments) == {"traces", "engine"} and alone.moments["traces"].engine == 0
+    assert own.total == pytest.approx(0.92 * machine.memory) and alone.fits(machine)
+    shared, machine = labelled(Engine((6,), 0.92))
+    assert shared.moments["traces"].engine == pytest.approx(0.92 * machine.memory)
+    assert not shared.fits(machine)
+    how = plan_mend.mend_engine(shared, machine)
+    assert how is not None and '`CUDA_VISIBLE_DEVICES: "6"`' in how and "6 processes" in how
+    share = float(how.split("at most ")[1])
+    for more, expected in ((0, True), (0.02, False)):
+        row, machine = labelled(Engine((6,), share + more))
+        assert row.fits(machine) == expected
+
+
+def labelled(engine: Engine | None) -> tuple[plan_rows.Row, Machine]:
+    """The row of a small teacher that labels on a small GPU, by seven processes."""
+    deep, machine = blueprint(4), replace(MACHINE, memory=20e6, engine=engine)
+    counts = replace(count(configs(), RUBRIC), size=(32, 32))
+    models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
+    config = label.Config(seed=1, num_traces=2, batch_size=1)
+    return plan_stages.label(config, 7, False, models, counts, machine), machine
+
+
+def test_a_stage_that_does_not_fit_names_the_params_with_which_it_fits() -> None:
+    deep = blueprint(4)
+    counts = replace(count(configs(), RUBRIC), size=(32, 32))
+    models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
+    planner = plan_stages.PLANNERS["train_gdso"]
+    config = train_gdso.Config(
+        seed=1, pairs_per_step=2, micro_batch_pairs=2, group_size=4, lora=LORA
+    )
+    row = planner(config, 1, True, models, counts, MACHINE)
+    mended = config.model_copy(update={"gradient_checkpointing": True, "micro_batch_pairs": 1})
+    fitting = planner(mended, 1, True, models, counts, MACHINE).largest[1].total
+    recomputed = config.model_copy(update={"gradient_checkpointing": True})
+    between = planner(recomputed, 1, True, models, counts, MACHINE).largest[1].total
+    assert fitting < between < row.largest[1].total
+    machine = replace(MACHINE, memory=(fitting + between) / 2 / plan_rows.HEADROOM)
+    how = plan_mend.mend(planner, config, row, True, models, counts, machine)
+    assert how.startswith(
+        "`train_gdso.gradient_checkpointing: True`, `train_gdso.micro_batch_pairs: 1` ("
+    )
+    small = replace(MACHINE, memory=1e3)
+    assert "no param of the stage" in plan_mend.mend(
+        planner, mended, row, True, models, counts, small
+    )
+    assert not planning.Plan([row], [], small).fits(row)
+
+
+def test_a_smaller_batch_of_candidates_is_counted_again(tmp_path: Path) -> None:
+    save_generator(tmp_path / "generator", "z_image", ["a word"])
+    models = plan_rows.Models(
+        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        read_generator(str(tmp_path / "generator"), None),
+    )
+    setting = {"path": "a", "steps": 1, "guidance": 1, "size": [64, 64], "annotation": 1}
+    config = candidates.Config(seed=1, generators=[setting | {"batch_size": 4}])
+    counts = count(configs() | {"candidates": config}, RUBRIC)
+
+    def largest(batch_size: int) -> float:
+        one = plan_mend.with_value(config, plan_mend.GENERATORS, batch_size)
+        row = plan_stages.candidates(one, 1, False, models, counts, MACHINE)
+        return row.largest[1].total
+
+    row = plan_stages.candidates(config, 1, False, models, counts, MACHINE)
+    room = (largest(1) + largest(2)) / 2
+    small = replace(MACHINE, memory=room / plan_rows.HEADROOM)
+    how = plan_mend.mend(plan_stages.candidates, config, row, False, models, counts, small)
+    assert how.startswith("`candidates.generators.batch_size: 1` (")
+
+
+@pytest.mark.parametrize("moment", ["update", "prefill", "decoding", "panel", "denoising"])
+def test_remedies_never_change_what_is_distilled_or_tuned(moment: str) -> None:
+    for stage, config in (
+        ("train_risd", train_risd.Config(seed=1)),
+        ("finetune_generator", finetune_generator.Config(seed=1)),
+    ):
+        assert "batch_size" not in [name for name, _ in remedies(stage, config, moment)]

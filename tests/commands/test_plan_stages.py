@@ -1,0 +1,146 @@
+"""`zreward plan`: what is counted of each stage."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.commands.plan_models import LORA, MACHINE, ROOT, RUBRIC, blueprint, configs
+from zreward_core import cli
+from zreward_core.commands import plan as planning
+from zreward_core.commands import (
+    plan_rows,
+    plan_stages,
+    plan_training,
+)
+from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
+from zreward_core.commands.plan_counts import ASSUMED, count
+from zreward_core.commands.plan_engine import Engine, engine_of
+from zreward_core.config import UserError
+from zreward_core.runtime.engine_settings import Vllm
+from zreward_core.stages import (
+    train_opd,
+)
+
+ENGINE = {"kind": "vllm", "python": "/opt/python"}
+
+
+def distilled(sharding: bool, **settings: Any) -> tuple[plan_rows.Row, Blueprint]:
+    """The row of train_opd with tiny models on two GPUs."""
+    deep = blueprint(4)
+    images = {"annotation": 100, "unlabelled": 0}
+    counts = replace(count(configs(), RUBRIC), size=(32, 32), images=images)
+    models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
+    config = train_opd.Config(
+        seed=1,
+        steps=2,
+        images_per_step=4,
+        group_size=2,
+        micro_batch_images=2,
+        lora=LORA,
+        **settings,
+    )
+    return plan_training.train_opd(config, 2, sharding, models, counts, MACHINE), deep
+
+
+def test_the_teacher_of_opd_is_on_the_gpu_beside_the_student_or_sharded() -> None:
+    row, deep = distilled(False)
+    whole = sum(weight_bytes(deep.build("float32", None, False)))
+    assert row.moments["update"].weights == pytest.approx(2 * whole, rel=0.01)
+    assert row.moments["prefill"].weights == pytest.approx(2 * whole, rel=0.05)
+    divided, _ = distilled(True)
+    assert divided.moments["update"].weights == pytest.approx(whole, rel=0.01)
+    gathered = divided.moments["decoding"].weights  # whole beside its shard and the teacher's
+    assert gathered == pytest.approx(2 * whole, rel=0.05)
+    assert divided.moments["update"].activations > row.moments["update"].activations
+
+
+def test_validation_is_counted_in_memory_and_hours() -> None:
+    without, _ = distilled(False)
+    row, _ = distilled(False, validate_every=1, validation_batch_size=8)
+    assert "validation" not in without.moments
+    for moment in ("prefill", "decoding"):
+        assert row.moments["validation"].total > row.moments[moment].total
+    assert row.moments["update"] == without.moments["update"]
+    assert row.hours > without.hours
+
+
+def test_every_stage_with_a_model_has_a_planner() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    on_gpu = {name for name, stage in stages.items() if stage["meta"]["gpu"]}
+    bases = {"base_vlm", "base_generator"}  # checkpoints are only opened
+    assert on_gpu - bases == set(plan_stages.PIPELINE) - {"gate"}
+    assert set(cli.STAGES) - set(stages) == set(plan_stages.METHODS)
+    with pytest.raises(UserError, match=r"\['train_all'\] cannot be planned"):
+        planning.make_plan("paper", MACHINE, stages=["train_all"])
+
+
+def test_launchers_are_those_of_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert planning.read_launchers("paper") == {}
+    for folder, processes in (("params/launch/paper.yaml", 8), ("launch.yaml", 2)):
+        Path(folder).parent.mkdir(parents=True, exist_ok=True)
+        launchers = {"some": {"kind": "accelerate", "processes": processes}}
+        content = {"launchers": launchers, "stages": {"label": "some", "evaluate": "local"}}
+        content["engines"] = {"vllm": ENGINE | {"environment": {"CUDA_VISIBLE_DEVICES": "7"}}}
+        content["rollouts"] = {"label": "vllm", "evaluate": "local"}
+        Path(folder).write_text(yaml.safe_dump(content))
+    assert planning.read_launchers("paper")["label"].processes == 8
+    assert planning.read_launchers("other")["label"].processes == 2
+    assert "evaluate" not in planning.read_launchers(None)
+    assert planning.read_engines("paper") == {"label": Engine((7,), 0.92)}
+
+
+def test_a_plan_of_the_demo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="pretrained here"):
+        planning.make_plan("smoke", MACHINE)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("profile", ["eight_gpus", "paper"])
+def test_the_shipped_profiles_fit_on_eight_gpus_of_80_gb(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = planning.make_plan(profile, MACHINE)
+    assert [row.stage for row in plan.rows] == list(plan_stages.PIPELINE)
+    assert all(plan.fits(row) for row in plan.rows), plan.notes
+
+
+def test_prompts_are_counted_or_assumed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
+    found = count(configs(annotation=[tmp_path / "a.txt"], unlabelled=[tmp_path / "b"]), RUBRIC)
+    assert found.images == {"annotation": 8, "unlabelled": 2 * ASSUMED["unlabelled"]}
+    assert found.prompts["generator_eval"] == 0 and found.assumed == (str(tmp_path / "b"),)
+    assert found.judgements == round(8 * (0.8 * 1 + 0.1 * 2 + 0.1 * 5) * 4)
+    assert found.size == (1024, 768)
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "share"),
+    [
+        ({"url": "http://host:1", "python": None}, (), 0),
+        ({}, (0,), 0.92),
+        ({"arguments": ["--gpu-memory-utilization", "0.4"]}, (0,), 0.4),
+        (
+            {
+                "arguments": ["--gpu_memory_utilization=0.5", "--tensor-parallel-size=2"],
+                "environment": {"CUDA_VISIBLE_DEVICES": "6,7,1"},
+            },
+            (6, 7),
+            0.5,
+        ),
+    ],
+)
+def test_what_an_engine_reserves_is_read_from_its_arguments(
+    settings: dict[str, Any], devices: tuple[int, ...], share: float
+) -> None:
+    assert engine_of(Vllm(**ENGINE | settings)) == Engine(devices, share)
+    with pytest.raises(UserError, match=r"--gpu-memory-utilization is 'half', not a number"):
+        engine_of(Vllm(**ENGINE, arguments=["--gpu-memory-utilization", "half"]))

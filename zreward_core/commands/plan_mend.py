@@ -1,0 +1,121 @@
+"""What makes a stage fit that does not: a change of params or of launch.yaml, counted again."""
+
+from collections.abc import Iterator
+from math import ceil, floor
+from typing import Any
+
+from zreward_core.commands.plan_counts import Counts
+from zreward_core.commands.plan_engine import UTILIZATION
+from zreward_core.commands.plan_rows import HEADROOM, Machine, Models, Planner, Row
+
+GENERATORS = "generators.batch_size"
+SMALLER = {
+    "update": ("micro_batch_pairs", "micro_batch_size", "micro_batch_images", "group_size"),
+    "decoding": (
+        *(GENERATORS, "batch_size", "sample_batch_size", "pairs_per_step", "images_per_step"),
+        *("shard_items", "batch_pairs", "num_traces", "num_chains"),
+    ),
+    "prefill": ("batch_size", "pairs_per_step", "images_per_step", "shard_items", "batch_pairs"),
+    "traces": ("batch_size", "num_traces", "shard_items", "num_chains"),
+    "denoising": (GENERATORS, "sample_batch_size", "batch_size"),
+    "validation": ("validation_batch_size",),
+    "readings": ("batch_pairs",),
+}
+"""Settings that lower the memory of a moment, in the order in which they are tried."""
+TRAINED_BATCH = ("train_risd", "train_sft", "train_rewarddance", "finetune_generator")
+"""Stages whose batch_size is the number of items in a step: another one trains another model."""
+
+
+def mend(
+    planner: Planner,
+    config: Any,
+    row: Row,
+    sharding: bool,
+    models: Models,
+    counts: Counts,
+    machine: Machine,
+) -> str:
+    """Text on the change with which a stage fits; every change has been counted."""
+    stage = row.stage
+    if machine.engine is not None:
+        how = mend_engine(row, machine)
+        if how is not None:
+            return how
+    if stage.startswith("train_") and not sharding and machine.gpus > 1:
+        found = planner(config, row.processes, True, models, counts, machine)
+        if found.fits(machine):
+            return f"launch.yaml: a launcher with `fsdp: {{}}` for {stage}"
+    changed: dict[str, Any] = {}
+    tried: set[str] = set()
+    while (moment := row.tightest(machine)[0]) not in tried:
+        tried.add(moment)
+        for name, value in remedies(stage, config, moment):
+            changed[name] = value
+            config = with_value(config, name, value)
+            row = planner(config, row.processes, sharding, models, counts, machine)
+            if row.fits(machine):
+                keys = ", ".join(f"`{stage}.{key}: {new}`" for key, new in changed.items())
+                return f"{keys} ({row.largest[1].total / 1e9:.1f} GB)"
+            if row.tightest(machine)[0] != moment:
+                break
+    return (
+        "no param of the stage alone mends it: try a lower `base_vlm.prompt.max_trace_tokens` or"
+        " `max_pixels`, or a smaller base"
+    )
+
+
+def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
+    """Changes of a stage's params that lower the memory of a moment, one after another."""
+    if moment == "update":
+        if not config.gradient_checkpointing:
+            yield "gradient_checkpointing", True
+        if config.lora is None:
+            yield "lora", {"rank": 64, "alpha": 128}
+    if moment == "panel":
+        yield "panel", False
+    for name in SMALLER.get(moment, ()):
+        if name == "batch_size" and stage in TRAINED_BATCH:
+            continue
+        if name == GENERATORS:
+            value = max((one.batch_size for one in getattr(config, "generators", [])), default=1)
+        else:
+            value = getattr(config, name, 1)
+        while value > (2 if name == "group_size" else 1):
+            value //= 2
+            yield name, value
+
+
+def with_value(config: Any, name: str, value: Any) -> Any:
+    """A config with another value of a setting."""
+    content = config.model_dump()
+    if name == GENERATORS:
+        for one in content["generators"]:
+            one["batch_size"] = min(one["batch_size"], value)
+    else:
+        content[name] = value
+    return type(config)(**content)
+
+
+def mend_engine(row: Row, machine: Machine) -> str | None:
+    """Text on the change of launch.yaml with which an engine fits; None if it is not at fault."""
+    moment, use = row.tightest(machine)
+    own = row.moments.get("engine")
+    if own is None or not (moment == "engine" or machine.room(use) + use.engine > 0):
+        return None
+    needed = own.weights + own.adapters
+    if moment == "engine":
+        if own.total > HEADROOM * machine.memory:
+            return "launch.yaml: a larger `--tensor-parallel-size` of its engine, with more GPUs"
+        return (
+            f"launch.yaml: `--{UTILIZATION}` of its engine at least"
+            f" {ceil(100 * own.total / machine.memory) / 100:.2f}"
+        )
+    last = row.processes - 1
+    how = (
+        f'launch.yaml: a GPU for the engine alone (`CUDA_VISIBLE_DEVICES: "{last}"` in its'
+        f" environment, {last} processes in the launcher)"
+    )
+    share = floor(100 * (machine.room(use) + use.engine) / machine.memory) / 100
+    if share * machine.memory > needed:
+        how += f", or its `--{UTILIZATION}` at most {share:.2f}"
+    return how

@@ -88,13 +88,14 @@ def test_generators_of_these_pipelines_are_counted(name: str, tmp_path: Path) ->
     step, decoding = plan_tuning.sampling.__wrapped__(
         read_generator(str(tmp_path), None), "float32", 2, 4.0, (32, 32)
     )
-    weights = sum(p.numel() for part in pipe.components.values() for p in parameters(part))
+    weights = sum(p.numel() for part in pipe.components.values() for p in tensors(part))
     assert step.weights == pytest.approx(4 * weights, rel=0.02)
     assert step.activations > 0 < decoding.activations and step.operations > 0
 
 
-def parameters(part: Any) -> list[torch.nn.Parameter]:
-    return list(part.parameters()) if isinstance(part, torch.nn.Module) else []
+def tensors(part: Any) -> list[torch.Tensor]:
+    is_model = isinstance(part, torch.nn.Module)
+    return [*part.parameters(), *part.buffers()] if is_model else []
 
 
 def test_a_pipeline_that_cannot_be_counted_is_named(tmp_path: Path) -> None:

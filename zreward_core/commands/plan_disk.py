@@ -75,9 +75,9 @@ def generator_bytes(generator: GeneratorBlueprint, config: Any) -> tuple[float, 
         with torch.device("meta"):
             open_weights(painter, config.lora.rank, config.lora.alpha, 0)
     adapter = sum(nbytes(p) for p in painter.transformer.parameters() if p.requires_grad)
-    rest = sum(nbytes(p) for p in painter.pipe.vae.parameters())
+    rest = float(sum(nbytes(p) for p in painter.pipe.vae.parameters()))
     rest += encoder_bytes(generator, config.dtype)
-    return _merged(painter.transformer), float(rest + (adapter if config.lora else 0))
+    return _merged(painter.transformer), rest + (adapter if config.lora else 0)
 
 
 def encoder_bytes(generator: GeneratorBlueprint, dtype: str) -> float:

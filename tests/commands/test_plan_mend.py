@@ -90,6 +90,21 @@ def test_a_stage_that_does_not_fit_names_the_params_with_which_it_fits() -> None
     assert not planning.Plan([row], [], small).fits(row)
 
 
+def test_inputs_sampled_together_set_the_memory_of_traces_and_their_time() -> None:
+    deep = blueprint(4)
+    counts = replace(count(configs(), RUBRIC), size=(32, 32))
+    models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
+    planner = plan_stages.PLANNERS["train_gdso"]
+    whole = train_gdso.Config(seed=1, steps=10, pairs_per_step=4, micro_batch_pairs=1, lora=LORA)
+    parts = whole.model_copy(update={"rollout_batch_size": 3})
+    rows = [planner(config, 1, True, models, counts, MACHINE) for config in (whole, parts)]
+    caches = [row.moments["decoding"].caches for row in rows]
+    assert caches[1] == pytest.approx(caches[0] * 3 / 8, rel=0.02)
+    assert rows[1].hours > 2 * rows[0].hours  # three loops instead of one
+    remedies = list(plan_mend.remedies("train_gdso", whole, "decoding"))
+    assert remedies[:3] == [("rollout_batch_size", size) for size in (4, 2, 1)]
+
+
 def test_a_smaller_batch_of_candidates_is_counted_again(tmp_path: Path) -> None:
     save_generator(tmp_path / "generator", "z_image", ["a word"])
     models = plan_rows.Models(

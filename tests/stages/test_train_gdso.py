@@ -90,6 +90,21 @@ def test_gradient_checkpointing_changes_neither_traces_nor_gradients(batch: Pair
         assert torch.allclose(one, other, atol=1e-6)
 
 
+def test_outputs_do_not_depend_on_how_many_inputs_are_sampled_together(
+    backbone: Backbone, batch: PairBatch, rollouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, prefill = [], backbone.network.prefill
+    monkeypatch.setattr(
+        backbone.network,
+        "prefill",
+        lambda ids, *rest: images.append(len(ids)) or prefill(ids, *rest),
+    )
+    parts = roll_out(backbone, *batch.inputs, 3, 1.0, np.random.default_rng(3), 3)
+    assert images == [3, 1]
+    assert parts.tokens == rollouts.tokens and torch.equal(parts.answers, rollouts.answers)
+    assert torch.allclose(parts.log_probs, rollouts.log_probs, atol=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_are_those_of_sampling_one_token_at_a_time(
     backbone: Backbone, batch: PairBatch, rollouts, temperature: float

@@ -9,13 +9,14 @@ from zreward_core.commands.plan_engine import UTILIZATION
 from zreward_core.commands.plan_rows import HEADROOM, Machine, Models, Planner, Row
 
 GENERATORS = "generators.batch_size"
+ROLLOUTS = "rollout_batch_size"
 SMALLER = {
     "update": ("micro_batch_pairs", "micro_batch_size", "micro_batch_images", "group_size"),
     "decoding": (
-        *(GENERATORS, "batch_size", "sample_batch_size", "pairs_per_step", "images_per_step"),
-        *("shard_items", "batch_pairs", "num_traces", "num_chains"),
+        *(GENERATORS, ROLLOUTS, "batch_size", "sample_batch_size", "shard_items"),
+        *("batch_pairs", "num_traces", "num_chains"),
     ),
-    "prefill": ("batch_size", "pairs_per_step", "images_per_step", "shard_items", "batch_pairs"),
+    "prefill": (ROLLOUTS, "batch_size", "shard_items", "batch_pairs"),
     "traces": ("batch_size", "num_traces", "shard_items", "num_chains"),
     "denoising": (GENERATORS, "sample_batch_size", "batch_size"),
     "validation": ("validation_batch_size",),
@@ -78,6 +79,8 @@ def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
             continue
         if name == GENERATORS:
             value = max((one.batch_size for one in getattr(config, "generators", [])), default=1)
+        elif name == ROLLOUTS and getattr(config, name, 1) is None:
+            value = 2 * getattr(config, "pairs_per_step", 0) or config.images_per_step
         else:
             value = getattr(config, name, 1)
         while value > (2 if name == "group_size" else 1):

@@ -62,8 +62,16 @@ class Training:
             optimizer=copies / number,
         )
 
-    def traces(self, rows: tuple[int, int, int]) -> tuple[dict[str, Use], float]:
-        """Moments and seconds of a batch of traces of the policy."""
+    def traces(self, inputs: int) -> tuple[dict[str, Use], float]:
+        """Moments and seconds of the policy's outputs of a process's inputs in a step."""
+        together = inputs
+        if self.config.rollout_batch_size is not None and self.machine.engine is None:
+            together = min(inputs, self.config.rollout_batch_size)
+        moments, seconds = self.sampled((together, 1, self.config.group_size))
+        return moments, ceil(inputs / together) * seconds
+
+    def sampled(self, rows: tuple[int, int, int]) -> tuple[dict[str, Use], float]:
+        """Moments and seconds of traces of the policy that are sampled together."""
         moments, seconds = sample_traces(
             self.blueprint,
             self.config.dtype,
@@ -86,7 +94,7 @@ class Training:
         images = min(config.validation_items, counts.validation_images)
         batches = ceil(ceil(images / batch) / self.processes)
         if self.on_policy:
-            moments, seconds = self.traces((batch, counts.num_dimensions, 1))
+            moments, seconds = self.sampled((batch, counts.num_dimensions, 1))
             moments.pop("engine", None)
             largest = max(moments.values(), key=lambda use: use.total)
         else:
@@ -145,8 +153,7 @@ def pairs_planner(stage: str) -> Callable[..., Row]:
         training = Training(
             stage, config, processes, sharding, blueprint, counts, machine, update, True
         )
-        images = ceil(2 * config.pairs_per_step / processes)
-        moments, seconds = training.traces((images, 1, config.group_size))
+        moments, seconds = training.traces(ceil(2 * config.pairs_per_step / processes))
         micro = ceil(config.pairs_per_step / processes / config.micro_batch_pairs)
         seconds += config.updates_per_batch * micro * update.operations / machine.flops
         tokens = config.steps * 2 * config.pairs_per_step * config.group_size
@@ -201,7 +208,7 @@ def train_opd(
         beside,
     )
     images = ceil(config.images_per_step / processes)
-    moments, seconds = training.traces((images, 1, config.group_size))
+    moments, seconds = training.traces(images)
     micro = ceil(images / config.micro_batch_images)
     seconds += config.updates_per_batch * micro * update.operations / machine.flops
     tokens = config.steps * config.images_per_step * config.group_size * machine.trace_tokens

@@ -84,11 +84,15 @@ class OnPolicyConfig(StageConfig, TrainedWeights):
     """K_gdso; beyond 1 the later updates are off-policy and are not corrected."""
     temperature: Temperature = 1.0
     """Sampling temperature of the traces; log-probabilities are taken at the same temperature."""
+    rollout_batch_size: Count | None = None
+    """Inputs (an image and a dimension) whose outputs a process samples together; by default all
+    of its part of a batch. It changes memory and time, not the outputs."""
 
     @property
     def loop(self) -> dict[str, Any]:
         """Keyword arguments of ``on_policy_steps``."""
-        return loop_arguments(self, OnPolicyConfig, "updates_per_batch", "temperature")
+        other = "updates_per_batch", "temperature", "rollout_batch_size"
+        return loop_arguments(self, OnPolicyConfig, *other)
 
 
 class PairPolicyConfig(OnPolicyConfig):

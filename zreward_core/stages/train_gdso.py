@@ -95,7 +95,12 @@ def run(config: Config) -> None:
             pairs = sampler.draw(config.pairs_per_step, step.rng)  # a batch of same-prompt pairs
             sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(  # pi_old <- pi: G outputs of each side, and q (2)
-                backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
+                backbone,
+                *pairs.inputs,
+                config.group_size,
+                config.temperature,
+                step.rng,
+                config.rollout_batch_size,
             )
             batch, step.metrics = reward(backbone, config, pairs, rollouts)
             for _ in range(config.updates_per_batch):  # K_gdso updates of pi

@@ -66,7 +66,12 @@ def run(config: Config) -> None:
             pairs = sampler.draw(config.pairs_per_step, step.rng)
             sampler.prefetch(config.pairs_per_step, step.next_rng)
             rollouts = roll_out(
-                backbone, *pairs.inputs, config.group_size, config.temperature, step.rng
+                backbone,
+                *pairs.inputs,
+                config.group_size,
+                config.temperature,
+                step.rng,
+                config.rollout_batch_size,
             )
             batch, step.metrics = train_gdso.reward(backbone, config, pairs, rollouts)
             for _ in range(config.updates_per_batch):  # K_gdso updates of pi

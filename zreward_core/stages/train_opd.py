@@ -142,7 +142,14 @@ def sample(
     first = int(rng.integers(number))
     dimensions = [(first + b) % number for b in range(len(drawn))]
     rollouts = roll_out(  # y ~ pi_old
-        backbone, prompts, images, dimensions, config.group_size, config.temperature, rng
+        backbone,
+        prompts,
+        images,
+        dimensions,
+        config.group_size,
+        config.temperature,
+        rng,
+        config.rollout_batch_size,
     )
     readable = torch.isin(rollouts.answers, backbone.label_ids.cpu()).float().mean().item()
     metrics = rollout_metrics(rollouts) | {"score/readable": readable}

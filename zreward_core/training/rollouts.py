@@ -25,6 +25,7 @@ def roll_out(
     group_size: int,
     temperature: float,
     rng: np.random.Generator,
+    batch_size: int | None = None,
 ) -> Rollouts:
     """Sample G outputs of each input from the current policy.
 
@@ -35,15 +36,19 @@ def roll_out(
         dimensions: B indices of dimensions.
         group_size: G.
         rng: source of the B seeds.
+        batch_size: inputs sampled together, to bound the memory of the caches; all of the
+            process's share by default, and with an engine, which divides them itself.
     """
     seeds = rng.integers(2**48, size=len(dimensions)).tolist()
     own = own_part(len(dimensions))
-    rows = slice(own.start, own.stop)
+    if batch_size is None or backbone.engine is not None:
+        batch_size = max(len(own), 1)
     sampled = []
     renew_engine(backbone)
     backbone.network.eval()  # with gradient checkpointing a model in train mode keeps no cache
     with gathered(backbone.network), precision():
-        if own:
+        for start in range(own.start, own.stop, batch_size):
+            rows = slice(start, min(start + batch_size, own.stop))
             found = sample_rollouts(
                 backbone,
                 prompts[rows],

@@ -33,6 +33,8 @@ def stderr_of(*arguments: str) -> str:
 
 def test_a_slow_command_is_named_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcement, "SILENT_SECONDS", 0.01)
+    assert stderr_of("ingest") == ""  # the runner's stderr is not a terminal
+    monkeypatch.setattr(announcement, "on_terminal", lambda: True)
     assert stderr_of("ingest") == "ingest: files -> ratings.\n"
     assert stderr_of("count") == "count: Count.\n"
     monkeypatch.setenv(RUN_STARTED, "1.5")  # a stage prints its position in the run
@@ -43,4 +45,5 @@ def test_a_slow_command_is_named_on_stderr(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_quick_command_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcement, "SILENT_SECONDS", 60.0)
+    monkeypatch.setattr(announcement, "on_terminal", lambda: True)
     assert stderr_of("count") == ""

@@ -63,7 +63,7 @@ def prompts() -> list[str]:
         "a red circle",
         "words that nobody knows",
         "stars",
-        "",
+        "a",
         "two red stars at the left",
         "blue",
     ]

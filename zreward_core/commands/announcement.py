@@ -13,10 +13,16 @@ SILENT_SECONDS = 0.5
 """A command that takes longer is named: imports and the opening of files can take seconds."""
 
 
+def on_terminal() -> bool:
+    """Whether a person sees stderr."""
+    return sys.stderr.isatty()
+
+
 def announce_if_slow(context: typer.Context, stages: Collection[str]) -> None:
     """Print the purpose of the invoked command if it still runs after ``SILENT_SECONDS``.
 
-    A worker prints nothing, and a stage of a `zreward run` prints its position in the run instead.
+    Only on a terminal: the stderr of a script has errors and progress alone. A worker prints
+    nothing, and a stage of a `zreward run` prints its position in the run instead.
 
     Args:
         context: of the group that the command belongs to.
@@ -25,7 +31,7 @@ def announce_if_slow(context: typer.Context, stages: Collection[str]) -> None:
     name = str(context.invoked_subcommand)
     command = context.command.get_command(context, name)  # type: ignore[attr-defined]
     in_run = name in stages and os.environ.get(RUN_STARTED)
-    if command is None or in_run or not owns_run() or "--help" in sys.argv:
+    if command is None or in_run or not owns_run() or "--help" in sys.argv or not on_terminal():
         return
     purpose = command.get_short_help_str(limit=200).removeprefix("Stage: ")
     timer = threading.Timer(SILENT_SECONDS, typer.echo, [f"{name}: {purpose}"], {"err": True})

@@ -131,8 +131,8 @@ def cost_text(figures: dict[str, Any]) -> str:
     if figures["disk_gb"] is not None:
         needs.append(f"{figures['disk_gb']:.1f} GB of disk")
     return (
-        f"After installation `make run` took {figures['minutes']:.0f} minutes on an otherwise idle"
-        f" machine with {figures['cores']} cores.\nIt needed {' and '.join(needs)}."
+        f"After installation `make run` took {figures['minutes']:.0f} minutes on a machine with"
+        f" {figures['cores']} cores.\nIt needed {' and '.join(needs)}."
     )
 
 

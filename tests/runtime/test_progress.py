@@ -41,6 +41,12 @@ def test_a_short_bar_writes_nothing_to_a_log(capsys: Capture) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_interrupted_work_says_where_it_continues(capsys: Capture) -> None:
+    for initial in (0, 3, 5):
+        list(track(range(initial, 5), "steps", 5, initial))
+    assert capsys.readouterr().err == "steps: continues after 3 of 5\n"
+
+
 def test_the_position_precedes_the_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Progress, "position", staticmethod(lambda: "stage 6 of 14: label"))
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)

@@ -79,8 +79,8 @@ def track(
 ) -> "tqdm[Item]":
     """Progress bar on stderr, in the main process only.
 
-    Where stderr is not a terminal, a line is printed every ``LINE_EVERY`` seconds instead. Work that
-    was interrupted says where it continues.
+    Where stderr is not a terminal, a line is printed every ``LINE_EVERY`` seconds instead. Work
+    that was interrupted says where it continues.
     """
     if initial not in (0, total) and is_main():
         say(f"{description}: continues after {initial} of {total}")

@@ -249,7 +249,7 @@ def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
     shot(page, "mlflow_runs")
     for row in runs.all()[:2]:
         row.get_by_role("checkbox").first.check()
-    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
     shot(page, "mlflow_comparison", height=2200)
     address = json.loads((chain.root / ".zreward/runs/train_risd.json").read_text())

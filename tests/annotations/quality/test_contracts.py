@@ -103,7 +103,7 @@ def test_ratings(rubric: Rubric, tmp_path: Path, column: str, value: object, rul
     row = "task 0 annotation 0" if column == "prompt_id" else "task 0 annotation 1 realism"
     assert str(FILE) in str(caught.value)
     assert row in str(caught.value)
-    assert (tmp_path / "docs" / "index.html").is_file()
+    assert f"{len(RATINGS)} rows of" in (tmp_path / "docs" / "index.html").read_text()
 
 
 ITEM_FAULTS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {

@@ -53,7 +53,7 @@ def _shown(docs: Path, contract: Contract) -> dict[str, object]:
     return {
         "name": contract.name,
         "file": str(contract.file),
-        "num_rows": f"{len(contract.table):,}",
+        "num_rows": f"{contract.num_rows:,}",
         "passed": not contract.faults(),
         "rules": [(one.rule, one.num_broken) for one in contract.checks],
         "pages": [(page.relative_to(docs).parts[0], page.relative_to(docs)) for page in pages],

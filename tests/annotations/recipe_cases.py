@@ -1,4 +1,4 @@
-"""Input files for the sources of docs/annotations.md, and what ingest makes of them."""
+"""Input files for the sources of docs/annotations.md, and what ingest returns for each."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Content = str | list | dict | Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Case:
-    """Input files of a source and what ingest makes of them."""
+    """Input files of a source and what ingest returns for each."""
 
     files: dict[str, Content]
     """Path below data/drops to text, a JSON value, or a function that writes the file."""

@@ -13,6 +13,7 @@ import torch
 
 from zreward_core import RewardModel
 from zreward_core.config import UserError
+from zreward_core.models import scorer
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.models.scores import Scores, join_scores
@@ -91,6 +92,30 @@ def test_a_score_does_not_depend_on_the_batch(
             assert torch.equal(together.probs[index], alone.probs[0])
             assert torch.equal(together.mass[index], alone.mass[0])
     model.to("cpu", torch.float32)
+
+
+def test_fewer_large_images_are_in_a_pass(
+    model: RewardModel, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = model.score(["a red circle"] * 5, images[:1] * 5)
+    sizes: list[int] = []
+    hook = model.backbone.network.register_forward_pre_hook(
+        lambda _, given: sizes.append(len(given[0]))
+    )
+    height, width = model.backbone.pixels.size(*images[0].shape[:2])
+    monkeypatch.setattr(scorer, "PASS_PIXELS", 2 * height * width)
+    in_parts = model.score(["a red circle"] * 5, images[:1] * 5)
+    monkeypatch.setattr(scorer, "PASS_PIXELS", 1)
+    model.score(["a red circle"] * 2, images[:1] * 2)
+    hook.remove()
+    assert sizes == [2, 2, 1, 1, 1]
+    assert torch.equal(in_parts.probs, together.probs)
+
+
+def test_the_limit_of_a_pass() -> None:
+    sides = {32: 64, 512: 32, 1024: 8, 8192: 1}
+    assert {side: scorer.images_of_pass(side * side, 64) for side in sides} == sides
+    assert scorer.images_of_pass(32 * 32, 8) == 8
 
 
 def test_a_stream_takes_a_window_at_a_time(

@@ -63,6 +63,11 @@ class Blueprint:
         """Layers of the language model."""
         return self.config.get_text_config().num_hidden_layers
 
+    @property
+    def pixels(self) -> PixelPath:
+        """How images are resized."""
+        return PixelPath(Qwen2VLImageProcessorPil(**self.preprocessor), self.max_pixels)
+
     def build(
         self,
         dtype: str,
@@ -83,7 +88,6 @@ class Blueprint:
             text.num_hidden_layers = depth
             if getattr(text, "layer_types", None):
                 text.layer_types = text.layer_types[:depth]
-        processor = Qwen2VLImageProcessorPil(**self.preprocessor)
         with torch.device("meta"):
             model: Any = AutoModelForImageTextToText.from_config(
                 config, dtype=getattr(torch, dtype)
@@ -91,7 +95,7 @@ class Blueprint:
         backbone = Backbone(
             model.eval(),
             self.tokenizer,
-            PixelPath(processor, self.max_pixels),
+            self.pixels,
             self.rubric,
             self.prompt,
         )

@@ -10,11 +10,10 @@ from zreward_core.commands.plan_rows import Machine, Models, apart
 from zreward_core.commands.plan_use import Use
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.engine import FORWARD_TOKENS
+from zreward_core.models.scorer import BATCH_SIZE, images_of_pass
 
 LAUNCH_SECONDS = 1e-3
 """Of a layer in a decoding step: Python and kernel launches; 62 ms were measured at 64 layers."""
-SCORE_BATCH = 64
-"""Images that a student scores at a time."""
 
 
 def sample_traces(
@@ -85,8 +84,15 @@ def score_images(
 ) -> tuple[Use, float]:
     """Use and seconds of one process for the trained student's scores of images."""
     lora = apart(models.student_lora, dtype)
-    use = memory.scoring(models.student, dtype, lora, SCORE_BATCH, counts.size)
-    return use, images / SCORE_BATCH * use.operations / machine.flops
+    batch = score_batch(models.student, counts.size)
+    use = memory.scoring(models.student, dtype, lora, batch, counts.size)
+    return use, images / batch * use.operations / machine.flops
+
+
+def score_batch(student: Blueprint, size: tuple[int, int]) -> int:
+    """Images of a size (width, height) that a student scores in a forward pass."""
+    height, width = student.pixels.size(size[1], size[0])
+    return images_of_pass(height * width, BATCH_SIZE)
 
 
 def image_seconds(step: Use, decoding: Use, steps: int, batch_size: int, machine: Machine) -> float:

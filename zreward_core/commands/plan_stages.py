@@ -13,11 +13,11 @@ from zreward_core.commands.plan_counts import Counts
 from zreward_core.commands.plan_host import host_bytes, pixel_bytes
 from zreward_core.commands.plan_rows import Machine, Models, Planner, Row, apart
 from zreward_core.commands.plan_sampling import (
-    SCORE_BATCH,
     image_seconds,
     judge_images,
     rollout_seconds,
     sample_traces,
+    score_batch,
     score_images,
 )
 from zreward_core.commands.plan_use import Use
@@ -208,7 +208,7 @@ def finetune_generator(
     held_out = counts.prompts["generator_eval"]
     compared = ceil(held_out / processes)
     judged = validations * watched + 2 * compared
-    batch = min(SCORE_BATCH, max(watched, compared))
+    batch = min(score_batch(models.student, config.size), max(watched, compared))
     scores = memory.scoring(models.student, config.dtype, lora, batch, config.size)
     seconds += judged / batch * scores.operations / machine.flops
     encoders = disk.encoder_bytes(models.generator, config.dtype)

@@ -3,10 +3,10 @@
 Shapes: B images, D dimensions, S levels.
 """
 
+import math
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,6 +21,11 @@ from zreward_core.models.model_card import describe_model
 from zreward_core.models.opening import find_device, find_dtype
 from zreward_core.models.score_decoder import require_finite_scores
 from zreward_core.models.scores import Scores, join_scores
+
+WINDOW_PIXELS = 32 * 1024**2
+"""Resized pixels in memory at a time (403 MB): 32 images of 1024 x 1024."""
+Row = tuple[str, torch.Tensor] | UserError
+"""Prompt and resized image, or why they cannot be scored."""
 
 
 class Judge(ABC):
@@ -96,7 +101,8 @@ class Judge(ABC):
 
         Args:
             prompts, images, dimensions: as for ``score``.
-            window: images in memory at a time; ``batch_size`` if None. Rows of a window that have
+            window: images in memory at a time; if None, ``batch_size``, or fewer that have
+                ``WINDOW_PIXELS`` together. Rows of a window that have
                 the same length are scored together, so a larger one is faster where prompts differ
                 in length.
             keep_errors: go on where a prompt or an image cannot be scored: its numbers are NaN, and
@@ -105,16 +111,17 @@ class Judge(ABC):
         Raises:
             UserError, NotFinite: as for ``score``.
         """
-        size = self.batch_size if window is None else window
-        if size < 1:
+        if window is not None and window < 1:
             raise UserError(f"window is {window}: pass at least 1")
         chosen, pairs = self._chosen(dimensions), in_pairs(prompts, images)
+        limits = (self.batch_size, WINDOW_PIXELS) if window is None else (window, math.inf)
 
         def windows() -> Iterator[Scores]:
             start = 0
-            while part := list(islice(self._rows(pairs, start, keep_errors), size)):
-                yield self._scores(part, chosen)
+            while part := _taken(self._rows(pairs, start, keep_errors), *limits):
                 start += len(part)
+                yield self._scores(part, chosen)
+                del part  # before the next window is prepared
 
         return windows()
 
@@ -164,7 +171,7 @@ class Judge(ABC):
 
     def _rows(
         self, pairs: Iterator[tuple[str, ImageLike]], start: int, keep_errors: bool
-    ) -> Iterator[tuple[str, torch.Tensor] | UserError]:
+    ) -> Iterator[Row]:
         """Prompts and prepared images, or the error of a row."""
         for row, (prompt, image) in enumerate(pairs, start):
             try:
@@ -177,9 +184,7 @@ class Judge(ABC):
                 yield error
 
     @torch.no_grad()
-    def _scores(
-        self, rows: Sequence[tuple[str, torch.Tensor] | UserError], chosen: list[int]
-    ) -> Scores:
+    def _scores(self, rows: Sequence[Row], chosen: list[int]) -> Scores:
         probs = torch.full((len(rows), len(chosen), len(self.backbone.levels)), torch.nan)
         mass = torch.full((len(rows), len(chosen)), torch.nan)
         good = {b: row for b, row in enumerate(rows) if not isinstance(row, UserError)}
@@ -209,3 +214,15 @@ class Judge(ABC):
         Args:
             chosen: indices of the D dimensions.
         """
+
+
+def _taken(rows: Iterator[Row], number: int, num_pixels: float) -> list[Row]:
+    """The next rows: so many of them, or fewer once their images have so many pixels."""
+    taken: list[Row] = []
+    for row in rows:
+        taken.append(row)
+        if not isinstance(row, UserError):
+            num_pixels -= row[1][0].numel()
+        if len(taken) == number or num_pixels <= 0:
+            break
+    return taken

@@ -26,6 +26,10 @@ __all__ = ["RewardModel", "Scores", "student_scores"]
 LENGTH_MULTIPLE = 8
 """A sequence is scored at the next multiple of this length, whatever else is in its batch: padding
 changes the rounding, and so do products of matrices with an odd number of rows."""
+BATCH_SIZE = 64
+PASS_PIXELS = 8 * 1024**2
+"""Resized pixels of a forward pass: 32 images of 512 x 512, 8 of 1024 x 1024 (8,192 tokens of a
+Qwen3-VL)."""
 
 
 class RewardModel(Judge):
@@ -38,7 +42,7 @@ class RewardModel(Judge):
 
     role: ClassVar[Role] = "student"
 
-    def __init__(self, backbone: Backbone, batch_size: int = 64) -> None:
+    def __init__(self, backbone: Backbone, batch_size: int = BATCH_SIZE) -> None:
         super().__init__(backbone, batch_size)
         self._padded = copy.copy(backbone)
         self._padded.length_multiple = LENGTH_MULTIPLE
@@ -51,7 +55,7 @@ class RewardModel(Judge):
         dtype: str | torch.dtype = "auto",
         *,
         revision: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
     ) -> "RewardModel":
         """Load a student; its weights are frozen.
 
@@ -63,7 +67,8 @@ class RewardModel(Judge):
             dtype: "auto" for the one in which the weights are stored; or a torch dtype, or its
                 name.
             revision: branch, tag or commit of a hub repository.
-            batch_size: images in a forward pass.
+            batch_size: images in a forward pass; fewer where their resized pixels exceed
+                ``PASS_PIXELS``, which costs no speed at such sizes.
 
         Raises:
             UserError: the source, device, dtype or revision does not exist; the model is a teacher,
@@ -81,8 +86,9 @@ class RewardModel(Judge):
         for row, (prompt, image) in enumerate(zip(prompts, images, strict=True)):
             groups[self.padded_length(len(backbone.prefix(prompt, image)))].append(row)
         for rows in groups.values():
-            for start in range(0, len(rows), self.batch_size):
-                part = rows[start : start + self.batch_size]
+            size = images_of_pass(max(images[row][0].numel() for row in rows), self.batch_size)
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
                 log_probs, mass_part = student_scores(
                     backbone, [prompts[row] for row in part], [images[row] for row in part]
                 )
@@ -144,6 +150,11 @@ class RewardModel(Judge):
         images = list(self.backbone.pixels.resize(pixels))
         log_probs, _ = student_scores(self.backbone, prompts, images)
         return expected_score(log_probs.exp(), self.backbone.levels)
+
+
+def images_of_pass(num_pixels: int, batch_size: int) -> int:
+    """Number of images of so many pixels that are scored in a forward pass, at most batch_size."""
+    return min(batch_size, max(1, PASS_PIXELS // num_pixels))
 
 
 def student_scores(

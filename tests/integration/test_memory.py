@@ -78,7 +78,9 @@ def measure(folder: Path, *arguments: object) -> dict[str, float]:
         [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    grown = json.loads(done.stdout.splitlines()[-1])
+    print(*arguments, f"{max(grown.values()) / 1e6:.0f} MB", grown)
+    return grown
 
 
 def peak() -> int:

@@ -252,6 +252,7 @@ def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
     shot(page, "mlflow_comparison", height=2200)
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
     address = json.loads((chain.root / ".zreward/runs/train_risd.json").read_text())
     page.goto(f"{chain.mlflow}/#/experiments/1/runs/{address['run_id']}{TRAINING}")
     link = page.get_by_role("link", name="Run in Dagster")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import uvicorn
@@ -25,6 +25,9 @@ from starlette.types import ASGIApp
 from pipelines.guard import Guard
 from pipelines.images import ROUTE, image_folder
 
+if TYPE_CHECKING:
+    import flask
+
 HOST = "127.0.0.1"
 TOKEN = "ZREWARD_UI_TOKEN"
 """Environment variable with the token that the servers ask for; none if it is unset or empty."""
@@ -37,6 +40,7 @@ MLFLOW_PREFERENCES = {
 """Keys of the browser's storage that MLflow's pages read, and their first values."""
 TEXTS = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml", ".yaml")
 """Files of annotations that a browser shows as text."""
+ARTIFACT_LIST = "/mlflow/artifacts/list"
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 MLFLOW_STYLE = "<style>[data-assistant-ui] { display: none !important }</style>"
 """Hides the button of the assistant, which the server does not offer."""
@@ -86,6 +90,7 @@ def mlflow(port: str, database: str, artifacts: str) -> None:
     from mlflow.server import app as pages
     from mlflow.server.fastapi_app import app
 
+    pages.after_request(_with_files)
     index = (Path(pages.root_path) / REL_STATIC_DIR / "index.html").read_text(encoding="utf-8")
     page = index.replace("<head>", f"<head>{MLFLOW_STYLE}<script>{_preferences()}</script>", 1)
     app.router.routes[:0] = [
@@ -94,6 +99,18 @@ def mlflow(port: str, database: str, artifacts: str) -> None:
         Mount(ASSISTANT, PlainTextResponse("the assistant is not served", 404)),
     ]
     serve(app, port)
+
+
+def _with_files(response: "flask.Response") -> "flask.Response":
+    """A response of MLflow, with an empty ``files`` in the list of a run without artifacts.
+
+    MLflow leaves it out, and the page that compares such a run with another then fails.
+    """
+    from flask import request
+
+    if request.path.endswith(ARTIFACT_LIST) and response.status_code == 200:
+        response.set_data(json.dumps({"files": [], **response.get_json()}))
+    return response
 
 
 def _preferences() -> str:

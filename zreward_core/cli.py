@@ -359,6 +359,7 @@ def main() -> None:
     These are a UserError, and an OSError of the disk, of permissions or of names (``DISK``).
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences hints at missing kernels
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # and a notice of attention backends
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     if not sys.stderr.isatty():  # in a log file, bars of the libraries; ours become lines
         os.environ.setdefault("TQDM_DISABLE", "1")

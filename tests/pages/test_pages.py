@@ -153,6 +153,13 @@ def tracked_runs(root: Path) -> set[str]:
         return {run for (run,) in store.execute("select run_uuid from runs")}
 
 
+def stage_runs(root: Path, stage: str) -> list[str]:
+    """Ids of the runs of a stage in MLflow, newest first."""
+    with sqlite3.connect(root / ".zreward/mlflow.db") as store:
+        found = "select run_uuid from runs where name = ? order by start_time desc"
+        return [run for (run,) in store.execute(found, (stage,))]
+
+
 def set_steps(root: Path, stage: str, steps: int, **others: Any) -> None:
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text())
@@ -211,6 +218,12 @@ def test_a_cancelled_training_resumes_from_its_checkpoint(page: Page, chain: Pag
     shot(page, "resumed")
     assert re.search(r"train_risd: continues after \d+ of 30", chain.output(second))
     assert chain.how("train_risd") == "run"
+    both = json.dumps(stage_runs(chain.root, "train_risd")[:2])
+    page.goto(f'{chain.mlflow}/#/compare-runs?runs={both}&experiments=["1"]')
+    # the cancelled one has no artifacts
+    expect(page.get_by_text("No common artifacts to display.")).to_be_visible()
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
+    shot(page, "cancelled_comparison", height=2200)
 
 
 @pytest.mark.long
@@ -238,40 +251,59 @@ def test_all_by_clicking_makes_a_second_champion(page: Page, chain: Pages) -> No
 
 
 @pytest.mark.long
-def test_mlflow_run_comparison_and_model(page: Page, chain: Pages) -> None:
-    page.goto(f"{chain.mlflow}/#/experiments/1/runs{TRAINING}")
+def test_mlflow_runs_and_comparison(page: Page, chain: Pages) -> None:
+    list_of_runs = f"{chain.mlflow}/#/experiments/1/runs{TRAINING}"
+    page.goto(list_of_runs)
     parents = page.get_by_role("row").filter(has=page.get_by_role("button"))
     expect(parents.first).to_be_visible()
-    for row in reversed(parents.all()):  # the stages of a pipeline's run are below it
-        row.get_by_role("button").click()
-    runs = page.get_by_role("row").filter(has=page.get_by_role("link", name="train_risd"))
-    expect(runs.first).to_be_visible()
-    shot(page, "mlflow_runs")
-    for row in runs.all()[:2]:
+    for row in parents.all()[:2]:  # collapsed, or their stages are selected as well
         row.get_by_role("checkbox").first.check()
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
+    expect(page.get_by_text("No common artifacts to display.")).to_be_visible()
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
+    page.get_by_role("button", name="Visualizations").click()
+    for switch in page.get_by_role("switch").all():
+        switch.click()  # only what differs
     shot(page, "mlflow_comparison", height=2200)
-    address = json.loads((chain.root / ".zreward/runs/train_risd.json").read_text())
-    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{address['run_id']}{TRAINING}")
+    page.goto(list_of_runs)
+    expect(parents.first).to_be_visible()
+    for row in reversed(parents.all()):  # the stages of a pipeline's run are below it
+        row.get_by_role("button").click()
+    stages = page.get_by_role("row").filter(has=page.get_by_role("link", name="train_risd"))
+    expect(stages.first).to_be_visible()
+    shot(page, "mlflow_runs")
+
+
+@pytest.mark.long
+def test_mlflow_curves_and_samples(page: Page, chain: Pages) -> None:
+    trained = stage_runs(chain.root, "train_risd")[0]
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{trained}/model-metrics{TRAINING}")
+    expect(page.get_by_text("loss").first).to_be_visible()
+    shot(page, "mlflow_curves")
+    tuned = stage_runs(chain.root, "finetune_generator")[0]
+    file = "plots/samples_by_step.png"
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{tuned}/artifacts/{file}{TRAINING}")
+    expect(page.get_by_text(file).first).to_be_visible()
+    shot(page, "mlflow_samples")
+
+
+@pytest.mark.long
+def test_mlflow_run_and_model(page: Page, chain: Pages) -> None:
+    run = stage_runs(chain.root, "train_risd")[0]
+    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{run}{TRAINING}")
     link = page.get_by_role("link", name="Run in Dagster")
     expect(link).to_be_visible()
     assert (link.get_attribute("href") or "").startswith(f"{chain.dagster}/runs/")
     shot(page, "mlflow_run")
     page.get_by_role("tab", name="Model metrics").click()
     expect(page.get_by_text("loss").first).to_be_visible()
-    shot(page, "mlflow_curves")
     page.goto(f"{chain.mlflow}/#/models/zreward-student{TRAINING}")
     expect(page.get_by_text("@ champion")).to_be_visible()
     shot(page, "mlflow_model")
     page.goto(f"{chain.mlflow}/#/models/zreward-student/versions/{chain.promoted()}{TRAINING}")
     expect(page.get_by_text("HPA of candidate").first).to_be_visible()
     shot(page, "mlflow_version")
-    tuned = json.loads((chain.root / ".zreward/runs/finetune_generator.json").read_text())
-    file = "plots/samples_by_step.png"
-    page.goto(f"{chain.mlflow}/#/experiments/1/runs/{tuned['run_id']}/artifacts/{file}{TRAINING}")
-    expect(page.get_by_text(file).first).to_be_visible()
-    shot(page, "mlflow_samples")
 
 
 @pytest.mark.long

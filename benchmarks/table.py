@@ -56,6 +56,19 @@ CURVES = {
     "trace/length": "tokens in a trace",
     "trace/thorough": "share of thorough inspections",
 }
+DEFECTS = {
+    "recolored": "wrong colour",
+    "swapped": "wrong shape",
+    "missing": "missing object",
+    "extra": "object too many",
+    "noise": "grain",
+    "blur": "blur",
+    "washed": "washed out",
+    "cast": "colour cast",
+    "broken": "broken",
+    "melted": "melted",
+}
+"""Kind of defect of the miniature to the rubric's words for it."""
 JUDGES = {"reward": "reward (trained on)", "panel": "panel (teacher)", "oracle": "pixel oracle"}
 
 
@@ -327,7 +340,7 @@ def sensitivities(
     }
     plot_matrix(
         matrices,
-        list(severities.columns),
+        [DEFECTS[kind] for kind in severities.columns],
         names,
         "Points lost for one level of a defect, or one cell",
         IMAGES / "defects.png",

@@ -17,6 +17,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "benchmarks/LOG.md": "log.md",
     "benchmarks/REPORT.md": "report.md",
 }
 """File of the repository to its page."""

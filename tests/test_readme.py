@@ -45,3 +45,19 @@ def test_an_incomplete_run_is_not_recorded(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="did not execute every stage"):
         script.figures_of_run()
+
+
+def test_the_students_variants_are_compared_with_the_student_trained_like_them() -> None:
+    rows = read_json(ROOT / "benchmarks/student_gap.json")
+    alignment = {row["variant"]: f"{row['hpa_alignment']:.3f}"[1:] for row in rows}
+    text = " ".join((ROOT / "README.md").read_text().split())
+    for words, variant in {
+        "the teacher had {}": "teacher",
+        "and the student {}": "base",
+        "twice the training steps ({})": "steps_2800",
+        "pretrained 2.7 times as long ({})": "longer_pretraining",
+        "twice the parameters ({})": "teachers_base",
+        "half of the pool gave {}": "half_images",
+    }.items():
+        assert words.format(alignment[variant]) in text, variant
+    assert alignment["half_prompts"] == alignment["half_images"]

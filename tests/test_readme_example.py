@@ -28,3 +28,10 @@ def test_the_example_scores_a_shipped_image(
     assert [line.split()[0] for line in lines] == rubric.names
     assert all(re.fullmatch(r"\w+ +[1-5]\.\d ± [0-2]\.\d", line) for line in lines)
     assert len(code.splitlines()) <= 10
+
+
+def test_every_image_of_a_command_ships() -> None:
+    blocks = re.findall(r"^```.*?^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    named = [path for block in blocks for path in re.findall(r"[\w./-]+\.png", block)]
+    assert len(named) == 2
+    assert not [path for path in named if not (ROOT / path).is_file()]

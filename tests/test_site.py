@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.notebook import NOTEBOOK, PAGE, notebook
 from benchmarks.shots import PLACE, SHOTS, fill
+from docs.site import PAGES
 from zreward_core.schemas import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,14 @@ def test_every_file_of_the_repository_that_is_linked_exists() -> None:
         for link in re.findall(r"\]\(([^)\s#]+)", prose):
             if "://" not in link:
                 assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_every_page_of_the_repository_that_is_linked_is_on_the_site() -> None:
+    for path in [*map(ROOT.joinpath, PAGES), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)\s#]+\.md)", path.read_text()):
+            target = (path.parent / link).resolve().relative_to(ROOT).as_posix()
+            on_site = target in PAGES or target.startswith("docs/")
+            assert on_site or target.endswith("project/README.md"), f"{path.name}: {link}"
 
 
 def test_the_notebook_has_the_cells_of_the_page() -> None:

@@ -9,6 +9,7 @@ from PIL import Image, ImageColor
 from rich.console import Console
 from scipy.ndimage import label
 
+from zreward_core.evaluation import comparison_plots
 from zreward_core.evaluation.claims import judge_claims
 from zreward_core.evaluation.comparison_plots import (
     SIZE_COLOURS,
@@ -139,6 +140,17 @@ def test_steps_are_whole(last):
     drawn(figure)
     shown = [tick for tick in axes.get_xticks() if 0 <= tick <= last]
     assert shown and all(tick == round(tick) for tick in shown) and figure.dpi == DPI
+
+
+def test_the_matrix_names_both_axes(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(comparison_plots, "save", lambda figure, path: kept.append(figure))
+    plot_matrix({"a": np.eye(2)}, ["grain", "blur"], DIMENSIONS, "Points lost", tmp_path / "m.png")
+    (figure,) = kept
+    axes = figure.axes[0]
+    assert (axes.get_ylabel(), figure.get_supxlabel()) == ("defect", "dimension")
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["grain", "blur"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == DIMENSIONS
 
 
 def test_long_traces_and_prompts_wrap(tmp_path):

@@ -17,6 +17,7 @@ from tests.models.hub_server import Hub, free_port, hub_server, point_to
 from tests.servers import wait_for
 from zreward_core import RewardModel, TeacherJudge
 from zreward_core.config import UserError
+from zreward_core.evaluation.preference import MARGIN
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import card
 from zreward_core.schemas import tree_hash, write_json
@@ -101,6 +102,7 @@ def test_the_card_has_rubric_figures_and_hashes(hub: Hub, student: Path) -> None
     assert "| charm | how is charm |" in text and "from 1 to 4" in text
     assert "| this student | charm | 0.800 [0.750, 0.850] |  | 0.700 |  |  |" in text
     assert "| pixel oracle (ceiling) | overall | 0.900 [" in text
+    assert MARGIN == 0.5 and "margin HPA counts pairs more than half a point apart" in text
     assert f"| labels | {'ab' * 32} |" in text
     assert f"| rubric | {model.backbone.rubric.sha256} |" in text
     assert f"| this model | {tree_hash(student)} |" in text

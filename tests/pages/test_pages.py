@@ -175,7 +175,7 @@ def set_steps(root: Path, stage: str, steps: int, **others: Any) -> None:
         ("candidates", "assets/candidates", "Images to annotate"),
         ("validate", "assets/validate", "audit"),
         ("validate_checks", "assets/validate?view=checks", "This is a blocking"),
-        ("evaluate", "assets/evaluate", "Agreement with held-out annotators"),
+        ("evaluate", "assets/evaluate", "Agreement with the annotators on held-out prompts"),
         ("evaluate_checks", "assets/evaluate?view=checks", "Skipped"),
         ("train_gdso", "assets/train_gdso", "training curves"),
         ("runs", "runs", "everything"),

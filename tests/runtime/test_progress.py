@@ -48,22 +48,22 @@ def test_interrupted_work_says_where_it_continues(capsys: Capture) -> None:
 
 
 def test_the_position_precedes_the_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Progress, "position", staticmethod(lambda: "stage 6 of 14: label"))
+    monkeypatch.setattr(Progress, "position", staticmethod(lambda: "stage 9 of 14: label"))
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     list(track(range(2), "steps"))
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
-        .startswith("stage 6 of 14: label | steps: 100% 2/2")
+        .startswith("stage 9 of 14: label | steps: 100% 2/2")
     )
 
 
 def test_reminders_only_after_silence(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Progress, "position", staticmethod(lambda: "stage 6 of 14: label"))
+    monkeypatch.setattr(Progress, "position", staticmethod(lambda: "stage 9 of 14: label"))
     monkeypatch.setattr(Progress, "shown_at", 0.0)
     progress.remind()
     progress.remind()
-    assert capsys.readouterr().err == "stage 6 of 14: label\n"
+    assert capsys.readouterr().err == "stage 9 of 14: label\n"
     assert isinstance(track([], "steps"), tqdm)
 
 

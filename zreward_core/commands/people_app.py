@@ -26,7 +26,7 @@ def annotate_export(
         bool, typer.Option("--single", help="One image per task, with hotkeys for its levels.")
     ] = False,
 ) -> None:
-    """Write Label Studio tasks for annotators, all images of a prompt side by side."""
+    """Write Label Studio tasks for annotators; without --single, a prompt's images side by side."""
     from zreward_core.commands.annotate_export import export_annotation
 
     typer.echo(export_annotation(folder, annotators, overlap, address, single))

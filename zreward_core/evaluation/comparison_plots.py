@@ -129,6 +129,7 @@ def plot_matrix(
         axes.set_visible(False)
     for line in grid:
         line[0].set_ylabel("defect")
+    figure.supxlabel("dimension", fontsize=10)
     figure.suptitle(title, fontsize=12)
     save(figure, path)
 

@@ -143,10 +143,10 @@ def _figures(role: Role, rubric: Rubric, metrics: Mapping[str, Any] | None) -> l
                 numbers = (_number(found.get(key)) for key in ("margin_hpa", "plcc", "srcc", "ece"))
                 rows.append((title, part, f"{_number(found['hpa'])} [{low}, {high}]", *numbers))
     return [
-        "Agreement with held-out annotators: HPA is the share of pairs of one prompt that are"
-        " ordered as the annotators ordered them, with the 95 % bootstrap interval over prompts;"
-        " margin HPA counts pairs at least one point apart. No model can agree with the annotators"
-        " by much more than they agree with each other.",
+        "Agreement with the annotators on held-out prompts: HPA is the share of pairs of one prompt"
+        " that are ordered as the annotators ordered them, with the 95 % bootstrap interval over"
+        " prompts; margin HPA counts pairs more than half a point apart. No model can agree with"
+        " the annotators by much more than they agree with each other.",
         "",
         *_table(("model", "dimension", "HPA", "margin HPA", "PLCC", "SRCC", "ECE"), rows),
     ]

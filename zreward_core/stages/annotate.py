@@ -1,4 +1,4 @@
-"""Annotate: tasks for annotators and, in the miniature, simulated annotators.
+"""annotate: images to annotate -> annotation tasks; in the miniature, simulated ratings.
 
 Simulated annotators see pixels and prompts, as people do, and nothing else of the candidates: no
 generators and no ids; an image is identified by the hash of its bytes. With ``simulate: false``

@@ -1,4 +1,4 @@
-"""Ingest: annotations of any source to ratings, comparisons, opinions and a quarantine.
+"""ingest: annotations of any source -> ratings, comparisons, opinions and a quarantine.
 
 Each native judgement becomes exactly one row or is counted as ignored
 (``annotations.ingest.accounting``). Files are read in batches, so memory use is bounded.

@@ -1,4 +1,4 @@
-"""Validate: judgements to train, validation and test items and pairs, checked by contracts.
+"""validate: judgements -> items and pairs by split (train, validation, test), checked by contracts.
 
 The ratings are checked before aggregation, the items and pairs after it; a violated contract
 stops the run before anything is written. The audit decides which annotators are included.

@@ -142,8 +142,8 @@ def test_compare_pairs_by_prompt_and_shows_the_extremes() -> None:
     lines = compare_sources(
         [Path("base.parquet"), Path("tuned.parquet")], Path("page.html"), None, 2
     )
-    assert lines[0] == "20 prompts, those that every side has scores of"
-    assert "base: 1 further prompts left out" in lines
+    assert lines[0] == "20 prompts with a score in every input"
+    assert "base: 1 further prompts excluded" in lines
     assert "tuned: 1 images without a score" in lines
     found = json.loads(Path("page.json").read_text())
     (pair,) = found["pairs"]

@@ -230,9 +230,9 @@ def _shown(one: Interval, pattern: str) -> str:
 
 
 def _lines(figures: Figures) -> list[str]:
-    lines = [f"{figures.prompts:,} prompts, those that every side has scores of"]
+    lines = [f"{figures.prompts:,} prompts with a score in every input"]
     lines += [
-        f"{name}: {number:,} further prompts left out"
+        f"{name}: {number:,} further prompts excluded"
         for name, number in figures.left_out.items()
         if number
     ]

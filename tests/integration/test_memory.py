@@ -26,7 +26,7 @@ from zreward_core.training.images import AHEAD_BYTES, KEPT_BYTES
 ROOT = Path(__file__).parents[2]
 SIZE = 1000
 """Sides of an image of noise, which has 3 MB and no compression."""
-FEW, MANY = 96, 700
+FEW, MANY = 140, 700
 PREPARED = 140
 """Images that have 1.8 GB when they are prepared, more than twice what training may keep."""
 ROWS, TEXT = 200_000, 12_000
@@ -34,16 +34,16 @@ ROWS, TEXT = 200_000, 12_000
 
 
 @pytest.mark.timeout(900)
-def test_images_of_288_mb_are_not_held(tmp_path: Path) -> None:
+def test_images_of_420_mb_are_not_held(tmp_path: Path) -> None:
     grown = measure(tmp_path, "images", FEW)
-    assert max(grown.values()) < 230e6, grown
+    assert max(grown.values()) < 320e6, grown
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_images_of_2_gb_are_not_held(tmp_path: Path) -> None:
     grown = measure(tmp_path, "images", MANY)
-    assert max(grown.values()) < 300e6, grown
+    assert max(grown.values()) < 400e6, grown
 
 
 @pytest.mark.slow

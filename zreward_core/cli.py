@@ -102,8 +102,7 @@ class StageHelp:
         from zreward_core.commands.stage_help import stage_help
 
         super().format_help(context, formatter)  # type: ignore[misc]
-        name = context.info_name
-        typer.echo(stage_help(name, _import_stage(name).Config))
+        typer.echo(stage_help(_import_stage(context.info_name)))
 
 
 class StageCommand(StageHelp, TyperCommand):

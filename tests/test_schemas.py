@@ -1,5 +1,6 @@
-"""Writers of tables and JSON refuse numbers that are not finite."""
+"""Writers refuse numbers that are not finite; readers name the command that writes a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from zreward_core.annotations.ingest.image_folder import ImageFolder
+from zreward_core.annotations.items.ratings_table import read_ratings
 from zreward_core.config import UserError
-from zreward_core.schemas import NotFinite, read_table, require_finite, write_json, write_table
+from zreward_core.diffusion.loading import locate
+from zreward_core.images import ImageStore
+from zreward_core.models.card import read_card
+from zreward_core.schemas import (
+    ITEMS,
+    NotFinite,
+    how_to_make,
+    read_json,
+    read_table,
+    require_finite,
+    write_json,
+    write_table,
+)
 
 SCHEMA = pa.schema(
     [("name", pa.string()), ("score", pa.float64()), ("probs", pa.list_(pa.float64()))]
@@ -49,3 +64,35 @@ def test_a_number_that_is_not_finite_is_named_with_its_place_and_value() -> None
     require_finite("stage, step 3", {"loss": 1.0}, "lower the rate")
     with pytest.raises(UserError, match=r"^stage, step 3: norm is inf; lower the rate$"):
         require_finite("stage, step 3", {"loss": 1.0, "norm": float("inf")}, "lower the rate")
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("data/evaluate/metrics.json", "`zreward evaluate`"),
+        ("data/candidates/images", "`zreward candidates`"),
+        ("/data/project/data/ingest/images", "`zreward ingest`"),
+        ("data/drops/example/prompts.json", "correct the path"),
+        ("label/prompts.json", "correct the path"),
+    ],
+)
+def test_a_missing_file_of_a_stage_names_the_command(path: str, remedy: str) -> None:
+    assert remedy in how_to_make(Path(path))
+
+
+def test_every_reader_of_a_stage_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    readers: dict[str, Callable[[Path], object]] = {
+        "data/validate/items.parquet": lambda path: read_table(path, ITEMS),
+        "data/ingest/ratings.parquet": read_ratings,
+        "data/evaluate/metrics.json": read_json,
+        "data/candidates/images": ImageStore,
+        "data/finetune_generator/generator": locate,
+        "data/train_risd/student": read_card,
+        "data/annotate": ImageFolder,
+    }
+    for name, read in readers.items():
+        with pytest.raises(UserError, match=f"`zreward {name.split('/')[1]}`.*`zreward run`"):
+            read(Path(name))

@@ -18,7 +18,7 @@ from zreward_core import __version__, stages
 from zreward_core.commands import people_app as people
 from zreward_core.commands.announcement import announce_if_slow
 from zreward_core.commands.scoring import app as scoring
-from zreward_core.config import PARAMS_FILE, UserError, writable
+from zreward_core.config import PARAMS_FILE, UserError, merged_params, writable
 from zreward_core.extras import extras_named
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
@@ -69,6 +69,7 @@ def _add_stage(name: str) -> None:
         from zreward_core.commands.stage_times import timed
         from zreward_core.runtime.launch import launch
 
+        merged_params(params)  # outside a project nothing is written
         arguments = ["--params", str(params)] if params else []
         # of all processes and machines, one holds the lock and tracks the run
         lock = stage_lock(name) if owns_run() else nullcontext()
@@ -102,8 +103,7 @@ class StageHelp:
         from zreward_core.commands.stage_help import stage_help
 
         super().format_help(context, formatter)  # type: ignore[misc]
-        name = context.info_name
-        typer.echo(stage_help(name, _import_stage(name).Config))
+        typer.echo(stage_help(_import_stage(context.info_name)))
 
 
 class StageCommand(StageHelp, TyperCommand):
@@ -265,6 +265,10 @@ def adopt(as_json: JsonOption = False) -> None:
     from zreward_core.commands.promote import adopt
 
     result = adopt()
+    if result["version"] is None and not as_json:
+        raise UserError(
+            "no version of the student is champion, nothing was changed: run `zreward promote`"
+        )
     typer.echo(
         json.dumps(result) if as_json else f"data/champion.yaml: {result['source']}; {FOLLOW}"
     )

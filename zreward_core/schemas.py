@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 from zreward_core.config import UserError, parse_json
 
 logger = logging.getLogger(__name__)
+STAGES = Path(__file__).with_name("stages")
+"""Folder of the stages' modules; the output of each is the folder of its name in data/."""
 _text, _number, _whole = pa.string(), pa.float64(), pa.int64()
 _long_text = pa.large_string()
 """Text that may exceed 2 GiB in a column."""
@@ -285,6 +288,18 @@ def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
         pq.write_table(table.replace_schema_metadata(None), partial)
 
 
+def how_to_make(path: Path, otherwise: str = "correct the path") -> str:
+    """The remedy for a missing file or folder: the command of the stage that writes it.
+
+    Args:
+        otherwise: the remedy for a path that is not in the output of a stage.
+    """
+    for above, name in pairwise(path.parts):
+        if above == "data" and (STAGES / f"{name}.py").is_file():
+            return f"run the stage that writes it (`zreward {name}`), or all stages (`zreward run`)"
+    return otherwise
+
+
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     """Read the schema's columns of a Parquet file.
 
@@ -292,16 +307,14 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
         UserError: the file is missing, unreadable, or lacks a column.
     """
     if not path.is_file():
-        raise UserError(
-            f"{path} not found: run the stage that writes it (`zreward {path.parent.name}`)"
-        )
+        raise UserError(f"{path} not found: {how_to_make(path)}")
     try:
         table = pq.read_table(path)
     except pa.ArrowException as error:
         raise UserError(f"{path} is not a readable Parquet file: {error}") from None
     missing = sorted(set(schema.names) - set(table.column_names))
     if missing:
-        raise UserError(f"{path} lacks the columns {missing}: run the stage that writes it again")
+        raise UserError(f"{path} lacks the columns {missing}: {how_to_make(path)}")
     return table.select(schema.names).to_pandas()
 
 
@@ -355,7 +368,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or is not valid JSON.
     """
     if not path.is_file():
-        raise UserError(f"{path} not found: run the stage that writes it")
+        raise UserError(f"{path} not found: {how_to_make(path)}")
     try:
         return parse_json(path.read_bytes())
     except ValueError as error:

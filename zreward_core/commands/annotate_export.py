@@ -21,7 +21,14 @@ from zreward_core.commands.image_lookup import read_images
 from zreward_core.commands.rubric_page import write_rubric_page
 from zreward_core.config import Splits, UserError, read_params
 from zreward_core.rubric import Rubric, load_rubric
-from zreward_core.schemas import CANDIDATES, digest, normalise_prompt, read_table, write_json
+from zreward_core.schemas import (
+    CANDIDATES,
+    digest,
+    how_to_make,
+    normalise_prompt,
+    read_table,
+    write_json,
+)
 
 CANDIDATES_FOLDER = Path("data/candidates")
 IMAGES, EXEMPLARS, TASKS = "images", "exemplars", "tasks"
@@ -109,7 +116,7 @@ def unpack(image_ids: pd.Series, shards: list[Path], folder: Path) -> dict[str, 
     missing = sorted(set(image_ids.dropna()) - set(names))
     if missing:
         raise UserError(
-            f"image {missing[0]} is in no shard of {shards[0]}: run the stage that writes it again"
+            f"image {missing[0]} is in no shard of {shards[0]}: {how_to_make(shards[0])}"
         )
     return names
 

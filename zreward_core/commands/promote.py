@@ -165,8 +165,11 @@ def adopt() -> dict[str, Any]:
         {"changed", "version", "source"}; version and source are None if there is no champion.
         ``changed``: the generator's reward is now a different student. If a new student was
         trained, only the form of the file changes, from ``trained`` to the champion's version.
+
+    Raises:
+        UserError: there is no store, or the champion was not registered by `zreward promote`.
     """
-    with registry() as client:
+    with registry(create=False) as client:
         moved = _take_over(client)
         return _answer(client, moved)
 

@@ -17,7 +17,7 @@ from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.qwen_image import QwenImage
 from zreward_core.diffusion.sd3 import StableDiffusion3
 from zreward_core.diffusion.z_image import ZImage
-from zreward_core.schemas import read_json, write_json
+from zreward_core.schemas import how_to_make, read_json, write_json
 from zreward_core.weights import reading_checkpoint, require_all_weights
 
 GENERATORS: dict[str, type[ImageGenerator]] = {
@@ -105,7 +105,7 @@ def locate(folder: Path) -> tuple[str, str | None]:
     if not (folder / CARD).is_file():
         raise UserError(
             f"{folder} has no generator (neither model_index.json nor {CARD}):"
-            " run the stage that makes it (`zreward base_generator`) or correct the path"
+            f" {how_to_make(folder)}"
         )
     pointer = read_json(folder / CARD)
     if isinstance(pointer, dict) and "path" in pointer:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from zreward_core.config import UserError
 from zreward_core.images.decoding import decode, image_id, shown_size
-from zreward_core.schemas import IMAGES, OUTSIDE_IMAGES
+from zreward_core.schemas import IMAGES, OUTSIDE_IMAGES, how_to_make
 
 SHARD_ROWS = 4096
 """Images per shard, at most."""
@@ -144,7 +144,7 @@ class ImageStore:
         for folder in folders:
             shards = sorted(folder.glob("*.parquet"))
             if not shards:
-                raise UserError(f"{folder} has no image shards: run the stage that writes it")
+                raise UserError(f"{folder} has no image shards: {how_to_make(folder)}")
             for path in shards:
                 with pq.ParquetFile(path) as shard:
                     ids = shard.read(columns=["image_id"])["image_id"].to_pylist()

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from zreward_core.config import UserError
 from zreward_core.models.prompts import TEMPLATE_VERSION, PromptSettings
 from zreward_core.rubric import Rubric
-from zreward_core.schemas import read_json
+from zreward_core.schemas import how_to_make, read_json
 
 CARD = "zreward.json"
 RECORDED = ("dimensions", "levels", "rubric_sha256")
@@ -51,7 +51,8 @@ def read_card(folder: Path) -> dict[str, Any]:
             its rubric has another hash, or other dimensions or levels, than it records.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: give the folder of a model")
+        remedy = how_to_make(folder, "give the folder of a model")
+        raise UserError(f"{folder} is not a folder: {remedy}")
     if not (folder / CARD).is_file():
         raise UserError(
             f"{folder} has no {CARD}, so it was not written by this project: give the folder of a "

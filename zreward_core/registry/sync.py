@@ -33,6 +33,8 @@ def sync() -> Iterator[Synced]:
     For a stage that DVC restored from its cache this is the run that produced the cached files.
     """
     entries = read_lock()
+    if not entries:
+        return
     client = connect()
     with store_errors():
         for stage, entry in entries.items():

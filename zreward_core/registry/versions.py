@@ -179,6 +179,8 @@ def registry(create: bool = True) -> Iterator["MlflowClient"]:
     Raises:
         UserError: there is no store, or it fails.
     """
+    if not create:
+        connect(create=False)  # before the lock makes a folder
     with locked():
         client = connect(create, write=True)
         with store_errors():

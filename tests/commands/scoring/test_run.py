@@ -181,6 +181,17 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
             r"t\.parquet: give --model .* and --output .* zreward score t\.parquet",
         ),
         (["a.png"], "give --model .* and --prompt"),
+        (
+            ["a.png", "--prompt", "it's red"],
+            r"score a\.png --model \S+ --prompt 'it'\"'\"'s red'\.",
+        ),
+        (
+            ["pictures", "--prompt", "x"],
+            r"score pictures --model \S+ --prompt x --output scores\.parquet",
+        ),
+        (["pictures", "--output", "o.parquet"], r"--model \S+ --output o\.parquet\."),
+        (["nothing"], "^nothing is not found: pass images, or a table"),
+        (["a.png", "nothing", "--prompt", "x"], "^nothing is not found"),
         (["pictures"], r"pictures: give --model .* and --output .* zreward score pictures"),
         (["t.parquet", "--model", "m"], "give --output"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
@@ -191,6 +202,7 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
 def test_what_is_missing_is_named(arguments: list[str], message: str) -> None:
     write_images(2)
     Path("pictures").mkdir()
-    Path("pictures/a.png").write_bytes(png(1))
+    for image in ("a.png", "pictures/a.png"):
+        Path(image).write_bytes(png(1))
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(app, ["score", *arguments], catch_exceptions=False)

@@ -12,7 +12,7 @@ from zreward_core.annotations.ingest.image_index import FileIndex, ImageFile
 from zreward_core.annotations.ingest.references import Claims, Reading, embedded, readings
 from zreward_core.config import UserError
 from zreward_core.images import MAX_BYTES, ImageTooLarge, decode, image_id
-from zreward_core.schemas import digest
+from zreward_core.schemas import digest, how_to_make
 
 MAX_REFERENCE = 4096
 """Longer references are embedded images; they are cached by their hash."""
@@ -50,7 +50,8 @@ class ImageFolder:
         if folder is None:
             return
         if not os.path.isdir(folder):  # False for names that no folder can have, too
-            raise UserError(f"{folder} not found: the source's `images` must name a folder")
+            remedy = how_to_make(folder, "the source's `images` must name a folder")
+            raise UserError(f"{folder} not found: {remedy}")
         for shard in sorted(folder.glob("*.parquet")):
             self._known.update(_shard_ids(shard))
         self._index = FileIndex(folder)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zreward_core.config import UserError
-from zreward_core.schemas import RATINGS
+from zreward_core.schemas import RATINGS, how_to_make
 
 CATEGORICAL = (
     "item_id",
@@ -40,16 +40,12 @@ def read_ratings(path: Path, columns: Sequence[str] = tuple(RATINGS.names)) -> p
         UserError: the file is missing or not such a table.
     """
     if not path.is_file():
-        raise UserError(
-            f"{path} not found: run the stage that writes it (`zreward {path.parent.name}`)"
-        )
+        raise UserError(f"{path} not found: {how_to_make(path)}")
     try:
         found = pq.read_schema(path).names
         missing = sorted(set(RATINGS.names) - set(found))
         if missing:
-            raise UserError(
-                f"{path} lacks the columns {missing}: run `zreward {path.parent.name}` again"
-            )
+            raise UserError(f"{path} lacks the columns {missing}: {how_to_make(path)}")
         with ThreadPoolExecutor(NUM_READERS) as pool:
             read = pool.map(partial(_read, path), columns)
             return pd.DataFrame(dict(zip(columns, read, strict=True)), copy=False)

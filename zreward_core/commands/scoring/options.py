@@ -1,10 +1,11 @@
 """Options of `zreward score` that depend on what is scored."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from zreward_core.commands.scoring.score_file import check_output
-from zreward_core.commands.scoring.sources import FORMS, is_many
+from zreward_core.commands.scoring.sources import FORMS, is_many, require_exist
 from zreward_core.config import UserError, writable
 
 
@@ -14,7 +15,7 @@ def require_options(
     """The model; all that is missing is named at once, with a command that would do.
 
     Raises:
-        UserError: an option is missing, or the output cannot be written.
+        UserError: an option is missing, and maybe a source, or the output cannot be written.
     """
     many = output is not None or any(is_many(path) for path in sources)
     missing = []
@@ -25,12 +26,16 @@ def require_options(
     if not many and prompt is None:
         missing.append("--prompt (the prompt of the images)")
     if missing:
-        names = " ".join(writable(str(path)) for path in sources[:3])
-        rest = "--output scores.parquet" if many else "--prompt 'a red circle'"
+        require_exist(sources)
+        names = [writable(str(path)) for path in sources[:3]]
+        words = [*names, "--model", model or "data/train_risd/student"]
+        if prompt is not None or not many:
+            words += ["--prompt", "a red circle" if prompt is None else prompt]
+        if many:
+            words += ["--output", str(output or "scores.parquet")]
         raise UserError(
-            f"{names}: give {' and '.join(missing)}, for example: zreward score {names}"
-            f" --model {model or 'data/train_risd/student'} {rest}. Many images are scored from"
-            f" {FORMS}"
+            f"{' '.join(names)}: give {' and '.join(missing)}, for example: zreward score"
+            f" {shlex.join(words)}. Many images are scored from {FORMS}"
         )
     if output is not None:
         check_output(output, ".parquet", sources)

@@ -53,9 +53,7 @@ def open_source(paths: Sequence[Path], columns: Columns, images: Path | None = N
     Raises:
         UserError: it cannot be read, lacks a column or prompts, or has no images.
     """
-    for path in paths:
-        if not os.path.exists(path):
-            raise UserError(f"{writable(str(path))} is not found: pass {FORMS}")
+    require_exist(paths)
     first = paths[0]
     if len(paths) == 1 and first.is_dir():
         source = _folder(first, columns, images)
@@ -64,6 +62,17 @@ def open_source(paths: Sequence[Path], columns: Columns, images: Path | None = N
     if not source.count:
         raise UserError(f"{writable(str(first))} has no images: pass {FORMS}")
     return source
+
+
+def require_exist(paths: Sequence[Path]) -> None:
+    """Refuse paths that do not exist.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"{writable(str(path))} is not found: pass images, or {FORMS}")
 
 
 def _files(paths: Sequence[Path], columns: Columns, images: Path | None) -> Source:

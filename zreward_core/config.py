@@ -228,10 +228,25 @@ def merged_params(overlay: Path | None = None) -> dict[str, Any]:
         UserError: a file is missing or malformed, or ``standalone`` is not true or false.
     """
     given = read_yaml(overlay) if overlay else {}
-    standalone = given.pop(STANDALONE, False)
+    standalone = overlay is not None and _is_standalone(given, overlay)
+    given.pop(STANDALONE, None)
+    return given if standalone else merge(read_yaml(PARAMS_FILE), given)
+
+
+def is_standalone(overlay: Path) -> bool:
+    """Whether an overlay replaces params.yaml as a whole.
+
+    Raises:
+        UserError: it is missing or malformed, or ``standalone`` is not true or false.
+    """
+    return _is_standalone(read_yaml(overlay), overlay)
+
+
+def _is_standalone(given: Mapping[str, Any], overlay: Path) -> bool:
+    standalone = given.get(STANDALONE, False)
     if not isinstance(standalone, bool):
         raise UserError(f"{overlay}: '{STANDALONE}' must be true or false, not {standalone!r}")
-    return given if standalone else merge(read_yaml(PARAMS_FILE), given)
+    return standalone
 
 
 Parsed = TypeVar("Parsed", bound=Settings)

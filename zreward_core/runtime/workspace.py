@@ -9,6 +9,7 @@ import yaml
 
 from zreward_core.config import PARAMS_FILE, UserError, merge, read_params
 from zreward_core.dvc import program
+from zreward_core.runtime.drops import mirror_drops
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, launch_file_of
 
 WORKSPACES = Path(".zreward/workspaces")
@@ -70,7 +71,7 @@ def make_workspace(
             shutil.copyfile(source, folder / target)
     if (folder / BENCH).is_dir():
         (folder / BENCH / FINDINGS).touch()
-    shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
+    mirror_drops(folder)
     for dep in DEPS:
         (folder / dep).mkdir(parents=True, exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))

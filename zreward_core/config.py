@@ -13,7 +13,7 @@ import json
 import numbers
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -154,6 +154,13 @@ class StageConfig(Settings):
         shared = {key: params[key] for key in SHARED if key in cls.model_fields and key in params}
         return parse_settings(cls, {**shared, **section}, source, stage)
 
+    def faults(self, section: str) -> Iterator[str]:
+        """What else is to be corrected before the first stage of a run, each with its key.
+
+        `zreward plan` reads settings with such faults.
+        """
+        yield from ()
+
 
 class TopLevel(Settings):
     """The values at the top of params.yaml, beside the sections."""
@@ -191,7 +198,8 @@ def check_sections(
             faults.append(_unknown(source, [], section, known))
         elif section in configs:
             try:
-                configs[section].of_section(section, params, source)
+                config = configs[section].of_section(section, params, source)
+                faults += [f"{source}: {fault}" for fault in config.faults(section)]
             except UserError as error:
                 faults.append(str(error))
     for section in tracked:
@@ -206,7 +214,9 @@ def check_sections(
 
 def params_source(overlay: Path | None = None) -> str:
     """The name of the params in messages."""
-    return f"{PARAMS_FILE} (with {overlay})" if overlay else str(PARAMS_FILE)
+    if overlay is None:
+        return str(PARAMS_FILE)
+    return str(overlay) if is_standalone(overlay) else f"{PARAMS_FILE} (with {overlay})"
 
 
 def read_params(overlay: Path | None = None) -> dict[str, Any]:

@@ -173,45 +173,6 @@ class TopLevel(Settings):
     """Check the acceptance claims at the end of a run."""
 
 
-def check_sections(
-    params: Mapping[str, Any],
-    configs: Mapping[str, type[StageConfig]],
-    tracked: Iterable[str],
-    source: str,
-) -> None:
-    """Validate every section of params.
-
-    Args:
-        params: as ``read_params`` returns them.
-        configs: config of each section of ours.
-        tracked: keys that dvc.yaml tracks; those of other stages than ours are not validated.
-        source: name of the file in messages.
-
-    Raises:
-        UserError: a key is unknown or missing, or a value invalid; all of them are named.
-    """
-    tracked = list(dict.fromkeys(tracked))
-    known = {*configs, *tracked, *TopLevel.model_fields}
-    faults = []
-    for section in params:
-        if section not in known:
-            faults.append(_unknown(source, [], section, known))
-        elif section in configs:
-            try:
-                config = configs[section].of_section(section, params, source)
-                faults += [f"{source}: {fault}" for fault in config.faults(section)]
-            except UserError as error:
-                faults.append(str(error))
-    for section in tracked:
-        if section not in params:
-            faults.append(
-                f"{source}: '{section}', which dvc.yaml tracks, is missing; add it, if"
-                f" only as `{section}: {{}}`"
-            )
-    if faults:
-        raise UserError("\n".join(faults))
-
-
 def params_source(overlay: Path | None = None) -> str:
     """The name of the params in messages."""
     if overlay is None:
@@ -388,14 +349,15 @@ def _explain(
         path = [*section, *map(str, fault["loc"])]
         if fault["type"] == "extra_forbidden":
             *where, last = path
-            lines.append(_unknown(source, where, last, _names(kind, fault["loc"][:-1])))
+            lines.append(unknown_key(source, where, last, _names(kind, fault["loc"][:-1])))
         else:
             key = f"'{'.'.join(path)}': " if path else ""
             lines.append(f"{source}: {key}{fault['msg'].removeprefix('Value error, ')}")
     return lines
 
 
-def _unknown(source: str, where: list[str], key: object, known: Iterable[str]) -> str:
+def unknown_key(source: str, where: list[str], key: object, known: Iterable[str]) -> str:
+    """The message about a key that is not known, with the one that may be meant."""
     close = get_close_matches(str(key), list(known), n=1)
     remedy = f"did you mean '{close[0]}'?" if close else "remove it or correct its spelling"
     return f"{source}: unknown key '{'.'.join([*where, str(key)])}'; {remedy}"

@@ -7,8 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from zreward_core.config import Settings, UserError
-from zreward_core.manifest import COMMIT
-from zreward_core.schemas import tree_hash
+from zreward_core.schemas import COMMIT, tree_hash
 
 
 class BaseSource(Settings):

@@ -13,7 +13,7 @@ import json
 import numbers
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -154,6 +154,13 @@ class StageConfig(Settings):
         shared = {key: params[key] for key in SHARED if key in cls.model_fields and key in params}
         return parse_settings(cls, {**shared, **section}, source, stage)
 
+    def faults(self, section: str) -> Iterator[str]:
+        """What else is to be corrected before the first stage of a run, each with its key.
+
+        `zreward plan` reads settings with such faults.
+        """
+        yield from ()
+
 
 class TopLevel(Settings):
     """The values at the top of params.yaml, beside the sections."""
@@ -166,47 +173,11 @@ class TopLevel(Settings):
     """Check the acceptance claims at the end of a run."""
 
 
-def check_sections(
-    params: Mapping[str, Any],
-    configs: Mapping[str, type[StageConfig]],
-    tracked: Iterable[str],
-    source: str,
-) -> None:
-    """Validate every section of params.
-
-    Args:
-        params: as ``read_params`` returns them.
-        configs: config of each section of ours.
-        tracked: keys that dvc.yaml tracks; those of other stages than ours are not validated.
-        source: name of the file in messages.
-
-    Raises:
-        UserError: a key is unknown or missing, or a value invalid; all of them are named.
-    """
-    tracked = list(dict.fromkeys(tracked))
-    known = {*configs, *tracked, *TopLevel.model_fields}
-    faults = []
-    for section in params:
-        if section not in known:
-            faults.append(_unknown(source, [], section, known))
-        elif section in configs:
-            try:
-                configs[section].of_section(section, params, source)
-            except UserError as error:
-                faults.append(str(error))
-    for section in tracked:
-        if section not in params:
-            faults.append(
-                f"{source}: '{section}', which dvc.yaml tracks, is missing; add it, if"
-                f" only as `{section}: {{}}`"
-            )
-    if faults:
-        raise UserError("\n".join(faults))
-
-
 def params_source(overlay: Path | None = None) -> str:
     """The name of the params in messages."""
-    return f"{PARAMS_FILE} (with {overlay})" if overlay else str(PARAMS_FILE)
+    if overlay is None:
+        return str(PARAMS_FILE)
+    return str(overlay) if is_standalone(overlay) else f"{PARAMS_FILE} (with {overlay})"
 
 
 def read_params(overlay: Path | None = None) -> dict[str, Any]:
@@ -228,10 +199,25 @@ def merged_params(overlay: Path | None = None) -> dict[str, Any]:
         UserError: a file is missing or malformed, or ``standalone`` is not true or false.
     """
     given = read_yaml(overlay) if overlay else {}
-    standalone = given.pop(STANDALONE, False)
+    standalone = overlay is not None and _is_standalone(given, overlay)
+    given.pop(STANDALONE, None)
+    return given if standalone else merge(read_yaml(PARAMS_FILE), given)
+
+
+def is_standalone(overlay: Path) -> bool:
+    """Whether an overlay replaces params.yaml as a whole.
+
+    Raises:
+        UserError: it is missing or malformed, or ``standalone`` is not true or false.
+    """
+    return _is_standalone(read_yaml(overlay), overlay)
+
+
+def _is_standalone(given: Mapping[str, Any], overlay: Path) -> bool:
+    standalone = given.get(STANDALONE, False)
     if not isinstance(standalone, bool):
         raise UserError(f"{overlay}: '{STANDALONE}' must be true or false, not {standalone!r}")
-    return given if standalone else merge(read_yaml(PARAMS_FILE), given)
+    return standalone
 
 
 Parsed = TypeVar("Parsed", bound=Settings)
@@ -363,14 +349,15 @@ def _explain(
         path = [*section, *map(str, fault["loc"])]
         if fault["type"] == "extra_forbidden":
             *where, last = path
-            lines.append(_unknown(source, where, last, _names(kind, fault["loc"][:-1])))
+            lines.append(unknown_key(source, where, last, _names(kind, fault["loc"][:-1])))
         else:
             key = f"'{'.'.join(path)}': " if path else ""
             lines.append(f"{source}: {key}{fault['msg'].removeprefix('Value error, ')}")
     return lines
 
 
-def _unknown(source: str, where: list[str], key: object, known: Iterable[str]) -> str:
+def unknown_key(source: str, where: list[str], key: object, known: Iterable[str]) -> str:
+    """The message about a key that is not known, with the one that may be meant."""
     close = get_close_matches(str(key), list(known), n=1)
     remedy = f"did you mean '{close[0]}'?" if close else "remove it or correct its spelling"
     return f"{source}: unknown key '{'.'.join([*where, str(key)])}'; {remedy}"

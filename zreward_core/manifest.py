@@ -4,14 +4,13 @@ No mlflow is imported.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zreward_core.config import UserError, parse_json
-from zreward_core.schemas import file_hash, file_hashes, read_json
+from zreward_core.schemas import COMMIT, file_hash, file_hashes, read_json
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -24,7 +23,6 @@ NOTE = "registered_model_meta"
 """File with name and number of the version, which MLflow adds when it loads a version."""
 CARD = "zreward.json"
 """In a model folder; with ``hub_id`` and ``revision`` it points to a hub checkpoint."""
-COMMIT = re.compile(r"[0-9a-f]{40}")
 PICKLED = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 """First bytes of a pickle, and of the archive that `torch.save` writes."""

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -136,6 +137,8 @@ LABELS = pa.schema(
 )
 """Distributions averaged over the traces (``TRACES``) of an item in a dimension."""
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that always names the same files, as branches and tags do not."""
 PURPOSES = ("pretraining", "annotation", "unlabelled", "generator_train", "generator_eval")
 """Possible uses of a prompt; each prompt has exactly one."""
 

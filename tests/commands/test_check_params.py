@@ -1,5 +1,6 @@
 """params.yaml is checked as a whole before the first stage runs."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -97,10 +98,30 @@ def test_files_of_drops_that_no_dep_covers_are_refused(path: str, field: str) ->
 
 
 @pytest.mark.parametrize("profile", ["smoke", "paper", "eight_gpus"])
-def test_profiles_of_the_project_are_valid(profile: str) -> None:
+def test_profiles_of_the_project_are_valid_at_commits(profile: str) -> None:
     shutil.copytree(ROOT / "params", "params")
     shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
-    check_params(cli.STAGES, Path(f"params/{profile}.yaml"))
+    file = Path(f"params/{profile}.yaml")
+    if profile != "smoke":
+        with pytest.raises(UserError) as caught:
+            check_params(cli.STAGES, file)
+        lines = str(caught.value).splitlines()
+        keys = ["base_vlm.teacher", "base_vlm.student", "base_generator"]
+        for key, line in zip(keys, lines, strict=True):
+            assert line.startswith(f"{file}: '{key}.revision' is 'main', which is not a commit")
+            assert "https://huggingface.co/" in line
+    file.write_text(file.read_text().replace("revision: main", f"revision: {'0a' * 20}"))
+    check_params(cli.STAGES, file)
+
+
+def test_a_base_that_is_a_local_folder_needs_no_commit() -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+    text = (ROOT / "params/paper.yaml").read_text()
+    Path("over.yaml").write_text(re.sub(r"hub_id: [^,}]+", "hub_id: checkpoint", text))
+    with pytest.raises(UserError, match="not a commit"):
+        check_params(cli.STAGES, Path("over.yaml"))
+    Path("checkpoint").mkdir()
+    check_params(cli.STAGES, Path("over.yaml"))
 
 
 @pytest.mark.parametrize(

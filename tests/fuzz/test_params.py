@@ -15,7 +15,8 @@ from tests.fuzz.effort import tries
 from tests.fuzz.mutations import mutated, mutated_bytes
 from zreward_core.cli import STAGES
 from zreward_core.commands import gate
-from zreward_core.config import StageConfig, UserError, check_sections, merge, read_params
+from zreward_core.commands.check_params import check_sections
+from zreward_core.config import StageConfig, UserError, merge, read_params
 
 ROOT = Path(__file__).parents[2]
 DEMO = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -1,6 +1,8 @@
 """Prefixes in one forward: the same numbers and gradients as a forward of every whole row."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -65,3 +67,40 @@ def test_short_prefixes_and_single_rows_are_not_packed() -> None:
     assert shared_prefix.pays([long, long], 4)
     assert not shared_prefix.pays([long, long], 2)
     assert not shared_prefix.pays([long, short], 4)
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_the_weights_of_a_deleted_model_are_freed_at_once(
+    family: Backbone,
+    pixels: list[torch.Tensor],
+    recomputed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_prefix, "MIN_TOKENS", 1)
+    model = copy.deepcopy(family)
+    lora = LoraSettings(rank=2, alpha=2) if recomputed else None
+    model.train_mode(lora, gradient_checkpointing=recomputed)
+    outcome(model, pixels, 3)
+    weights = [weakref.ref(parameter) for parameter in model.network.parameters()]
+    gc.collect()
+    gc.disable()
+    try:
+        del model
+        assert sum(weight() is not None for weight in weights) == 0
+    finally:
+        gc.enable()
+
+
+def test_a_copy_of_a_model_runs_its_own_weights(
+    family: Backbone, pixels: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_prefix, "MIN_TOKENS", 1)
+    model = copy.deepcopy(family)
+    before = outcome(model, pixels, 3)
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in changed.network.parameters():
+            parameter.zero_()
+    model.network.zero_grad()
+    assert all(map(torch.equal, before, outcome(model, pixels, 3)))
+    assert not torch.equal(outcome(changed, pixels, 3)[0], before[0])

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zreward_core.config import Settings
+from zreward_core.runtime import progress
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.shards import compute_shards
 
@@ -98,3 +99,27 @@ def test_a_worker_ends_when_the_main_process_has_cleared_the_shards(monkeypatch)
     checkpoint.stage, checkpoint.folder = "toy", Path("none")
     paths = compute_shards(checkpoint, "part", 10, 3, SCHEMA, lambda part: pytest.fail("computed"))
     assert len(paths) == 4 and not Path("none").exists()
+
+
+def test_the_bar_counts_the_items_of_all_workers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    checkpoint = Checkpoint("toy", Settings(), [])
+
+    def compute(part: slice) -> pd.DataFrame:
+        items = range(part.start, part.stop)
+        rows = pd.DataFrame({"item": items, "worker": "this"})
+        if part.start == 0:
+            for index, number in ((2, 3), (3, 1)):
+                other = pd.DataFrame({"item": range(number), "worker": "other"})
+                checkpoint.save_table(f"part{index:05d}", other, SCHEMA)
+        return rows
+
+    compute_shards(checkpoint, "part", 10, 3, SCHEMA, compute, "images of generator 1")
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("images of generator 1: ") for line in lines)
+    shown = [line.split("[")[0].split()[-1] for line in lines]
+    assert shown[0] == "0/10" and "7/10" in shown and shown[-1] == "10/10"
+    compute_shards(checkpoint, "part", 10, 3, SCHEMA, lambda part: pytest.fail("computed"))
+    assert "10/10" in capsys.readouterr().err.splitlines()[-1]

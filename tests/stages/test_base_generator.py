@@ -107,8 +107,14 @@ def test_a_hub_model_of_another_class_is_refused(root):
 
 def test_a_hub_model_that_cannot_be_reached_is_refused(root, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    config = generator_config(tiny=None, hub_id="someone/z", revision="abc")
+    config = generator_config(tiny=None, hub_id="someone/z", revision="0a" * 20)
     with pytest.raises(UserError, match=r"model_index\.json of the generator someone/z"):
+        base_generator.run(config)
+
+
+def test_a_hub_model_at_a_branch_is_refused(root):
+    config = generator_config(tiny=None, hub_id="someone/z", revision="main")
+    with pytest.raises(UserError, match=r"'base_generator\.revision' is 'main'.* 40 hex digits"):
         base_generator.run(config)
 
 

@@ -1,17 +1,20 @@
 """The check of params.yaml and launch.yaml as a whole, before the first stage of a run."""
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import zreward_core
 from zreward_core.commands import gate
 from zreward_core.config import (
     PARAMS_FILE,
     StageConfig,
-    check_sections,
+    TopLevel,
+    UserError,
     params_source,
     read_params,
+    unknown_key,
 )
 from zreward_core.dvc import GRAPH, read_stages
 from zreward_core.runtime.launch_settings import LAUNCH_FILE, read_launcher
@@ -47,6 +50,45 @@ def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
         read_launcher(name, tuple(stages))
     CHECKED.parent.mkdir(parents=True, exist_ok=True)
     CHECKED.write_text(key, encoding="utf-8")
+
+
+def check_sections(
+    params: Mapping[str, Any],
+    configs: Mapping[str, type[StageConfig]],
+    tracked: Iterable[str],
+    source: str,
+) -> None:
+    """Validate every section of params.
+
+    Args:
+        params: as ``read_params`` returns them.
+        configs: config of each section of ours.
+        tracked: keys that dvc.yaml tracks; those of other stages than ours are not validated.
+        source: name of the file in messages.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value invalid; all of them are named.
+    """
+    tracked = list(dict.fromkeys(tracked))
+    known = {*configs, *tracked, *TopLevel.model_fields}
+    faults = []
+    for section in params:
+        if section not in known:
+            faults.append(unknown_key(source, [], section, known))
+        elif section in configs:
+            try:
+                config = configs[section].of_section(section, params, source)
+                faults += [f"{source}: {fault}" for fault in config.faults(section)]
+            except UserError as error:
+                faults.append(str(error))
+    for section in tracked:
+        if section not in params:
+            faults.append(
+                f"{source}: '{section}', which dvc.yaml tracks, is missing; add it, if"
+                f" only as `{section}: {{}}`"
+            )
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def _decisive(overlay: Path | None) -> Iterable[Path]:

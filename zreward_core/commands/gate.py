@@ -153,7 +153,8 @@ def compute_scores(folder: Path, sha256: str, test: FrozenTest, dtype: str) -> N
         table = pd.DataFrame(means, columns=model().dimensions, index=rows["item_id"])
         return table.rename_axis("item_id").reset_index().melt("item_id", var_name="dimension")
 
-    shards = compute_shards(checkpoint, "scores", len(shown), SHARD_IMAGES, SCORE_ROWS, compute)
+    count, size, label = len(shown), SHARD_IMAGES, "scored test images"
+    shards = compute_shards(checkpoint, "scores", count, size, SCORE_ROWS, compute, label)
     if is_main():
         with replaced(_scores_file(sha256, test, dtype)) as partial_file:
             pd.concat(map(pd.read_parquet, shards)).to_parquet(partial_file, index=False)

@@ -21,7 +21,7 @@ from zreward_core.commands.plan_stages import PIPELINE, PLANNERS
 from zreward_core.config import UserError, parse_settings, read_yaml
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
-from zreward_core.runtime.launch_settings import LAUNCH_FILE, LOCAL, Accelerate, LaunchFile, Ray
+from zreward_core.runtime.launch_settings import LOCAL, Accelerate, LaunchFile, Ray, launch_file_of
 
 READ = (
     *("base_vlm", "base_generator", "candidates", "annotate", "train_gdso", "train_risd"),
@@ -188,8 +188,7 @@ def read_engines(profile: str | None) -> dict[str, Engine]:
 
 def launch_file(profile: str | None) -> LaunchFile:
     """Content of the launch.yaml of a profile."""
-    own = Path("params/launch") / f"{profile}.yaml"
-    path = own if profile and own.is_file() else LAUNCH_FILE
+    path = launch_file_of(profile)
     return (
         parse_settings(LaunchFile, read_yaml(path), str(path)) if path.is_file() else LaunchFile()
     )

@@ -12,7 +12,7 @@ adjacent, T tokens in all, K last tokens of a row.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -143,8 +143,29 @@ def share_prefixes(layers: Sequence[nn.Module]) -> None:
     for layer in layers:
         for name in MIXERS:
             mixer: Any = getattr(layer, name, None)
-            if mixer is not None and not isinstance(mixer.forward, partial):
-                mixer.forward = partial(_mix, name, mixer.forward)
+            if mixer is not None and not isinstance(mixer, _Sharing):
+                mixer.__class__ = _sharing(mixer.__class__, name)
+
+
+class _Sharing(nn.Module):
+    """Base of the classes that mixers get.
+
+    An attribute ``forward`` of the mixer would refer to the mixer itself: the weights of a deleted
+    model would stay in memory until a garbage collection.
+    """
+
+    mixer_name: str
+    """One of ``MIXERS``."""
+
+    def forward(self, **arguments: Any) -> Any:
+        """Run the mixer with an optional ``packing``."""
+        return _mix(self.mixer_name, super().forward, **arguments)
+
+
+@cache
+def _sharing(kind: type[nn.Module], name: str) -> type[nn.Module]:
+    """The class of a mixer that shares prefixes."""
+    return type(f"Sharing{kind.__name__}", (_Sharing, kind), {"mixer_name": name})
 
 
 def _mix(

@@ -133,6 +133,10 @@ class Checkpoint:
         """File of a table."""
         return self.folder / f"{name}.parquet"
 
+    def tables(self) -> set[str]:
+        """Names of the tables that there are, whole or not."""
+        return {path.stem for path in self.folder.glob("*.parquet")}
+
     def has_table(self, name: str) -> bool:
         """Whether there is a table of this name; a file that is not whole is renamed."""
         path = self.table_path(name)

@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zreward_core.config import Settings, UserError, parse_settings, read_yaml
+from zreward_core.config import Settings, UserError, is_standalone, parse_settings, read_yaml
 from zreward_core.runtime.engine_settings import SAMPLING, Vllm
 
 LAUNCH_FILE = Path("launch.yaml")
+PROFILES = Path("params")
+OF_PROFILES = PROFILES / "launch"
+"""Folder of the launch files of profiles."""
 LOCAL = "local"
 TRAINING = "train_"
 """Prefix of the stages that train a model; these can divide batches and shard the model."""
@@ -120,6 +123,29 @@ class LaunchFile(Settings):
     """Rollout engines by name."""
     rollouts: dict[str, str] = {}
     """Stage to the name of the engine that samples its traces, or local: the stage itself."""
+
+
+def launch_file_of(profile: str | None) -> Path:
+    """The launch file of a profile: its own one, or, unless it is standalone, that of the demo.
+
+    Args:
+        profile: name of a file ``params/NAME.yaml``, or None for the demo.
+
+    Raises:
+        UserError: a standalone profile has none: it would run on the demo's two CPU processes.
+    """
+    own, file = OF_PROFILES / f"{profile}.yaml", PROFILES / f"{profile}.yaml"
+    if profile is None:
+        return LAUNCH_FILE
+    if own.is_file():
+        return own
+    if file.is_file() and is_standalone(file):
+        raise UserError(
+            f"{file} is standalone and has no launch file {own}, and {LAUNCH_FILE} starts the"
+            f" stages of the demo, on CPUs: copy the one of a similar profile, such as"
+            f" `cp {OF_PROFILES}/eight_gpus.yaml {own}`, and adapt it to your machines"
+        )
+    return LAUNCH_FILE
 
 
 def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -> Launcher | None:

@@ -28,6 +28,7 @@ def compute_shards(
     size: int,
     schema: pa.Schema,
     compute: Callable[[slice], pd.DataFrame],
+    label: str | None = None,
 ) -> list[Path]:
     """Compute shards of ``count`` items until all exist, made by this worker or by others.
 
@@ -35,11 +36,13 @@ def compute_shards(
 
     Args:
         checkpoint: holds the shards; those it has are not computed again.
-        name: of the work, for the shards and the progress bar.
+        name: of the work, for the shards.
         count: items.
         size: items of a shard.
         schema: columns of a shard.
         compute: rows of the shard of a slice of the items.
+        label: of the progress bar, which counts the items that all workers have computed: what they
+            are, in words; ``name`` if None.
 
     Returns:
         the files of all shards, in order. The main process may read them; the others find nothing
@@ -47,11 +50,19 @@ def compute_shards(
     """
     starts = range(0, count, size)
     names = [f"{name}{index:05d}" for index in range(len(starts))]
-    for index in track(_missing(checkpoint, names), name, len(names)):
-        with checkpoint.claim(names[index]) as claimed:
-            if claimed and not checkpoint.has_table(names[index]):
-                rows = compute(slice(starts[index], min(starts[index] + size, count)))
-                checkpoint.save_table(names[index], rows, schema)
+    slices = [slice(start, min(start + size, count)) for start in starts]
+    sizes = {one: part.stop - part.start for one, part in zip(names, slices, strict=True)}
+
+    def computed() -> int:
+        return sum(sizes[one] for one in sizes.keys() & checkpoint.tables())
+
+    with track((), label or name, count, computed()) as bar:
+        for index in _missing(checkpoint, names):
+            with checkpoint.claim(names[index]) as claimed:
+                if claimed and not checkpoint.has_table(names[index]):
+                    checkpoint.save_table(names[index], compute(slices[index]), schema)
+            bar.update(computed() - bar.n)
+        bar.update(count - bar.n)
     return [checkpoint.table_path(one) for one in names]
 
 

@@ -9,7 +9,8 @@ import yaml
 
 from zreward_core.config import PARAMS_FILE, UserError, merge, read_params
 from zreward_core.dvc import program
-from zreward_core.runtime.launch_settings import LAUNCH_FILE
+from zreward_core.runtime.drops import mirror_drops
+from zreward_core.runtime.launch_settings import LAUNCH_FILE, launch_file_of
 
 WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
@@ -17,7 +18,7 @@ BASES = "data/bases"
 COPIED = ("dvc.yaml", ".dvcignore", "zreward_core", "data/rubric.yaml", BASES, CHAMPION_FILE)
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "project")
 """The package's folder ``project`` is what `zreward init` writes; no stage reads it."""
-DROPS = ("data/drops/prompts", "data/drops/image_folders")
+DEPS = ("data/drops/prompts", "data/drops/image_folders")
 """Deps of candidates, which DVC requires to exist."""
 BENCH = Path("benchmarks")
 COMPARISON = (
@@ -43,13 +44,14 @@ def make_workspace(
         The workspace's folder, ready for `dvc repro`.
 
     Raises:
-        UserError: no such profile, or a file of the project is missing.
+        UserError: no such profile, a file of the project is missing, or a standalone profile has no
+            launch file.
     """
     file = Path("params") / f"{profile}.yaml" if profile is not None else None
     known = sorted(path.stem for path in Path("params").glob("*.yaml"))
     if file and profile not in known:
         raise UserError(f"no profile {profile!r}: {file} not found; use one of {known}")
-    params = merge(read_params(file), overlay or {})
+    params, launch = merge(read_params(file), overlay or {}), launch_file_of(profile)
     folder = WORKSPACES / str(name or profile)
     for name in COPIED:
         target = folder / name
@@ -61,8 +63,7 @@ def make_workspace(
             shutil.copytree(name, target, ignore=NOT_COPIED)
         elif not (name == CHAMPION_FILE and target.is_file()):  # the workspace keeps its own
             shutil.copyfile(name, target)
-    own = Path("params/launch") / f"{profile}.yaml"
-    optional = {LAUNCH_FILE: own if own.is_file() else LAUNCH_FILE}
+    optional = {LAUNCH_FILE: launch}
     optional |= {BENCH / name: BENCH / name for name in COMPARISON}
     for target, source in optional.items():
         if source.is_file():
@@ -70,9 +71,9 @@ def make_workspace(
             shutil.copyfile(source, folder / target)
     if (folder / BENCH).is_dir():
         (folder / BENCH / FINDINGS).touch()
-    for drops in DROPS:
-        (folder / drops).mkdir(parents=True, exist_ok=True)
-    shutil.copytree("data/drops", folder / "data/drops", dirs_exist_ok=True)
+    mirror_drops(folder)
+    for dep in DEPS:
+        (folder / dep).mkdir(parents=True, exist_ok=True)
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params, sort_keys=False))
     if not (folder / ".dvc").is_dir():
         for arguments in (["init", "--no-scm", "--quiet"], ["config", "core.analytics", "false"]):

@@ -1,12 +1,13 @@
 """Where a base model comes from: the hub, a local checkpoint, or pretraining on the world."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from zreward_core.config import Settings, UserError
-from zreward_core.schemas import tree_hash
+from zreward_core.schemas import COMMIT, tree_hash
 
 
 class BaseSource(Settings):
@@ -15,7 +16,8 @@ class BaseSource(Settings):
     hub_id: str | None = None
     """Hub id of a checkpoint; nothing is copied, later stages load it by this name."""
     revision: str | None = None
-    """Commit of the hub checkpoint; required with hub_id so that a run can be repeated."""
+    """Commit of the hub checkpoint, 40 hex digits; required with hub_id so that a run can be
+    repeated. A branch or tag is refused before the first stage runs."""
     path: Path | None = None
     """Folder of a local checkpoint, relative to the project or absolute; it is not copied."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -35,6 +37,22 @@ class BaseSource(Settings):
             raise ValueError("path needs sha256, the hash of the folder's files")
         return self
 
+    def unfixed(self, key: str) -> Iterator[str]:
+        """A message if the hub checkpoint is named by a branch or tag instead of a commit.
+
+        It is a fault before a run, and none of the settings themselves: `zreward plan` needs no
+        commit. A hub id that is a local folder has no revisions.
+        """
+        if self.hub_id is None or Path(self.hub_id).is_dir():
+            return
+        if not COMMIT.fullmatch(str(self.revision)):
+            yield (
+                f"'{key}.revision' is {self.revision!r}, which is not a commit and can name other"
+                f" weights tomorrow: set it to the 40 hex digits of a commit of {self.hub_id},"
+                f" see https://huggingface.co/{self.hub_id}/commits/main or `git ls-remote"
+                f" https://huggingface.co/{self.hub_id}`"
+            )
+
     def pointer(self, key: str) -> dict[str, Any]:
         """What a model folder's card says about a checkpoint that lies elsewhere.
 
@@ -42,8 +60,11 @@ class BaseSource(Settings):
             key: of these settings in params.yaml, for messages.
 
         Raises:
-            UserError: the local checkpoint is missing, or its content has another sha256.
+            UserError: the local checkpoint is missing, or its content has another sha256; or the
+                revision of a hub checkpoint is not a commit.
         """
+        for fault in self.unfixed(key):
+            raise UserError(f"params.yaml: {fault}")
         if self.path is None:
             return {"hub_id": self.hub_id, "revision": self.revision}
         if not self.path.is_dir():

@@ -101,7 +101,8 @@ def predict_shards(
     def compute(part: slice) -> pd.DataFrame:
         return pd.DataFrame(predict(shown.iloc[part]), columns=PREDICTIONS.names)
 
-    return compute_shards(checkpoint, f"{name}_", len(shown), size, PREDICTIONS, compute)
+    label = f"scored images ({name})"
+    return compute_shards(checkpoint, f"{name}_", len(shown), size, PREDICTIONS, compute, label)
 
 
 def read_predictions(shards: list[Path], items: pd.DataFrame) -> pd.DataFrame:

@@ -31,12 +31,13 @@ def sample_shards(
     prompts: Sequence[str],
     seeds: Sequence[int],
     shard_size: int,
+    label: str,
     **settings: Any,
 ) -> list[Path]:
     """Shards (``SAMPLES``) of one image for each prompt and seed, in order.
 
     Args:
-        checkpoint, name: see ``compute_shards``.
+        checkpoint, name, label: see ``compute_shards``.
         load: the generator; not called by a process that finds all shards.
         shard_size: images of a shard.
         settings: further arguments of ``sample``.
@@ -48,7 +49,7 @@ def sample_shards(
         files = [encode_png(pixels.permute(1, 2, 0).numpy()) for pixels in images]
         return pd.DataFrame({"bytes": files})
 
-    return compute_shards(checkpoint, name, len(prompts), shard_size, SAMPLES, compute)
+    return compute_shards(checkpoint, name, len(prompts), shard_size, SAMPLES, compute, label)
 
 
 def on_device(folder: Path, dtype: str) -> ImageGenerator:

@@ -6,6 +6,7 @@ blurred, noisy, broken or does not match its prompt. Reward tuning thus has defe
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,6 +125,10 @@ class Config(StageConfig, BaseSource):
     """Evaluation of the tiny base generator."""
     checkpoint_every: Count = 200
     """Steps between two checkpoints."""
+
+    def faults(self, section: str) -> Iterator[str]:
+        """A checkpoint at a branch or tag."""
+        yield from self.unfixed(section)
 
 
 def run(config: Config) -> None:

@@ -7,6 +7,7 @@ by a generic notion of quality other than the rubric.
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,11 @@ class Config(StageConfig):
     """Texts around image and prompt, the same for both bases and all later stages."""
     aspects: dict[str, str] = {}
     """Rubric dimension to aspect of the world, where the names differ."""
+
+    def faults(self, section: str) -> Iterator[str]:
+        """Bases at a branch or tag."""
+        for role, base in bases(self):
+            yield from base.unfixed(f"{section}.{role}")
 
 
 def run(config: Config) -> None:

@@ -274,6 +274,7 @@ def draw_samples(
             [job.prompt for job in jobs],
             [job.seed % 2**63 for job in jobs],
             max(1, min(SHARD_SAMPLES, SHARD_PIXELS // (setting.size[0] * setting.size[1]))),
+            f"images of generator {index + 1}",
             num_steps=setting.steps,
             guidance_scale=setting.guidance,
             size=setting.size,

@@ -82,6 +82,7 @@ def run(config: Config) -> None:
             prompts,
             range(config.seed, config.seed + len(prompts)),  # the same for both generators
             config.batch_size,
+            f"images of the {name} generator",
             num_steps=config.num_steps,
             guidance_scale=config.guidance_scale,
             size=config.size,

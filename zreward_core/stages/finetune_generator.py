@@ -148,6 +148,7 @@ def held_out_samples(
     seeds = range(config.seed, config.seed + len(prompts))
     size = config.sample_batch_size
     with placed(generator.text_encoders, generator.pipe.device):
+        label = f"held-out images {name} tuning"
         return sample_shards(
-            checkpoint, name, lambda: generator, prompts, seeds, size, **config.sampling
+            checkpoint, name, lambda: generator, prompts, seeds, size, label, **config.sampling
         )

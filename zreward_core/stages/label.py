@@ -65,7 +65,9 @@ def run(config: Config) -> None:
 
     size = config.shard_items
     with rollout_engine("label", backbone):
-        shards = compute_shards(checkpoint, "label", len(pool), size, TRACES, compute)
+        shards = compute_shards(
+            checkpoint, "label", len(pool), size, TRACES, compute, "labelled images"
+        )
     if is_main():
         with whole_output(OUTPUT, config) as folder:
             write_labels(shards, pool, config.num_traces, backbone.levels.cpu(), folder)

@@ -121,7 +121,9 @@ def write_chains(
 
     size, name = config.shard_items, "train_rewarddance"
     with rollout_engine(name, writer()) if has_engine(name) else nullcontext():
-        shards = compute_shards(checkpoint, "chains", len(items), size, CHAINS, compute)
+        shards = compute_shards(
+            checkpoint, "chains", len(items), size, CHAINS, compute, "rationales"
+        )
     return pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
 
 

@@ -194,6 +194,8 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
         (["a.png", "nothing", "--prompt", "x"], "^nothing is not found"),
         (["pictures"], r"pictures: give --model .* and --output .* zreward score pictures"),
         (["t.parquet", "--model", "m"], "give --output"),
+        (["a.png", "--model", "m", "--prompt", " "], "^--prompt is empty: give the text"),
+        (["a.png", "--model", "m", "--prompt", "x", "--output", "no/o.parquet"], "no is not a fol"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
         (["t.parquet", "--model", "m", "--output", "t.parquet"], "is an input or another output"),
         (["t.parquet", "--model", "m", "--output", "o.parquet"], "m is not a folder"),

@@ -174,11 +174,27 @@ def test_compare_refuses_what_cannot_be_compared() -> None:
         ([a, apart], "no prompt in common"),
         ([a, Path("photos")], "photos is not a file of scores: .*--model"),
         ([a, a], "given twice"),
+        ([a, Path("nothing")], "^nothing is not found"),
     ):
         with pytest.raises(UserError, match=message):
             compare_sources(paths, Path("page.html"), None, 2)
     with pytest.raises(UserError, match=r"must end with \.html"):
         compare_sources([a, apart], Path("page.txt"), None, 2)
+
+
+def test_files_that_are_not_scores_are_refused_with_the_command() -> None:
+    Path("photos").mkdir()
+    Path("table.csv").write_text("image,prompt\n")
+    for name, message in (
+        ("photos", "photos is a folder: give a file of `zreward score`"),
+        ("table.csv", "table.csv is not a readable Parquet file .*write it with `zreward score`"),
+        ("nothing", "nothing is not found: write it with `zreward score`"),
+    ):
+        with pytest.raises(UserError, match=message):
+            rank_scores(Path(name), Path("best.parquet"), 1, "overall", None)
+    Path("photos.parquet").mkdir()
+    with pytest.raises(UserError, match=r"--output photos\.parquet is a folder: name a file"):
+        rank_scores(Path("nothing"), Path("photos.parquet"), 1, "overall", None)
 
 
 def test_a_single_prompt_has_no_interval() -> None:

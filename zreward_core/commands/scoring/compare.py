@@ -13,6 +13,7 @@ import pandas as pd
 
 from zreward_core.commands.scoring.compare_page import Case, write_comparison
 from zreward_core.commands.scoring.score_file import OVERALL, ScoreFile, check_output, open_scores
+from zreward_core.commands.scoring.sources import require_exist
 from zreward_core.config import UserError, writable
 from zreward_core.evaluation.bootstrap import (
     NUM_RESAMPLES,
@@ -103,6 +104,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _scores(path: Path, output: Path, model: str | None) -> ScoreFile:
     if path.suffix == ".parquet" and path.is_file():
         return open_scores(path)
+    require_exist([path])
     if model is None:
         raise UserError(
             f"{writable(str(path))} is not a file of scores: write one with `zreward score`, or"

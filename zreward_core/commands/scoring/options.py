@@ -15,7 +15,8 @@ def require_options(
     """The model; all that is missing is named at once, with a command that would do.
 
     Raises:
-        UserError: an option is missing, and maybe a source, or the output cannot be written.
+        UserError: an option or a source is missing, the prompt is empty, or the output cannot be
+            written.
     """
     many = output is not None or any(is_many(path) for path in sources)
     missing = []
@@ -37,6 +38,8 @@ def require_options(
             f"{' '.join(names)}: give {' and '.join(missing)}, for example: zreward score"
             f" {shlex.join(words)}. Many images are scored from {FORMS}"
         )
+    if prompt is not None and not prompt.strip():
+        raise UserError("--prompt is empty: give the text that the images were made for")
     if output is not None:
         check_output(output, ".parquet", sources)
     assert model is not None

@@ -90,12 +90,16 @@ def open_scores(path: Path) -> ScoreFile:
         UserError: it is missing, unreadable, or was not written by `zreward score`.
     """
     shown = writable(str(path))
+    if path.is_dir():
+        raise UserError(f"{shown} is a folder: give a file of `zreward score`")
     if not path.is_file():
         raise UserError(f"{shown} is not found: write it with `zreward score`")
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{shown} is not a readable Parquet file ({error})") from None
+        raise UserError(
+            f"{shown} is not a readable Parquet file ({error}): write it with `zreward score`"
+        ) from None
     content = (schema.metadata or {}).get(METADATA)
     if content is None:
         raise UserError(f"{shown} was not written by `zreward score`: score its images first")
@@ -114,7 +118,9 @@ def check_output(
     shown = writable(str(path))
     if path.suffix != suffix:
         raise UserError(f"{option} {shown} must end with {suffix}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"{option} {shown}: it is a folder, or the folder above it is missing")
+    if path.is_dir():
+        raise UserError(f"{option} {shown} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {shown}: {writable(str(path.parent))} is not a folder, make it")
     if path.resolve() in [one.resolve() for one in taken]:
         raise UserError(f"{option} {shown} is an input or another output: choose another name")

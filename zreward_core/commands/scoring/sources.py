@@ -136,7 +136,7 @@ def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:
         raise UserError(
             f"{shown} has {len(names)} images but no prompts: add {PROMPTS_FILE} (file name to"
             f" prompt), {METADATA[0]} (columns {IMAGE_COLUMNS[1]} and {PROMPT_COLUMNS[0]}) or a"
-            " text file beside each image, or give --prompt for all"
+            " text file beside each image, or give `zreward score` a --prompt for all"
         )
     return ImageFiles(folder, beside, [folder / name for name in names])
 

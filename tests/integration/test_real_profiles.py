@@ -125,7 +125,8 @@ def write_export(workspace: Path) -> None:
             count = number * NUM_RATERS + person
             given.append(annotation(count, number, person, result, False, 30.0, count, False))
         exported.append(export_task(number, task["data"], given))
-    (workspace / "data/drops/export.json").write_text(json.dumps(exported))
+    (workspace / "data/drops/people").mkdir()
+    (workspace / "data/drops/people/export.json").write_text(json.dumps(exported))
 
 
 def run_profile(

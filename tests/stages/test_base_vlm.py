@@ -12,7 +12,7 @@ from zreward_core.models.tiny import TinySizes, build_backbone
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import tree_hash
 from zreward_core.stages import world
-from zreward_core.stages.base_vlm import Config, run
+from zreward_core.stages.base_vlm import Config, run, warn_of_rubric
 
 ROOT = Path(__file__).parents[2]
 SIZES = {
@@ -42,6 +42,25 @@ def test_hub_bases_are_pointers(root: Path) -> None:
     assert (card["hub_id"], card["revision"]) == ("checkpoint", "main")
     assert card["max_pixels"] == 48 * 48
     assert [p.name for p in Path("data/base_vlm/student").iterdir()] == ["zreward.json"]
+
+
+@pytest.mark.parametrize("own_rubric", [False, True])
+def test_the_demos_rubric_is_warned_of_with_other_models(
+    root: Path, own_rubric: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    _local_base(root)
+    if own_rubric:
+        text = Path("data/rubric.yaml").read_text()
+        Path("data/rubric.yaml").write_text(text.replace("sharp and clean", "free of artefacts"))
+    run(_overlay(HUB))
+    warned = "data/rubric.yaml is the rubric of the demo"
+    assert caplog.text.count(warned) == (0 if own_rubric else 1)
+    assert ("base_vlm.teacher and base_vlm.student" in caplog.text) != own_rubric
+
+
+def test_the_demo_has_its_own_rubric(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_rubric(Config.load("base_vlm"), load_rubric())
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

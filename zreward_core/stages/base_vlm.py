@@ -22,7 +22,7 @@ from zreward_core.models.card import CARD, card
 from zreward_core.models.loading import load_chat
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
-from zreward_core.rubric import Rubric, load_rubric
+from zreward_core.rubric import OF_THE_DEMO, RUBRIC_FILE, Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
@@ -48,6 +48,8 @@ from zreward_core.world.inspection import INSPECTIONS
 logger = logging.getLogger(__name__)
 OUTPUT = Path("data/base_vlm")
 WORLD = Path("data/world")
+TINY_BASES = Path("data/bases")
+"""Folder of the pretrained tiny bases that the project comes with."""
 NUM_MEASURED = 320
 """Held-out images on which a base is measured."""
 
@@ -136,6 +138,7 @@ def run(config: Config) -> None:
         metrics[role]["num_parameters"] = backbone.num_parameters
         pretrained[role] = backbone, history
     if is_main():
+        warn_of_rubric(config, rubric)
         with whole_output(OUTPUT, config) as folder:
             for role, base in bases(config):
                 if role in pretrained:
@@ -152,6 +155,23 @@ def run(config: Config) -> None:
 def bases(config: Config) -> list[tuple[str, Base]]:
     """Role and settings of the two bases."""
     return [("teacher", config.teacher), ("student", config.student)]
+
+
+def warn_of_rubric(config: Config, rubric: Rubric) -> None:
+    """Log a warning if real models would be trained by the rubric of the demo's images."""
+    real = [
+        f"base_vlm.{role}"
+        for role, base in bases(config)
+        if base.tiny is None and not (base.path and base.path.is_relative_to(TINY_BASES))
+    ]
+    if real and rubric.sha256 == OF_THE_DEMO:
+        logger.warning(
+            "%s is the rubric of the demo, which describes images of coloured shapes, and %s are"
+            " not the demo's models: write the rubric of your images (docs/rubric.md) before"
+            " people rate them",
+            RUBRIC_FILE,
+            " and ".join(real),
+        )
 
 
 def write_pointer(

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,8 +62,10 @@ def source_files(source: Source) -> list[Path]:
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "
-            "the export below data/drops/ and name it in 'ingest.sources' of params.yaml, or "
-            "simulate annotators (`zreward annotate` with 'annotate.simulate: true')"
+            "the export below data/drops/ of the project and name it in 'ingest.sources' of its "
+            f"params; `zreward --root {shlex.quote(os.getcwd())} annotate export` writes the images"
+            " for people to rate (docs/people.md). Or simulate annotators (`zreward annotate` with"
+            " 'annotate.simulate: true')"
         )
     return found
 

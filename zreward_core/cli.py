@@ -192,6 +192,9 @@ def plan(
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 8,
     memory: Annotated[float, typer.Option(min=1, help="Memory of a GPU in GB.")] = 80,
+    host_memory: Annotated[
+        float | None, typer.Option(min=1, help="Memory of a machine itself in GB.")
+    ] = None,
     tflops: Annotated[
         float, typer.Option(min=0.01, help="Sustained TFLOP/s of a GPU in bfloat16.")
     ] = 300,
@@ -209,7 +212,10 @@ def plan(
     from zreward_core.commands import plan as planning
     from zreward_core.commands.plan_rows import Machine
 
-    machine = Machine(gpus, memory * 1e9, tflops * 1e12, bandwidth * 1e12, trace_tokens)
+    machine = Machine(
+        *(gpus, memory * 1e9, tflops * 1e12, bandwidth * 1e12, trace_tokens),
+        host_memory=None if host_memory is None else host_memory * 1e9,
+    )
     made = planning.make_plan(
         profile, machine, lambda name: typer.echo(name, err=True), stage or ()
     )

@@ -22,12 +22,16 @@ LORA = {"rank": 2, "alpha": 2}
 
 
 @functools.cache  # measurements are kept by blueprint
-def blueprint(num_layers: int, prompt: PromptSettings = PROMPT) -> Blueprint:
-    """A tiny hybrid Qwen3.5 of any depth."""
-    backbone = build_family("qwen3_5", ["word"], RUBRIC, prompt)
+def blueprint(
+    num_layers: int, prompt: PromptSettings = PROMPT, family: str = "qwen3_5"
+) -> Blueprint:
+    """A tiny model of any depth; Qwen3.5 is hybrid, with a period of four layers."""
+    backbone = build_family(family, ["word"], RUBRIC, prompt)
     config = backbone.network.model.config
     text = config.text_config
-    text.num_hidden_layers, text.layer_types = num_layers, text.layer_types * (num_layers // 4)
+    text.num_hidden_layers = num_layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = (text.layer_types * num_layers)[:num_layers]
     processor = backbone.pixels.processor.to_dict()
     return Blueprint(config, backbone.tokenizer, processor, None, RUBRIC, prompt)
 

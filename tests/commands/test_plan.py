@@ -17,11 +17,13 @@ from zreward_core.commands import (
     plan_tuning,
     plan_use,
 )
+from zreward_core.commands.fake_run import FakeRun
 from zreward_core.commands.plan_backbone import read_blueprint, weight_bytes
 from zreward_core.commands.plan_generator import read_generator
 from zreward_core.commands.plan_use import Use, extrapolated
 from zreward_core.config import UserError, read_params
 from zreward_core.models.backbone import LoraSettings
+from zreward_core.models.families import FAMILIES
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.stages import (
     finetune_generator,
@@ -34,20 +36,24 @@ def bytes_of(use: Use) -> list[float]:
     return [use.weights, use.adapters, use.optimizer, use.activations, use.caches]
 
 
-@pytest.mark.parametrize("measure", ["update", "decoding", "traces"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("measure", ["update", "decoding", "traces", "scores"])
 def test_extrapolation_over_layers_equals_the_whole_model(
-    measure: str, monkeypatch: pytest.MonkeyPatch
+    measure: str, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deep = blueprint(12)
+    deep = blueprint(12, family=family)
+    dtype = "bfloat16"  # experts are not counted in float32
 
     def found() -> Use:
-        inputs = "float32", None, (2, len(RUBRIC.names), 2), (32, 32)
+        inputs = dtype, None, (2, len(RUBRIC.names), 2), (32, 32)
         if measure == "decoding":
             return plan_memory.rollouts.__wrapped__(deep, *inputs)[1]
         if measure == "traces":
             return plan_memory.traces.__wrapped__(deep, *inputs, 10**6)[0]
+        if measure == "scores":
+            return plan_memory.scoring.__wrapped__(deep, dtype, None, 3, (32, 32))
         config = train_risd.Config(
-            seed=1, lora=LORA, gradient_checkpointing=True, micro_batch_size=2
+            seed=1, lora=LORA, dtype=dtype, gradient_checkpointing=True, micro_batch_size=2
         )
         return plan_memory.risd_update.__wrapped__(deep, config, (32, 32))
 
@@ -56,12 +62,24 @@ def test_extrapolation_over_layers_equals_the_whole_model(
     whole = found()
     assert bytes_of(estimated) == pytest.approx(bytes_of(whole), rel=0.02, abs=2000)
     assert estimated.operations == pytest.approx(whole.operations, rel=0.02)
-    weights = sum(weight_bytes(deep.build("float32", None, False)))
+    weights = sum(weight_bytes(deep.build(dtype, None, False)))
     if measure != "update":
         assert whole.weights == pytest.approx(weights, rel=0.01)
         assert (whole.caches > 0) == (measure == "decoding")
     else:
         assert whole.optimizer == pytest.approx(2 * whole.adapters, rel=0.01)
+
+
+def test_products_of_experts_are_counted() -> None:
+    rows, experts = torch.zeros(6, 16), torch.zeros(3, 16, 8)
+    expected = 2 * 6 * 16 * 8
+    with FakeRun() as run:
+        first, weights = (torch.zeros(one.shape, dtype=torch.bfloat16) for one in (rows, experts))
+        ends = torch.tensor([2, 4, 6], dtype=torch.int32)
+        found = torch._grouped_mm(first.requires_grad_(), weights.requires_grad_(), offs=ends)
+        assert run.operations == expected
+        found.square().sum().backward()
+        assert run.operations == 3 * expected
 
 
 def test_the_update_of_gdso_grows_with_the_group_and_is_counted_in_its_own_code() -> None:

@@ -140,9 +140,15 @@ def counted(**sources: Any) -> Any:
 
 
 def test_the_table_has_host_memory_and_the_disk_that_is_needed_at_a_time() -> None:
-    row = Row("label", 8, {"prefill": Use(1e9)}, disk=2e9, peak=5e9, host=40e9)
+    moments = {"prefill": Use(1e9), "decoding": Use(3e9)}
+    row = Row("label", 8, moments, disk=2e9, peak=5e9, host=40e9)
     note = planning.disk_note([row, replace(row, peak=3e9)], 1e9)
     assert note.startswith("on disk: 6.0 GB in all") and "3.0 GB more while label" in note
     lines = planning.table(planning.Plan([row], [note], MACHINE)).splitlines()
-    cells = dict(zip(lines[0].split(" | "), lines[2].split(" | "), strict=True))
+    head, first, second = (lines[n].split(" | ") for n in (0, 2, 3))
+    cells = dict(zip(head, first, strict=True))
     assert (cells["host"], cells["disk"], cells["disk peak"]) == ("40", "2.0", "5.0")
+    assert (first[0], cells["phase"], cells["total"]) == ("| label", "prefill", "1.0")
+    cells = dict(zip(head, second, strict=True))
+    assert (second[0], cells["phase"], cells["total"]) == ("| ", "decoding", "**3.0**")
+    assert cells["host"] == "" and "bold" in lines[5]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from transformers import masking_utils
 
 from tests.commands.plan_models import LORA, RUBRIC, blueprint
 from tests.tiny_models import PROMPT, build_family
@@ -29,8 +30,9 @@ def allocated(step: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("recomputed", [False, True])
 @pytest.mark.parametrize("stage", ["train_gdso", "train_risd"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_5", "qwen3_vl"])
 def test_an_update_allocates_what_is_planned(
-    stage: str, recomputed: bool, monkeypatch: pytest.MonkeyPatch
+    family: str, stage: str, recomputed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: dict[str, Any] = {
         "seed": 1,
@@ -38,20 +40,26 @@ def test_an_update_allocates_what_is_planned(
         "gradient_checkpointing": recomputed,
     }
 
+    layers = build_family(family, ["word"], RUBRIC, PROMPT).network.model.config.text_config
+    small = blueprint(layers.num_hidden_layers, family=family)
+
     def measure() -> Any:
         if stage == "train_risd":
             config = train_risd.Config(**settings, micro_batch_size=4)
-            return plan_memory.risd_update.__wrapped__(blueprint(4), config, SIZE)
+            return plan_memory.risd_update.__wrapped__(small, config, SIZE)
         config = train_gdso.Config(**settings, micro_batch_pairs=1, group_size=4)
-        return plan_memory.pairs_update.__wrapped__(stage, blueprint(4), config, SIZE)
+        return plan_memory.pairs_update.__wrapped__(stage, small, config, SIZE)
 
     def really(_: Any, config: Any, parts: Callable[[Any], Any]) -> int:
-        backbone = build_family("qwen3_5", ["word"], RUBRIC, PROMPT)
+        backbone = build_family(family, ["word"], RUBRIC, PROMPT)
         backbone.train_mode(config.lora, config.gradient_checkpointing)
         optimizer = torch.optim.AdamW(backbone.trainable(), lr=1e-4)
         return allocated(lambda: update("test", backbone, [optimizer], parts(backbone), 1.0))
 
+    # masks are planned as for rows of unequal lengths; here, rows have one length
+    monkeypatch.setattr(masking_utils, "_ignore_causal_mask_sdpa", lambda *_, **__: False)
     planned = measure()
     monkeypatch.setattr(plan_memory, "_trained", really)
     monkeypatch.setattr(qwen3_5, "CHUNK", plan_backbone.GPU_CHUNK)
-    assert planned.activations == pytest.approx(measure(), rel=0.1)
+    within = 0.1 if family == "qwen3_5" else 0.15
+    assert planned.activations == pytest.approx(measure(), rel=within)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from zreward_core.commands.plan_engine import Engine
 from zreward_core.commands.plan_generator import read_generator
 from zreward_core.commands.plan_mend import remedies
 from zreward_core.commands.plan_rows import Machine
+from zreward_core.runtime.launch_settings import Fsdp
 from zreward_core.stages import (
     candidates,
     finetune_generator,
@@ -25,6 +27,8 @@ from zreward_core.stages import (
     train_gdso,
     train_risd,
 )
+
+SHARDED = Fsdp(replicas=1)
 
 
 def test_an_engine_that_is_too_small_for_its_model_needs_more_memory_or_gpus() -> None:
@@ -61,7 +65,7 @@ def labelled(engine: Engine | None) -> tuple[plan_rows.Row, Machine]:
     counts = replace(count(configs(), RUBRIC), size=(32, 32))
     models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
     config = label.Config(seed=1, num_traces=2, batch_size=1)
-    return plan_stages.label(config, 7, False, models, counts, machine), machine
+    return plan_stages.label(config, 7, None, models, counts, machine), machine
 
 
 def test_a_stage_that_does_not_fit_names_the_params_with_which_it_fits() -> None:
@@ -72,20 +76,20 @@ def test_a_stage_that_does_not_fit_names_the_params_with_which_it_fits() -> None
     config = train_gdso.Config(
         seed=1, pairs_per_step=2, micro_batch_pairs=2, group_size=4, lora=LORA
     )
-    row = planner(config, 1, True, models, counts, MACHINE)
+    row = planner(config, 1, SHARDED, models, counts, MACHINE)
     mended = config.model_copy(update={"gradient_checkpointing": True, "micro_batch_pairs": 1})
-    fitting = planner(mended, 1, True, models, counts, MACHINE).largest[1].total
+    fitting = planner(mended, 1, SHARDED, models, counts, MACHINE).largest[1].total
     recomputed = config.model_copy(update={"gradient_checkpointing": True})
-    between = planner(recomputed, 1, True, models, counts, MACHINE).largest[1].total
+    between = planner(recomputed, 1, SHARDED, models, counts, MACHINE).largest[1].total
     assert fitting < between < row.largest[1].total
     machine = replace(MACHINE, memory=(fitting + between) / 2 / plan_rows.HEADROOM)
-    how = plan_mend.mend(planner, config, row, True, models, counts, machine)
+    how = plan_mend.mend(planner, config, row, SHARDED, models, counts, machine)
     assert how.startswith(
         "`train_gdso.gradient_checkpointing: True`, `train_gdso.micro_batch_pairs: 1` ("
     )
     small = replace(MACHINE, memory=1e3)
     assert "no param of the stage" in plan_mend.mend(
-        planner, mended, row, True, models, counts, small
+        planner, mended, row, SHARDED, models, counts, small
     )
     assert not planning.Plan([row], [], small).fits(row)
 
@@ -97,12 +101,12 @@ def test_inputs_sampled_together_set_the_memory_of_traces_and_their_time() -> No
     planner = plan_stages.PLANNERS["train_gdso"]
     whole = train_gdso.Config(seed=1, steps=10, pairs_per_step=4, micro_batch_pairs=1, lora=LORA)
     parts = whole.model_copy(update={"rollout_batch_size": 3})
-    rows = [planner(config, 1, True, models, counts, MACHINE) for config in (whole, parts)]
+    rows = [planner(config, 1, SHARDED, models, counts, MACHINE) for config in (whole, parts)]
     caches = [row.moments["decoding"].caches for row in rows]
     assert caches[1] == pytest.approx(caches[0] * 3 / 8, rel=0.02)
     assert rows[1].hours > 2 * rows[0].hours  # three loops instead of one
     remedies = list(plan_mend.remedies("train_gdso", whole, "decoding"))
-    assert remedies[:3] == [("rollout_batch_size", size) for size in (4, 2, 1)]
+    assert remedies[:3] == [{"rollout_batch_size": size} for size in (4, 2, 1)]
 
 
 def test_a_smaller_batch_of_candidates_is_counted_again(tmp_path: Path) -> None:
@@ -118,20 +122,116 @@ def test_a_smaller_batch_of_candidates_is_counted_again(tmp_path: Path) -> None:
 
     def largest(batch_size: int) -> float:
         one = plan_mend.with_value(config, plan_mend.GENERATORS, batch_size)
-        row = plan_stages.candidates(one, 1, False, models, counts, MACHINE)
+        row = plan_stages.candidates(one, 1, None, models, counts, MACHINE)
         return row.largest[1].total
 
-    row = plan_stages.candidates(config, 1, False, models, counts, MACHINE)
+    row = plan_stages.candidates(config, 1, None, models, counts, MACHINE)
     room = (largest(1) + largest(2)) / 2
     small = replace(MACHINE, memory=room / plan_rows.HEADROOM)
-    how = plan_mend.mend(plan_stages.candidates, config, row, False, models, counts, small)
+    how = plan_mend.mend(plan_stages.candidates, config, row, None, models, counts, small)
     assert how.startswith("`candidates.generators.batch_size: 1` (")
 
 
 @pytest.mark.parametrize("moment", ["update", "prefill", "decoding", "panel", "denoising"])
-def test_remedies_never_change_what_is_distilled_or_tuned(moment: str) -> None:
-    for stage, config in (
-        ("train_risd", train_risd.Config(seed=1)),
-        ("finetune_generator", finetune_generator.Config(seed=1)),
-    ):
-        assert "batch_size" not in [name for name, _ in remedies(stage, config, moment)]
+def test_remedies_never_change_the_number_of_items_in_a_step(moment: str) -> None:
+    distilled = train_risd.Config(seed=1)
+    changed = [name for change in remedies("train_risd", distilled, moment) for name in change]
+    assert "batch_size" not in changed
+    tuned = finetune_generator.Config(seed=1, batch_size=12, accumulation=2)
+    for change in remedies("finetune_generator", tuned, moment):
+        own = {"batch_size": 12, "accumulation": 2} | change
+        assert own["batch_size"] * own["accumulation"] == 24
+
+
+def test_a_tuning_step_that_does_not_fit_is_divided_before_anything_else_changes(
+    tmp_path: Path,
+) -> None:
+    models, counts, config = tuned(tmp_path)
+
+    def largest(**changes: Any) -> float:
+        settings = type(config)(**config.model_dump() | changes)
+        row = plan_stages.finetune_generator(settings, 1, None, models, counts, MACHINE)
+        return row.moments["update"].total
+
+    def mended(changes: dict[str, Any]) -> str:
+        room = largest(**changes) * 1.001 / plan_rows.HEADROOM
+        inputs = models, counts, replace(MACHINE, memory=room)
+        row = plan_stages.finetune_generator(config, 1, None, *inputs)
+        assert row.tightest(inputs[2])[0] == "update" and not row.fits(inputs[2])
+        return plan_mend.mend(plan_stages.finetune_generator, config, row, None, *inputs)
+
+    single = {"batch_size": 1, "accumulation": 4}
+    assert largest(**single) < largest(batch_size=2) < largest()
+    expected = "`finetune_generator.batch_size: 2`, `finetune_generator.accumulation: 2` ("
+    assert mended({"batch_size": 2, "accumulation": 2}).startswith(expected)
+    fewer = mended(single | {"gradient_steps": 1})
+    assert "`finetune_generator.batch_size: 1`" in fewer
+    assert "`finetune_generator.gradient_steps: 1` (" in fewer
+    small = mended(single | {"gradient_steps": 1, "size": [32, 32]})
+    assert "`finetune_generator.size: [32, 32]` (" in small
+    nothing = plan_mend.elsewhere("finetune_generator", "update")
+    assert "base_generator" in nothing and "max_trace_tokens" not in nothing
+
+
+def tuned(folder: Path) -> tuple[plan_rows.Models, Any, Any]:
+    """Tiny models, and the settings of a tuning step with all images at once."""
+    save_generator(folder / "generator", "z_image", ["a word"])
+    generator, deep = read_generator(str(folder / "generator"), None), blueprint(4)
+    models = plan_rows.Models(deep, deep, generator)
+    counts = replace(count(configs(), RUBRIC), prompts={"generator_eval": 1})
+    config = finetune_generator.Config(
+        seed=1,
+        size=(64, 64),
+        batch_size=4,
+        accumulation=1,
+        gradient_steps=2,
+        sample_batch_size=1,
+        panel_traces=1,
+        lora=LORA,
+        gradient_checkpointing=True,
+        watch={"num_prompts": 1, "every": 1000},
+    )
+    return models, counts, config
+
+
+def test_a_machine_with_too_little_memory_loses_the_panel_or_has_fewer_processes(
+    tmp_path: Path,
+) -> None:
+    models, counts, config = tuned(tmp_path)
+    config = config.model_copy(update={"batch_size": 1, "accumulation": 8})
+
+    def mended(planner: plan_rows.Planner, settings: Any, host: float) -> str:
+        machine = replace(MACHINE, host_memory=host / plan_rows.HEADROOM)
+        row = planner(settings, 8, None, models, counts, machine)
+        assert row.fits(machine) and not row.fits_host(machine)
+        assert not planning.Plan([row], [], machine).fits(row)
+        return plan_mend.mend_host(planner, settings, row, None, models, counts, machine)
+
+    tuning, labelling = plan_stages.finetune_generator, plan_stages.label
+    without = config.model_copy(update={"panel": False})
+    hosts = [tuning(one, 8, None, models, counts, MACHINE).host for one in (config, without)]
+    assert hosts[1] < hosts[0]
+    assert mended(tuning, config, hosts[1]).startswith("`finetune_generator.panel: False` (")
+    both = mended(tuning, config, 0.6 * hosts[1])
+    assert both.startswith("`finetune_generator.panel: False`; launch.yaml: 4 processes")
+    settings = label.Config(seed=1, num_traces=2, batch_size=1)
+    host = labelling(settings, 8, None, models, counts, MACHINE).host
+    fewer = mended(labelling, settings, 0.3 * host)
+    assert fewer.startswith("launch.yaml: 2 processes a machine for label (")
+    assert "do not suffice" in mended(labelling, settings, 1e3)
+    assert labelling(settings, 8, None, models, counts, replace(MACHINE, machines=4)).host == (
+        pytest.approx(host / 4)
+    )
+
+
+def test_a_model_that_is_sharded_in_replicas_is_offered_one() -> None:
+    deep = blueprint(4)
+    counts = replace(count(configs(), RUBRIC), size=(32, 32))
+    models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
+    planner = plan_stages.PLANNERS["train_risd"]
+    config = train_risd.Config(seed=1, micro_batch_size=1, gradient_checkpointing=True)
+    many = Fsdp(replicas=4)
+    row, alone = (planner(config, 8, one, models, counts, MACHINE) for one in (many, SHARDED))
+    machine = replace(MACHINE, memory=1.001 * alone.largest[1].total / plan_rows.HEADROOM)
+    how = plan_mend.mend(planner, config, row, many, models, counts, machine)
+    assert how.startswith("launch.yaml: `fsdp.replicas: 1` for train_risd (")

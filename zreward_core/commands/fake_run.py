@@ -30,6 +30,16 @@ ARBITRARY = (aten.empty, aten.empty_strided, aten.rand, aten.randn)
 INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
+def _grouped_products(first: Any, second: Any, *_: Any, **__: Any) -> int:
+    """Operations of the products of a mixture's experts, each on the rows that it receives."""
+    batch = first.shape[0] if first.ndim == second.ndim == 3 else 1
+    return 2 * batch * first.shape[-2] * first.shape[-1] * second.shape[-1]
+
+
+OPERATIONS = {aten._grouped_mm: _grouped_products} | flop_registry
+"""Operation to the function that counts its floating-point operations."""
+
+
 class FakeRun:
     """Within the block, code runs on fake tensors on the CPU.
 
@@ -134,8 +144,8 @@ class _Counter(TorchDispatchMode):
         self._compute(func, args, kwargs, known, inputs, outputs)
         for one in outputs:
             self._add(one)
-        if func._overloadpacket in flop_registry:
-            counted = flop_registry[func._overloadpacket]
+        if func._overloadpacket in OPERATIONS:
+            counted = OPERATIONS[func._overloadpacket]
             self.operations += counted(*args, **kwargs, out_val=found)
         return found
 
@@ -152,7 +162,7 @@ class _Counter(TorchDispatchMode):
             for fake, value in zip(outputs, values, strict=True):
                 fake._known = value
         elif func._schema.is_mutable:
-            for one in inputs:
+            for one in _written(func, args, kwargs):
                 one.__dict__.pop("_known", None)
 
     def _indices(self, indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
@@ -193,6 +203,19 @@ class _Counter(TorchDispatchMode):
 
     def _remove(self, key: int) -> None:
         self.live -= self.sizes.pop(key, 0)
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The inputs that an operation changes in place; not its indices and masks."""
+    given = dict(enumerate(args))
+    named = [one.name for one in func._schema.arguments]
+    given |= {named.index(name): value for name, value in kwargs.items()}
+    changed = [
+        given.get(position)
+        for position, one in enumerate(func._schema.arguments)
+        if one.alias_info is not None and one.alias_info.is_write
+    ]
+    return [one for one in tree_leaves(changed) if isinstance(one, torch.Tensor)]
 
 
 def _is_known(tensor: torch.Tensor) -> bool:

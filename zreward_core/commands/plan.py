@@ -13,15 +13,14 @@ from typing import Any
 from zreward_core.commands.plan_backbone import Blueprint, read_blueprint
 from zreward_core.commands.plan_counts import count
 from zreward_core.commands.plan_disk import merged_bytes
-from zreward_core.commands.plan_engine import Engine, engine_of
 from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_mend import mend
+from zreward_core.commands.plan_launch import launch_notes, read_engines, read_launchers
+from zreward_core.commands.plan_mend import mend, mend_host
 from zreward_core.commands.plan_rows import Machine, Models, Row
 from zreward_core.commands.plan_stages import PIPELINE, PLANNERS
-from zreward_core.config import UserError, parse_settings, read_yaml
+from zreward_core.config import UserError
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
-from zreward_core.runtime.launch_settings import LOCAL, Accelerate, LaunchFile, Ray, launch_file_of
 
 READ = (
     *("base_vlm", "base_generator", "candidates", "annotate", "train_gdso", "train_risd"),
@@ -33,9 +32,10 @@ SECTIONS = {"gate": "promote"}
 UNDIVIDED = ("trace_faithfulness",)
 """Stages that run in one process."""
 COLUMNS = (
-    *("stage", "GPUs", "at", "weights", "adapters", "optimizer", "activations", "caches"),
-    *("engine", "in all", "fits", "host", "tokens", "files", "disk", "disk peak", "hours"),
+    *("stage", "GPUs", "phase", "weights", "adapters", "optimizer", "activations", "caches"),
+    *("engine", "total", "fits", "host", "tokens", "files", "disk", "disk peak", "hours"),
 )
+LEGEND = "bold: the phase of a stage with the largest total, of one process; all sizes are in GB"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Plan:
     machine: Machine
 
     def fits(self, row: Row) -> bool:
-        """Whether the stage fits on one of the GPUs."""
-        return row.fits(self.machine)
+        """Whether the stage fits on one of the GPUs, and on the machine if its memory is known."""
+        return row.fits(self.machine) and row.fits_host(self.machine)
 
 
 def make_plan(
@@ -85,17 +85,27 @@ def make_plan(
         processes = machine.gpus if launcher is not None else 1
         if launcher is not None and engine is not None:
             processes = min(processes, launcher.processes)  # the engine may have the other GPUs
-        sharding = launcher is not None and launcher.fsdp is not None
-        here = replace(machine, engine=engine)
-        row = planner(configs[stage], processes, sharding, models, counts, here)
+        fsdp = launcher.settings.fsdp if launcher is not None else None
+        here = replace(machine, engine=engine, machines=launcher.machines if launcher else 1)
+        row = planner(configs[stage], processes, fsdp, models, counts, here)
         rows.append(row)
         if not row.fits(machine):
-            how = mend(planner, configs[stage], row, sharding, models, counts, here)
+            how = mend(planner, configs[stage], row, fsdp, models, counts, here)
             notes.append(f"{stage} does not fit ({row.tightest(machine)[0]}): {how}")
+        if not row.fits_host(machine):
+            how = mend_host(planner, configs[stage], row, fsdp, models, counts, here)
+            notes.append(f"{stage} needs {row.host / 1e9:,.0f} GB of host memory: {how}")
         if engine is not None and not engine.devices:
             notes.append(f"{stage}: the engine that it joins is not counted, and taken for one GPU")
         if launcher is None and stage not in UNDIVIDED and machine.gpus > 1:
             notes.append(f"{stage} uses one GPU: give it a launcher in launch.yaml")
+    notes += launch_notes(launchers, {row.stage: row.processes for row in rows}, configs)
+    if machine.host_memory is None:
+        most = max(rows, key=lambda row: row.host)
+        notes.append(
+            f"host memory: most in {most.stage}, {most.host / 1e9:,.0f} GB; compare it with the"
+            " machine's, or give it by `--host-memory`"
+        )
     people = f"people give {counts.judgements:,} ratings on {counts.images['annotation']:,} images"
     notes.append(f"{people}; {counts.images['unlabelled']:,} images are labelled by the teacher")
     if not stages:
@@ -164,59 +174,33 @@ def read_models(configs: dict[str, Any], rubric: Rubric) -> Models:
     )
 
 
-def read_launchers(profile: str | None) -> dict[str, Accelerate]:
-    """Launcher of several processes of each stage that has one."""
-    content, found = launch_file(profile), {}
-    for stage, name in content.stages.items():
-        launcher = content.launchers.get(name)
-        if isinstance(launcher, Ray) and launcher.inside != LOCAL:
-            launcher = content.launchers.get(launcher.inside)
-        if isinstance(launcher, Accelerate):
-            found[stage] = launcher
-    return found
-
-
-def read_engines(profile: str | None) -> dict[str, Engine]:
-    """Rollout engine of each stage that has one."""
-    content = launch_file(profile)
-    return {
-        stage: engine_of(content.engines[name])
-        for stage, name in content.rollouts.items()
-        if name in content.engines
-    }
-
-
-def launch_file(profile: str | None) -> LaunchFile:
-    """Content of the launch.yaml of a profile."""
-    path = launch_file_of(profile)
-    return (
-        parse_settings(LaunchFile, read_yaml(path), str(path)) if path.is_file() else LaunchFile()
-    )
-
-
 def table(plan: Plan) -> str:
-    """The plan as a Markdown table with its notes; with a column for engines if there are any."""
+    """The plan as a Markdown table with its notes; with a column for engines if there are any.
+
+    A stage's name and what holds for the whole stage are in its first row; its largest total is
+    bold.
+    """
     beside = any(use.engine for row in plan.rows for use in row.moments.values())
     columns = [name for name in COLUMNS if beside or name != "engine"]
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     for row in plan.rows:
-        for moment, use in row.moments.items():
-            largest = moment == row.largest[0]
+        for number, (moment, use) in enumerate(row.moments.items()):
+            first, total = number == 0, gigabytes(use.total)
             parts = [use.weights, use.adapters, use.optimizer, use.activations, use.caches]
             parts += [use.engine] if beside else []
             whole = [f"{row.host / 1e9:,.0f}", f"{row.tokens:,.0f}", f"{row.files:,}"]
             whole += [f"{size / 1e9:,.1f}" for size in (row.disk, row.peak)] + [f"{row.hours:,.1f}"]
             cells = [
-                row.stage if largest else "",
-                str(row.processes) if largest else "",
+                row.stage if first else "",
+                str(row.processes) if first else "",
                 moment,
                 *map(gigabytes, parts),
-                gigabytes(use.total),
-                "" if not largest else "yes" if plan.fits(row) else "**no**",
-                *(whole if largest else [""] * len(whole)),
+                f"**{total}**" if moment == row.largest[0] else total,
+                "" if not first else "yes" if plan.fits(row) else "**no**",
+                *(whole if first else [""] * len(whole)),
             ]
             lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in plan.notes)])
+    return "\n".join([*lines, "", *(f"- {note}" for note in (LEGEND, *plan.notes))])
 
 
 def record(plan: Plan) -> list[dict[str, Any]]:

@@ -169,11 +169,16 @@ def whole_bytes(blueprint: Blueprint, dtype: str) -> float:
 
 
 @functools.cache
-def gathered_bytes(blueprint: Blueprint, dtype: str) -> float:
+def gathered_bytes(blueprint: Blueprint, dtype: str, resharded: bool = True) -> float:
     """Bytes of the weights that FSDP has whole at a time: two layers, and what is in none.
 
     Embeddings and the output layer are whole from the forward to the end of the backward pass.
+
+    Args:
+        resharded: layers are freed after the forward pass; else, all are whole at its end.
     """
+    if not resharded:
+        return whole_bytes(blueprint, dtype)
     model = blueprint.build(dtype, None, False).network.model
     layers = [part for part in model.modules() if type(part).__name__ in model._no_split_modules]
     sizes = [sum(p.numel() * p.element_size() for p in part.parameters()) for part in layers]

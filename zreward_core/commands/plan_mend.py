@@ -7,6 +7,7 @@ from typing import Any
 from zreward_core.commands.plan_counts import Counts
 from zreward_core.commands.plan_engine import UTILIZATION
 from zreward_core.commands.plan_rows import HEADROOM, Machine, Models, Planner, Row
+from zreward_core.runtime.launch_settings import Fsdp
 
 GENERATORS = "generators.batch_size"
 ROLLOUTS = "rollout_batch_size"
@@ -23,6 +24,12 @@ SMALLER = {
     "readings": ("batch_pairs",),
 }
 """Settings that lower the memory of a moment, in the order in which they are tried."""
+SIZES = (0.75, 0.5)
+"""Shares of an image's sides that are tried."""
+SIDE = 32
+"""Pixels of which the sides are a multiple."""
+ONE_TOKEN = ("train_risd", "train_sft", "gate")
+"""Stages in which no model reasons."""
 TRAINED_BATCH = ("train_risd", "train_sft", "train_rewarddance", "finetune_generator")
 """Stages whose batch_size is the number of items in a step: another one trains another model."""
 
@@ -31,7 +38,7 @@ def mend(
     planner: Planner,
     config: Any,
     row: Row,
-    sharding: bool,
+    fsdp: Fsdp | None,
     models: Models,
     counts: Counts,
     machine: Machine,
@@ -42,38 +49,93 @@ def mend(
         how = mend_engine(row, machine)
         if how is not None:
             return how
-    if stage.startswith("train_") and not sharding and machine.gpus > 1:
-        found = planner(config, row.processes, True, models, counts, machine)
-        if found.fits(machine):
-            return f"launch.yaml: a launcher with `fsdp: {{}}` for {stage}"
+    if stage.startswith("train_") and row.processes > 1:
+        for other, how in shardings(fsdp):
+            found = planner(config, row.processes, other, models, counts, machine)
+            if found.fits(machine):
+                return f"launch.yaml: {how} for {stage} ({found.largest[1].total / 1e9:.1f} GB)"
     changed: dict[str, Any] = {}
     tried: set[str] = set()
     while (moment := row.tightest(machine)[0]) not in tried:
         tried.add(moment)
-        for name, value in remedies(stage, config, moment):
-            changed[name] = value
-            config = with_value(config, name, value)
-            row = planner(config, row.processes, sharding, models, counts, machine)
+        for change in remedies(stage, config, moment):
+            changed |= change
+            for name, value in change.items():
+                config = with_value(config, name, value)
+            row = planner(config, row.processes, fsdp, models, counts, machine)
             if row.fits(machine):
                 keys = ", ".join(f"`{stage}.{key}: {new}`" for key, new in changed.items())
                 return f"{keys} ({row.largest[1].total / 1e9:.1f} GB)"
             if row.tightest(machine)[0] != moment:
                 break
-    return (
-        "no param of the stage alone mends it: try a lower `base_vlm.prompt.max_trace_tokens` or"
-        " `max_pixels`, or a smaller base"
-    )
+    return f"no param of the stage alone mends it: try {elsewhere(stage, moment)}"
 
 
-def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
+def shardings(fsdp: Fsdp | None) -> Iterator[tuple[Fsdp, str]]:
+    """Other ways to shard a model that take less memory, and what launch.yaml needs for them."""
+    if fsdp is None:
+        yield Fsdp(replicas=1), "a launcher with `fsdp: {}`"
+        return
+    if not fsdp.reshard_after_forward:
+        fsdp = fsdp.model_copy(update={"reshard_after_forward": True})
+        yield fsdp, "`fsdp.reshard_after_forward: true`"
+    if fsdp.replicas > 1:
+        yield fsdp.model_copy(update={"replicas": 1}), "`fsdp.replicas: 1`"
+
+
+def elsewhere(stage: str, moment: str) -> str:
+    """What outside a stage's own params lowers its memory."""
+    if stage == "finetune_generator" and moment != "panel":
+        return "a smaller `base_generator` or student, or a lower `base_vlm.student.max_pixels`"
+    if stage in ("candidates", "evaluate_gsb"):
+        return "a smaller `base_generator`"
+    if moment == "scores" or stage in ONE_TOKEN:
+        return "a lower `max_pixels` of its model in `base_vlm`, or a smaller base"
+    return "a lower `base_vlm.prompt.max_trace_tokens` or `max_pixels`, or a smaller base"
+
+
+def mend_host(
+    planner: Planner,
+    config: Any,
+    row: Row,
+    fsdp: Fsdp | None,
+    models: Models,
+    counts: Counts,
+    machine: Machine,
+) -> str:
+    """Text on the change with which the memory of a machine suffices; it has been counted."""
+    inputs = fsdp, models, counts, machine
+    if getattr(config, "panel", False):
+        config = with_value(config, "panel", False)
+        found = planner(config, row.processes, *inputs)
+        if found.fits_host(machine):
+            return f"`{row.stage}.panel: False` ({found.host / 1e9:,.0f} GB)"
+    number = row.processes
+    while number // 2 >= machine.machines:
+        number //= 2
+        found = planner(config, number, *inputs)
+        if found.fits_host(machine) and found.fits(machine):
+            how = f"launch.yaml: {machine.on_one(number)} processes a machine for {row.stage}"
+            how += f" ({found.host / 1e9:,.0f} GB)"
+            without = getattr(config, "panel", True)
+            return how if without else f"`{row.stage}.panel: False`; {how}"
+    return "fewer processes do not suffice: try a smaller base, or a machine with more memory"
+
+
+def remedies(stage: str, config: Any, moment: str) -> Iterator[dict[str, Any]]:
     """Changes of a stage's params that lower the memory of a moment, one after another."""
     if moment == "update":
         if not config.gradient_checkpointing:
-            yield "gradient_checkpointing", True
+            yield {"gradient_checkpointing": True}
+        if stage == "finetune_generator":
+            yield from _smaller_batches(config)
         if config.lora is None:
-            yield "lora", {"rank": 64, "alpha": 128}
+            yield {"lora": {"rank": 64, "alpha": 128}}
+        if stage == "finetune_generator":
+            yield from _smaller_tuning(config)
+            return
     if moment == "panel":
-        yield "panel", False
+        yield {"panel": False}
     for name in SMALLER.get(moment, ()):
         if name == "batch_size" and stage in TRAINED_BATCH:
             continue
@@ -85,7 +147,26 @@ def remedies(stage: str, config: Any, moment: str) -> Iterator[tuple[str, Any]]:
             value = getattr(config, name, 1)
         while value > (2 if name == "group_size" else 1):
             value //= 2
-            yield name, value
+            yield {name: value}
+
+
+def _smaller_batches(config: Any) -> Iterator[dict[str, Any]]:
+    """Fewer images at a time of the same step; an odd batch is divided into single images."""
+    size, batches = config.batch_size, config.accumulation
+    while size > 1:
+        factor = 2 if size % 2 == 0 else size
+        size, batches = size // factor, batches * factor
+        yield {"batch_size": size, "accumulation": batches}
+
+
+def _smaller_tuning(config: Any) -> Iterator[dict[str, Any]]:
+    """Fewer denoising steps with gradients, then smaller images."""
+    for number in range(config.gradient_steps - 1, 0, -1):
+        yield {"gradient_steps": number}
+    for share in SIZES:
+        size = [int(side * share) // SIDE * SIDE for side in config.size]
+        if min(size) > 0:
+            yield {"size": size}
 
 
 def with_value(config: Any, name: str, value: Any) -> Any:

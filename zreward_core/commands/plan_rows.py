@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from zreward_core.commands.plan_backbone import Blueprint
@@ -10,9 +11,10 @@ from zreward_core.commands.plan_engine import Engine
 from zreward_core.commands.plan_generator import GeneratorBlueprint
 from zreward_core.commands.plan_use import Use
 from zreward_core.models.backbone import LoraSettings
+from zreward_core.runtime.launch_settings import Fsdp
 
 HEADROOM = 0.92
-"""Share of a GPU's memory that a stage may use; the rest is the context and fragmentation."""
+"""Share of a memory that a stage may use; of a GPU's, the rest is context and fragmentation."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Machine:
     """Mean tokens of a trace."""
     engine: Engine | None = None
     """What samples the traces of the stage, in place of its processes."""
+    machines: int = 1
+    """Machines over which the processes of the stage are divided."""
+    host_memory: float | None = None
+    """Bytes of a machine itself; None if they are not known."""
+
+    def on_one(self, processes: int) -> int:
+        """Processes of the stage on one machine."""
+        return ceil(processes / self.machines)
 
     def room(self, use: Use) -> float:
         """Bytes left over by a use; negative if it does not fit."""
@@ -76,7 +86,7 @@ class Row:
     peak: float = 0
     """Most bytes on disk at a time: the output with checkpoints and temporary files."""
     host: float = 0
-    """Most bytes of the machine's own memory, over all processes on it."""
+    """Most bytes of the memory of one machine itself, over all processes on it."""
     hours: float = 0
 
     @property
@@ -92,9 +102,13 @@ class Row:
         """Whether the stage fits on a GPU, to a byte: an engine takes all that it may."""
         return machine.room(self.tightest(machine)[1]) > -1
 
+    def fits_host(self, machine: Machine) -> bool:
+        """Whether the stage fits in the memory of a machine; true if that is not known."""
+        return machine.host_memory is None or self.host <= HEADROOM * machine.host_memory
 
-Planner = Callable[[Any, int, bool, Models, Counts, Machine], Row]
-"""Config of the stage, its processes, whether it shards its model, ... -> its row."""
+
+Planner = Callable[[Any, int, Fsdp | None, Models, Counts, Machine], Row]
+"""Config of the stage, its processes, how it shards its model if it does, ... -> its row."""
 
 
 def dtype_bytes(dtype: str) -> int:

@@ -38,7 +38,7 @@ def sample_traces(
         seconds = rollout_seconds(prefill, decoding, steps, blueprint, machine)
         return {"prefill": prefill, "decoding": decoding}, seconds
     read, times = memory.traces(blueprint, dtype, lora, rows, counts.size, FORWARD_TOKENS)
-    moments = {"traces": engine.beside(read, processes, machine.memory)}
+    moments = {"traces": engine.beside(read, machine.on_one(processes), machine.memory)}
     if engine.devices:
         cache = decoding.caches / math.prod(rows)
         moments["engine"] = engine.own(decoding.weights, adapters, cache, machine.memory)

@@ -22,6 +22,7 @@ from zreward_core.commands.plan_sampling import (
 )
 from zreward_core.commands.plan_use import Use
 from zreward_core.images.shards import HELD_BYTES
+from zreward_core.runtime.launch_settings import Fsdp
 from zreward_core.training.judges import PIXELS_AT_A_TIME
 
 PANEL_BATCH = 32
@@ -35,7 +36,7 @@ READINGS = 4
 
 
 def candidates(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Samples of the generators, each counted as the base generator."""
     moments: dict[str, Use] = {}
@@ -62,13 +63,13 @@ def candidates(
         files=disk.image_shards(images, counts.image_bytes) + 5,
         disk=size,
         peak=size + images * counts.image_bytes,  # in shards of the checkpoint until the end
-        host=host_bytes(processes, each),
+        host=host_bytes(machine.on_one(processes), each),
         hours=seconds / processes / 3600,
     )
 
 
 def label(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """The teacher's rollouts on the pool."""
     images = min(counts.images["unlabelled"], config.max_items or counts.images["unlabelled"])
@@ -84,13 +85,15 @@ def label(
         files=ceil(images / config.shard_items) + 2,
         disk=size,
         peak=size,  # the traces are linked from the checkpoint
-        host=host_bytes(processes, whole_bytes(models.judge, config.dtype) + HELD_BYTES),
+        host=host_bytes(
+            machine.on_one(processes), whole_bytes(models.judge, config.dtype) + HELD_BYTES
+        ),
         hours=seconds / processes / 3600,
     )
 
 
 def evaluate(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Rollouts of the teacher and of its base, scores of the student and of its base."""
     images = counts.test_images
@@ -108,13 +111,15 @@ def evaluate(
         files=11,
         disk=size,
         peak=2 * size,
-        host=host_bytes(processes, whole_bytes(models.judge, config.dtype) + HELD_BYTES),
+        host=host_bytes(
+            machine.on_one(processes), whole_bytes(models.judge, config.dtype) + HELD_BYTES
+        ),
         hours=(2 * seconds + scored[1]) / processes / 3600,
     )
 
 
 def predict(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Predictions of one model: the trained teacher if it reasons, else the student."""
     number = {"test": counts.test_images, "validation": counts.validation_images}
@@ -136,13 +141,13 @@ def predict(
         files=2,
         disk=size,
         peak=2 * size,
-        host=host_bytes(processes, whole_bytes(model, config.dtype) + HELD_BYTES),
+        host=host_bytes(machine.on_one(processes), whole_bytes(model, config.dtype) + HELD_BYTES),
         hours=seconds / processes / 3600,
     )
 
 
 def gate(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Scores of the test items by the candidate and by the champion, for `promote`."""
     use, seconds = score_images(config.dtype, 2 * counts.test_images, models, counts, machine)
@@ -154,13 +159,15 @@ def gate(
         files=2,
         disk=size,
         peak=2 * size,
-        host=host_bytes(processes, whole_bytes(models.student, config.dtype) + HELD_BYTES),
+        host=host_bytes(
+            machine.on_one(processes), whole_bytes(models.student, config.dtype) + HELD_BYTES
+        ),
         hours=seconds / processes / 3600,
     )
 
 
 def trace_faithfulness(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Rollouts on both images of pairs, and their scores under several traces; one process."""
     lora, dtype = apart(models.teacher_lora, config.dtype), config.dtype
@@ -185,13 +192,14 @@ def trace_faithfulness(
 
 
 def finetune_generator(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Updates of the generator, and validation with the panel on the GPU."""
     own = ceil(config.batch_size * config.accumulation / processes)
     count = min(config.batch_size, own)  # images of one process are adjacent in the batches
     lora = apart(models.student_lora, config.dtype)
-    update = tuning.tuning(models.generator, models.student, lora, config, count)
+    one_batch = config.model_copy(update={"batch_size": count, "accumulation": 1})
+    update = tuning.tuning(models.generator, models.student, lora, one_batch, count)
     step, decoding = tuning.sampling(
         models.generator,
         config.dtype,
@@ -253,13 +261,13 @@ def finetune_generator(
         written.files,
         written.disk,
         written.peak,
-        host_bytes(processes, each, transformer),
+        host_bytes(machine.on_one(processes), each, transformer),
         seconds / 3600,
     )
 
 
 def evaluate_gsb(
-    config: Any, processes: int, _: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, _: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Samples of both generators."""
     step, decoding = tuning.sampling(
@@ -276,7 +284,9 @@ def evaluate_gsb(
         disk.image_shards(images, counts.bytes_of(config.size)) + 5,
         size,
         3 * size,  # the samples, and each generator's images in shards of the checkpoint
-        host_bytes(processes, step.weights + pixel_bytes(config.batch_size, config.size)),
+        host_bytes(
+            machine.on_one(processes), step.weights + pixel_bytes(config.batch_size, config.size)
+        ),
         images * one / processes / 3600,
     )
 

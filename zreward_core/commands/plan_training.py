@@ -16,6 +16,7 @@ from zreward_core.commands.plan_host import IMAGE_BUFFERS, host_bytes
 from zreward_core.commands.plan_rows import Machine, Models, Row, apart
 from zreward_core.commands.plan_sampling import sample_traces
 from zreward_core.commands.plan_use import Use, sharded
+from zreward_core.runtime.launch_settings import Fsdp
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Training:
     stage: str
     config: Any
     processes: int
-    sharding: bool
+    fsdp: Fsdp | None
+    """How it shards its model; None if each process has a copy."""
     blueprint: Blueprint
     """Of the base that is trained."""
     counts: Counts
@@ -41,25 +43,26 @@ class Training:
     def part(self) -> Use:
         """The update of a process."""
         found = self.update
-        if self.sharding:
-            found = sharded(
-                found, self.processes, gathered_bytes(self.blueprint, self.config.dtype)
+        if self.fsdp is not None:
+            gathered = gathered_bytes(
+                self.blueprint, self.config.dtype, self.fsdp.reshard_after_forward
             )
+            found = sharded(found, on_gpu(self.fsdp, self.processes), gathered)
         found = replace(found, weights=found.weights + self.beside.weights)
         engine = self.machine.engine
         if engine is not None:
-            found = engine.beside(found, self.processes, self.machine.memory)
+            found = engine.beside(found, self.machine.on_one(self.processes), self.machine.memory)
         return found
 
     def holding(self, use: Use) -> Use:
         """A use of the whole model between updates, with what a process holds for these."""
-        number = self.processes if self.sharding else 1
+        share = on_gpu(self.fsdp, self.processes)
         copies = self.update.optimizer + (self.update.adapters if self.on_policy else 0)
-        shards = (self.update.weights + self.update.adapters) / number if self.sharding else 0
+        shards = self.update.weights + self.update.adapters if self.fsdp is not None else 0
         return replace(
             use,
-            weights=use.weights + shards + self.beside.weights,
-            optimizer=copies / number,
+            weights=use.weights + shards * share + self.beside.weights,
+            optimizer=copies * share,
         )
 
     def traces(self, inputs: int) -> tuple[dict[str, Use], float]:
@@ -124,6 +127,9 @@ class Training:
         )
         base = whole_bytes(self.blueprint, self.config.dtype)
         each = max(IMAGE_BUFFERS, more.get("each", 0))
+        if self.fsdp is not None and self.fsdp.cpu_offload:
+            held = self.update.weights + self.update.adapters + self.update.optimizer
+            each += held / num_shards(self.fsdp, self.processes)
         return Row(
             self.stage,
             self.processes,
@@ -132,7 +138,7 @@ class Training:
             written.files + int(more.get("files", 0)),
             written.disk + more.get("disk", 0),
             written.peak + 2 * more.get("disk", 0),
-            host_bytes(self.processes, each, base + written.disk),
+            host_bytes(self.machine.on_one(self.processes), each, base + written.disk),
             (seconds + validated) / 3600,
         )
 
@@ -143,7 +149,7 @@ def pairs_planner(stage: str) -> Callable[..., Row]:
     def planner(
         config: Any,
         processes: int,
-        sharding: bool,
+        fsdp: Fsdp | None,
         models: Models,
         counts: Counts,
         machine: Machine,
@@ -151,7 +157,7 @@ def pairs_planner(stage: str) -> Callable[..., Row]:
         blueprint = models.base(config.base)
         update = memory.pairs_update(stage, blueprint, config, counts.size)
         training = Training(
-            stage, config, processes, sharding, blueprint, counts, machine, update, True
+            stage, config, processes, fsdp, blueprint, counts, machine, update, True
         )
         moments, seconds = training.traces(ceil(2 * config.pairs_per_step / processes))
         micro = ceil(config.pairs_per_step / processes / config.micro_batch_pairs)
@@ -168,7 +174,7 @@ def one_token_planner(stage: str) -> Callable[..., Row]:
     def planner(
         config: Any,
         processes: int,
-        sharding: bool,
+        fsdp: Fsdp | None,
         models: Models,
         counts: Counts,
         machine: Machine,
@@ -178,14 +184,14 @@ def one_token_planner(stage: str) -> Callable[..., Row]:
         micro = ceil(config.batch_size / processes / config.micro_batch_size)
         seconds = config.steps * micro * update.operations / machine.flops
         return Training(
-            stage, config, processes, sharding, blueprint, counts, machine, update, False
+            stage, config, processes, fsdp, blueprint, counts, machine, update, False
         ).row(seconds)
 
     return planner
 
 
 def train_opd(
-    config: Any, processes: int, sharding: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, fsdp: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Rollouts of the student, and updates by the teacher's reading of them."""
     part = config.micro_batch_images, 1, config.group_size
@@ -195,16 +201,16 @@ def train_opd(
     # The teacher reads while the student's graph is held. Its own peak comes before the student's
     # in the backward pass, so the sum of both is a bound.
     activations = read.activations
-    if sharding:
-        activations += gathered_bytes(models.judge, config.dtype)
+    if fsdp is not None:
+        activations += gathered_bytes(models.judge, config.dtype, fsdp.reshard_after_forward)
     update = replace(
         update,
         activations=update.activations + activations,
         operations=update.operations + read.operations,
     )
-    beside = Use(weights=read.weights / (processes if sharding else 1))
+    beside = Use(weights=read.weights * on_gpu(fsdp, processes))
     training = Training(
-        *("train_opd", config, processes, sharding, models.student, counts, machine, update, True),
+        *("train_opd", config, processes, fsdp, models.student, counts, machine, update, True),
         beside,
     )
     images = ceil(config.images_per_step / processes)
@@ -216,13 +222,13 @@ def train_opd(
 
 
 def train_rewarddance(
-    config: Any, processes: int, sharding: bool, models: Models, counts: Counts, machine: Machine
+    config: Any, processes: int, fsdp: Fsdp | None, models: Models, counts: Counts, machine: Machine
 ) -> Row:
     """Rationales of the teacher's base, then updates on them."""
     blueprint = models.base(config.base)
     update = memory.chain_update(blueprint, config, counts.size)
     training = Training(
-        *("train_rewarddance", config, processes, sharding, blueprint, counts, machine, update),
+        *("train_rewarddance", config, processes, fsdp, blueprint, counts, machine, update),
         on_policy=False,
     )
     items = counts.training_images * counts.num_dimensions
@@ -239,6 +245,18 @@ def train_rewarddance(
     tokens = items * config.num_chains * machine.trace_tokens
     size = items * (disk.TEXT_BYTES * machine.trace_tokens + disk.ROW_BYTES)
     return training.row(seconds, moments, tokens, disk=size, files=1)
+
+
+def num_shards(fsdp: Fsdp, processes: int) -> int:
+    """Processes over which a model is sharded: those of a replica."""
+    return max(1, processes // fsdp.replicas)
+
+
+def on_gpu(fsdp: Fsdp | None, processes: int) -> float:
+    """Share of weights and optimizer state that a process keeps on its GPU."""
+    if fsdp is None:
+        return 1.0
+    return 0.0 if fsdp.cpu_offload else 1 / num_shards(fsdp, processes)
 
 
 ALL = 2**62

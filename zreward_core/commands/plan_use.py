@@ -110,16 +110,17 @@ def extrapolated(num_layers: int, measure: Callable[[int], Use]) -> Use:
     return Use(**values)
 
 
-def sharded(use: Use, number: int, gathered: float) -> Use:
+def sharded(use: Use, share: float, gathered: float) -> Use:
     """Use with weights and optimizer state sharded over processes.
 
     Args:
+        share: of these, which a process has on its GPU; 0 if they are on the host.
         gathered: bytes of the weights that are whole at a time.
     """
     return replace(
         use,
-        weights=use.weights / number,
-        adapters=use.adapters / number,
-        optimizer=use.optimizer / number,
+        weights=use.weights * share,
+        adapters=use.adapters * share,
+        optimizer=use.optimizer * share,
         activations=use.activations + gathered,
     )

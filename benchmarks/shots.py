@@ -20,6 +20,8 @@ WHOLE: Box = (0, 0, 10_000, 10_000)
 ASSET: Box = (240, 60, 1084, 10_000)
 """Left, top, right and bottom of the middle column on the page of an asset, pixels."""
 SHOTS: dict[str, tuple[str, Box]] = {
+    "viewer": ("viewer", WHOLE),
+    "dagster_home": ("home", (0, 0, 1440, 260)),
     "dagster_train": ("train_gdso", (240, 60, 1084, 2385)),
     "dagster_evaluate": ("evaluate", (240, 60, 1084, 2183)),
     "dagster_graph": ("graph", WHOLE),
@@ -29,12 +31,12 @@ SHOTS: dict[str, tuple[str, Box]] = {
     "mlflow_runs": ("mlflow_runs", WHOLE),
     "mlflow_curves": ("mlflow_curves", WHOLE),
     "mlflow_comparison": ("mlflow_comparison", (205, 0, 1440, 1040)),
-    "mlflow_model": ("mlflow_model", WHOLE),
+    "mlflow_model": ("mlflow_model", (205, 0, 1440, 960)),
     "mlflow_samples": ("mlflow_samples", (0, 0, 1440, 740)),
-    "audit": ("audit", WHOLE),
-    "rubric": ("rubric", WHOLE),
-    "data_docs": ("data_docs", WHOLE),
-    "server_form": ("server_form", WHOLE),
+    "audit": ("audit", (0, 0, 1440, 1742)),
+    "rubric": ("rubric", (0, 0, 1440, 1664)),
+    "data_docs": ("data_docs", (0, 0, 1440, 518)),
+    "server_form": ("server_form", (0, 0, 1440, 990)),
     "comparison": ("comparison", WHOLE),
 }
 """Image in docs/images to the screenshot and the part of it that is shown."""

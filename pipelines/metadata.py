@@ -52,6 +52,13 @@ REPORTS = {
     "evaluate": {"test and pool items": "viewer/index.html"},
 }
 """Stage to the pages in reports/ about it: title to path."""
+ABOUT = {
+    "data_docs/index.html": "the rules of the tables, with the number of rows that break each",
+    "audit.html": "reliability of each annotator, and the most disputed items",
+    "rubric.html": "dimensions, scores and exemplars",
+    "viewer/index.html": "images with the scores of annotators, teacher and student",
+}
+"""Page in reports/ to its content."""
 
 
 def describe(root: Path, stage: Stage, lock: Lock, how: str) -> dict[str, Any]:

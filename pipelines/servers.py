@@ -40,6 +40,12 @@ MLFLOW_PREFERENCES = {
 """Keys of the browser's storage that MLflow's pages read, and their first values."""
 TEXTS = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml", ".yaml")
 """Files of annotations that a browser shows as text."""
+STYLE = (
+    "body { font: 15px/1.5 system-ui, 'DejaVu Sans', sans-serif; color: #1f2430; margin: 28px }"
+    "h1 { font-size: 26px } a { color: #0072B2 }"
+    "dt { margin-top: 12px } dd { margin: 0; color: #6b7280 }"
+)
+"""Of the list of reports, as in ``zreward_core.pages``, which this package does not import."""
 ARTIFACT_LIST = "/mlflow/artifacts/list"
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 MLFLOW_STYLE = "<style>[data-assistant-ui] { display: none !important }</style>"
@@ -143,19 +149,21 @@ def reports(port: str, folder: str) -> None:
 
     A page's relative link to a file in ``data`` so works here and where the page is a file.
     """
-    from pipelines.metadata import REPORTS  # imports Dagster, which the other servers need not
+    # imports Dagster, which the other servers need not
+    from pipelines.metadata import ABOUT, REPORTS
 
     def contents(_: Request) -> HTMLResponse:
         pages = sorted(path.relative_to(folder) for path in Path(folder).rglob("*.html"))
         pages = [page for page in pages if len(page.parts) == 1 or page.name == "index.html"]
         titles = {page: title for own in REPORTS.values() for title, page in own.items()}
         items = "".join(
-            f'<li><a href="{quote(str(page))}">{escape(titles.get(str(page), str(page)))}</a>'
+            f'<dt><a href="{quote(str(page))}">{escape(titles.get(str(page), str(page)))}</a>'
+            f"<dd>{ABOUT.get(str(page), '')}"
             for page in pages
         )
-        listed = f"<ul>{items}</ul>" if items else "<p>No stage has written a report yet."
-        head = "<!doctype html><meta charset=utf-8><title>Reports</title>"
-        return HTMLResponse(f"{head}<body style='font: 16px sans-serif'><h1>Reports</h1>{listed}")
+        listed = f"<dl>{items}</dl>" if items else "<p>No stage has written a report yet."
+        head = f"<!doctype html><meta charset=utf-8><title>Reports</title><style>{STYLE}</style>"
+        return HTMLResponse(f"{head}<h1>Reports</h1>{listed}")
 
     sources = Mount("/data", SourceFiles(directory=Path(folder).parent / "data", check_dir=False))
     files = Mount("/", StaticFiles(directory=folder, html=True))

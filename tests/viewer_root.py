@@ -28,7 +28,7 @@ from zreward_core.schemas import (
 NAMES = ("alignment", "realism")
 LEVELS = np.arange(1, 5.5, 0.5)
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>&"
-GENERATORS = ("first", "second")
+GENERATORS = ("data/first steps=8", "data/second steps=8")
 COLUMNS = (
     "id", "is_test", "prompt", "generator", "score", "teacher", "student", "lowest", "highest"
 )  # fmt: skip

@@ -33,6 +33,15 @@ QUIET = (
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
 """No requests other than those of the pages."""
+GRAPH = """() => {
+  const boxes = [...document.querySelectorAll("foreignObject")].map(
+    one => one.getBoundingClientRect());
+  const [x, y] = ["left", "top"].map(side => Math.min(...boxes.map(one => one[side])) - 8);
+  const [right, bottom] = ["right", "bottom"].map(
+    side => Math.max(...boxes.map(one => one[side])) + 8);
+  return {x, y, width: right - x, height: bottom - y};
+}"""
+"""The part of the page that Dagster's graph takes."""
 GROUPS = ("models", "annotations", "reward", "generator")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -186,6 +195,7 @@ def set_steps(root: Path, stage: str, steps: int, **others: Any) -> None:
         ("inputs", "assets/inputs/train_gdso", "Inputs of train_gdso that no stage produces"),
         ("catalog", "assets", "annotations"),
         ("sensors", "automation", "champion_moved"),
+        ("home", "", "everything"),
     ],
 )
 def test_dagster_pages_of_the_chain(
@@ -194,6 +204,22 @@ def test_dagster_pages_of_the_chain(
     page.goto(f"{chain.dagster}/{path}")
     expect(page.get_by_text(re.compile(text)).first).to_be_visible()
     shot(page, name, height=2400 if path.startswith("assets/") else 900)
+
+
+@pytest.mark.long
+def test_the_graph_of_the_stages(browser: Browser, chain: Pages) -> None:
+    """Groups unfolded, from top to bottom, with names alone: legible at the width of the docs."""
+    groups = ",".join(f"global@global:{name}" for name in GROUPS)
+    page = browser.new_page(viewport={"width": 1440, "height": 1800}, device_scale_factor=2)
+    for key, value in (("asset-graph-direction", '"vertical"'), ("asset-node-facets", "[]")):
+        page.add_init_script(f"localStorage.setItem('{key}', '{value}')")
+    page.goto(f"{chain.dagster}/asset-groups/?expanded={groups}")
+    expect(page.get_by_text("finetune_generator").first).to_be_visible()
+    page.wait_for_timeout(3000)
+    box = page.evaluate(GRAPH)
+    page.screenshot(path=SHOTS / "graph.png", clip=box)
+    page.close()
+    assert 600 < box["width"] < 850 and box["height"] < box["width"]
 
 
 @pytest.mark.long
@@ -240,11 +266,6 @@ def test_all_by_clicking_makes_a_second_champion(page: Page, chain: Pages) -> No
     page.goto(f"{chain.dagster}/asset-groups")
     expect(page.get_by_text("generator").first).to_be_visible()
     shot(page, "groups")
-    groups = ",".join(f"global@global:{name}" for name in GROUPS)
-    page.set_viewport_size({"width": 2800, "height": 1600})  # the graph is fitted into it once
-    page.goto(f"{chain.dagster}/asset-groups/?expanded={groups}")
-    expect(page.get_by_text("finetune_generator").first).to_be_visible()
-    shot(page, "graph", width=2800, height=1600)
     page.goto(f"{chain.mlflow}/#/models/zreward-student{TRAINING}")
     assert chain.promoted() > 1
     expect(page.get_by_text(f"Version {chain.promoted()}", exact=True)).to_be_visible()
@@ -280,7 +301,7 @@ def test_mlflow_curves_and_samples(page: Page, chain: Pages) -> None:
     trained = stage_runs(chain.root, "train_risd")[0]
     page.goto(f"{chain.mlflow}/#/experiments/1/runs/{trained}/model-metrics{TRAINING}")
     expect(page.get_by_text("loss").first).to_be_visible()
-    shot(page, "mlflow_curves")
+    shot(page, "mlflow_curves", height=1010)
     tuned = stage_runs(chain.root, "finetune_generator")[0]
     file = "plots/samples_by_step.png"
     page.goto(f"{chain.mlflow}/#/experiments/1/runs/{tuned}/artifacts/{file}{TRAINING}")
@@ -289,7 +310,7 @@ def test_mlflow_curves_and_samples(page: Page, chain: Pages) -> None:
 
 
 @pytest.mark.long
-def test_mlflow_run_and_model(page: Page, chain: Pages) -> None:
+def test_mlflow_links_a_run_to_dagster(page: Page, chain: Pages) -> None:
     run = stage_runs(chain.root, "train_risd")[0]
     page.goto(f"{chain.mlflow}/#/experiments/1/runs/{run}{TRAINING}")
     link = page.get_by_role("link", name="Run in Dagster")
@@ -298,9 +319,13 @@ def test_mlflow_run_and_model(page: Page, chain: Pages) -> None:
     shot(page, "mlflow_run")
     page.get_by_role("tab", name="Model metrics").click()
     expect(page.get_by_text("loss").first).to_be_visible()
+
+
+@pytest.mark.long
+def test_mlflow_model(page: Page, chain: Pages) -> None:
     page.goto(f"{chain.mlflow}/#/models/zreward-student{TRAINING}")
     expect(page.get_by_text("@ champion")).to_be_visible()
-    shot(page, "mlflow_model")
+    shot(page, "mlflow_model", height=1000)
     page.goto(f"{chain.mlflow}/#/models/zreward-student/versions/{chain.promoted()}{TRAINING}")
     expect(page.get_by_text("HPA of candidate").first).to_be_visible()
     shot(page, "mlflow_version")

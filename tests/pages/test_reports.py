@@ -14,8 +14,10 @@ from tests.commands.serving import running_server
 from tests.commands.test_score import zreward
 from tests.pages.test_pages import Page, browser, expect, page, shot
 from tests.tiny_models import PROMPT, SIZES
+from tests.viewer_root import write_root
 from zreward_core import RewardModel
 from zreward_core.annotations.label_studio.exemplars import write_exemplars
+from zreward_core.commands import viewer
 from zreward_core.commands.init import init_project
 from zreward_core.commands.scoring.compare import compare_sources
 from zreward_core.commands.scoring_app import server_app
@@ -29,6 +31,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SAMPLE = Path(__file__).parents[2] / "zreward_core/project/data/drops/example"
 EXAMPLE = Path("params/example.yaml")
 TALL = 1800
+ROWS = 879
+"""Height of a window that shows whole rows of the viewer's list."""
+CENTRE = "one => { const box = one.getBoundingClientRect(); return box.left + box.width / 2; }"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,18 @@ def model(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         prompts = study()["prompt"].tolist()
         build_backbone(SIZES, prompts, rubric, PROMPT, seed=0).save(student, {})
     return student
+
+
+@pytest.fixture(scope="module")
+def items(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The viewer's page of the workspace, or of random items."""
+    if not (root / "data/evaluate/predictions.parquet").is_file():
+        root = tmp_path_factory.mktemp("viewer") / "root"
+        write_root(root, 40, 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        viewer.write()
+    return root / "reports/viewer/index.html"
 
 
 def study() -> pd.DataFrame:
@@ -113,6 +130,11 @@ def test_the_data_docs(page: Page, root: Path) -> None:
     visit(page, address, "data_docs", "ratings", "items", "pairs", height=900)
 
 
+def test_the_viewer(page: Page, items: Path) -> None:
+    address = f"{items.as_uri()}#set=test&dimension=0&sort=teacher_error"
+    visit(page, address, "viewer", "teacher minus annotators", height=ROWS)
+
+
 def test_a_comparison_of_two_generators(page: Page, model: Path, tmp_path: Path) -> None:
     for version, rows in study().groupby("model"):
         rows[["image", "prompt"]].to_csv(tmp_path / f"{version}.csv", index=False)
@@ -130,7 +152,11 @@ def test_the_form_of_the_server(page: Page, model: Path) -> None:
         page.goto(f"{address}/docs")
         page.fill("#prompt", row["prompt"])
         page.set_input_files("#image", row["image"])
+        preview = page.locator("#preview.exact")  # of 32 pixels
+        assert (preview.bounding_box() or {})["height"] >= 200
+        centres = [page.locator(one).evaluate(CENTRE) for one in ("#drop", "#image", "#preview")]
+        assert max(centres) - min(centres) < 1
         page.click("button")
         expect(page.locator("#answer table")).to_be_visible()
         fits(page)
-        shot(page, "server_form")
+        shot(page, "server_form", height=1100)

@@ -152,6 +152,32 @@ def test_a_row_shows_the_number_by_which_it_is_sorted(
     expect(page.locator(".item").first.locator(".strip small").nth(1)).to_have_text(number)
 
 
+def test_pool_items_are_sorted_by_the_number_in_their_rows(page: Page, folder: Path) -> None:
+    """Nobody rated them: by the student's difference from the teacher."""
+    page.goto((folder / "index.html").as_uri())
+    set_filter(page, "set", "pool")
+    set_filter(page, "dimension", 1)
+    first = page.locator(".item").first
+    expect(first).to_contain_text("pool · ")
+    shown = page.locator(".item .strip:nth-child(4) small").all_inner_texts()
+    sizes = [float(text.lstrip("+−")) for text in shown]
+    assert len(sizes) > 5 and sizes[0] > 0 and sizes == sorted(sizes, reverse=True)
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    nearly = "data.student[i][0] = data.score[i][0] - 0.001; return strip(i, 0).textContent;"
+    script = "() => { const i = data.is_test.findIndex(Boolean); " + nearly + " }"
+    assert page.evaluate(script) == "0.00"
+
+
+def test_a_row_names_the_generator_without_its_folder(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    set_filter(page, "generator", 1)
+    expect(page.locator(".item .what small").first).to_have_text("test · second steps=8")
+    expect(page.locator("#detail")).to_contain_text(GENERATORS[1])
+
+
 def test_markup_in_texts_is_shown_as_text(page: Page, folder: Path) -> None:
     page.goto((folder / "index.html").as_uri())
     set_filter(page, "text", "window.hacked")

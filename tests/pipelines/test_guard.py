@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from pipelines.guard import MARK, Guard
+from pipelines.metadata import ABOUT
 from pipelines.servers import HOST, TOKEN
 from pipelines.ui import _answers, prepare_home, server
 from tests.browser import CHROMIUM, visit
@@ -299,6 +301,10 @@ def test_reports_are_served(tmp_path: Path) -> None:
         assert ask(address, "/page.html")[0] == 401
         assert ask(address, "/page.html", Authorization=basic(SECRET)) == (200, "<p>a page</p>")
         assert ask(address, "/../outside.txt", Authorization=basic(SECRET))[0] == 404
+        (folder / "audit.html").write_text("")
+        listed = ask(address, "/", Authorization=basic(SECRET))[1]
+        assert f">annotators' audit</a><dd>{ABOUT['audit.html']}" in unescape(listed)
+        assert ">page.html</a><dd>" in listed
         # the sources of ratings: as text or to be saved, never a page
         assert ask(address, "/data/drops/a%20b.csv")[0] == 401
         for path, kind, saved in (

@@ -7,7 +7,8 @@ function show() {
   const preview = byId("preview");
   if (input.files.length) {
     preview.src = URL.createObjectURL(input.files[0]);
-    preview.style.display = "inline";
+    preview.onload = () => preview.classList.toggle("exact", preview.naturalWidth <= 64);
+    preview.style.display = "block";
   }
 }
 

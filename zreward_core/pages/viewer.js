@@ -142,7 +142,8 @@ function apply() {
   }
   if (state.sort !== "none") {
     const key = (i) => { const value = valueOf(state.sort, i, d); return Number.isNaN(value) ? -1 : value; };
-    order.sort((a, b) => key(b) - key(a) || a - b);
+    const models = (i) => (key(i) < 0 ? valueOf("models", i, d) : 0); // without ratings: last, by this
+    order.sort((a, b) => key(b) - key(a) || models(b) - models(a) || a - b);
   }
   byId("count").textContent = `${order.length.toLocaleString("en")} of ${N.toLocaleString("en")} items`;
   byId("rows").style.height = `${order.length * ROW}px`;
@@ -194,7 +195,7 @@ function showThumbs() {
 
 function makeRow(place) {
   const i = order[place];
-  const generator = data.generators[data.generator[i]];
+  const generator = data.generators[data.generator[i]].split("/").pop(); // the folder is in the details
   const what = make("div", { className: "what" },
     make("p", { textContent: data.prompts[data.prompt[i]] }),
     make("small", { textContent: [data.is_test[i] ? "test" : "pool", generator].filter(Boolean).join(" · ") }));
@@ -230,7 +231,8 @@ function strip(i, d) {
   const unrated = !data.is_test[i] || score === null;
   const [value, other] = [data[first][i][d], data[first === "student" && unrated ? "teacher" : second][i][d]];
   const off = value === null || other === null ? null : value - other;
-  const text = off === null ? "" : `${off < 0 ? "−" : "+"}${Math.abs(off).toFixed(2)}`;
+  const digits = off === null ? "" : Math.abs(off).toFixed(2);
+  const text = (Number(digits) === 0 ? "" : off < 0 ? "−" : "+") + digits;
   const title = `${dimensions[d][1]}: annotators ${points(score)}, teacher ${points(data.teacher[i][d])}, ` +
     `student ${points(data.student[i][d])}; ${words}: ${text}`;
   const note = make("small", { textContent: text, className: Math.abs(off) >= FAR ? "far" : "" });

@@ -2,12 +2,20 @@
 
 import itertools
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from xml.parsers import expat
 
+from zreward_core.annotations.formats.merged_cells import (
+    Merged,
+    header_cells,
+    merged_columns,
+    repeated,
+)
 from zreward_core.annotations.formats.records import (
     Records,
     Wanted,
@@ -21,9 +29,11 @@ from zreward_core.config import UserError
 def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a sheet of a workbook; rows are numbered as in the sheet.
 
+    Merged cells have their value in each row, except judgements (``merged_cells``).
+
     Raises:
-        UserError: the file is not a workbook, the sheet or a column is missing, or a column occurs
-            twice.
+        UserError: the file is not a workbook, the sheet or a column is missing, a column occurs
+            twice, or it is unclear what merged cells mean.
     """
     import openpyxl  # takes 0.3 s; needed by this format only
     from openpyxl.utils.exceptions import InvalidFileException
@@ -41,8 +51,12 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         raise UserError(f"{path}: no sheet '{wish}' (it has {', '.join(names)}); correct `sheet`")
     sheet = book[name]
     sheet.reset_dimensions()  # some programs store wrong ones
-    rows = itertools.islice(sheet.iter_rows(values_only=True), wanted.header_row - 1, None)
-    header = ["" if cell is None else str(cell).strip() for cell in next(rows, ())]
+    with sheet._get_source() as file:
+        ranges = _merged_ranges(file, path)
+    rows = sheet.iter_rows(values_only=True)
+    above = list(itertools.islice(rows, wanted.header_row))
+    found = header_cells(above, ranges) if len(above) == wanted.header_row else []
+    header = ["" if cell is None else str(cell).strip() for cell in found]
     if not any(header):
         raise UserError(
             f"{path}: row {wanted.header_row} of the sheet '{name}' has no column names; "
@@ -55,12 +69,49 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         (number, {name: _cell(row, place) for name, place in places.items()})
         for number, row in enumerate(rows, start=wanted.header_row + 1)
     )
-    for records in batches_of(numbered, Wanted(tuple(needed)), "row"):
+    merged = merged_columns(ranges, places, wanted.header_row, path)
+    judged = {
+        top for name, top in tops.items() if name in wanted.judged or name not in wanted.names
+    }
+    filled = repeated(numbered, merged, judged, path)
+    notes = _notes({name: one for name, one in merged.items() if name not in judged})
+    for records in batches_of(filled, Wanted(tuple(needed)), "row"):
         columns = {
             name: inside(records.columns[top], name[len(top) + 1 :]) for name, top in tops.items()
         }
-        yield replace(records, columns=columns)
+        yield replace(records, columns=columns, notes=notes)
     book.close()
+
+
+def _merged_ranges(file: IO[bytes], path: Path) -> list[str]:
+    """Merged ranges of a sheet, which its XML lists after the rows.
+
+    Raises:
+        UserError: the XML is damaged.
+    """
+    found: list[str] = []
+
+    def start(name: str, values: dict[str, str]) -> None:
+        if name.rpartition(":")[2] == "mergeCell":
+            found.append(values["ref"])
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    try:
+        parser.ParseFile(file)
+    except (expat.ExpatError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path}: a damaged workbook ({error}); save it again as .xlsx") from None
+    return found
+
+
+def _notes(merged: dict[str, list[Merged]]) -> list[str]:
+    ranges = [one.name for column in merged.values() for one in column]
+    if not ranges:
+        return []
+    return [
+        f"{len(ranges)} merged ranges of the columns {', '.join(merged)} (such as {ranges[0]}): "
+        "their value counts for each of their rows"
+    ]
 
 
 def _cell(row: tuple[Any, ...], place: int) -> Any:

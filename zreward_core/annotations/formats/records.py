@@ -48,6 +48,8 @@ class Records:
     """Reason to the number of entries without a judgement, which are not among the records."""
     num_native: int | None = None
     """Native judgements of the batch, if the reader counts them independently of reading."""
+    notes: list[str] = field(default_factory=list)
+    """What the reader assumed about the file; repeated in each of its batches."""
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -80,7 +82,9 @@ class Wanted:
     sheet: str | int | None = None
     """Name or number (from 1) of the sheet of a workbook."""
     pattern: str | None = None
-    """Regular expression that matches the names of further columns."""
+    """Regular expression that matches the names of further columns, all with judgements."""
+    judged: frozenset[str] = frozenset()
+    """Columns with judgements; the others describe them."""
 
 
 class MissingColumn(UserError):

@@ -61,6 +61,8 @@ class Judgements:
     """Native judgements, counted independently of these tables."""
     num_repaired: int = 0
     """Records that were split by a line break and have been joined again."""
+    notes: list[str] = field(default_factory=list)
+    """What was assumed about the file, with its path."""
 
     def check_account(self, place: str) -> None:
         """Check that the native judgements are the rows plus those ignored.

@@ -31,21 +31,23 @@ from zreward_core.rubric import Rubric
 
 def cells_of(source: Source) -> list[Cell]:
     """All cells of the settings."""
-    found: list[Cell] = []
+    found = cells_in([source.columns, source.dimension])
+    return found + cells_in(
+        [source.prompts and source.prompts.column, source.only and source.only.column]
+    )
 
-    def collect(value: Any) -> None:
-        if isinstance(value, Cell):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            for one in value:
-                collect(one)
-        elif hasattr(value, "__pydantic_fields__"):
-            for name in type(value).model_fields:
-                collect(getattr(value, name))
 
-    collect([source.columns, source.dimension])
-    collect([source.prompts and source.prompts.column, source.only and source.only.column])
-    return found
+def cells_in(settings: Any) -> list[Cell]:
+    """All cells of some settings."""
+    if isinstance(settings, Cell):
+        return [settings]
+    if isinstance(settings, list | tuple):
+        parts = list(settings)
+    elif hasattr(settings, "__pydantic_fields__"):
+        parts = [getattr(settings, name) for name in type(settings).model_fields]
+    else:
+        parts = []
+    return [cell for part in parts for cell in cells_in(part)]
 
 
 def map_records(

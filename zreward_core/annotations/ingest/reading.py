@@ -86,6 +86,7 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
         filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
         judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
         judgements.check_account(f"{path} (source '{source.name}')")
+        judgements.notes = [f"{path} (source '{source.name}'): {note}" for note in records.notes]
         opinions.append(judgements.opinions.select(["dimension", "std"]))
         yield judgements
     if opinions and source.base_format in ("json", "jsonl"):

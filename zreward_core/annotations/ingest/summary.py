@@ -34,11 +34,14 @@ class SourceSummary:
     """Distinct references without an image: their number and the first ones, with the reason."""
     refused_images: dict[str, Any] = field(default_factory=lambda: {"number": 0, "first": []})
     """The same for images that cannot be used."""
+    notes: dict[str, None] = field(default_factory=dict)
+    """What was assumed about the files, each once."""
 
     def add(self, judgements: Judgements) -> None:
         """Count a batch."""
         self.native += judgements.num_native
         self.repaired += judgements.num_repaired
+        self.notes.update(dict.fromkeys(judgements.notes))
         for name in USABLE:
             self.usable[name] += getattr(judgements, name).num_rows
         self.ignored.update(judgements.ignored)

@@ -21,7 +21,7 @@ from zreward_core.annotations.ingest.identities import Identities
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file, source_files
-from zreward_core.annotations.ingest.remedies import remedy_of
+from zreward_core.annotations.ingest.remedies import REMEDIES, remedy_of
 from zreward_core.annotations.ingest.repeated_votes import repeated_votes
 from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES, Source
 from zreward_core.annotations.ingest.summary import (
@@ -151,6 +151,14 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         UserError: with the reasons, the first row of each, and the remedy.
     """
     if summary.num_usable and summary.quarantine_share <= max_share:
+        if number := summary.quarantine["rounded_identifier"]:
+            logger.warning(
+                "%s: %d judgements are quarantined, first %s: %s",
+                source.name,
+                number,
+                summary.first_faults["rounded_identifier"],
+                REMEDIES["rounded_identifier"],
+            )
         return
     counts = ", ".join(
         f"{number} {reason}"

@@ -106,3 +106,12 @@ def test_a_damaged_sheet_is_an_error(read, drops: Path) -> None:
             book.writestr(name, content[:-20] if name.endswith("sheet1.xml") else content)
     with pytest.raises(UserError, match="a damaged workbook"):
         read(path, **STUDY)
+
+
+def test_long_numbers_are_not_identifiers(read, drops: Path) -> None:
+    number = 1_058_263_544_937_218_101
+    raters = [number, number + 1, float(number), str(number), 12.0]
+    path = write(drops, [HEADER, *(["q", "1.png", one, 4] for one in raters)])
+    result = read(path, **STUDY)
+    assert result.ratings["annotator_id"].tolist() == [str(number), "12"]
+    assert result.quarantine["reason"].tolist() == ["rounded_identifier"] * 3

@@ -25,6 +25,9 @@ from zreward_core.annotations.formats.records import (
 )
 from zreward_core.config import UserError
 
+EXACT_IN_EXCEL = 10**15
+"""Excel rounds numbers to 15 digits."""
+
 
 def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a sheet of a workbook; rows are numbered as in the sheet.
@@ -117,4 +120,6 @@ def _notes(merged: dict[str, list[Merged]]) -> list[str]:
 def _cell(row: tuple[Any, ...], place: int) -> Any:
     """The value of a cell; rows are as long as their last filled cell."""
     value = row[place] if place < len(row) else None
+    if isinstance(value, int | float) and abs(value) >= EXACT_IN_EXCEL:
+        return f"{value:.14E}"  # as Excel shows it; identifiers of this form are rejected
     return value.isoformat() if isinstance(value, datetime | date | time) else value

@@ -24,6 +24,7 @@ QUARANTINE_REASONS = (
     "conflicting_prompt",
     "unread_kind",
     "unknown_image",
+    "rounded_identifier",
 )
 IGNORED_REASONS = (
     "event",

@@ -32,7 +32,10 @@ GOOD = 0
 CODE = {reason: number for number, reason in enumerate(QUARANTINE_REASONS, start=1)}
 EVENT, EMPTY_RESULT, SKIPPED = 101, 102, 103
 _IGNORED = {EVENT: "event", EMPTY_RESULT: "empty_result", SKIPPED: "skipped"}
-OF_STATE = np.array([GOOD, CODE["missing_value"], CODE["malformed_record"]], dtype=np.uint8)
+OF_STATE = np.array(
+    [GOOD, CODE["missing_value"], CODE["malformed_record"], CODE["rounded_identifier"]],
+    dtype=np.uint8,
+)
 """Fault code of a number's state (``values``)."""
 
 

@@ -23,8 +23,17 @@ from zreward_core.annotations.ingest.list_cells import number_lists, text_lists
 from zreward_core.annotations.ingest.opinion_rows import opinion_rows
 from zreward_core.annotations.ingest.own_scales import by_scale
 from zreward_core.annotations.ingest.rating_rows import rating_rows
+from zreward_core.annotations.ingest.rounded_identifiers import are_rounded
 from zreward_core.annotations.ingest.settings import RowFilter, Source
-from zreward_core.annotations.ingest.values import MALFORMED, Texts, identifiers, no_texts, texts
+from zreward_core.annotations.ingest.values import (
+    MALFORMED,
+    OK,
+    ROUNDED,
+    Texts,
+    identifiers,
+    no_texts,
+    texts,
+)
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 
@@ -119,8 +128,19 @@ def _batch(
     faults = np.zeros(number, dtype=np.uint8)
     if records.faults is not None:
         faults = np.array([CODE[one] if one else GOOD for one in records.faults], dtype=np.uint8)
+    for cell in _identifying(source):
+        lost = are_rounded(records.columns[cell.key])
+        faults[(faults == GOOD) & lost] = CODE["rounded_identifier"]
     refs = joined(path, "#", records.refs)
     return Batch(records, source, rubric, shared, refs, faults, Results())
+
+
+def _identifying(source: Source) -> list[Cell]:
+    """Cells whose values must be exact, since equal ones are the same annotator, item or image."""
+    columns = source.columns
+    found = [columns.annotator_id, columns.item, columns.image, columns.image_a, columns.image_b]
+    found += [source.prompts.column if source.prompts else None]
+    return [cell for cell in found if cell is not None]
 
 
 def _compared(batch: Batch) -> np.ndarray:
@@ -168,6 +188,7 @@ def _map_slot(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
         if slot.annotator_ids is not None:
             raters, fitting = _raters(batch, slot.annotator_ids, lengths)
             state = np.where(np.repeat(fitting, lengths), state, MALFORMED)
+            state = np.where((state == OK) & are_rounded(raters), ROUNDED, state)
         rows = np.repeat(rows, lengths)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
         votes = joined(refs.take(pa.array(rows)), " vote ", place)

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from zreward_core.annotations.formats import FORMATS
 from zreward_core.annotations.formats.records import Wanted
 from zreward_core.annotations.ingest.column_settings import Cell
+from zreward_core.annotations.ingest.rounded_identifiers import are_rounded
 from zreward_core.annotations.ingest.settings import DROPS, Prompts
 from zreward_core.annotations.ingest.values import identifiers, texts
 from zreward_core.config import UserError
@@ -34,6 +37,12 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
     for records in read(path, Wanted((settings.key, settings.prompt))):
         for place, _ in records.broken:
             raise UserError(f"{path}#{place}: not a row with a cell for each column; correct it")
+        rounded = np.flatnonzero(are_rounded(records.columns[settings.key]))
+        if len(rounded):
+            raise UserError(
+                f"{path}#{records.refs[int(rounded[0])]}: the key '{settings.key}' was stored as a "
+                "number and rounded; store the column as text and export the file again"
+            )
         keys = identifiers(records.columns[settings.key], key_cell).take().to_pylist()
         prompts = texts(records.columns[settings.prompt], prompt_cell, trim=False).take()
         places = records.refs.to_pylist()

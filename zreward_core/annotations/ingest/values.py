@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from zreward_core.annotations.formats.records import is_text
 from zreward_core.annotations.ingest.column_settings import Cell, as_word
 
-OK, MISSING, MALFORMED = 0, 1, 2
-"""States of a number."""
+OK, MISSING, MALFORMED, ROUNDED = 0, 1, 2, 3
+"""States of a number; ROUNDED: its annotator is."""
 NO_VALUE = {"", "nan", "na", "n/a", "#n/a", "null", "none"}
 """Cells that mean a missing number."""
 COMMA, POINT = ",", "."

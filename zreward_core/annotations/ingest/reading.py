@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from zreward_core.annotations.formats import FORMATS
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.binary_cells import without_bytes
 from zreward_core.annotations.ingest.column_settings import RANKED
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.mapping import cells_of, map_records
@@ -82,7 +83,7 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
     prompt_of = read_prompts(path, source.prompts) if source.prompts else {}
     opinions, filled = [], set()
     for records in FORMATS[source.base_format].read(path, wanted_of(source)):
-        unfolded = unfold(records, source)
+        unfolded = unfold(without_bytes(records, source), source)
         filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
         judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
         judgements.check_account(f"{path} (source '{source.name}')")

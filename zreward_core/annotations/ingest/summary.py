@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.references import shown_reference
 
 NUM_LISTED = 10
 """References without an image that the summary lists."""
@@ -59,7 +60,8 @@ class SourceSummary:
         for found, counts in ((missing, self.missing_images), (refused, self.refused_images)):
             first = list(islice(found.items(), NUM_LISTED))
             counts["number"] = len(found)
-            counts["first"] = [f"{one} ({why})" if why else one for one, why in first]
+            shown = [(shown_reference(one), why) for one, why in first]
+            counts["first"] = [f"{one} ({why})" if why else one for one, why in shown]
 
     @property
     def num_usable(self) -> int:

@@ -213,8 +213,8 @@ def _as_text(distinct: pa.Array) -> pa.Array:
     if pa.types.is_decimal(distinct.type):
         plain = [format(value.normalize(), "f") for value in distinct.to_pylist()]
         return pa.array(plain, pa.string())
-    if pa.types.is_binary(distinct.type) or pa.types.is_large_binary(distinct.type):
-        return pa.array([value.decode("utf-8", "replace") for value in distinct.to_pylist()])
+    if pa.types.is_large_binary(distinct.type):  # JSON of nested cells (``_encode``)
+        return distinct.cast(pa.string())
     return distinct.cast(pa.string())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import openpyxl
 import pytest
+from openpyxl.chart import BarChart, Reference
 
 from tests.annotations.sources import REPOSITORY
 from zreward_core.config import UserError
@@ -97,15 +98,33 @@ def test_merged_cells_that_are_unclear(read, drops: Path, merged: str, message: 
         read(write(drops, [HEADER, *rows], merged), **STUDY)
 
 
-def test_a_damaged_sheet_is_an_error(read, drops: Path) -> None:
+@pytest.mark.parametrize("part", ["sheet1.xml", "workbook.xml", "styles.xml", "Types].xml"])
+def test_a_damaged_workbook_is_an_error(read, drops: Path, part: str) -> None:
     path = write(drops, [HEADER, *RATERS])
     with zipfile.ZipFile(path) as book:
         parts = {name: book.read(name) for name in book.namelist()}
     with zipfile.ZipFile(path, "w") as book:
         for name, content in parts.items():
-            book.writestr(name, content[:-20] if name.endswith("sheet1.xml") else content)
-    with pytest.raises(UserError, match="a damaged workbook"):
+            book.writestr(name, content[:-20] if name.endswith(part) else content)
+    with pytest.raises(UserError, match=r"x\.xlsx: .*save it again as \.xlsx"):
         read(path, **STUDY)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_chart_sheets_are_not_read(read, drops: Path, drawn: bool) -> None:
+    book = openpyxl.Workbook()
+    for row in [HEADER, *RATERS]:
+        book.active.append(row)
+    chart_sheet = book.create_chartsheet("Chart", 0)
+    if drawn:
+        chart = BarChart()
+        chart.add_data(Reference(book.worksheets[0], min_col=4, min_row=1, max_row=6))
+        chart_sheet.add_chart(chart)
+    book.save(drops / "x.xlsx")
+    for sheet in (None, 1, "Sheet"):
+        assert len(read(drops / "x.xlsx", sheet=sheet, **STUDY).ratings) == 5
+    with pytest.raises(UserError, match=r"no sheet 'Chart' \(it has Sheet"):
+        read(drops / "x.xlsx", sheet="Chart", **STUDY)
 
 
 def test_long_numbers_are_not_identifiers(read, drops: Path) -> None:

@@ -38,16 +38,10 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         UserError: the file is not a workbook, the sheet or a column is missing, a column occurs
             twice, or it is unclear what merged cells mean.
     """
-    import openpyxl  # takes 0.3 s; needed by this format only
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable Excel workbook ({error}); save it again as .xlsx"
-        ) from None
-    names = book.sheetnames
+    book = _load(path)
+    names = [sheet.title for sheet in book.worksheets]
+    if not names:
+        raise UserError(f"{path}: the workbook has no sheet with cells; export the table again")
     wish = wanted.sheet if wanted.sheet is not None else 1
     name = names[wish - 1] if isinstance(wish, int) and 0 < wish <= len(names) else str(wish)
     if name not in names:
@@ -84,6 +78,35 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         }
         yield replace(records, columns=columns, notes=notes)
     book.close()
+
+
+def _load(path: Path) -> Any:
+    """Open a workbook; its chart sheets stay empty.
+
+    Raises:
+        UserError: the file is not a workbook, or one that openpyxl cannot read.
+    """
+    from openpyxl.chartsheet import Chartsheet  # takes 0.3 s; needed by this format only
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    def add_chart_sheet(sheet: Any, rel: Any) -> None:
+        reader.wb._add_sheet(Chartsheet(parent=reader.wb, title=sheet.name))
+
+    try:
+        reader = ExcelReader(path, read_only=True, data_only=True)
+        reader.read_chartsheet = add_chart_sheet  # openpyxl fails on one without a chart
+        reader.read()
+    except (InvalidFileException, zipfile.BadZipFile, LookupError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable Excel workbook ({error}); save it again as .xlsx"
+        ) from None
+    except (ValueError, TypeError, AttributeError, SyntaxError) as error:  # parts of it are invalid
+        raise UserError(
+            f"{path}: the workbook is not valid ({str(error).splitlines()[0]}); open it in Excel "
+            "or LibreOffice and save it again as .xlsx"
+        ) from None
+    return reader.wb
 
 
 def _merged_ranges(file: IO[bytes], path: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Excel workbooks as people make them: merged cells."""
 
 import logging
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,34 @@ def test_long_numbers_are_not_identifiers(read, drops: Path) -> None:
     result = read(path, **STUDY)
     assert result.ratings["annotator_id"].tolist() == [str(number), "12"]
     assert result.quarantine["reason"].tolist() == ["rounded_identifier"] * 3
+
+
+def test_formulas_without_stored_values_are_an_error(read, drops: Path) -> None:
+    rows = [HEADER, ["q", "1.png", "x", 4], ["q", "2.png", "x", "=2+2"], ["=A2", "3.png", "x", 3]]
+    with pytest.raises(UserError) as error:
+        read(write(drops, rows), **STUDY)
+    assert str(error.value) == (
+        f"{drops}/x.xlsx: 2 formulas in the columns p, s have no stored value (the first is in "
+        "A4); open the file in Excel and save it"
+    )
+    other = [[*HEADER, "n"], ["q", "1.png", "x", 4, "=D2"]]
+    assert len(read(write(drops, other), **STUDY).ratings) == 1
+
+
+@pytest.mark.parametrize("cell", ["<v>4</v>", "\n <v>\n4</v>\n"])
+def test_formulas_count_by_their_stored_values(read, drops: Path, cell: str) -> None:
+    path = write(drops, [HEADER, ["q", "1.png", "x", "=2+2"], ['=""', "2.png", "x", 3]])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name).decode() for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, content in parts.items():
+            if name.endswith("sheet1.xml"):
+                content, number = re.subn(
+                    r'r="D2"><f>2\+2</f><v */>', rf'r="D2"><f>2+2</f>{cell}', content
+                )
+                assert number == 1, content
+                content = content.replace('r="A3"', 'r="A3" t="str"')
+            book.writestr(name, content)
+    ratings = read(path, **STUDY).ratings
+    assert ratings["native_score"].tolist() == [4.0, 3.0]
+    assert ratings["prompt"].isna().tolist() == [False, True]

@@ -2,13 +2,11 @@
 
 import itertools
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import IO, Any
-from xml.parsers import expat
+from typing import Any
 
 from zreward_core.annotations.formats.merged_cells import (
     Merged,
@@ -23,6 +21,7 @@ from zreward_core.annotations.formats.records import (
     header_columns,
     inside,
 )
+from zreward_core.annotations.formats.sheet_scan import SheetScan, scan_sheet
 from zreward_core.config import UserError
 
 EXACT_IN_EXCEL = 10**15
@@ -36,7 +35,7 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
 
     Raises:
         UserError: the file is not a workbook, the sheet or a column is missing, a column occurs
-            twice, or it is unclear what merged cells mean.
+            twice, formulas have no stored values, or it is unclear what merged cells mean.
     """
     book = _load(path)
     names = [sheet.title for sheet in book.worksheets]
@@ -49,10 +48,10 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     sheet = book[name]
     sheet.reset_dimensions()  # some programs store wrong ones
     with sheet._get_source() as file:
-        ranges = _merged_ranges(file, path)
+        scan = scan_sheet(file, wanted.header_row, path)
     rows = sheet.iter_rows(values_only=True)
     above = list(itertools.islice(rows, wanted.header_row))
-    found = header_cells(above, ranges) if len(above) == wanted.header_row else []
+    found = header_cells(above, scan.merged) if len(above) == wanted.header_row else []
     header = ["" if cell is None else str(cell).strip() for cell in found]
     if not any(header):
         raise UserError(
@@ -66,7 +65,8 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         (number, {name: _cell(row, place) for name, place in places.items()})
         for number, row in enumerate(rows, start=wanted.header_row + 1)
     )
-    merged = merged_columns(ranges, places, wanted.header_row, path)
+    _check_formulas(scan, places, path)
+    merged = merged_columns(scan.merged, places, wanted.header_row, path)
     judged = {
         top for name, top in tops.items() if name in wanted.judged or name not in wanted.names
     }
@@ -109,25 +109,20 @@ def _load(path: Path) -> Any:
     return reader.wb
 
 
-def _merged_ranges(file: IO[bytes], path: Path) -> list[str]:
-    """Merged ranges of a sheet, which its XML lists after the rows.
+def _check_formulas(scan: SheetScan, places: dict[str, int], path: Path) -> None:
+    """Reject formulas without stored values, which would count as empty cells.
 
     Raises:
-        UserError: the XML is damaged.
+        UserError: a column has some.
     """
-    found: list[str] = []
-
-    def start(name: str, values: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "mergeCell":
-            found.append(values["ref"])
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = start
-    try:
-        parser.ParseFile(file)
-    except (expat.ExpatError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path}: a damaged workbook ({error}); save it again as .xlsx") from None
-    return found
+    unsaved = {name: scan.unsaved.get(place + 1, []) for name, place in places.items()}
+    names = [name for name, cells in unsaved.items() if cells]
+    if names:
+        raise UserError(
+            f"{path}: {sum(map(len, unsaved.values()))} formulas in the columns {', '.join(names)} "
+            f"have no stored value (the first is in {unsaved[names[0]][0]}); open the file in "
+            "Excel and save it"
+        )
 
 
 def _notes(merged: dict[str, list[Merged]]) -> list[str]:

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.formats.encodings import encoding_of, guess_note
 from zreward_core.annotations.formats.quoting import is_sound
 from zreward_core.annotations.formats.records import (
     RAW_LENGTH,
+    MissingColumn,
     Records,
     Wanted,
     batches_of,
@@ -75,8 +76,13 @@ def read_tsv(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 
 def _read(path: Path, wanted: Wanted, usual: str) -> Iterator[Records]:
-    encoding = detect_encoding(path, wanted.encoding)
-    table = _open(path, wanted, usual, encoding.name)
+    encoding = encoding_of(path, wanted)
+    try:
+        table = _open(path, wanted, usual, encoding.name)
+    except MissingColumn as error:
+        if encoding.guessed:
+            raise MissingColumn(f"{error.problem}. It is {guess_note(encoding.name)}") from None
+        raise
     if not _has_rows(table):
         return
     sound = not encoding.damaged and is_sound(

@@ -71,12 +71,12 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         top for name, top in tops.items() if name in wanted.judged or name not in wanted.names
     }
     filled = repeated(numbered, merged, judged, path)
-    notes = _notes({name: one for name, one in merged.items() if name not in judged})
+    wanted.notes.extend(_notes({name: one for name, one in merged.items() if name not in judged}))
     for records in batches_of(filled, Wanted(tuple(needed)), "row"):
         columns = {
             name: inside(records.columns[top], name[len(top) + 1 :]) for name, top in tops.items()
         }
-        yield replace(records, columns=columns, notes=notes)
+        yield replace(records, columns=columns)
     book.close()
 
 

@@ -48,8 +48,6 @@ class Records:
     """Reason to the number of entries without a judgement, which are not among the records."""
     num_native: int | None = None
     """Native judgements of the batch, if the reader counts them independently of reading."""
-    notes: list[str] = field(default_factory=list)
-    """What the reader assumed about the file; repeated in each of its batches."""
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -85,6 +83,8 @@ class Wanted:
     """Regular expression that matches the names of further columns, all with judgements."""
     judged: frozenset[str] = frozenset()
     """Columns with judgements; the others describe them."""
+    notes: list[str] = field(default_factory=list, compare=False)
+    """Filled by the reader before the first batch: what it assumed about the file."""
 
 
 class MissingColumn(UserError):

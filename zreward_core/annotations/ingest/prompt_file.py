@@ -13,12 +13,13 @@ from zreward_core.annotations.ingest.values import identifiers, texts
 from zreward_core.config import UserError
 
 
-def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
+def read_prompts(source_file: Path, settings: Prompts, notes: list[str]) -> dict[str, str]:
     """Read the prompts by key.
 
     Args:
         source_file: a file of the source; relative paths start at its folder.
         settings: the file and its columns.
+        notes: what was assumed about the file is added here.
 
     Raises:
         UserError: the file or a column is missing, a row is broken, or a key has two prompts.
@@ -34,7 +35,8 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
     key_cell, prompt_cell = Cell(column=settings.key), Cell(column=settings.prompt)
     read = FORMATS["tsv" if path.suffix.lower() == ".tsv" else "csv"].read
     found: dict[str, str] = {}
-    for records in read(path, Wanted((settings.key, settings.prompt))):
+    wanted = Wanted((settings.key, settings.prompt))
+    for records in read(path, wanted):
         for place, _ in records.broken:
             raise UserError(f"{path}#{place}: not a row with a cell for each column; correct it")
         rounded = np.flatnonzero(are_rounded(records.columns[settings.key]))
@@ -49,4 +51,5 @@ def read_prompts(source_file: Path, settings: Prompts) -> dict[str, str]:
         for key, prompt, place in zip(keys, prompts.to_pylist(), places, strict=True):
             if key is not None and found.setdefault(key, prompt or "") != (prompt or ""):
                 raise UserError(f"{path}#{place}: '{key}' has two prompts; remove one")
+    notes += [f"{path}: {note}" for note in wanted.notes]
     return found

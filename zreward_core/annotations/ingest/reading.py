@@ -80,14 +80,17 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
     Raises:
         UserError: the file cannot be read at all, or lacks a column.
     """
-    prompt_of = read_prompts(path, source.prompts) if source.prompts else {}
+    place = f"{path} (source '{source.name}')"
+    wanted = wanted_of(source)
+    notes: list[str] = []
+    prompt_of = read_prompts(path, source.prompts, notes) if source.prompts else {}
     opinions, filled = [], set()
-    for records in FORMATS[source.base_format].read(path, wanted_of(source)):
+    for records in FORMATS[source.base_format].read(path, wanted):
         unfolded = unfold(without_bytes(records, source), source)
         filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
         judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
-        judgements.check_account(f"{path} (source '{source.name}')")
-        judgements.notes = [f"{path} (source '{source.name}'): {note}" for note in records.notes]
+        judgements.check_account(place)
+        judgements.notes = [*notes, *(f"{place}: {note}" for note in wanted.notes)]
         opinions.append(judgements.opinions.select(["dimension", "std"]))
         yield judgements
     if opinions and source.base_format in ("json", "jsonl"):
@@ -101,7 +104,7 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
                 ", ".join(absent),
             )
     if opinions:
-        warn_of_deviations(pa.concat_tables(opinions), f"{path} (source '{source.name}')", rubric)
+        warn_of_deviations(pa.concat_tables(opinions), place, rubric)
 
 
 def _columns(source: Source) -> set[str]:

@@ -72,9 +72,10 @@ def run(config: Config) -> None:
             logger.info("reading again: references or prompts have been resolved")
             summaries = read_sources(config.sources, rubric, images, identities, folder)
         for source in config.sources:
-            for note in summaries[source.name].notes:
+            summary = summaries[source.name]
+            for note in (*summary.notes, *summary.problems):
                 logger.warning("%s", note)
-            check(source, summaries[source.name], config.max_quarantine_share, rubric)
+            check(source, summary, config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
         write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")
         again = count_resubmissions(read_keys(folder / "ratings.parquet"))

@@ -1,5 +1,6 @@
 """Encodings of text files."""
 
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from tests.annotations.sources import REPOSITORY
 from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.ingest.reading import source_files
+from zreward_core.annotations.ingest.settings import Source
 from zreward_core.config import UserError
 from zreward_core.stages import ingest
 
@@ -84,3 +87,13 @@ def test_notes_of_a_prompt_file(read, drops: Path) -> None:
     assert [one.split(";")[0] for one in result.summary.notes] == [
         f"{drops}/prompts.csv: not UTF-8, read as cp1252"
     ]
+
+
+@pytest.mark.parametrize("word", ["csv", "jsonl", "json"])
+def test_gzip_is_named(read, drops: Path, word: str) -> None:
+    path = drops / f"x.{word}.gz"
+    path.write_bytes(gzip.compress(TABLE.encode()))
+    for source in (path, drops):
+        with pytest.raises(UserError, match=rf"{path}: compressed by gzip; decompress it"):
+            source_files(Source(name="s", format=word, path=source, **STUDY))
+            read(path, format=word, **STUDY)

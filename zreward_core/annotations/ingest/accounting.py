@@ -64,6 +64,10 @@ class Judgements:
     """Records that were split by a line break and have been joined again."""
     notes: list[str] = field(default_factory=list)
     """What was assumed about the file, with its path."""
+    num_broken: int = 0
+    """Records that could not be read."""
+    problems: list[str] = field(default_factory=list)
+    """Why, with the path of the file."""
 
     def check_account(self, place: str) -> None:
         """Check that the native judgements are the rows plus those ignored.

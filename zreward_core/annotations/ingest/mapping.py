@@ -106,6 +106,7 @@ def map_records(
         ignored=+results.ignored,
         num_native=num_native if records.num_native is None else records.num_native,
         num_repaired=records.num_repaired,
+        num_broken=len(records.broken),
     )
 
 

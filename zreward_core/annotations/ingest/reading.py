@@ -59,6 +59,9 @@ def source_files(source: Source) -> list[Path]:
                 f"{writable(str(path))} (source '{source.name}'): its name is not UTF-8, so no row"
                 " can refer to it; rename the file"
             )
+    packed = sorted(source.path.glob(f"*{suffix}.gz")) if is_folder and not found else []
+    if packed:
+        raise UserError(f"{packed[0]}: compressed by gzip; decompress it (`gunzip`)")
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "
@@ -90,6 +93,7 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
         filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
         judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
         judgements.check_account(place)
+        judgements.problems = [f"{place}: {problem}" for problem in wanted.problems]
         judgements.notes = [*notes, *(f"{place}: {note}" for note in wanted.notes)]
         opinions.append(judgements.opinions.select(["dimension", "std"]))
         yield judgements

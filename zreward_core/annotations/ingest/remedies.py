@@ -53,6 +53,10 @@ def remedy_of(source: Source, summary: SourceSummary, rubric: Rubric) -> str:
     for reason, _ in (+reasons).most_common(MAX_REMEDIES):
         if reason == "unknown_dimension":
             found.append(_about_dimension(source, rubric))
+        elif reason == "malformed_record" and summary.problems:
+            found += list(summary.problems)[:MAX_REMEDIES]
+            if summary.broken < summary.quarantine[reason]:
+                found.append(REMEDIES[reason])
         elif reason in REMEDIES:
             found.append(REMEDIES[reason])
     if not found:

@@ -37,11 +37,17 @@ class SourceSummary:
     """The same for images that cannot be used."""
     notes: dict[str, None] = field(default_factory=dict)
     """What was assumed about the files, each once."""
+    broken: int = 0
+    """Records that could not be read."""
+    problems: dict[str, None] = field(default_factory=dict)
+    """Why, each once."""
 
     def add(self, judgements: Judgements) -> None:
         """Count a batch."""
         self.native += judgements.num_native
         self.repaired += judgements.num_repaired
+        self.broken += judgements.num_broken
+        self.problems.update(dict.fromkeys(judgements.problems))
         self.notes.update(dict.fromkeys(judgements.notes))
         for name in USABLE:
             self.usable[name] += getattr(judgements, name).num_rows

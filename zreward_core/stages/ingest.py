@@ -21,7 +21,7 @@ from zreward_core.annotations.ingest.identities import Identities
 from zreward_core.annotations.ingest.image_folder import ImageFolder
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file, source_files
-from zreward_core.annotations.ingest.remedies import remedy_of
+from zreward_core.annotations.ingest.remedies import REMEDIES, remedy_of
 from zreward_core.annotations.ingest.repeated_votes import repeated_votes
 from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES, Source
 from zreward_core.annotations.ingest.summary import (
@@ -72,7 +72,10 @@ def run(config: Config) -> None:
             logger.info("reading again: references or prompts have been resolved")
             summaries = read_sources(config.sources, rubric, images, identities, folder)
         for source in config.sources:
-            check(source, summaries[source.name], config.max_quarantine_share, rubric)
+            summary = summaries[source.name]
+            for note in (*summary.notes, *summary.problems):
+                logger.warning("%s", note)
+            check(source, summary, config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
         write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")
         again = count_resubmissions(read_keys(folder / "ratings.parquet"))
@@ -149,6 +152,14 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         UserError: with the reasons, the first row of each, and the remedy.
     """
     if summary.num_usable and summary.quarantine_share <= max_share:
+        if number := summary.quarantine["rounded_identifier"]:
+            logger.warning(
+                "%s: %d judgements are quarantined, first %s: %s",
+                source.name,
+                number,
+                summary.first_faults["rounded_identifier"],
+                REMEDIES["rounded_identifier"],
+            )
         return
     counts = ", ".join(
         f"{number} {reason}"

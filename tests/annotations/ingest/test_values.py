@@ -5,10 +5,12 @@ import math
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from zreward_core.annotations.ingest.column_settings import Cell, as_word
 from zreward_core.annotations.ingest.list_cells import number_lists, text_lists
+from zreward_core.annotations.ingest.rounded_identifiers import are_rounded
 from zreward_core.annotations.ingest.values import (
     MALFORMED,
     MISSING,
@@ -17,6 +19,7 @@ from zreward_core.annotations.ingest.values import (
     numbers,
     parse_number,
 )
+from zreward_core.config import UserError
 
 STARS = {"min": 1, "max": 5, "higher_is_better": True}
 
@@ -148,3 +151,49 @@ def test_deviations_that_cannot_be_are_out_of_range(read, drops: Path) -> None:
     result = read(drops / "s.csv", format="csv", columns=columns, dimension="realism", scale=STARS)
     assert len(result.opinions) == 2
     assert sorted(result.quarantine["reason"]) == ["malformed_record", "out_of_range"]
+
+
+ID = 1_058_263_544_937_218_101
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(["1.05826E+18", "1,05826E+18", "1.2E+11", "2E+018"]), [True] * 4),
+        (pa.array(["1.0582635449372181e+18", "1e+16", "1.058263544937218E18", None]), [1, 1, 1, 0]),
+        (pa.array([str(ID), "1e+05", "5E12", "12e45", "anna", "E+18"]), [False] * 6),
+        (pa.array(["1.05826E+18", None, "a"]).dictionary_encode(), [True, False, False]),
+        (pa.array([ID, ID + 1, None]), [False] * 3),
+        (pa.array([float(ID), 2.0**53 - 1, math.nan, None]), [True, False, False, False]),
+        (pa.array([2**24, 2**24 - 1], pa.float32()), [True, False]),
+    ],
+)
+def test_rounded_identifiers(column: pa.Array, expected: list[bool]) -> None:
+    assert are_rounded(column).tolist() == expected
+
+
+def test_rounded_identifiers_are_quarantined(read, drops: Path) -> None:
+    lines = ["p,i,a,s", "q,1.png,1.05826E+18,4", "q,1.png,7,3", "q,1.05826E+18,8,2"]
+    (drops / "x.csv").write_text("\n".join(lines))
+    columns = {"prompt": "p", "image": "i", "annotator_id": "a", "score": "s"}
+    study = {"columns": columns, "dimension": "alignment", "scale": STARS}
+    result = read(drops / "x.csv", format="csv", **study)
+    assert result.ratings["annotator_id"].tolist() == ["7"]
+    assert result.quarantine["reason"].tolist() == ["rounded_identifier"] * 2
+    assert result.quarantine["row_ref"].tolist() == [f"{drops}/x.csv#row {n}" for n in (2, 4)]
+    raters = [[float(ID), 12.0], [7.0]]
+    table = pa.table({"p": ["q", "q"], "i": ["1.png", "2.png"], "a": raters, "s": [[4, 3], [5]]})
+    pq.write_table(table, drops / "x.parquet")
+    study["columns"] = {"prompt": "p", "image": "i", "annotator_ids": "a", "scores": "s"}
+    result = read(drops / "x.parquet", format="parquet", **study)
+    assert result.ratings["annotator_id"].tolist() == ["12", "7"]
+    assert result.quarantine["reason"].tolist() == ["rounded_identifier"]
+
+
+def test_rounded_keys_of_a_prompt_file_are_an_error(read, drops: Path) -> None:
+    (drops / "x.csv").write_text("k,i,s\n5,1.png,4\n")
+    (drops / "prompts.csv").write_text("id,text\n1,a\n1.05826E+18,b\n")
+    prompts = {"path": "prompts.csv", "key": "id", "prompt": "text", "column": "k"}
+    study = {"columns": {"image": "i", "score": "s"}, "dimension": "alignment", "scale": STARS}
+    with pytest.raises(UserError, match=r"prompts\.csv#row 3: the key 'id' was stored as a number"):
+        read(drops / "x.csv", format="csv", prompts=prompts, **study)

@@ -36,3 +36,24 @@ def test_dates_of_other_tools_sort_by_time() -> None:
     assert days("02/01/1970", "31/01/1970") == [1, 30], "no month is the 31st"
     assert days("02.01.1970", "3.1.1970") == [1, 2], "dates with dots have the day first"
     assert days("02/01/1970", "31/01/1970", "01/31/1970") == [-1, 30, 30], "they contradict"
+
+
+def days_of_2024(*texts: str) -> list[int]:
+    """Days since 1 January 2024, -1 if unknown."""
+    return [one if one < 0 else one - 19_723 for one in days(*texts)]
+
+
+def test_years_of_two_digits() -> None:
+    assert days_of_2024("13/01/24 10:00", "03/02/24 10:00") == [12, 33], "no month is the 13th"
+    assert days_of_2024("02/01/24, 3:04 PM", "03/01/24") == [31, 60], "the month comes first"
+    assert days_of_2024("03.02.24", "3.1.24 10:00") == [33, 2], "dates with dots have the day first"
+    assert days_of_2024("02-01-24", "31-01-24", "Wed, 03-01-24") == [1, 30, 2]
+    assert days_of_2024("10:00 31/01/24", "10:00 PM 02/01/24") == [30, 1]
+    assert days_of_2024("02/01/24", "31/01/24", "01/31/24") == [-1, 30, 30], "they contradict"
+    assert days_of_2024("03-Feb-24", "3 Feb 24 10:00", "Feb 3, 2024") == [33, 33, 33]
+
+
+def test_times_without_a_date_or_year_are_unknown() -> None:
+    texts = ["10:00", "10:00:05.25 PM", "T10:00", "10:00 +0100", "now", "today", "Jan 5", "5/1"]
+    assert days(*texts, "Tue, 5 Jan 10:00") == [-1] * 9
+    assert days("1970/01/03", "19700103", "1970-01", "Jan 1970") == [2, 2, 0, 0]

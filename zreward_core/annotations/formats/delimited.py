@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.formats.encodings import encoding_of, guess_note
 from zreward_core.annotations.formats.quoting import is_sound
 from zreward_core.annotations.formats.records import (
     RAW_LENGTH,
+    MissingColumn,
     Records,
     Wanted,
     batches_of,
@@ -31,6 +32,8 @@ from zreward_core.annotations.formats.records import (
 from zreward_core.config import UserError
 
 BLOCK_BYTES = 2**25
+MAX_FAULTS = 3
+"""Kinds of rows that do not fit the header, which are named."""
 MAX_CELL_LINES = 200
 """A quoted cell of more lines counts as an unclosed quote."""
 
@@ -57,6 +60,8 @@ class Table:
     """Names of the columns; none in an empty file."""
     tops: dict[str, str]
     """Requested name to the column that contains it."""
+    problems: list[str]
+    """Why rows cannot be read; filled while the rows are read."""
 
     @property
     def columns(self) -> list[str]:
@@ -75,8 +80,13 @@ def read_tsv(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 
 def _read(path: Path, wanted: Wanted, usual: str) -> Iterator[Records]:
-    encoding = detect_encoding(path, wanted.encoding)
-    table = _open(path, wanted, usual, encoding.name)
+    encoding = encoding_of(path, wanted)
+    try:
+        table = _open(path, wanted, usual, encoding.name)
+    except MissingColumn as error:
+        if encoding.guessed:
+            raise MissingColumn(f"{error.problem}. It is {guess_note(encoding.name)}") from None
+        raise
     if not _has_rows(table):
         return
     sound = not encoding.damaged and is_sound(
@@ -112,7 +122,7 @@ def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
     delimiter = (fitting or [widest])[0]
     header = headers[delimiter]
     tops = header_columns(header, wanted, path) if header else {}
-    return Table(path, encoding, delimiter, row, header, tops)
+    return Table(path, encoding, delimiter, row, header, tops, wanted.problems)
 
 
 def _fits(header: list[str], wanted: Wanted, path: Path) -> bool:
@@ -212,6 +222,7 @@ def _rejoin(invalid: list[tuple[int, str]], table: Table) -> Iterator[Records]:
     header, delimiter = table.header, table.delimiter
     rejoined: list[tuple[int, dict]] = []
     broken: list[tuple[int, str]] = []
+    faults: dict[str, list[int]] = {}
     waiting = deque(sorted(invalid))
     while waiting:
         number, text = waiting.popleft()
@@ -231,9 +242,28 @@ def _rejoin(invalid: list[tuple[int, str]], table: Table) -> Iterator[Records]:
                 waiting.popleft()
                 continue
         broken.append((number, text[:RAW_LENGTH]))
+        faults.setdefault(_fault(cells, text, table), []).append(number)
+    table.problems.extend(
+        f"rows do not fit the header ({len(rows)}, such as row {rows[0]}): {fault}"
+        for fault, rows in itertools.islice(faults.items(), MAX_FAULTS)
+    )
     for records in batches_of([*rejoined, *broken], Wanted(tuple(table.columns)), "row"):
         records.num_repaired = len(records)
         yield records
+
+
+def _fault(cells: list[str], text: str, table: Table) -> str:
+    """Why a row cannot be read, and the remedy."""
+    if _quoting(text, table.delimiter) != WHOLE:
+        return "a quote is not closed or not doubled; correct the quotes"
+    number, width = len(cells), len(table.header)
+    if number > width and not any(cells[width:]):
+        remedy = "remove the delimiters at its end, or add them to the header"
+    elif number > width:
+        remedy = f"put cells that contain '{table.delimiter}' in quotes"
+    else:
+        remedy = "complete the row"
+    return f"{number} cells, the header has {width}; {remedy}"
 
 
 def _read_lines(table: Table) -> Iterator[Records]:
@@ -250,6 +280,11 @@ def _read_lines(table: Table) -> Iterator[Records]:
                 if number == table.header_row:
                     continue
                 if "\ufffd" in text:
+                    if not table.problems:
+                        table.problems.append(
+                            f"row {number} has bytes that are not {table.encoding}; correct "
+                            "`encoding`, or export the file again"
+                        )
                     yield number, text[:RAW_LENGTH]
                 elif len(cells) == width:
                     yield number, dict(zip(table.header, cells, strict=True))

@@ -8,6 +8,12 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from zreward_core.annotations.formats.merged_cells import (
+    Merged,
+    header_cells,
+    merged_columns,
+    repeated,
+)
 from zreward_core.annotations.formats.records import (
     Records,
     Wanted,
@@ -15,34 +21,38 @@ from zreward_core.annotations.formats.records import (
     header_columns,
     inside,
 )
+from zreward_core.annotations.formats.sheet_scan import SheetScan, scan_sheet
 from zreward_core.config import UserError
+
+EXACT_IN_EXCEL = 10**15
+"""Excel rounds numbers to 15 digits."""
 
 
 def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a sheet of a workbook; rows are numbered as in the sheet.
 
-    Raises:
-        UserError: the file is not a workbook, the sheet or a column is missing, or a column occurs
-            twice.
-    """
-    import openpyxl  # takes 0.3 s; needed by this format only
-    from openpyxl.utils.exceptions import InvalidFileException
+    Merged cells have their value in each row, except judgements (``merged_cells``).
 
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable Excel workbook ({error}); save it again as .xlsx"
-        ) from None
-    names = book.sheetnames
+    Raises:
+        UserError: the file is not a workbook, the sheet or a column is missing, a column occurs
+            twice, formulas have no stored values, or it is unclear what merged cells mean.
+    """
+    book = _load(path)
+    names = [sheet.title for sheet in book.worksheets]
+    if not names:
+        raise UserError(f"{path}: the workbook has no sheet with cells; export the table again")
     wish = wanted.sheet if wanted.sheet is not None else 1
     name = names[wish - 1] if isinstance(wish, int) and 0 < wish <= len(names) else str(wish)
     if name not in names:
         raise UserError(f"{path}: no sheet '{wish}' (it has {', '.join(names)}); correct `sheet`")
     sheet = book[name]
     sheet.reset_dimensions()  # some programs store wrong ones
-    rows = itertools.islice(sheet.iter_rows(values_only=True), wanted.header_row - 1, None)
-    header = ["" if cell is None else str(cell).strip() for cell in next(rows, ())]
+    with sheet._get_source() as file:
+        scan = scan_sheet(file, wanted.header_row, path)
+    rows = sheet.iter_rows(values_only=True)
+    above = list(itertools.islice(rows, wanted.header_row))
+    found = header_cells(above, scan.merged) if len(above) == wanted.header_row else []
+    header = ["" if cell is None else str(cell).strip() for cell in found]
     if not any(header):
         raise UserError(
             f"{path}: row {wanted.header_row} of the sheet '{name}' has no column names; "
@@ -55,7 +65,14 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
         (number, {name: _cell(row, place) for name, place in places.items()})
         for number, row in enumerate(rows, start=wanted.header_row + 1)
     )
-    for records in batches_of(numbered, Wanted(tuple(needed)), "row"):
+    _check_formulas(scan, places, path)
+    merged = merged_columns(scan.merged, places, wanted.header_row, path)
+    judged = {
+        top for name, top in tops.items() if name in wanted.judged or name not in wanted.names
+    }
+    filled = repeated(numbered, merged, judged, path)
+    wanted.notes.extend(_notes({name: one for name, one in merged.items() if name not in judged}))
+    for records in batches_of(filled, Wanted(tuple(needed)), "row"):
         columns = {
             name: inside(records.columns[top], name[len(top) + 1 :]) for name, top in tops.items()
         }
@@ -63,7 +80,64 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     book.close()
 
 
+def _load(path: Path) -> Any:
+    """Open a workbook; its chart sheets stay empty.
+
+    Raises:
+        UserError: the file is not a workbook, or one that openpyxl cannot read.
+    """
+    from openpyxl.chartsheet import Chartsheet  # takes 0.3 s; needed by this format only
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    def add_chart_sheet(sheet: Any, rel: Any) -> None:
+        reader.wb._add_sheet(Chartsheet(parent=reader.wb, title=sheet.name))
+
+    try:
+        reader = ExcelReader(path, read_only=True, data_only=True)
+        reader.read_chartsheet = add_chart_sheet  # openpyxl fails on one without a chart
+        reader.read()
+    except (InvalidFileException, zipfile.BadZipFile, LookupError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable Excel workbook ({error}); save it again as .xlsx"
+        ) from None
+    except (ValueError, TypeError, AttributeError, SyntaxError) as error:  # parts of it are invalid
+        raise UserError(
+            f"{path}: the workbook is not valid ({str(error).splitlines()[0]}); open it in Excel "
+            "or LibreOffice and save it again as .xlsx"
+        ) from None
+    return reader.wb
+
+
+def _check_formulas(scan: SheetScan, places: dict[str, int], path: Path) -> None:
+    """Reject formulas without stored values, which would count as empty cells.
+
+    Raises:
+        UserError: a column has some.
+    """
+    unsaved = {name: scan.unsaved.get(place + 1, []) for name, place in places.items()}
+    names = [name for name, cells in unsaved.items() if cells]
+    if names:
+        raise UserError(
+            f"{path}: {sum(map(len, unsaved.values()))} formulas in the columns {', '.join(names)} "
+            f"have no stored value (the first is in {unsaved[names[0]][0]}); open the file in "
+            "Excel and save it"
+        )
+
+
+def _notes(merged: dict[str, list[Merged]]) -> list[str]:
+    ranges = [one.name for column in merged.values() for one in column]
+    if not ranges:
+        return []
+    return [
+        f"{len(ranges)} merged ranges of the columns {', '.join(merged)} (such as {ranges[0]}): "
+        "their value counts for each of their rows"
+    ]
+
+
 def _cell(row: tuple[Any, ...], place: int) -> Any:
     """The value of a cell; rows are as long as their last filled cell."""
     value = row[place] if place < len(row) else None
+    if isinstance(value, int | float) and abs(value) >= EXACT_IN_EXCEL:
+        return f"{value:.14E}"  # as Excel shows it; identifiers of this form are rejected
     return value.isoformat() if isinstance(value, datetime | date | time) else value

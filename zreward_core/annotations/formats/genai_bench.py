@@ -19,7 +19,7 @@ def read_genai_bench(path: Path, wanted: Wanted) -> Iterator[Records]:
     Raises:
         UserError: the file is not an object of prompts.
     """
-    content = load_json(path, wanted.encoding)
+    content = load_json(path, wanted)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not an object of prompts; download genai_image.json again")
     return batches_of(enumerate(_records(content), start=1), wanted, "record")

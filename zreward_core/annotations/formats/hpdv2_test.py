@@ -17,7 +17,7 @@ from zreward_core.annotations.formats.records import Records, Wanted, batches_of
 
 def read_hpdv2_test(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a record per rater and pair: prompt, image_a, image_b, user_hash, vote."""
-    content = load_json(path, wanted.encoding)
+    content = load_json(path, wanted)
     entries = list(content.values()) if isinstance(content, dict) else content
     return batches_of(_numbered(entries), wanted, "record")
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.formats.encodings import encoding_of
 from zreward_core.annotations.formats.records import Records, Wanted, batches_of, parse_json
 
 
 def read_imagenhub(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a record per prompt and model: uid, model, image, rater, sc, pq."""
-    encoding = detect_encoding(path, wanted.encoding).name
+    encoding = encoding_of(path, wanted).name
     found = re.search(r"rater[ _-]?(\w+)", path.stem)
     rater = found.group(1) if found else path.stem
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zreward_core.annotations.formats.encodings import detect_encoding
+from zreward_core.annotations.formats.encodings import detect_encoding, encoding_of
 from zreward_core.annotations.formats.records import (
     RAW_LENGTH,
     Records,
@@ -24,7 +24,7 @@ KEY = "_key"
 
 def read_jsonl(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a file with a JSON object per line; any other line is broken."""
-    encoding = detect_encoding(path, wanted.encoding).name
+    encoding = encoding_of(path, wanted).name
 
     def lines() -> Iterator[tuple[int, Any]]:
         with path.open(encoding=encoding, errors="replace") as file:
@@ -42,7 +42,7 @@ def read_json(path: Path, wanted: Wanted) -> Iterator[Records]:
     Raises:
         UserError: the file is not JSON, or has no records at the declared path.
     """
-    content = load_json(path, wanted.encoding)
+    content = load_json(path, wanted)
     if wanted.records is not None:
         content = pick(content, wanted.records)
         if not isinstance(content, list | dict):
@@ -100,13 +100,17 @@ def _rows(header: list, rows: list, wanted: Wanted, path: Path) -> list:
     ]
 
 
-def load_json(path: Path, encoding: str | None = None) -> Any:
+def load_json(path: Path, wanted: Wanted | None = None) -> Any:
     """Parse a JSON file that holds a list or an object.
+
+    Args:
+        path: the file.
+        wanted: gives the encoding, if it is declared.
 
     Raises:
         UserError: the file is not such JSON.
     """
-    found = detect_encoding(path, encoding)
+    found = detect_encoding(path) if wanted is None else encoding_of(path, wanted)
     try:
         text = path.read_bytes().decode(found.name, "replace")
         content = parse_json(text, object_pairs_hook=_distinct)

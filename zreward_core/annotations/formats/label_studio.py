@@ -276,9 +276,8 @@ def _read_annotation(annotation: Any, place: int, task: _Task, batch: _Batch) ->
         batch.ignored["empty_result"] += 1
     else:
         person = {
-            "annotator_id": annotator_of(
-                annotation.get("completed_by", annotation.get("created_username"))
-            ),
+            "annotator_id": annotator_of(annotation.get("completed_by"))
+            or identifier(annotation.get("created_username")),
             "submitted_at": identifier(annotation.get("created_at")),
             "seconds": _seconds(annotation.get("lead_time")),
         }
@@ -326,7 +325,8 @@ def _answer(entry: Record, task: _Task) -> tuple[Record, str | None]:
 def annotator_of(completed_by: Any) -> str | None:
     """Identifier of an annotator: exports hold an id or an object with one."""
     if isinstance(completed_by, dict):
-        completed_by = completed_by.get("id", completed_by.get("email"))
+        names = [completed_by.get(key) for key in ("id", "email")]
+        completed_by = next((one for one in names if one not in (None, "")), None)
     return identifier(completed_by)
 
 

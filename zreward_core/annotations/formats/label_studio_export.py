@@ -105,6 +105,11 @@ def explain_export(path: Path, dimensions: list[str]) -> str:
         )
     lists = [task.get("annotations") for task in tasks]
     found = [one for some in lists if isinstance(some, list) for one in some]
+    if found and not any(isinstance(one, dict) for one in found):
+        return (
+            "Its tasks name their annotations by id only, as Label Studio's API lists them: export "
+            "the project as JSON, with the annotations"
+        )
     annotations = [one for one in found if isinstance(one, dict) and one.get("result")]
     annotations = [one for one in annotations if isinstance(one["result"], list)]
     if not annotations:

@@ -20,6 +20,9 @@ from zreward_core.annotations.formats.records import (
 )
 from zreward_core.config import UserError
 
+BATCH_BYTES = 2**27
+"""Bytes per batch, roughly."""
+
 
 def read_parquet(path: Path, wanted: Wanted) -> Iterator[Records]:
     """Read a Parquet file; dotted names select nested fields and list elements.
@@ -41,11 +44,26 @@ def read_parquet(path: Path, wanted: Wanted) -> Iterator[Records]:
 
 def _batches(file: pq.ParquetFile, tops: dict[str, str]) -> Iterator[Records]:
     done = 0
-    for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(tops.values()))):
+    names = sorted(set(tops.values()))
+    for batch in file.iter_batches(_num_rows(file, names), columns=names):
         read = {top: plain_type(batch.column(top)) for top in set(tops.values())}
         columns = {name: _nested(read[top], name[len(top) + 1 :]) for name, top in tops.items()}
         yield Records(columns, refs_of("row", np.arange(done + 1, done + 1 + batch.num_rows)))
         done += batch.num_rows
+
+
+def _num_rows(file: pq.ParquetFile, names: list[str]) -> int:
+    """Rows per batch: fewer if they contain images."""
+    total = 0
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = [group.column(place) for place in range(group.num_columns)]
+        total += sum(
+            chunk.total_uncompressed_size
+            for chunk in chunks
+            if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in names)
+        )
+    return min(BATCH_ROWS, max(1, BATCH_BYTES * file.metadata.num_rows // max(total, 1)))
 
 
 def plain_type(column: pa.Array) -> pa.Array:
@@ -57,6 +75,8 @@ def plain_type(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         column = column.cast(pa.binary())
+        if pc.any(pc.match_substring(column, b"\0")).as_py():  # also in images that are ASCII
+            return column
         try:  # some writers do not mark strings as strings
             return column.cast(pa.string())
         except pa.ArrowInvalid:

@@ -80,7 +80,13 @@ class Wanted:
     sheet: str | int | None = None
     """Name or number (from 1) of the sheet of a workbook."""
     pattern: str | None = None
-    """Regular expression that matches the names of further columns."""
+    """Regular expression that matches the names of further columns, all with judgements."""
+    judged: frozenset[str] = frozenset()
+    """Columns with judgements; the others describe them."""
+    notes: list[str] = field(default_factory=list, compare=False)
+    """Filled by the reader: what it assumed about the file."""
+    problems: list[str] = field(default_factory=list, compare=False)
+    """Filled by the reader: why records are broken, one of each kind."""
 
 
 class MissingColumn(UserError):
@@ -233,6 +239,8 @@ def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -
             refs.append(ref)
         else:
             broken.append((ref, record if isinstance(record, str) else raw_text(record)))
+            if not wanted.problems:
+                wanted.problems.append(f"{ref} is not a record with names and values")
         if len(rows) + len(broken) >= BATCH_ROWS:
             yield Records(columns_of(rows, wanted), pa.array(refs, pa.string()), broken)
             rows, refs, broken = [], [], []

@@ -24,6 +24,7 @@ QUARANTINE_REASONS = (
     "conflicting_prompt",
     "unread_kind",
     "unknown_image",
+    "rounded_identifier",
 )
 IGNORED_REASONS = (
     "event",
@@ -61,6 +62,12 @@ class Judgements:
     """Native judgements, counted independently of these tables."""
     num_repaired: int = 0
     """Records that were split by a line break and have been joined again."""
+    notes: list[str] = field(default_factory=list)
+    """What was assumed about the file, with its path."""
+    num_broken: int = 0
+    """Records that could not be read."""
+    problems: list[str] = field(default_factory=list)
+    """Why, with the path of the file."""
 
     def check_account(self, place: str) -> None:
         """Check that the native judgements are the rows plus those ignored.

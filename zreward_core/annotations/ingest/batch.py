@@ -8,6 +8,7 @@ Shapes: N records, M judgements of some of their columns.
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from zreward_core.annotations.ingest.column_settings import (
     as_word,
 )
 from zreward_core.annotations.ingest.items import Items
+from zreward_core.annotations.ingest.references import shown_reference
 from zreward_core.annotations.ingest.settings import Source
 from zreward_core.annotations.ingest.values import Texts, no_texts, numbers, texts
 from zreward_core.rubric import Rubric
@@ -32,7 +34,10 @@ GOOD = 0
 CODE = {reason: number for number, reason in enumerate(QUARANTINE_REASONS, start=1)}
 EVENT, EMPTY_RESULT, SKIPPED = 101, 102, 103
 _IGNORED = {EVENT: "event", EMPTY_RESULT: "empty_result", SKIPPED: "skipped"}
-OF_STATE = np.array([GOOD, CODE["missing_value"], CODE["malformed_record"]], dtype=np.uint8)
+OF_STATE = np.array(
+    [GOOD, CODE["missing_value"], CODE["malformed_record"], CODE["rounded_identifier"]],
+    dtype=np.uint8,
+)
 """Fault code of a number's state (``values``)."""
 
 
@@ -146,7 +151,13 @@ class Batch:
             if not name.startswith("\0")
         }
         table = pa.table(columns).take(pa.array(rows)).to_pylist()
-        return [json.dumps(one, ensure_ascii=False, default=str)[:RAW_LENGTH] for one in table]
+        shown = [{name: _shown(value) for name, value in one.items()} for one in table]
+        return [json.dumps(one, ensure_ascii=False, default=str)[:RAW_LENGTH] for one in shown]
+
+
+def _shown(value: Any) -> Any:
+    """A value without the content of an embedded image."""
+    return shown_reference(value) if isinstance(value, str) else value
 
 
 def add_item_faults(reasons: np.ndarray, items: Items, rows: np.ndarray) -> None:

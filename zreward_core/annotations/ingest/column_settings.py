@@ -25,6 +25,20 @@ MAX_DIGITS = 300
 """Longer cells are not numbers."""
 ENTRANTS = ("image", "generator")
 """Columns that a ranking can order."""
+JUDGED = (
+    "score",
+    "scores",
+    "annotator_ids",
+    "seconds",
+    "wide",
+    "mean",
+    "std",
+    "histogram",
+    "num_ratings",
+    "vote",
+    "ranking",
+)
+"""Fields of ``Columns`` with judgements; the others describe what is judged, by whom and when."""
 
 
 class Cell(Settings):

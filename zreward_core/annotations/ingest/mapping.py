@@ -23,29 +23,40 @@ from zreward_core.annotations.ingest.list_cells import number_lists, text_lists
 from zreward_core.annotations.ingest.opinion_rows import opinion_rows
 from zreward_core.annotations.ingest.own_scales import by_scale
 from zreward_core.annotations.ingest.rating_rows import rating_rows
+from zreward_core.annotations.ingest.rounded_identifiers import are_rounded
 from zreward_core.annotations.ingest.settings import RowFilter, Source
-from zreward_core.annotations.ingest.values import MALFORMED, Texts, identifiers, no_texts, texts
+from zreward_core.annotations.ingest.values import (
+    MALFORMED,
+    OK,
+    ROUNDED,
+    Texts,
+    identifiers,
+    no_texts,
+    texts,
+)
 from zreward_core.config import UserError
 from zreward_core.rubric import Rubric
 
 
 def cells_of(source: Source) -> list[Cell]:
     """All cells of the settings."""
-    found: list[Cell] = []
+    found = cells_in([source.columns, source.dimension])
+    return found + cells_in(
+        [source.prompts and source.prompts.column, source.only and source.only.column]
+    )
 
-    def collect(value: Any) -> None:
-        if isinstance(value, Cell):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            for one in value:
-                collect(one)
-        elif hasattr(value, "__pydantic_fields__"):
-            for name in type(value).model_fields:
-                collect(getattr(value, name))
 
-    collect([source.columns, source.dimension])
-    collect([source.prompts and source.prompts.column, source.only and source.only.column])
-    return found
+def cells_in(settings: Any) -> list[Cell]:
+    """All cells of some settings."""
+    if isinstance(settings, Cell):
+        return [settings]
+    if isinstance(settings, list | tuple):
+        parts = list(settings)
+    elif hasattr(settings, "__pydantic_fields__"):
+        parts = [getattr(settings, name) for name in type(settings).model_fields]
+    else:
+        parts = []
+    return [cell for part in parts for cell in cells_in(part)]
 
 
 def map_records(
@@ -95,6 +106,7 @@ def map_records(
         ignored=+results.ignored,
         num_native=num_native if records.num_native is None else records.num_native,
         num_repaired=records.num_repaired,
+        num_broken=len(records.broken),
     )
 
 
@@ -117,8 +129,19 @@ def _batch(
     faults = np.zeros(number, dtype=np.uint8)
     if records.faults is not None:
         faults = np.array([CODE[one] if one else GOOD for one in records.faults], dtype=np.uint8)
+    for cell in _identifying(source):
+        lost = are_rounded(records.columns[cell.key])
+        faults[(faults == GOOD) & lost] = CODE["rounded_identifier"]
     refs = joined(path, "#", records.refs)
     return Batch(records, source, rubric, shared, refs, faults, Results())
+
+
+def _identifying(source: Source) -> list[Cell]:
+    """Cells whose values must be exact, since equal ones are the same annotator, item or image."""
+    columns = source.columns
+    found = [columns.annotator_id, columns.item, columns.image, columns.image_a, columns.image_b]
+    found += [source.prompts.column if source.prompts else None]
+    return [cell for cell in found if cell is not None]
 
 
 def _compared(batch: Batch) -> np.ndarray:
@@ -166,6 +189,7 @@ def _map_slot(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
         if slot.annotator_ids is not None:
             raters, fitting = _raters(batch, slot.annotator_ids, lengths)
             state = np.where(np.repeat(fitting, lengths), state, MALFORMED)
+            state = np.where((state == OK) & are_rounded(raters), ROUNDED, state)
         rows = np.repeat(rows, lengths)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
         votes = joined(refs.take(pa.array(rows)), " vote ", place)

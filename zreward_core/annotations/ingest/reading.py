@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from zreward_core.annotations.formats import FORMATS
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.binary_cells import without_bytes
 from zreward_core.annotations.ingest.column_settings import RANKED
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.mapping import cells_of, map_records
@@ -59,6 +60,9 @@ def source_files(source: Source) -> list[Path]:
                 f"{writable(str(path))} (source '{source.name}'): its name is not UTF-8, so no row"
                 " can refer to it; rename the file"
             )
+    packed = sorted(source.path.glob(f"*{suffix}.gz")) if is_folder and not found else []
+    if packed:
+        raise UserError(f"{packed[0]}: compressed by gzip; decompress it (`gunzip`)")
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "
@@ -82,13 +86,18 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
     Raises:
         UserError: the file cannot be read at all, or lacks a column.
     """
-    prompt_of = read_prompts(path, source.prompts) if source.prompts else {}
+    place = f"{path} (source '{source.name}')"
+    wanted = wanted_of(source)
+    notes: list[str] = []
+    prompt_of = read_prompts(path, source.prompts, notes) if source.prompts else {}
     opinions, filled = [], set()
-    for records in FORMATS[source.base_format].read(path, wanted_of(source)):
-        unfolded = unfold(records, source)
+    for records in FORMATS[source.base_format].read(path, wanted):
+        unfolded = unfold(without_bytes(records, source), source)
         filled |= {name for name, one in unfolded.columns.items() if one.null_count < len(one)}
         judgements = map_records(unfolded, source, str(path), rubric, index, prompt_of)
-        judgements.check_account(f"{path} (source '{source.name}')")
+        judgements.check_account(place)
+        judgements.problems = [f"{place}: {problem}" for problem in wanted.problems]
+        judgements.notes = [*notes, *(f"{place}: {note}" for note in wanted.notes)]
         opinions.append(judgements.opinions.select(["dimension", "std"]))
         yield judgements
     if opinions and source.base_format in ("json", "jsonl"):
@@ -102,7 +111,7 @@ def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> I
                 ", ".join(absent),
             )
     if opinions:
-        warn_of_deviations(pa.concat_tables(opinions), f"{path} (source '{source.name}')", rubric)
+        warn_of_deviations(pa.concat_tables(opinions), place, rubric)
 
 
 def _columns(source: Source) -> set[str]:

@@ -11,6 +11,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 MAX_LENGTH = 2**15
 """A longer reference that is not an embedded image is not the path of any file."""
+SHOWN = 40
+"""Characters of an embedded image that messages show."""
 _NEEDS_PARSING = re.compile(r"[\\:%?#]|upload/")
 _LOCAL_FILES = re.compile(r"/data/local-files/?\?(?:[^#]*&)?d=([^&#]*)")
 """Label Studio's local storage."""
@@ -154,6 +156,13 @@ def embedded(reference: str) -> bytes | None:
         except ValueError:
             return None
     return None
+
+
+def shown_reference(reference: str) -> str:
+    """A reference for messages: an embedded image is cut off."""
+    if reference[:5].lower() == "data:" and len(reference) > SHOWN:
+        return f"{reference[:SHOWN]}... ({len(reference)} characters)"
+    return reference
 
 
 def _base64(text: str) -> bytes:

@@ -26,6 +26,10 @@ REMEDIES = {
         "`columns.image_a` and `columns.image_b`"
     ),
     "unread_kind": "controls of this type are not read: use choices, rating, number or ranker",
+    "rounded_identifier": (
+        "identifiers were stored as numbers and rounded (such as 1.05826E+18), so different ones "
+        "can be equal: store their column as text where the file comes from, and export it again"
+    ),
     "event": "`dimension.map` is null for all judgements: map their values to dimensions",
     "empty_line": "the rows have no value in the named columns: correct `columns`",
     "skipped": "all rows were skipped: compare `only` and `vote.map` with the cells",
@@ -49,6 +53,10 @@ def remedy_of(source: Source, summary: SourceSummary, rubric: Rubric) -> str:
     for reason, _ in (+reasons).most_common(MAX_REMEDIES):
         if reason == "unknown_dimension":
             found.append(_about_dimension(source, rubric))
+        elif reason == "malformed_record" and summary.problems:
+            found += list(summary.problems)[:MAX_REMEDIES]
+            if summary.broken < summary.quarantine[reason]:
+                found.append(REMEDIES[reason])
         elif reason in REMEDIES:
             found.append(REMEDIES[reason])
     if not found:

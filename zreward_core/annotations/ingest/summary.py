@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.references import shown_reference
 
 NUM_LISTED = 10
 """References without an image that the summary lists."""
@@ -34,11 +35,20 @@ class SourceSummary:
     """Distinct references without an image: their number and the first ones, with the reason."""
     refused_images: dict[str, Any] = field(default_factory=lambda: {"number": 0, "first": []})
     """The same for images that cannot be used."""
+    notes: dict[str, None] = field(default_factory=dict)
+    """What was assumed about the files, each once."""
+    broken: int = 0
+    """Records that could not be read."""
+    problems: dict[str, None] = field(default_factory=dict)
+    """Why, each once."""
 
     def add(self, judgements: Judgements) -> None:
         """Count a batch."""
         self.native += judgements.num_native
         self.repaired += judgements.num_repaired
+        self.broken += judgements.num_broken
+        self.problems.update(dict.fromkeys(judgements.problems))
+        self.notes.update(dict.fromkeys(judgements.notes))
         for name in USABLE:
             self.usable[name] += getattr(judgements, name).num_rows
         self.ignored.update(judgements.ignored)
@@ -56,7 +66,8 @@ class SourceSummary:
         for found, counts in ((missing, self.missing_images), (refused, self.refused_images)):
             first = list(islice(found.items(), NUM_LISTED))
             counts["number"] = len(found)
-            counts["first"] = [f"{one} ({why})" if why else one for one, why in first]
+            shown = [(shown_reference(one), why) for one, why in first]
+            counts["first"] = [f"{one} ({why})" if why else one for one, why in shown]
 
     @property
     def num_usable(self) -> int:

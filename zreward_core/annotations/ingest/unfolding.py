@@ -23,9 +23,16 @@ from zreward_core.annotations.formats.records import (
     pick,
     raw_text,
 )
-from zreward_core.annotations.ingest.column_settings import ANSWER, ENTRANTS, RANKED, Cell, Ranking
+from zreward_core.annotations.ingest.column_settings import (
+    ANSWER,
+    ENTRANTS,
+    JUDGED,
+    RANKED,
+    Cell,
+    Ranking,
+)
 from zreward_core.annotations.ingest.list_cells import text_lists
-from zreward_core.annotations.ingest.mapping import cells_of
+from zreward_core.annotations.ingest.mapping import cells_in, cells_of
 from zreward_core.annotations.ingest.settings import Answers, Source
 from zreward_core.annotations.ingest.values import OK, parse_number, texts
 
@@ -36,15 +43,18 @@ _OWN = re.compile(rf"{ANSWER}([._].*)?|{RANKED}\..*")
 def wanted_of(source: Source) -> Wanted:
     """Columns and reader settings that a source requests from its files."""
     names = [cell.column for cell in cells_of(source) if cell.column is not None]
+    judged = [cell.column for name in JUDGED for cell in cells_in(getattr(source.columns, name))]
     answers, pattern = source.answers, None
     if answers is not None or source.columns.ranking is not None:
         names = [name for name in names if not _OWN.fullmatch(name)]
     if answers is not None:
         pattern = answers.columns
         names += [answers.root[0]] if answers.path is not None else []
+        judged += [answers.root[0]]
     return Wanted(
         tuple(dict.fromkeys(names)),
         pattern=pattern,
+        judged=frozenset(name for name in judged if name is not None),
         encoding=source.encoding,
         records=source.records,
         delimiter=source.delimiter,

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from zreward_core.annotations.formats.records import is_text
 from zreward_core.annotations.ingest.column_settings import Cell, as_word
 
-OK, MISSING, MALFORMED = 0, 1, 2
-"""States of a number."""
+OK, MISSING, MALFORMED, ROUNDED = 0, 1, 2, 3
+"""States of a number; ROUNDED: its annotator is."""
 NO_VALUE = {"", "nan", "na", "n/a", "#n/a", "null", "none"}
 """Cells that mean a missing number."""
 COMMA, POINT = ",", "."
@@ -213,8 +213,8 @@ def _as_text(distinct: pa.Array) -> pa.Array:
     if pa.types.is_decimal(distinct.type):
         plain = [format(value.normalize(), "f") for value in distinct.to_pylist()]
         return pa.array(plain, pa.string())
-    if pa.types.is_binary(distinct.type) or pa.types.is_large_binary(distinct.type):
-        return pa.array([value.decode("utf-8", "replace") for value in distinct.to_pylist()])
+    if pa.types.is_large_binary(distinct.type):  # JSON of nested cells (``_encode``)
+        return distinct.cast(pa.string())
     return distinct.cast(pa.string())
 
 

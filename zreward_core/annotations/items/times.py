@@ -37,12 +37,22 @@ TIMES = {
 """Pattern of a time to its parser; Unix times from 1973 to 2286 have these numbers of digits."""
 
 
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s*[+-]\d{2}:?\d{2}(?!\d))?")
+_MONTH = re.compile(r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.IGNORECASE)
+_NUMERIC_DATE = (
+    r"^(?:[A-Za-z]+\.?,?\s+)?(?:\d{1,2}:\d{2}(?::\d{2})?(?:\s*[AaPp][Mm])?,?\s+)?"
+    r"(\d{1,2})([-/.])(\d{1,2})[-/.](?:\d{4}|\d{2})(?!\d)"
+)
+"""Two numbers of a date and the separator, behind a weekday and a time of day."""
+
+
 def parse_times(texts: pd.Series) -> np.ndarray:
     """[N] microseconds since 1970 (UTC); ``UNKNOWN`` where the text is missing or not a time.
 
     Common forms are parsed as whole columns: ISO 8601, and Unix seconds, milliseconds and
     microseconds. pandas parses all others. Dates such as 03/04/2026 have the month first unless
-    another one of the column has a number above 12 there; dates with dots have the day first.
+    another one of the column has a number above 12 there; dates with dots have the day first. Years
+    may have two digits; a time of day alone, or a date without a year, is unknown.
     """
     column = pc.utf8_trim_whitespace(pa.array(texts, type=pa.string(), from_pandas=True))
     times_N = np.full(len(column), UNKNOWN)
@@ -70,8 +80,17 @@ def parse_times(texts: pd.Series) -> np.ndarray:
     return times_N
 
 
+def _has_year(text: str) -> bool:
+    """Whether a text has a date with its year; pandas completes other texts by today's date."""
+    date = _CLOCK.sub(" ", text)
+    numbers = re.findall(r"\d+", date)
+    named = _MONTH.search(date) is not None
+    return any(len(one) >= 4 for one in numbers) or len(numbers) + named >= 3
+
+
 def _parse_others(texts: pd.Series) -> pd.Series:
-    parts = texts.str.extract(r"^(\d{1,2})([-/.])(\d{1,2})[-/.]\d{4}\b")
+    texts = texts.where(texts.map(_has_year, na_action="ignore").eq(True), None)
+    parts = texts.str.extract(_NUMERIC_DATE)
     first, second = parts[0].astype(float), parts[2].astype(float)
     day_first = (parts[1] == ".") | ((first > 12).any() and not (second > 12).any())
     parsed = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[ns, UTC]")

@@ -54,6 +54,7 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     numbered = (
         (number, {name: _cell(row, place) for name, place in places.items()})
         for number, row in enumerate(rows, start=wanted.header_row + 1)
+        if not wanted.skip_blank or any(str(cell or "").strip() for cell in row)
     )
     for records in batches_of(numbered, Wanted(tuple(needed)), "row"):
         columns = {

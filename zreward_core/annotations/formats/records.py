@@ -81,17 +81,21 @@ class Wanted:
     """Name or number (from 1) of the sheet of a workbook."""
     pattern: str | None = None
     """Regular expression that matches the names of further columns."""
+    skip_blank: bool = False
+    """Leave out the rows of a text table or workbook whose cells are all empty."""
 
 
 class MissingColumn(UserError):
     """A table lacks a column."""
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, header: list[str]) -> None:
         super().__init__(
             f"{problem}; correct `columns` (and `dimension`) of the source in params.yaml"
         )
         self.problem = problem
         """The message without its remedy, which depends on the command."""
+        self.header = header
+        """Names of all columns of the table."""
 
 
 FORMAT_SETTINGS = ("encoding", "records", "delimiter", "header_row", "sheet")
@@ -138,7 +142,7 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
         tops |= {name: name for name in found}
     if missing:
         raise MissingColumn(
-            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})"
+            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})", header
         )
     twice = sorted({top for top in tops.values() if top and header.count(top) > 1})
     if twice:

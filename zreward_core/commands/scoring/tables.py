@@ -40,7 +40,7 @@ class TextTable(Source):
         self.files = [path]
         self._path, self._images, self._text = path, images, columns.text
         self._read, present = READERS[path.suffix.lower()]
-        asked = [IMAGE_COLUMNS if columns.image is None else [columns.image]]
+        asked: list[Sequence[str]] = [IMAGE_COLUMNS if columns.image is None else [columns.image]]
         if columns.text is None:
             asked.append(PROMPT_COLUMNS if columns.prompt is None else [columns.prompt])
         names = present(path, asked)

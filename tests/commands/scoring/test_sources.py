@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from tests.commands.scoring.conftest import png
 from zreward_core.annotations.formats import delimited, records
 from zreward_core.commands.scoring.rows import Columns, Source
 from zreward_core.commands.scoring.sources import open_source
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 from zreward_core.images import write_images
+from zreward_core.schemas import digest
 
 PROMPTS = ["a cat", "a red, flat sofa", "Große Katze"]
 CONTENTS = [png(number) for number in range(3)]
@@ -257,3 +259,29 @@ def test_bad_files_name_themselves(photos: Path, tmp_path: Path) -> None:
     write_images(CONTENTS, tmp_path / "images")
     with pytest.raises(UserError, match="images has images without prompts: score the table"):
         open_source([tmp_path / "images"], Columns())
+
+
+def test_names_that_no_image_has_say_why(tmp_path: Path) -> None:
+    (tmp_path / "dir.png").mkdir()
+    (tmp_path / "0.png").write_bytes(CONTENTS[0])
+    assert open_source([tmp_path], Columns(text="a")).count == 1  # not the folder
+    urls = ["https://host/a.png", "s3://b/a.png", "file:///tmp/a.png"]
+    frame = pd.DataFrame({"image": [*urls, "C:\\a\\b.png", "0.png", "0.png"]})
+    frame["prompt"] = pd.Series([*["a"] * 5, float("nan")], dtype=object)
+    frame.to_json(tmp_path / "t.json", orient="records")
+    errors = [row.error for row in open_source([tmp_path / "t.json"], Columns()).rows()]
+    assert errors[:3] == [f"{u} is a URL: download the image, and name its file" for u in urls]
+    assert "C:\\a\\b.png is not found: separate folders by /" in str(errors[3])
+    assert errors[4:] == [None, "the prompt is missing"]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json", "t.csv"])
+def test_an_empty_table_has_no_images(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("[]" if name == "t.json" else "")
+    with pytest.raises(UserError, match="has no images: pass a table"):
+        open_source([tmp_path / name], Columns())
+
+
+def test_a_name_that_is_not_utf_8_identifies_its_job(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.png"))
+    assert digest(str(path)) != digest(writable(str(path)))

@@ -44,6 +44,9 @@ class TextTable(Source):
         if columns.text is None:
             asked.append(PROMPT_COLUMNS if columns.prompt is None else [columns.prompt])
         names = present(path, asked)
+        self.count = 0
+        if not names and next(self._read(path, ()), None) is None:
+            return  # an empty file
         self._image = choose_column(columns.image, IMAGE_COLUMNS, names, "--image-column", path)
         self._prompt = None
         if columns.text is None:

@@ -182,7 +182,7 @@ def normalise_prompt(prompt: str) -> str:
 
 def digest(*parts: str) -> str:
     """Short stable identifier of strings (16 hex digits of a sha256)."""
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def prompt_id(prompt: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.evaluation.paired import hacked_dimensions
 from zreward_core.schemas import NotFinite
@@ -47,11 +48,9 @@ class HackingMonitor:
             patience: validations in a row with a hacked dimension that end tuning.
             seed: of the bootstrap resamples of prompts.
         """
-        if patience < 1:
-            raise UserError(f"patience is {patience}: pass at least 1")
-        self.dimensions = list(dimensions)
-        self.patience = patience
-        self.seed = seed
+        self.dimensions = [dimensions] if isinstance(dimensions, str) else list(dimensions)
+        self.patience = whole_number("patience", patience)
+        self.seed = whole_number("seed", seed, least=0)
         self._steps: list[int] = []
         self._reward_VND: list[np.ndarray] = []
         self._panel_VND: list[np.ndarray] = []
@@ -75,7 +74,7 @@ class HackingMonitor:
                 f"the reward has scores {list(pair[0].shape)} and the panel {list(pair[1].shape)}:"
                 " pass scores of the same images"
             )
-        number = len(self._steps) if step is None else step
+        number = len(self._steps) if step is None else whole_number("step", step, least=0)
         for scores, kept in zip(pair, (self._reward_VND, self._panel_VND), strict=True):
             kept.append(scores)
         self._steps.append(number)

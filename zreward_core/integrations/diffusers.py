@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.integrations.rewards import open_reward
 
@@ -55,6 +56,7 @@ def best_of_n(
 
     found = []
     for seed in seeds:
+        seed = whole_number("a seed", seed, least=0)
         generator = torch.Generator().manual_seed(seed)
         image = pipeline(prompt=prompt, generator=generator, **arguments).images[0]
         found.append((verify(image, prompt), seed, image))

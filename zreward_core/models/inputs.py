@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensor
 
+from zreward_core.arguments import finite_number
 from zreward_core.config import UserError
 from zreward_core.images import check_size, decode, read_image, shown
 from zreward_core.models.pixels import PixelPath
@@ -130,7 +131,8 @@ def check_pixels(
         UserError: wrong type, shape, number, dtype or range; says what is expected.
         NotFinite: a pixel is NaN or infinite.
     """
-    expected = f"pass floats [{len(prompts)}, 3, H, W] in {list(value_range)}"
+    low, high = _bounds(value_range)
+    expected = f"pass floats [{len(prompts)}, 3, H, W] in [{low:g}, {high:g}]"
     if not isinstance(pixels, torch.Tensor):
         raise UserError(f"the pixels are {_described(pixels)}: {expected} as a tensor")
     if pixels.ndim != 4 or pixels.shape[1] != 3:
@@ -150,9 +152,7 @@ def check_range(values: torch.Tensor, value_range: tuple[float, float], name: st
         UserError: the values are not floats, or outside the range.
         NotFinite: a value is NaN or infinite.
     """
-    low, high = value_range
-    if not low < high:
-        raise UserError(f"value_range is {value_range}: pass (lowest, highest), such as (-1, 1)")
+    low, high = _bounds(value_range)
     if not values.is_floating_point():
         raise UserError(f"{name} is {_described(values)}: {EXPECTED}")
     if values.numel() and not isinstance(values, FakeTensor):  # fake ones have no values
@@ -168,6 +168,16 @@ def check_range(values: torch.Tensor, value_range: tuple[float, float], name: st
             )
     values = values.float()
     return values if (low, high) == (0.0, 1.0) else (values - low) / (high - low)
+
+
+def _bounds(value_range: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (finite_number("value_range", value) for value in value_range)
+    except (TypeError, ValueError):  # not two, or not finite
+        low = high = 0.0
+    if not low < high:
+        raise UserError(f"value_range is {value_range}: pass (lowest, highest), such as (-1, 1)")
+    return low, high
 
 
 def _described(value: object) -> str:

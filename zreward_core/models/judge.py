@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import CARD, Role, require_role
@@ -34,10 +35,8 @@ class Judge(ABC):
     role: ClassVar[Role]
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}: pass at least 1")
         self.backbone = backbone
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size)
         self.dimensions = backbone.rubric.names
         for parameter in backbone.network.parameters():
             parameter.requires_grad_(False)
@@ -111,8 +110,8 @@ class Judge(ABC):
         Raises:
             UserError, NotFinite: as for ``score``.
         """
-        if window is not None and window < 1:
-            raise UserError(f"window is {window}: pass at least 1")
+        if window is not None:
+            window = whole_number("window", window)
         chosen, pairs = self._chosen(dimensions), in_pairs(prompts, images)
         limits = (self.batch_size, WINDOW_PIXELS) if window is None else (window, math.inf)
 
@@ -162,9 +161,11 @@ class Judge(ABC):
 
     def _chosen(self, dimensions: Sequence[str] | None) -> list[int]:
         """Indices of the dimensions to return."""
+        if not isinstance(dimensions, Iterable | None):
+            raise UserError(f"dimensions is {dimensions!r}: pass names from {self.dimensions}")
         given = [dimensions] if isinstance(dimensions, str) else list(dimensions or [])
         names = given or self.dimensions
-        unknown = sorted(set(names) - set(self.dimensions))
+        unknown = [name for name in names if name not in self.dimensions]
         if unknown:
             raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
         return [self.dimensions.index(name) for name in names]

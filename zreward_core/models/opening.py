@@ -50,6 +50,8 @@ def open_model(
 
 def find_folder(source: str | Path, revision: str | None) -> Path:
     """Folder of a model, downloaded or checked if need be."""
+    if not isinstance(source, str | Path):
+        raise UserError(f"the model is {source!r}: pass a folder, a models:/ URI or a hub id")
     local = isinstance(source, Path) or os.path.exists(source) or not HUB_ID.fullmatch(source)
     if is_uri(source) or local:
         if revision is not None:
@@ -72,7 +74,7 @@ def find_device(device: str | torch.device) -> torch.device:
         return here or torch.device("cpu")
     try:
         found = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise UserError(f"{device!r} is not a device: write auto, cpu, cuda or cuda:1") from None
     if found.type == "cpu":
         return found

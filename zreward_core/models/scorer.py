@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import Role
@@ -74,6 +75,7 @@ class RewardModel(Judge):
             UserError: the source, device, dtype or revision does not exist; the model is a teacher,
                 or not of this project; or its files differ from the registered ones.
         """
+        batch_size = whole_number("batch_size", batch_size)  # before the weights are loaded
         return cls(open_model(source, cls.role, device, dtype, revision), batch_size)
 
     def _distributions(
@@ -126,8 +128,8 @@ class RewardModel(Judge):
         """
         if isinstance(prompts, str) or not isinstance(prompts, Sequence):
             raise UserError("the prompts must be a list of texts, one for each image")
-        if micro_batch is not None and micro_batch < 1:
-            raise UserError(f"micro_batch is {micro_batch}: pass at least 1")
+        if micro_batch is not None:
+            micro_batch = whole_number("micro_batch", micro_batch)
         pixels = check_pixels(prompts, pixels, value_range)
         for row, prompt in enumerate(prompts):
             self.backbone.chat.prompt_of_row(row, prompt)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zreward_core.arguments import finite_number
 from zreward_core.models.score_decoder import expected_score
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Scores:
 
     def lower_bound(self, k: float = 1.0) -> torch.Tensor:
         """[B, D] mean - k std, in rubric units: low where the model is unsure as well."""
-        return self.mean - k * self.std
+        return self.mean - finite_number("k", k) * self.std
 
     def prefer(self, i: int, j: int) -> torch.Tensor:
         """[D] probability that image i scores above image j; a tie counts one half."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 
+from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import Role
@@ -113,11 +114,9 @@ class TeacherJudge(Judge):
     def __init__(
         self, backbone: Backbone, num_traces: int = 1, seed: int = 0, batch_size: int = 32
     ) -> None:
-        if num_traces < 1:
-            raise UserError(f"num_traces is {num_traces}: pass at least 1")
         super().__init__(backbone, batch_size)
-        self.num_traces = num_traces
-        self.seed = seed
+        self.num_traces = whole_number("num_traces", num_traces)
+        self.seed = whole_number("seed", seed, least=0)
 
     @classmethod
     def from_pretrained(
@@ -140,6 +139,8 @@ class TeacherJudge(Judge):
         Raises:
             UserError: as there; the model is a student.
         """
+        batch_size = whole_number("batch_size", batch_size)  # before the weights are loaded
+        num_traces, seed = whole_number("num_traces", num_traces), whole_number("seed", seed, 0)
         backbone = open_model(source, cls.role, device, dtype, revision)
         return cls(backbone, num_traces, seed, batch_size)
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.commands.scoring.conftest import png
+from zreward_core.annotations.formats import delimited, records
 from zreward_core.commands.scoring.rows import Columns, Source
 from zreward_core.commands.scoring.sources import open_source
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 from zreward_core.images import write_images
+from zreward_core.schemas import digest
 
 PROMPTS = ["a cat", "a red, flat sofa", "Große Katze"]
 CONTENTS = [png(number) for number in range(3)]
@@ -137,14 +140,19 @@ def test_a_bad_row_costs_itself(photos: Path) -> None:
     lines = ["image,prompt", "0.png,a cat", "0.png", ",a cat", "0.png,a dog"]
     (photos / "t.csv").write_text("\n".join(lines))
     rows = list(open_source([photos / "t.csv"], Columns()).rows())
-    assert sorted(row.error for row in rows if row.error) == [
+    assert [row.place.rpartition(" ")[2] for row in rows] == ["2", "3", "4", "5"]
+    assert [row.error for row in rows] == [
+        None,
         "it is not a row with a cell for each column",
         "the cell of the image is empty, or neither a path nor bytes",
+        None,
     ]
-    assert {row.place.rpartition(" ")[2] for row in rows if row.error} == {"3", "4"}
-    (photos / "t.jsonl").write_text('{"image": "0.png", "prompt": 3}\n{"image"\n\n[1]\n{}')
+    (photos / "t.jsonl").write_text(
+        '{"image": "0.png", "prompt": 3}\n{"image"\n\n[1]\n{}\n'
+        '{"image": "0.png", "prompt": "a", "prompt": "b"}\n'
+    )
     rows = list(open_source([photos / "t.jsonl"], Columns()).rows())
-    assert [row.place.rpartition(" ")[2] for row in rows] == ["1", "2", "4", "5"]
+    assert [row.place.rpartition(" ")[2] for row in rows] == ["1", "2", "4", "5", "6"]
     assert all(row.error for row in rows)
     with tarfile.open(photos / "t.tar", "w") as archive:
         add(archive, "0.png", CONTENTS[0])
@@ -154,6 +162,75 @@ def test_a_bad_row_costs_itself(photos: Path) -> None:
         "the prompt is missing",
         "the sample has no image, only txt",
     ]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])  # a quote inside a cell: read line by line
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_rows_have_the_order_of_the_file(
+    suffix: str, quote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records, "BATCH_ROWS", 7)
+    lines, expected, number = ["image,x,prompt"], [], 1
+    for i in range(40):
+        rows = [f"{i}.png,1,a {quote}cat", f"{i}.png,1,a cat, sleeping", "", ",,", f'{i}.png,"",p']
+        rows += ["  ", ",5,", f"{i}.png"] if i % 3 else [f'{i}.png,1,"two\nlines"', f"{i}.png,1"]
+        for row in rows:
+            number += 1
+            lines.append(row)
+            cells = row.split(",")
+            if row.strip(" ,"):
+                fits = len(cells) == 3
+                image = None if not fits else cells[0]
+                expected.append((number, image, fits and bool(cells[0])))
+    path = tmp_path / f"t{suffix}"
+    path.write_text("\n".join(lines).replace(",", "," if suffix == ".csv" else "\t") + "\n\n")
+    source = open_source([path], Columns())
+    found = [(int(r.place.split()[-1]), r.name, r.error is None) for r in source.rows()]
+    assert found == expected and source.count == len(expected)
+    for start in (1, 17, 100):  # resuming and other processes start inside
+        assert [int(row.place.split()[-1]) for row in source.rows(start)] == [
+            place for place, _, _ in expected[start:]
+        ]
+
+
+def test_a_blank_row_is_none_in_a_workbook(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["image", "prompt"], ["0.png", "a"], [None, None], [None, "b"], ["2.png", "c"]):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    rows = list(open_source([tmp_path / "t.xlsx"], Columns()).rows())
+    found = [(row.place.rpartition(" ")[2], row.prompt, row.error is None) for row in rows]
+    assert found == [("2", "a", True), ("4", "b", False), ("5", "c", True)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx"])
+def test_a_header_with_punctuation_names_its_columns(suffix: str, tmp_path: Path) -> None:
+    header = ["id, (old)", "img (path)", "text of prompt, long"]
+    frame = pd.DataFrame([[1, "0.png", "a cat"]], columns=header)
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".xlsx":
+        frame.to_excel(path, index=False)
+    else:
+        frame.to_csv(path, sep="," if suffix == ".csv" else "\t", index=False)
+    (row,) = open_source([path], Columns(header[1], header[2])).rows()
+    assert (row.name, row.prompt, row.error) == ("0.png", "a cat", None)
+    with pytest.raises(UserError, match=r"no column image .*\(it has: .*img \(path\), text of"):
+        open_source([path], Columns())
+
+
+def test_a_delimiter_is_found_by_the_columns_that_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("img (path);text, long\n0.png;a cat\n")
+    (row,) = open_source([tmp_path / "t.csv"], Columns("img (path)", "text, long")).rows()
+    assert (row.name, row.prompt) == ("0.png", "a cat")
+
+
+def test_a_named_key_may_first_occur_late_in_a_json_file(tmp_path: Path) -> None:
+    lines = ['{"image": "0.png"}'] * 150 + ['{"image": "0.png", "said": "a cat"}']
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    rows = list(open_source([tmp_path / "t.jsonl"], Columns(None, "said")).rows())
+    assert [row.prompt for row in rows if row.error is None] == ["a cat"]
 
 
 def test_bad_files_name_themselves(photos: Path, tmp_path: Path) -> None:
@@ -182,3 +259,29 @@ def test_bad_files_name_themselves(photos: Path, tmp_path: Path) -> None:
     write_images(CONTENTS, tmp_path / "images")
     with pytest.raises(UserError, match="images has images without prompts: score the table"):
         open_source([tmp_path / "images"], Columns())
+
+
+def test_names_that_no_image_has_say_why(tmp_path: Path) -> None:
+    (tmp_path / "dir.png").mkdir()
+    (tmp_path / "0.png").write_bytes(CONTENTS[0])
+    assert open_source([tmp_path], Columns(text="a")).count == 1  # not the folder
+    urls = ["https://host/a.png", "s3://b/a.png", "file:///tmp/a.png"]
+    frame = pd.DataFrame({"image": [*urls, "C:\\a\\b.png", "0.png", "0.png"]})
+    frame["prompt"] = pd.Series([*["a"] * 5, float("nan")], dtype=object)
+    frame.to_json(tmp_path / "t.json", orient="records")
+    errors = [row.error for row in open_source([tmp_path / "t.json"], Columns()).rows()]
+    assert errors[:3] == [f"{u} is a URL: download the image, and name its file" for u in urls]
+    assert "C:\\a\\b.png is not found: separate folders by /" in str(errors[3])
+    assert errors[4:] == [None, "the prompt is missing"]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json", "t.csv"])
+def test_an_empty_table_has_no_images(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("[]" if name == "t.json" else "")
+    with pytest.raises(UserError, match="has no images: pass a table"):
+        open_source([tmp_path / name], Columns())
+
+
+def test_a_name_that_is_not_utf_8_identifies_its_job(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.png"))
+    assert digest(str(path)) != digest(writable(str(path)))

@@ -1,7 +1,8 @@
 """CSV and TSV: read in blocks by Arrow; rows that do not fit the header are handled in Python.
 
 A file with invalid bytes or malformed quotes (``quoting``) is read line by line instead, so that a
-malformed row affects only itself. Rows are numbered as in a spreadsheet: a header in the first
+malformed row affects only itself. Batches follow the file: all records and broken rows of a batch
+are behind those of the batch before. Rows are numbered as in a spreadsheet: a header in the first
 line is row 1.
 """
 
@@ -9,12 +10,13 @@ import csv
 import itertools
 import re
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from zreward_core.annotations.formats.encodings import encoding_of, guess_note
@@ -60,8 +62,8 @@ class Table:
     """Names of the columns; none in an empty file."""
     tops: dict[str, str]
     """Requested name to the column that contains it."""
-    problems: list[str]
-    """Why rows cannot be read; filled while the rows are read."""
+    faults: dict[str, list[int]] = field(default_factory=dict)
+    """Why rows cannot be read, and their numbers; filled while the rows are read."""
 
     @property
     def columns(self) -> list[str]:
@@ -85,19 +87,24 @@ def _read(path: Path, wanted: Wanted, usual: str) -> Iterator[Records]:
         table = _open(path, wanted, usual, encoding.name)
     except MissingColumn as error:
         if encoding.guessed:
-            raise MissingColumn(f"{error.problem}. It is {guess_note(encoding.name)}") from None
+            problem = f"{error.problem}. It is {guess_note(encoding.name)}"
+            raise MissingColumn(problem, error.header) from None
         raise
     if not _has_rows(table):
         return
     sound = not encoding.damaged and is_sound(
         path, table.encoding, table.delimiter, len(table.header)
     )
-    for records in _read_blocks(table) if sound else _read_lines(table):
+    for records in (_read_blocks if sound else _read_lines)(table, wanted):
         columns = {
             name: inside(records.columns[top], name[len(top) + 1 :])
             for name, top in table.tops.items()
         }
         yield replace(records, columns=columns)
+    wanted.problems.extend(
+        f"rows that cannot be read ({len(rows)}, such as row {rows[0]}): {fault}"
+        for fault, rows in itertools.islice(table.faults.items(), MAX_FAULTS)
+    )
 
 
 def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
@@ -122,7 +129,7 @@ def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
     delimiter = (fitting or [widest])[0]
     header = headers[delimiter]
     tops = header_columns(header, wanted, path) if header else {}
-    return Table(path, encoding, delimiter, row, header, tops, wanted.problems)
+    return Table(path, encoding, delimiter, row, header, tops)
 
 
 def _fits(header: list[str], wanted: Wanted, path: Path) -> bool:
@@ -150,7 +157,7 @@ def _has_rows(table: Table) -> bool:
         return next(lines, None) is not None
 
 
-def _read_blocks(table: Table) -> Iterator[Records]:
+def _read_blocks(table: Table, wanted: Wanted) -> Iterator[Records]:
     invalid: list[tuple[int, str]] = []
 
     def set_aside(row: pyarrow.csv.InvalidRow) -> str:
@@ -166,6 +173,7 @@ def _read_blocks(table: Table) -> Iterator[Records]:
         name if name in table.columns else f"{place} {name}"
         for place, name in enumerate(table.header)
     ]
+    included = [*dict.fromkeys([*table.columns, *names])] if wanted.skip_blank else table.columns
     try:
         reader = pyarrow.csv.open_csv(
             stream,
@@ -183,8 +191,8 @@ def _read_blocks(table: Table) -> Iterator[Records]:
                 invalid_row_handler=set_aside,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=table.columns,
-                column_types=dict.fromkeys(table.columns, text),
+                include_columns=included,
+                column_types=dict.fromkeys(included, text),
                 strings_can_be_null=False,
             ),
         )
@@ -193,70 +201,137 @@ def _read_blocks(table: Table) -> Iterator[Records]:
             for batch in reader:
                 numbers = _numbers(last, batch.num_rows, invalid)
                 last = int(numbers[-1]) if len(numbers) else last
+                # Arrow reads ahead: rows behind the batch belong to the next one.
+                before = [row for row in invalid if row[0] < last]
+                invalid[:] = [row for row in invalid if row[0] > last]
                 columns = {name: batch.column(name) for name in table.columns}
-                yield Records(columns, refs_of("row", numbers))
+                if wanted.skip_blank:
+                    good = ~_blank(batch)
+                    numbers = numbers[good]
+                    columns = {name: one.filter(pa.array(good)) for name, one in columns.items()}
+                yield _in_order(columns, numbers, before, table, wanted.skip_blank)
     except pa.ArrowInvalid as error:
         raise UserError(
             f"{table.path}: {error}; the file must be a table with one header line"
         ) from None
-    yield from _rejoin(invalid, table)
+    if invalid:
+        none = {name: pa.array([], text) for name in table.columns}
+        yield _in_order(none, np.array([], dtype=np.int64), invalid, table, wanted.skip_blank)
 
 
 def _numbers(last: int, number: int, invalid: list[tuple[int, str]]) -> np.ndarray:
     """Numbers of the next valid rows; those of invalid rows are skipped."""
-    skipped = np.array(sorted(row for row, _ in invalid if row > last), dtype=np.int64)
-    numbers = np.arange(last + 1, last + 1 + number, dtype=np.int64)
-    for row in skipped:
-        if not len(numbers) or row > numbers[-1]:
-            break
-        numbers[numbers >= row] += 1
-    return numbers
+    skipped = [row for row, _ in invalid if row > last]
+    numbers = np.arange(last + 1, last + 1 + number + len(skipped), dtype=np.int64)
+    return numbers[~np.isin(numbers, skipped)][:number]
 
 
-def _rejoin(invalid: list[tuple[int, str]], table: Table) -> Iterator[Records]:
+def _blank(batch: pa.RecordBatch) -> np.ndarray:
+    """[N] whether all cells of a row are empty."""
+    blank = np.ones(batch.num_rows, dtype=bool)
+    for column in batch.columns:
+        if blank.any():
+            empty = pc.equal(pc.utf8_trim_whitespace(column.dictionary), "")
+            blank &= empty.take(column.indices).to_numpy(zero_copy_only=False)
+    return blank
+
+
+def _in_order(
+    columns: dict[str, pa.Array],
+    numbers: np.ndarray,
+    invalid: list[tuple[int, str]],
+    table: Table,
+    skip_blank: bool,
+) -> Records:
+    """The N rows that Arrow has read together with those between them that it has not.
+
+    Args:
+        columns: of the rows that fit the header.
+        numbers: [N] theirs.
+        invalid: number and text of the others.
+    """
+    if not invalid:
+        return Records(columns, refs_of("row", numbers))
+    rows = list(_rejoined(sorted(invalid), table, skip_blank, []))
+    broken = [(f"row {number}", row) for number, row in rows if isinstance(row, str)]
+    joined = [(number, row) for number, row in rows if isinstance(row, dict)]
+    if joined:
+        numbers = np.concatenate([numbers, [number for number, _ in joined]])
+        order = pa.array(np.argsort(numbers, kind="stable"))
+        numbers = np.sort(numbers)
+        for name, column in columns.items():
+            added = pa.array([row[name] for _, row in joined], column.type)
+            both = pa.chunked_array([column, added]).unify_dictionaries().combine_chunks()
+            columns[name] = both.take(order)
+    return Records(columns, refs_of("row", numbers), broken, num_repaired=len(joined))
+
+
+def _rejoined(
+    rows: Iterable[tuple[int, str | dict]], table: Table, skip_blank: bool, joined: list[int]
+) -> Iterator[tuple[int, str | dict]]:
     """Join rows that were split by a line break inside an unquoted cell.
 
     Two neighbouring rows are joined if their cells, with the two at the break merged, are as many
     as the header's. All others are broken.
+
+    Args:
+        rows: in the order of the file, those that do not fit the header as text.
+        skip_blank: leave out lines of white space.
+        joined: the numbers of joined rows are added to it.
+
+    Yields:
+        number, and record or the text of a broken row.
     """
-    header, delimiter = table.header, table.delimiter
-    rejoined: list[tuple[int, dict]] = []
-    broken: list[tuple[int, str]] = []
-    faults: dict[str, list[int]] = {}
-    waiting = deque(sorted(invalid))
-    while waiting:
-        number, text = waiting.popleft()
-        cells = _cells(text, delimiter)
-        if waiting and waiting[0][0] == number + 1:
-            rest = _cells(waiting[0][1], delimiter)
-            # An unclosed quote hides the cells after it.
-            whole = {_quoting(one, delimiter) for one in (text, waiting[0][1])} == {WHOLE}
-            if (
-                whole
-                and len(cells) + len(rest) - 1 == len(header)
-                and len(rest) > 1
-                and len(cells) > 1
-            ):
-                joined = [*cells[:-1], f"{cells[-1]}\n{rest[0]}", *rest[1:]]
-                rejoined.append((number, dict(zip(header, joined, strict=True))))
-                waiting.popleft()
+    waiting: tuple[int, str] | None = None
+    for number, row in rows:
+        if isinstance(row, str) and skip_blank and not row.strip():
+            continue
+        if waiting is not None:
+            together = (
+                _joined(waiting[1], row, table)
+                if isinstance(row, str) and number == waiting[0] + 1
+                else None
+            )
+            if together:
+                joined.append(waiting[0])
+            yield waiting[0], together or _broken(*waiting, table)
+            waiting = None
+            if together:
                 continue
-        broken.append((number, text[:RAW_LENGTH]))
-        faults.setdefault(_fault(cells, text, table), []).append(number)
-    table.problems.extend(
-        f"rows do not fit the header ({len(rows)}, such as row {rows[0]}): {fault}"
-        for fault, rows in itertools.islice(faults.items(), MAX_FAULTS)
-    )
-    for records in batches_of([*rejoined, *broken], Wanted(tuple(table.columns)), "row"):
-        records.num_repaired = len(records)
-        yield records
+        if isinstance(row, str):
+            waiting = number, row
+        else:
+            yield number, row
+    if waiting is not None:
+        yield waiting[0], _broken(*waiting, table)
 
 
-def _fault(cells: list[str], text: str, table: Table) -> str:
+def _joined(first: str, second: str, table: Table) -> dict | None:
+    """The record of which two rows are the parts; None if they are not."""
+    delimiter = table.delimiter
+    cells, rest = _cells(first, delimiter), _cells(second, delimiter)
+    # An unclosed quote hides the cells after it.
+    whole = {_quoting(one, delimiter) for one in (first, second)} == {WHOLE}
+    fit = len(cells) + len(rest) - 1 == len(table.header) and "\ufffd" not in first + second
+    if not (whole and fit and len(rest) > 1 and len(cells) > 1):
+        return None
+    return dict(zip(table.header, [*cells[:-1], f"{cells[-1]}\n{rest[0]}", *rest[1:]], strict=True))
+
+
+def _broken(number: int, text: str, table: Table) -> str:
+    """What is kept of a row that cannot be read; why is added to the faults of the table."""
+    table.faults.setdefault(_fault(text, table), []).append(number)
+    return text[:RAW_LENGTH]
+
+
+def _fault(text: str, table: Table) -> str:
     """Why a row cannot be read, and the remedy."""
+    if "\ufffd" in text:
+        return f"bytes that are not {table.encoding}; correct `encoding`, or export the file again"
     if _quoting(text, table.delimiter) != WHOLE:
         return "a quote is not closed or not doubled; correct the quotes"
-    number, width = len(cells), len(table.header)
+    cells, width = _cells(text, table.delimiter), len(table.header)
+    number = len(cells)
     if number > width and not any(cells[width:]):
         remedy = "remove the delimiters at its end, or add them to the header"
     elif number > width:
@@ -266,10 +341,10 @@ def _fault(cells: list[str], text: str, table: Table) -> str:
     return f"{number} cells, the header has {width}; {remedy}"
 
 
-def _read_lines(table: Table) -> Iterator[Records]:
+def _read_lines(table: Table, wanted: Wanted) -> Iterator[Records]:
     """Read a damaged file line by line: a fault affects its own row only."""
-    invalid: list[tuple[int, str]] = []
     width = len(table.header)
+    joined: list[int] = []
 
     def rows() -> Iterator[tuple[int, dict | str]]:
         with table.path.open(encoding=table.encoding, errors="replace", newline="") as file:
@@ -279,22 +354,18 @@ def _read_lines(table: Table) -> Iterator[Records]:
                 cells = _cells(text, table.delimiter)
                 if number == table.header_row:
                     continue
-                if "\ufffd" in text:
-                    if not table.problems:
-                        table.problems.append(
-                            f"row {number} has bytes that are not {table.encoding}; correct "
-                            "`encoding`, or export the file again"
-                        )
-                    yield number, text[:RAW_LENGTH]
-                elif len(cells) == width:
+                if wanted.skip_blank and not any(cell.strip() for cell in cells):
+                    continue
+                if "\ufffd" not in text and len(cells) == width:
                     yield number, dict(zip(table.header, cells, strict=True))
-                elif not cells:
-                    yield number, {}
                 else:
-                    invalid.append((number, text))
+                    yield number, text if cells else {}
 
-    yield from batches_of(rows(), Wanted(tuple(table.columns)), "row")
-    yield from _rejoin(invalid, table)
+    in_order = _rejoined(rows(), table, wanted.skip_blank, joined)
+    for records in batches_of(in_order, Wanted(tuple(table.columns)), "row"):
+        records.num_repaired = len(joined)
+        joined.clear()
+        yield records
 
 
 def _rows_of(lines: Iterator[str], delimiter: str, width: int) -> Iterator[str]:

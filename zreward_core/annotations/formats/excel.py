@@ -64,6 +64,7 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     numbered = (
         (number, {name: _cell(row, place) for name, place in places.items()})
         for number, row in enumerate(rows, start=wanted.header_row + 1)
+        if not wanted.skip_blank or any(str(cell or "").strip() for cell in row)
     )
     _check_formulas(scan, places, path)
     merged = merged_columns(scan.merged, places, wanted.header_row, path)

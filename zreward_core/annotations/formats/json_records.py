@@ -29,7 +29,7 @@ def read_jsonl(path: Path, wanted: Wanted) -> Iterator[Records]:
     def lines() -> Iterator[tuple[int, Any]]:
         with path.open(encoding=encoding, errors="replace") as file:
             for number, line in enumerate(file, start=1):
-                yield number, _parse(line)
+                yield number, parse_line(line)
 
     return batches_of(lines(), wanted, "line")
 
@@ -142,7 +142,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parse(line: str) -> Any:
+def parse_line(line: str) -> Any:
     """The record of a line; an empty one for an empty line, the text if it is not JSON."""
     if not line.strip():
         return {}

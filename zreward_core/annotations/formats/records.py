@@ -87,17 +87,21 @@ class Wanted:
     """Filled by the reader: what it assumed about the file."""
     problems: list[str] = field(default_factory=list, compare=False)
     """Filled by the reader: why records are broken, one of each kind."""
+    skip_blank: bool = False
+    """Leave out the rows of a text table or workbook whose cells are all empty."""
 
 
 class MissingColumn(UserError):
     """A table lacks a column."""
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, header: list[str]) -> None:
         super().__init__(
             f"{problem}; correct `columns` (and `dimension`) of the source in params.yaml"
         )
         self.problem = problem
         """The message without its remedy, which depends on the command."""
+        self.header = header
+        """Names of all columns of the table."""
 
 
 FORMAT_SETTINGS = ("encoding", "records", "delimiter", "header_row", "sheet")
@@ -144,7 +148,7 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
         tops |= {name: name for name in found}
     if missing:
         raise MissingColumn(
-            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})"
+            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})", header
         )
     twice = sorted({top for top in tops.values() if top and header.count(top) > 1})
     if twice:

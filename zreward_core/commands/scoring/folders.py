@@ -1,5 +1,6 @@
 """Image files with prompts: a folder, or a list of files; and shards of images without prompts."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def read_prompts(folder: Path) -> dict[str, Any]:
 def image_names(folder: Path) -> list[str]:
     """Names of the image files below a folder, relative to it."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(str(path.relative_to(folder)) for path in found)
+    return sorted(str(path.relative_to(folder)) for path in found if not os.path.isdir(path))
 
 
 def prompts_beside(folder: Path, names: Sequence[str]) -> dict[str, Path]:

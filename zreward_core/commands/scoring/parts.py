@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,23 @@ class Parts:
                     f"{writable(str(self.output))} exists and is of another model, input or"
                     " setting: remove it, or choose another --output"
                 )
+            if self.folder.exists() and not self.folder.is_dir():
+                raise UserError(
+                    f"{writable(str(self.folder))} is a file in the place of the output's parts:"
+                    " move it, or choose another --output"
+                )
             if is_main():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_json(job | {"newest": newest}, self._job)
             else:
                 time.sleep(POLL_SECONDS)
-        found, job = read_json(self._job), job | {"newest": newest}
+        try:
+            found, job = read_json(self._job), job | {"newest": newest}
+        except UserError as error:
+            raise UserError(f"{error}: remove {writable(str(self.folder))}") from None
         if found != job:
+            if not isinstance(found, dict):
+                found = {}
             changed = sorted(key for key in {*job, *found} if job.get(key) != found.get(key))
             raise UserError(
                 f"{writable(str(self.folder))} holds an unfinished job that differs in"
@@ -89,6 +99,8 @@ class Parts:
                     held = acquire(FileLock(self.folder / f"{index:06d}.lock"), timeout=0)
                 except Timeout:
                     continue
+                except FileNotFoundError:
+                    return  # another launch has put all parts together
                 with held:
                     if not self.path(index).is_file() and self._job.is_file():
                         yield index
@@ -112,15 +124,41 @@ class Parts:
         os.replace(partial, self.path(index))
         flush(self.folder)
 
-    def finish(self) -> None:
-        """Put the parts together and remove them; only the main process may call it."""
-        with acquire(FileLock(self.folder / "finish.lock")):
+    def read(self, index: int, columns: list[str] | None = None) -> pa.Table:
+        """Content of a part.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        try:
+            return pq.read_table(self.path(index), columns=columns)
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{writable(str(self.path(index)))} is damaged ({error}): remove it, and run the"
+                " command again"
+            ) from None
+
+    def finish(self, check: Callable[[], None] | None = None) -> None:
+        """Put the parts together and remove them; only the main process may call it.
+
+        Args:
+            check: called before; it may raise.
+        """
+        if not self._job.is_file():
+            return  # another launch has; to ask for the lock would make the folder again
+        try:
+            held = acquire(FileLock(self.folder / "finish.lock"))
+        except FileNotFoundError:
+            return  # another launch has, while this one waited
+        with held:
             if not self._job.is_file():
-                return  # another launch did
-            schema = pq.read_schema(self.path(0))
+                return
+            if check is not None:
+                check()
+            schema = self.read(0).schema
             with replaced(self.output) as partial, pq.ParquetWriter(partial, schema) as writer:
                 for index in range(self.count):
-                    writer.write_table(pq.read_table(self.path(index)))
+                    writer.write_table(self.read(index))
             self.clear()
 
     def clear(self) -> None:

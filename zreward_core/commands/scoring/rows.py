@@ -1,5 +1,6 @@
 """Images with their prompts, as they are read from tables, folders and archives."""
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from zreward_core.images import ImageStore
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff")
 """Suffixes of image files."""
 IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""A URL; a drive of Windows has one letter."""
 MAX_NAME = 4096
 """Longer references are embedded images and are not kept as names."""
 
@@ -96,13 +99,21 @@ class Images:
             content = embedded(value)
         except ValueError as error:
             raise UserError(f"the embedded image is damaged: {error}") from None
-        return self.folder / value if content is None else content
+        if content is not None:
+            return content
+        if URL.match(value):
+            raise UserError(f"{writable(value)} is a URL: download the image, and name its file")
+        path = self.folder / value
+        if "\\" in value and not os.path.exists(path):
+            raise UserError(f"{writable(str(path))} is not found: separate folders by /")
+        return path
 
 
 def checked_prompt(prompt: Any) -> str:
     """A prompt that is a text; the model checks the rest."""
     if not isinstance(prompt, str):
-        raise UserError("the prompt is missing" if prompt is None else "the prompt is not a text")
+        missing = prompt is None or prompt != prompt  # NaN
+        raise UserError("the prompt is missing" if missing else "the prompt is not a text")
     return prompt
 
 

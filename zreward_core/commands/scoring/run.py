@@ -112,8 +112,12 @@ def score_source(
         return None
     seconds = time.monotonic() - began
     done = source.count - min(before * PART_ROWS, source.count)
-    _require_scores(parts)
-    parts.finish()
+    parts.finish(lambda: _require_scores(parts))
+    if not output.is_file():
+        raise UserError(
+            f"{writable(str(output))}: another run of this command has found no image that can be"
+            " scored, or its parts were removed: run it again"
+        )
     return _result(output, done / max(seconds, 1e-9))
 
 
@@ -222,10 +226,9 @@ def _require_scores(parts: Parts) -> None:
         UserError: there is none; the parts are removed.
     """
     for index in range(parts.count):
-        table = pq.read_table(parts.path(index), columns=["place", "error"])
-        if table["error"].null_count:
+        if parts.read(index, ["error"])["error"].null_count:
             return
-    place, error = (pq.read_table(parts.path(0))[name][0].as_py() for name in ("place", "error"))
+    place, error = (parts.read(0)[name][0].as_py() for name in ("place", "error"))
     parts.clear()
     raise UserError(f"no image could be scored; the first, {place}: {error}")
 

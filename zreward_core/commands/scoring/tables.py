@@ -1,5 +1,6 @@
 """Tables of images and prompts: CSV, TSV, Excel, JSON, JSON Lines and Parquet."""
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,15 +11,19 @@ import pyarrow.parquet as pq
 
 from zreward_core.annotations.formats import FORMATS
 from zreward_core.annotations.formats.encodings import detect_encoding
-from zreward_core.annotations.formats.json_records import load_json
+from zreward_core.annotations.formats.json_records import load_json, parse_line
 from zreward_core.annotations.formats.records import MissingColumn, Wanted, pick
 from zreward_core.commands.scoring.rows import Columns, Images, Row, Source, choose_column
-from zreward_core.config import UserError, parse_json, writable
+from zreward_core.config import UserError, writable
 
 IMAGE_COLUMNS = ("image", "file_name", "image_path", "path", "image_id")
 PROMPT_COLUMNS = ("prompt", "caption", "text")
 BATCH_ROWS = 64
 """Rows of a Parquet file in memory at a time."""
+FIRST_RECORDS = 100
+"""Records of a JSON file in which the usual names of columns are looked for."""
+Asked = Sequence[Sequence[str]]
+"""Names of an image column, and of a prompt column, in the order in which they are tried."""
 Record = tuple[str, Mapping[str, Any] | None]
 """Place in the file, such as "row 3", and content; None for a row that cannot be read."""
 
@@ -35,7 +40,13 @@ class TextTable(Source):
         self.files = [path]
         self._path, self._images, self._text = path, images, columns.text
         self._read, present = READERS[path.suffix.lower()]
-        names = present(path)
+        asked: list[Sequence[str]] = [IMAGE_COLUMNS if columns.image is None else [columns.image]]
+        if columns.text is None:
+            asked.append(PROMPT_COLUMNS if columns.prompt is None else [columns.prompt])
+        names = present(path, asked)
+        self.count = 0
+        if not names and next(self._read(path, ()), None) is None:
+            return  # an empty file
         self._image = choose_column(columns.image, IMAGE_COLUMNS, names, "--image-column", path)
         self._prompt = None
         if columns.text is None:
@@ -59,28 +70,35 @@ class TextTable(Source):
         return self._read(self._path, wanted)
 
 
-def _delimited(name: str) -> Callable[[Path, Sequence[str]], Iterator[Record]]:
+def _table(name: str) -> Callable[[Path, Sequence[str]], Iterator[Record]]:
     def read(path: Path, names: Sequence[str]) -> Iterator[Record]:
-        for records in FORMATS[name].read(path, Wanted(tuple(names))):
+        for records in FORMATS[name].read(path, Wanted(tuple(names), skip_blank=True)):
             cells = [records.columns[one].to_pylist() for one in names]
-            for ref, *values in zip(records.refs.to_pylist(), *cells, strict=True):
-                yield ref, dict(zip(names, values, strict=True))
-            yield from ((ref, None) for ref, _ in records.broken)
+            good = (
+                (ref, dict(zip(names, values, strict=True)))
+                for ref, *values in zip(records.refs.to_pylist(), *cells, strict=True)
+            )
+            broken = ((ref, None) for ref, _ in records.broken)
+            # batches follow the file, but a batch has its broken rows apart
+            yield from heapq.merge(good, broken, key=lambda record: int(record[0].split()[1]))
 
     return read
 
 
-def _header(name: str) -> Callable[[Path], list[str]]:
-    def present(path: Path) -> list[str]:
-        """The usual columns that a table has, or all of them if it has none of those."""
-        found, header = [], ""
-        for column in (*IMAGE_COLUMNS, *PROMPT_COLUMNS):
-            try:
-                next(iter(FORMATS[name].read(path, Wanted((column,)))), None)
-                found.append(column)
-            except MissingColumn as error:
-                header = error.problem.rpartition("(")[2].rstrip(")")
-        return [*found, *(one for one in header.split(", ") if one not in found)]
+def _header(name: str) -> Callable[[Path, Asked], list[str]]:
+    def present(path: Path, asked: Asked) -> list[str]:
+        """The first column of each group that a table has, then, if it lacks one, all others."""
+        found, header = [], []
+        for names in asked:
+            for column in names:
+                try:
+                    next(iter(FORMATS[name].read(path, Wanted((column,)))), None)
+                except MissingColumn as error:
+                    header = error.header
+                else:
+                    found.append(column)
+                    break
+        return [*found, *(one for one in header if one not in found)]
 
     return present
 
@@ -89,13 +107,9 @@ def _lines(path: Path, names: Sequence[str]) -> Iterator[Record]:
     encoding = detect_encoding(path).name
     with path.open(encoding=encoding, errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = parse_json(line)
-            except ValueError:
-                record = None
-            yield f"line {number}", record if isinstance(record, dict) else None
+            if line.strip():
+                record = parse_line(line)
+                yield f"line {number}", record if isinstance(record, dict) else None
 
 
 def _json(path: Path, names: Sequence[str]) -> Iterator[Record]:
@@ -108,19 +122,26 @@ def _json(path: Path, names: Sequence[str]) -> Iterator[Record]:
 
 def _keys(
     read: Callable[[Path, Sequence[str]], Iterator[Record]],
-) -> Callable[[Path], list[str]]:
-    def present(path: Path) -> list[str]:
-        """The keys of the first records."""
-        first = islice(read(path, ()), 100)
-        return list(dict.fromkeys(key for _, record in first for key in record or ()))
+) -> Callable[[Path, Asked], list[str]]:
+    def present(path: Path, asked: Asked) -> list[str]:
+        """The keys of the first records, and of more if those lack a column."""
+        found: dict[str, None] = {}
+        for number, (_, record) in enumerate(read(path, ())):
+            if number >= FIRST_RECORDS and all(
+                any(name in found or name.partition(".")[0] in found for name in names)
+                for names in asked
+            ):
+                break
+            found |= dict.fromkeys(record or ())
+        return list(found)
 
     return present
 
 
 READERS = {
-    ".csv": (_delimited("csv"), _header("csv")),
-    ".tsv": (_delimited("tsv"), _header("tsv")),
-    ".xlsx": (_delimited("excel"), _header("excel")),
+    ".csv": (_table("csv"), _header("csv")),
+    ".tsv": (_table("tsv"), _header("tsv")),
+    ".xlsx": (_table("excel"), _header("excel")),
     ".json": (_json, _keys(_json)),
     ".jsonl": (_lines, _keys(_lines)),
     ".ndjson": (_lines, _keys(_lines)),

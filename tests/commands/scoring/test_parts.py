@@ -1,5 +1,6 @@
 """Parts of a job that several launches compute, and what is found in their folder."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +31,14 @@ def test_a_launch_that_is_later_finds_the_output(tmp_path: Path) -> None:
     second.finish()
     assert pq.read_table(output)["x"].to_pylist() == [1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["o.parquet"]
+
+
+def test_launches_that_start_together_share_the_job(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for number in range(10):
+            output = tmp_path / f"{number}.parquet"
+            begun_all = pool.map(lambda _, one=output: begun(one), range(16))
+            assert len(list(begun_all)) == 16
 
 
 def test_what_else_is_found_is_named_with_a_remedy(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ class Parts:
                 )
             if is_main():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_json(job | {"newest": newest}, self._job)
+                with acquire(FileLock(self.folder / "start.lock")):
+                    if not self._job.is_file():  # of another launch
+                        write_json(job | {"newest": newest}, self._job)
             else:
                 time.sleep(POLL_SECONDS)
         try:

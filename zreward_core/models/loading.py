@@ -62,6 +62,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         require_all_weights(source, found)
         files = local_files(source, revision)
         require_float_weights(model, files, files / ADAPTER)
+        pixels.require_fit(model.config, source)
         rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
         adapted = None
         if apart:
@@ -97,6 +98,7 @@ def load_chat(folder: Path) -> ChatFormat:
             source, revision=revision, trust_remote_code=False
         )
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
+        pixels.require_fit(config, source)
         prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
         try:
             return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zreward_core.config import UserError, parse_json
+from zreward_core.config import Settings, UserError, parse_json
 from zreward_core.schemas import COMMIT, file_hash, file_hashes, read_json
 
 if TYPE_CHECKING:
@@ -28,6 +28,26 @@ PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04
 """First bytes of a pickle, and of the archive that `torch.save` writes."""
 
 
+class Hub(Settings):
+    """The hub checkpoint of a pointer."""
+
+    hub_id: str
+    """Its repository."""
+    revision: str
+    """The commit."""
+    files: dict[str, str]
+    """Hash of each file, by name."""
+
+
+class Manifest(Settings):
+    """Content of the tag."""
+
+    files: dict[str, str]
+    """Hash of each file of the version, by name."""
+    hub: Hub | None = None
+    """Of a pointer."""
+
+
 def manifest_of(version: "ModelVersion") -> dict[str, Any]:
     """A version's manifest: {"files": {name: sha256}}.
 
@@ -37,14 +57,13 @@ def manifest_of(version: "ModelVersion") -> dict[str, Any]:
         UserError: the version has none.
     """
     try:
-        manifest = parse_json(version.tags.get(MANIFEST_TAG, ""))
-        dict(manifest["files"])
-    except (ValueError, KeyError, TypeError):
+        content = parse_json(version.tags.get(MANIFEST_TAG, ""))
+        return Manifest.model_validate(content).model_dump(exclude_none=True)
+    except ValueError:
         raise UserError(
             f"version {version.version} of {version.name} has no valid tag {MANIFEST_TAG}, so the"
             " model is not loaded: `zreward promote` did not register it; register it again"
         ) from None
-    return manifest
 
 
 def make_manifest(files: Mapping[str, str], folder: Path) -> str:

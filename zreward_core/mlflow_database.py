@@ -70,9 +70,10 @@ def store_errors() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:
         cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
         cause = cause or error.__context__
-        if not isinstance(cause, SQLAlchemyError | OSError):
-            raise
-        reason = getattr(cause, "orig", None) or cause
+        if isinstance(cause, SQLAlchemyError | OSError):
+            reason = getattr(cause, "orig", None) or cause
+        else:  # what the store refers to is missing, or a server refuses
+            reason = error
         raise UserError(
             f"the MLflow store failed: {reason}. Nothing was promoted; run `zreward doctor`"
         ) from None

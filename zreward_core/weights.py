@@ -3,10 +3,16 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zreward_core.config import UserError
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Data types of weights, as safetensors calls them."""
 MAX_NAMED = 5
 """Weights named in a message; the others are counted."""
 
@@ -15,21 +21,26 @@ MAX_NAMED = 5
 def reading_checkpoint(name: str) -> Iterator[None]:
     """Errors of the libraries in the block become UserErrors: they raise any on malformed files.
 
-    Their bars for loading are quiet, those for downloads are not.
+    Too little memory of an accelerator is not among them. Bars of the libraries for loading are
+    quiet, those for downloads are not.
 
     Args:
         name: the checkpoint, for the message.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from jinja2 import TemplateError
     from safetensors import SafetensorError
+    from torch import OutOfMemoryError
 
     _quiet_loading()
-    faults = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+    # ArithmeticError: a config with zero heads
+    faults = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+    malformed = (SafetensorError, TemplateError, StrictDataclassError)
     try:
         yield
-    except UserError:
+    except (UserError, OutOfMemoryError):
         raise
-    except (*faults, SafetensorError, TemplateError) as error:
+    except (*faults, RuntimeError, *malformed) as error:
         raise UserError(
             f"{name} is not a readable checkpoint ({type(error).__name__}: {error}): restore its"
             " files, or run the stage that makes it"
@@ -78,3 +89,34 @@ def require_all_weights(source: str, found: dict[str, Any]) -> None:
             f"the checkpoint {source} is not whole: {told}. Download or copy it again, or run the"
             " stage that makes it"
         )
+
+
+def require_float_weights(network: "Module", *folders: Path) -> None:
+    """Reject a checkpoint with a weight that is stored as integers, which loading would convert.
+
+    Buffers of the model that hold integers, such as the positions of a text encoder, may be stored.
+
+    Args:
+        network: the model that was loaded.
+        folders: with its safetensors files; those that do not exist are left out.
+
+    Raises:
+        UserError: names the file and the tensor.
+    """
+    from safetensors import safe_open
+
+    buffers = {
+        name.rpartition(".")[2]
+        for name, value in network.named_buffers()
+        if not value.is_floating_point()
+    }
+    for path in sorted(path for folder in folders for path in folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as stored:
+            for name in stored.keys():  # noqa: SIM118
+                dtype = stored.get_slice(name).get_dtype()
+                if dtype not in FLOATS and name.rpartition(".")[2] not in buffers:
+                    raise UserError(
+                        f"{path}: the weight {name} is stored as {dtype}, not as one of"
+                        f" {', '.join(FLOATS)}: restore the file, or save the model again without"
+                        " quantization"
+                    )

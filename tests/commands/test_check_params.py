@@ -50,6 +50,16 @@ def test_valid_params_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         check_params(cli.STAGES)
 
 
+@pytest.mark.parametrize(("every", "steps"), [(0, 60), (61, 60)])
+def test_best_weights_that_are_never_measured_stop_the_first_command(
+    every: int, steps: int
+) -> None:
+    settings = {"keep": "best", "validate_every": every, "steps": steps}
+    Path("over.yaml").write_text(f"train_gdso: {settings}\n")
+    with pytest.raises(UserError, match=rf"'train_gdso': keep is best, .* not {every}"):
+        check_params(cli.STAGES, Path("over.yaml"))
+
+
 def test_an_overlay_is_part_of_the_params() -> None:
     Path("over.yaml").write_text("finetune_generator: {size: [0, 32]}\n")
     with pytest.raises(UserError, match=r"with over\.yaml\): 'finetune_generator\.size\.0'"):

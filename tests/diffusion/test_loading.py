@@ -98,3 +98,14 @@ def test_samples_that_are_not_finite_are_refused(z_image):
             weight.fill_(torch.nan)
     with pytest.raises(NotFinite, match="samples are not finite"):
         sample(z_image, ["a circle"], [1], num_steps=1, guidance_scale=1.0, size=(16, 16))
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
+def test_a_weight_of_integers_is_refused(z_image, tmp_path, component):
+    z_image.pipe.save_pretrained(tmp_path / "generator")
+    (path,) = (tmp_path / "generator" / component).glob("*.safetensors")
+    weights = load_file(path)
+    name = next(name for name, value in sorted(weights.items()) if value.ndim > 1)
+    save_file(weights | {name: weights[name].to(torch.int32)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"{path}: the weight {name} is stored as I32"):
+        load_generator(tmp_path / "generator")

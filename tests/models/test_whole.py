@@ -13,12 +13,15 @@ from transformers import AutoModelForImageTextToText
 
 from tests.models.conftest import PROMPT
 from tests.tiny_models import build_family
+from zreward_core import RewardModel
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import CARD
 from zreward_core.models.loading import load_backbone, load_chat
 from zreward_core.rubric import Rubric
+from zreward_core.weights import require_float_weights
 
+EMBEDDING = "model.language_model.embed_tokens.weight"
 Weights = dict[str, torch.Tensor]
 
 
@@ -64,6 +67,78 @@ def test_weights_that_are_not_those_of_the_model_are_refused(
     change(folder, changed)
     with pytest.raises(UserError, match=rf"{folder} is not whole: .*{message}"):
         load_backbone(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.float8_e4m3fn])
+def test_a_weight_that_is_no_floating_point_number_is_refused(
+    folder: Path, dtype: torch.dtype
+) -> None:
+    change(folder, lambda weights: {**weights, EMBEDDING: weights[EMBEDDING].to(dtype)})
+    with pytest.raises(UserError, match=rf"{folder}/model.safetensors: .*embed_tokens.*stored as"):
+        load_backbone(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_any_precision_are_loaded(folder: Path, dtype: torch.dtype) -> None:
+    change(folder, lambda weights: {name: value.to(dtype) for name, value in weights.items()})
+    assert next(load_backbone(folder).network.parameters()).dtype == torch.float32
+
+
+def test_buffers_of_integers_may_be_stored(tmp_path: Path) -> None:
+    network = torch.nn.BatchNorm1d(2)
+    stored = network.state_dict()
+    save_file(stored, tmp_path / "model.safetensors")
+    assert not stored["num_batches_tracked"].is_floating_point()
+    require_float_weights(network, tmp_path, tmp_path / "absent")
+    save_file(stored | {"weight": torch.zeros(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="the weight weight is stored as I8, not as one of F64, F3"):
+        require_float_weights(network, tmp_path)
+
+
+@pytest.mark.parametrize("load", [load_backbone, load_chat])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("patch_size", 7, "patch_size is 7, but 4 in vision_config"),
+        ("merge_size", 4, "merge_size is 4, but 2 in vision_config"),
+        ("temporal_patch_size", 1, "temporal_patch_size is 1, but 2 in vision_config"),
+        ("image_std", [0.5, 0, 0.5], r"image_std is \[0.5, 0.0, 0.5\]"),
+        ("image_std", [-1, 1, 1], r"image_std is \[-1"),
+        ("image_mean", [float("nan")] * 3, r"image_mean is \[nan"),
+        ("size", {"shortest_edge": 0, "longest_edge": 1280}, "size is {'longest_edge': 1280"),
+        ("size", {"shortest_edge": 2048, "longest_edge": 1280}, "size is {'longest_edge': 1280"),
+    ],
+)
+def test_a_processor_of_another_model_is_refused(
+    folder: Path, key: str, value: Any, message: str, load: Callable[[Path], object]
+) -> None:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(UserError, match=rf"{folder} does not fit the model: .*{message}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("text_config", "num_attention_heads", 0),
+        ("text_config", "num_attention_heads", "two"),
+        ("vision_config", "num_heads", 0),
+        ("vision_config", "num_heads", 7),
+        ("text_config", "rope_parameters", {"rope_type": "default", "partial_rotary_factor": 7}),
+    ],
+)
+def test_a_config_that_contradicts_the_weights_is_refused_when_a_model_is_opened(
+    folder: Path, part: str, key: str, value: Any
+) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    if isinstance(value, dict):
+        value = config[part][key] | value
+    config[part][key] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"{folder} is not a readable checkpoint \("):
+        RewardModel.from_pretrained(folder, "cpu")
 
 
 def test_a_torn_file_of_weights_is_refused(folder: Path) -> None:

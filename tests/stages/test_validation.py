@@ -1,10 +1,12 @@
 """Metrics on the validation split while a model is trained."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tests.stages.training_root import ON_POLICY, SUPERVISED, tiny, trainable_root, training_root
@@ -159,12 +161,20 @@ def test_every_stage_exports_the_weights_of_its_lowest_nll(
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"validate_every": 1}, "has no validation item with an image and scores"),
-        ({"keep": "best"}, r"'train_risd\.keep' is best, which needs"),
-    ],
+    "stage", [train_gdso, train_gdso_coupled, train_grpo, train_opd, train_risd, train_sft]
 )
-def test_user_errors_are_explained(training_root, settings: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        risd(**settings)
+def test_the_best_weights_need_a_measurement(stage) -> None:
+    def config(**settings) -> Any:
+        return stage.Config(seed=1, steps=4, keep="best", **settings)
+
+    for every in (0, 5):
+        with pytest.raises(ValidationError, match=rf"must be from 1 to 4, .* not {every}; or"):
+            config(validate_every=every)
+    assert config(validate_every=4).keep == "best"
+    assert stage.Config(seed=1, steps=0, keep="best").steps == 0  # the base is exported
+    assert stage.Config(seed=1, steps=4, validate_every=5).keep == "last"
+
+
+def test_a_split_without_items_is_a_user_error(training_root) -> None:
+    with pytest.raises(UserError, match="has no validation item with an image and scores"):
+        risd(validate_every=1)

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -16,6 +16,7 @@ from zreward_core.commands.dvc_cache import (
     locked_files,
 )
 from zreward_core.commands.dvc_locks import dead_processes
+from zreward_core.commands.promote import JUDGED_TAG, known_verdict
 from zreward_core.commands.repro import STAGE_LOCKS
 from zreward_core.config import UserError, read_yaml
 from zreward_core.dvc import (
@@ -40,6 +41,10 @@ from zreward_core.store import (
     fetch,
     store_errors,
 )
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 YAML_FILES = ("*.yaml", "params/*.yaml", "*/dvc.yaml", "data/*.yaml")
 CARD, INDEX = "zreward.json", "*.safetensors.index.json"
@@ -138,38 +143,66 @@ def lock_findings() -> Iterator[Finding]:
 
 
 def registry_findings() -> Iterator[Finding]:
-    """A damaged store, versions whose files differ from their manifests, a wrong champion."""
-    restore = "restore the files from a copy, or `zreward promote` registers the student again"
+    """A damaged store, versions with other files or unreadable tags, a wrong champion."""
     try:
         client = connect(create=False)
         path = database_of(client.tracking_uri)
         if path is not None:
             yield from _database_findings(path)
         with store_errors():
-            versions, champion = all_versions(client), champion_of(client)
-            past = past_champions(client)
-            for version in versions:
-                try:
-                    checked(client, version, WHOLE)
-                except UserError as error:
-                    yield Finding("registry", f"version {version.version}: {error}", restore)
+            versions = all_versions(client)
+        for version in versions:
+            yield from _version_findings(client, version)
+        yield from _alias_findings(client, bool(versions))
     except UserError as error:
         if (
             DATABASE.exists() or "MLFLOW_TRACKING_URI" in os.environ
         ):  # else nothing was registered yet
             yield Finding("registry", str(error), "see the message")
         return
-    if versions and champion is None:
+    yield from _choice_findings()
+
+
+def _version_findings(client: "MlflowClient", version: "ModelVersion") -> Iterator[Finding]:
+    name = f"version {version.version}"
+    try:
+        with store_errors():
+            checked(client, version, WHOLE)
+    except UserError as error:
+        restore = "restore the files from a copy, or `zreward promote` registers the student again"
+        yield Finding("registry", f"{name}: {error}", restore)
+    if JUDGED_TAG in version.tags and known_verdict(version) is None:
         yield Finding(
-            "registry", f"no version of {MODEL} is champion", "`zreward promote` sets one"
+            "registry",
+            f"{name}: the gate's verdict in its tags gate.* is not readable",
+            f"remove its tag {JUDGED_TAG} in MLflow (`zreward ui`): `zreward promote` does not use"
+            " the verdict and judges the version again",
         )
-    elif champion is not None and past[-1:] != [str(champion.version)]:
+
+
+def _alias_findings(client: "MlflowClient", any_version: bool) -> Iterator[Finding]:
+    """A champion that does not exist or was not recorded, and an unreadable history."""
+    champion, past = None, None
+    try:
+        with store_errors():
+            champion = champion_of(client)
+        if champion is None and any_version:
+            yield Finding(
+                "registry", f"no version of {MODEL} is champion", "`zreward promote` sets one"
+            )
+    except UserError as error:
+        yield Finding("registry", str(error), "see the message")
+    try:
+        with store_errors():
+            past = past_champions(client)
+    except UserError as error:
+        yield Finding("registry", str(error), "see the message")
+    if champion is not None and past is not None and past[-1:] != [str(champion.version)]:
         yield Finding(
             "registry",
             f"version {champion.version} was made champion by hand",
             "`zreward adopt` records it",
         )
-    yield from _choice_findings()
 
 
 def _database_findings(path: Path) -> Iterator[Finding]:

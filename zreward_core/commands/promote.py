@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -47,6 +48,7 @@ REPORT = Path("reports/promotion.json")
 CODE = Path(__file__).with_name("student_pyfunc.py")
 JUDGED_TAG = "gate.judged"
 """Tag with a hash of the gate's inputs; the same inputs are not evaluated twice."""
+PASSED = {"true": True, "false": False}
 
 
 class Candidate(NamedTuple):
@@ -93,7 +95,7 @@ def _promote(
     champion = champion_of(client)
     number = candidate.version.version
     if champion is not None and champion.version == number:
-        verdict = _known_verdict(candidate.version) or gate.Verdict(True, "it is the champion")
+        verdict = known_verdict(candidate.version) or gate.Verdict(True, "it is the champion")
     elif DEMOTED_TAG in candidate.version.tags and not force:
         demoted = candidate.version.tags[DEMOTED_TAG]
         verdict = gate.Verdict(True, f"{demoted}; `zreward promote --force` promotes it again")
@@ -145,7 +147,7 @@ def rollback() -> dict[str, Any]:
     with registry(create=False) as client:
         _take_over(client)
         champions, current = past_champions(client), champion_of(client)
-        kept = {str(one.version) for one in all_versions(client)}  # others were deleted in MLflow
+        kept = _numbers(client)
         now = current and str(current.version)
         earlier = [one for one in champions if one in kept and one != now]
         if current is None or not earlier:
@@ -175,15 +177,23 @@ def adopt() -> dict[str, Any]:
 
 
 def _take_over(client: "MlflowClient") -> bool:
-    """Record a champion that was set by hand in MLflow; returns whether there was one."""
+    """Record a champion that was set by hand in MLflow; returns whether there was one.
+
+    A previous champion that was deleted in MLflow cannot be demoted, and need not be.
+    """
     champion, champions = champion_of(client), past_champions(client)
     if champion is None or champions[-1:] == [str(champion.version)]:
         return False
-    if champions:
+    if champions and champions[-1] in _numbers(client):
         moved = f"{ALIAS} was moved by hand from version {champions[-1]} to {champion.version}"
         demote(client, champions[-1], f"{moved} (seen {_now()})")
     set_champion(client, champion.version)
     return True
+
+
+def _numbers(client: "MlflowClient") -> set[str]:
+    """The versions that exist; others of the history were deleted in MLflow."""
+    return {str(one.version) for one in all_versions(client)}
 
 
 def _answer(client: "MlflowClient", changed: bool) -> dict[str, Any]:
@@ -256,7 +266,7 @@ def _judged(
     rival = _sha256(champion) if champion is not None else tree_hash(BASE)
     inputs = f"{rival} {test.key} {config.model_dump_json()}"
     key = hashlib.sha256(inputs.encode()).hexdigest()[:16]
-    known = _known_verdict(candidate.version)
+    known = known_verdict(candidate.version)
     if known is not None and candidate.version.tags.get(JUDGED_TAG) == key:
         return known
     try:
@@ -295,13 +305,18 @@ def _judged(
     return verdict
 
 
-def _known_verdict(version: "ModelVersion") -> gate.Verdict | None:
+def known_verdict(version: "ModelVersion") -> gate.Verdict | None:
+    """The verdict in a version's tags; None if it was not judged, or a tag is not readable."""
     tags = version.tags
-    if JUDGED_TAG not in tags:
+    try:
+        figures = [float(tags[f"gate.{name}"]) for name in ("difference", "low", "high")]
+        passed = PASSED[tags["gate.passed"]]
+        reason = tags["gate.reason"]
+    except (KeyError, ValueError):
         return None
-    difference, low, high = (float(tags[f"gate.{name}"]) for name in ("difference", "low", "high"))
-    passed = tags["gate.passed"] == "true"
-    return gate.Verdict(passed, tags["gate.reason"], difference, low, high)
+    if JUDGED_TAG not in tags or not all(map(math.isfinite, figures)):
+        return None
+    return gate.Verdict(passed, reason, *figures)
 
 
 def _now() -> str:

@@ -18,7 +18,7 @@ from zreward_core.diffusion.qwen_image import QwenImage
 from zreward_core.diffusion.sd3 import StableDiffusion3
 from zreward_core.diffusion.z_image import ZImage
 from zreward_core.schemas import how_to_make, read_json, write_json
-from zreward_core.weights import reading_checkpoint, require_all_weights
+from zreward_core.weights import reading_checkpoint, require_all_weights, require_float_weights
 
 GENERATORS: dict[str, type[ImageGenerator]] = {
     "ZImagePipeline": ZImage,
@@ -173,6 +173,9 @@ def load_models(source: str, revision: str | None, dtype: torch.dtype) -> dict[s
         )
         unexpected = [key for key in found["unexpected_keys"] if not HEAD.match(key)]
         require_all_weights(str(folder / name), found | {"unexpected_keys": unexpected})
+        require_float_weights(models[name], folder / name)
+        if name == "transformer":
+            require_float_weights(models[name], adapter)
         if apart:  # rounded into the weights, the updates would be lost
             models[name].load_lora_adapter(
                 str(adapter), prefix=name, adapter_name=NAME, weight_name=LORA_WEIGHT_NAME_SAFE

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -19,7 +20,7 @@ from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
 from zreward_core.rubric import Rubric
-from zreward_core.weights import reading_checkpoint, require_all_weights
+from zreward_core.weights import reading_checkpoint, require_all_weights, require_float_weights
 
 
 def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
@@ -59,6 +60,9 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
         model, found = loaded
         require_all_weights(source, found)
+        files = local_files(source, revision)
+        require_float_weights(model, files, files / ADAPTER)
+        pixels.require_fit(model.config, source)
         rubric, prompt = Rubric(**content["rubric"]), PromptSettings(**content["prompt"])
         adapted = None
         if apart:
@@ -94,6 +98,7 @@ def load_chat(folder: Path) -> ChatFormat:
             source, revision=revision, trust_remote_code=False
         )
         pixels = PixelPath.from_pretrained(source, revision, content.get("max_pixels"))
+        pixels.require_fit(config, source)
         prompt = with_trace_close(PromptSettings(**content["prompt"]), family)
         try:
             return chat_format(config, tokenizer, pixels, Rubric(**content["rubric"]), prompt)
@@ -105,6 +110,13 @@ def checkpoint_of(folder: Path, content: dict[str, Any]) -> tuple[str, str]:
     """Source and revision of the checkpoint that a card points to, or of the folder itself."""
     source = checkpoint_source(content) or str(folder)
     return source, content.get("revision") or "main"
+
+
+def local_files(source: str, revision: str) -> Path:
+    """The folder with the files of a checkpoint that was loaded."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, revision=revision, local_files_only=True))
 
 
 def require_family(source: str, revision: str) -> Family:

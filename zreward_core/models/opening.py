@@ -12,6 +12,7 @@ from zreward_core.models.card import Role, require_role
 from zreward_core.models.hub import download
 from zreward_core.models.loading import load_backbone
 from zreward_core.store import fetch, is_uri
+from zreward_core.weights import reading_checkpoint
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 DTYPES = "float32", "bfloat16", "float16"
@@ -45,7 +46,23 @@ def open_model(
     backbone.network.to(place)
     for parameter in backbone.network.parameters():
         parameter.requires_grad_(False)
+    _try_out(backbone)
     return backbone
+
+
+def _try_out(backbone: Backbone) -> None:
+    """Run a model once, on one token of an image and one of text.
+
+    Loading compares names and shapes of weights; a number in config.json that contradicts them in
+    another way, such as one of attention heads, would end the first request.
+
+    Raises:
+        UserError: names the folder.
+    """
+    side = backbone.pixels.patch * backbone.pixels.merge
+    row = [backbone.network.model.config.image_token_id, backbone.pad_id]
+    with reading_checkpoint(backbone.source), torch.inference_mode():
+        backbone.logits([row], [torch.full((3, side, side), 0.5)], [0], 1)
 
 
 def find_folder(source: str | Path, revision: str | None) -> Path:

@@ -9,6 +9,7 @@ Shapes: B images, H height, W width, N patches of all images together, P values 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,39 @@ class PixelPath:
             str(folder), revision=revision, trust_remote_code=False
         )
         return cls(processor, max_pixels)
+
+    def require_fit(self, config: Any, source: str) -> None:
+        """Check that the patches are those of a model's vision tower.
+
+        Args:
+            config: of the model.
+            source: of the checkpoint, for the message.
+
+        Raises:
+            UserError: the processor cuts other patches than the tower takes, or its numbers cannot
+                normalise or resize an image.
+        """
+        tower, limits = config.vision_config, self.processor.size
+        found = {
+            "patch_size": (self.patch, tower.patch_size),
+            "merge_size": (self.merge, tower.spatial_merge_size),
+            "temporal_patch_size": (self.temporal, tower.temporal_patch_size),
+        }
+        faults = [
+            f"{name} is {own}, but {other} in vision_config of config.json"
+            for name, (own, other) in found.items()
+            if own != other
+        ]
+        for name, value in (("image_mean", self.mean), ("image_std", self.std)):
+            if not value.isfinite().all() or (value is self.std and (value <= 0).any()):
+                faults.append(f"{name} is {value.flatten().tolist()}")
+        if not 0 < limits["shortest_edge"] <= limits["longest_edge"]:
+            faults.append(f"size is {dict(limits)}")
+        if faults:
+            raise UserError(
+                f"preprocessor_config.json of {source} does not fit the model:"
+                f" {'; '.join(faults)}; restore the files of the checkpoint"
+            )
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that an image is resized to."""

@@ -7,6 +7,7 @@ an alias moved by hand in MLflow can be distinguished from a promotion.
 import io
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zreward_core.config import UserError, parse_json
 from zreward_core.manifest import MANIFEST_TAG, hub_snapshot, make_manifest, refuse_pickles
 from zreward_core.mlflow_database import locked
 from zreward_core.schemas import file_hashes, tree_hash
@@ -35,6 +37,7 @@ CHAMPIONS_TAG = "champions"
 DEMOTED_TAG = "demoted"
 """Tag of a version that lost the alias by hand; it is not promoted again automatically."""
 MAX_CHAMPIONS = 100
+VERSION = re.compile(r"[1-9][0-9]*")
 PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "pillow")
 
 
@@ -55,17 +58,46 @@ def version_of(client: "MlflowClient", sha256: str) -> "ModelVersion | None":
 
 
 def champion_of(client: "MlflowClient") -> "ModelVersion | None":
-    """The version that has the alias, or None."""
+    """The version that has the alias, or None.
+
+    Raises:
+        UserError: the alias points to a version that does not exist.
+    """
     model = _model(client)
     number = model.aliases.get(ALIAS) if model else None
-    return None if number is None else client.get_model_version(MODEL, str(number))
+    if number is None:
+        return None
+    for one in all_versions(client):
+        if str(one.version) == str(number):
+            return one
+    raise UserError(
+        f"the alias {ALIAS} of {MODEL} points to version {number}, which does not exist: give the"
+        " alias to another version in MLflow (`zreward ui`), then run `zreward adopt`"
+    )
 
 
 def past_champions(client: "MlflowClient") -> list[str]:
-    """Versions that have had the alias, oldest first, the current one included."""
+    """Versions that have had the alias, oldest first, the current one included.
+
+    Versions that were deleted in MLflow may be among them.
+
+    Raises:
+        UserError: the tag is not a list of version numbers.
+    """
     model = _model(client)
+    text = model.tags.get(CHAMPIONS_TAG, "[]") if model else "[]"
+    try:
+        found = parse_json(text)
+    except ValueError:
+        found = None
     # numbers: SQLite stores return int, servers str
-    return [str(one) for one in json.loads(model.tags.get(CHAMPIONS_TAG, "[]"))] if model else []
+    if not isinstance(found, list) or not all(VERSION.fullmatch(str(one)) for one in found):
+        raise UserError(
+            f"the tag {CHAMPIONS_TAG} of {MODEL} is {text[:80]!r}, not a list of version numbers:"
+            " remove the tag in MLflow (`zreward ui`), then run `zreward adopt`, which begins a"
+            " new list"
+        )
+    return [str(one) for one in found]
 
 
 def _model(client: "MlflowClient") -> "RegisteredModel | None":

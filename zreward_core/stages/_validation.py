@@ -1,11 +1,12 @@
 """Metrics on items of the validation split while a model is trained. Not a stage."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import model_validator
 
 from zreward_core.config import Count, CountOrZero, Settings, UserError
 from zreward_core.evaluation.preference import hpa, nll, plcc
@@ -36,6 +37,20 @@ class Validated(Settings):
     keep: Literal["last", "best"] = "last"
     """Exported weights: those of the last step, or those with the lowest validation NLL."""
 
+    if TYPE_CHECKING:
+        steps: int
+        """Of the stage, which declares it."""
+
+    @model_validator(mode="after")
+    def _is_measured(self) -> Self:
+        """Without a measurement, the best weights would be the last ones."""
+        if self.keep == "best" and self.steps and not 0 < self.validate_every <= self.steps:
+            raise ValueError(
+                f"keep is best, so validate_every must be from 1 to {self.steps}, the number of"
+                f" steps, not {self.validate_every}; or set keep to last"
+            )
+        return self
+
 
 class Validation:
     """Measures a model on held-out items; remembers its best weights in the checkpoint."""
@@ -59,8 +74,7 @@ class Validation:
             reasoning: whether the model reasons before it scores; one trace is sampled then.
 
         Raises:
-            UserError: validation is on, and the split has no item with an image and scores; or the
-                best weights are to be exported, and validation is off.
+            UserError: validation is on, and the split has no item with an image and scores.
         """
         self.backbone, self.config, self.checkpoint = backbone, config, checkpoint
         self.judging = Judging(seed=seed, num_traces=1, batch_size=config.validation_batch_size)
@@ -68,10 +82,6 @@ class Validation:
         best = checkpoint.load("best") if config.keep == "best" else None
         self.lowest = best["nll"] if best else float("inf")
         if not config.validate_every:
-            if config.keep == "best":
-                raise UserError(
-                    f"params.yaml: '{stage}.keep' is best, which needs '{stage}.validate_every'"
-                )
             return
         items = read_table(ITEMS_FILE, ITEMS)
         items = items[(items["split"] == "validation") & items["image_id"].notna()]
@@ -106,10 +116,12 @@ class Validation:
 
     def finish(self) -> None:
         """Restore the best weights if those are to be exported; every process must call it."""
-        best = self.checkpoint.load("best") if self.config.keep == "best" else None
-        if best is not None:
-            for parameter, value in zip(self.backbone.trainable(), best["weights"], strict=True):
-                parameter.data.copy_(shard_like(value, parameter))
+        if self.config.keep == "last":
+            return
+        best = self.checkpoint.load("best")
+        assert best is not None, "Validated refuses settings without a measurement"
+        for parameter, value in zip(self.backbone.trainable(), best["weights"], strict=True):
+            parameter.data.copy_(shard_like(value, parameter))
 
     def measure(self) -> dict[str, float]:
         """HPA (equation 17), PLCC and NLL over all dimensions; undefined ones are left out."""

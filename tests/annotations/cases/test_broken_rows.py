@@ -30,14 +30,14 @@ def run(drops: Path, file: str, content: str, **settings: Any) -> None:
     [
         (
             ["q, r,1.png,x,4"],
-            r"such as row 2\): 5 cells, the header has 4; put cells that contain",
+            r"such as row 2: 5 cells, the header has 4; put cells that contain",
         ),
         (
             ["q,1.png,x,4,", "q,2.png,x,4,"],
-            r"\(2, such as row 2\): 5 cells, .*; remove the delimiters",
+            r"such as row 2: 5 cells, .*; remove the delimiters",
         ),
-        (["q,1.png,x"], r"row 2\): 3 cells, the header has 4; complete the row"),
-        (['q,"1.png,x,4'], r"row 2\): a quote is not closed or not doubled; correct the quotes"),
+        (["q,1.png,x"], r"row 2: 3 cells, the header has 4; complete the row"),
+        (['q,"1.png,x,4'], r"row 2: a quote is not closed or not doubled; correct the quotes"),
     ],
 )
 def test_rows_that_do_not_fit_the_header(drops: Path, rows: list[str], message: str) -> None:
@@ -50,8 +50,8 @@ def test_single_broken_rows_are_named(drops: Path, caplog) -> None:
     rows = ["p,i,a,s", "q,1.png,x,4", "q,2.png,x,3,5", "q,3.png,x,good", "q,4.png,x,4"]
     with caplog.at_level(logging.WARNING):
         run(drops, "x.csv", "\n".join(rows), format="csv", **STUDY)
-    assert any("row 3): 5 cells, the header has 4" in one for one in caplog.messages)
-    with pytest.raises(UserError, match=r"row 3\): 5 cells, .* extract the number by"):
+    assert any("row 3: 5 cells, the header has 4" in one for one in caplog.messages)
+    with pytest.raises(UserError, match=r"row 3: 5 cells, .* extract the number by"):
         run(drops, "x.csv", "\n".join(rows[:1] + rows[1:4]), format="csv", **STUDY)
 
 

@@ -62,8 +62,8 @@ class Table:
     """Names of the columns; none in an empty file."""
     tops: dict[str, str]
     """Requested name to the column that contains it."""
-    faults: dict[str, list[int]] = field(default_factory=dict)
-    """Why rows cannot be read, and their numbers; filled while the rows are read."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """Why rows cannot be read, with the first such row; filled while the rows are read."""
 
     @property
     def columns(self) -> list[str]:
@@ -100,11 +100,11 @@ def _read(path: Path, wanted: Wanted, usual: str) -> Iterator[Records]:
             name: inside(records.columns[top], name[len(top) + 1 :])
             for name, top in table.tops.items()
         }
+        wanted.problems[:] = [
+            f"rows that cannot be read, such as row {row}: {fault}"
+            for fault, row in itertools.islice(table.faults.items(), MAX_FAULTS)
+        ]
         yield replace(records, columns=columns)
-    wanted.problems.extend(
-        f"rows that cannot be read ({len(rows)}, such as row {rows[0]}): {fault}"
-        for fault, rows in itertools.islice(table.faults.items(), MAX_FAULTS)
-    )
 
 
 def _open(path: Path, wanted: Wanted, usual: str, encoding: str) -> Table:
@@ -320,7 +320,7 @@ def _joined(first: str, second: str, table: Table) -> dict | None:
 
 def _broken(number: int, text: str, table: Table) -> str:
     """What is kept of a row that cannot be read; why is added to the faults of the table."""
-    table.faults.setdefault(_fault(text, table), []).append(number)
+    table.faults.setdefault(_fault(text, table), number)
     return text[:RAW_LENGTH]
 
 

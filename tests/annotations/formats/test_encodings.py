@@ -97,3 +97,5 @@ def test_gzip_is_named(read, drops: Path, word: str) -> None:
         with pytest.raises(UserError, match=rf"{path}: compressed by gzip; decompress it"):
             source_files(Source(name="s", format=word, path=source, **STUDY))
             read(path, format=word, **STUDY)
+    with pytest.raises(UserError, match="compressed by gzip"):
+        read(path, images=None)

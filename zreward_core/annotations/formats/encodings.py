@@ -72,8 +72,7 @@ def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
     """
     with path.open("rb") as file:
         start = file.read(START_BYTES)
-    if start.startswith(GZIP):
-        raise UserError(f"{path}: compressed by gzip; decompress it (`gunzip`)")
+    refuse_gzip(start, path)
     marked = next((name for mark, name in MARKS if start.startswith(mark)), None)
     encoding = declared or marked or _wide(start) or "utf-8"
     try:
@@ -98,6 +97,16 @@ def detect_encoding(path: Path, declared: str | None = None) -> Encoding:
     if encoding == "utf-8" and not declared and wrong > right:
         return Encoding("cp1252" if windows else "latin-1", False, guessed=True)
     return Encoding(encoding, wrong > 0)
+
+
+def refuse_gzip(start: bytes, path: Path) -> None:
+    """Reject a compressed file.
+
+    Raises:
+        UserError: its first bytes are those of gzip.
+    """
+    if start.startswith(GZIP):
+        raise UserError(f"{path}: compressed by gzip; decompress it (`gunzip`)")
 
 
 def _wide(start: bytes) -> str | None:

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from zreward_core.annotations.formats.encodings import refuse_gzip
 from zreward_core.annotations.formats.label_studio_results import (
     SCORE_TYPES,
     count_results,
@@ -34,8 +35,10 @@ def load_export(path: Path) -> list[Any]:
     """
     if not path.is_file():
         raise UserError(f"{path} not found: export the project as JSON (not JSON-MIN)")
+    stored = path.read_bytes()
+    refuse_gzip(stored, path)
     try:
-        content = parse_json(path.read_bytes().decode("utf-8-sig"))
+        content = parse_json(stored.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: byte {error.start} is not UTF-8; export the project again as JSON"

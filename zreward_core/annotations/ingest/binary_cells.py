@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zreward_core.annotations.formats.records import Records, is_text, parsed
 from zreward_core.annotations.ingest.mapping import cells_in
@@ -52,10 +53,8 @@ def image_references(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind) and is_text(kind):
         dictionary = image_references(column.dictionary)
         return pa.DictionaryArray.from_arrays(column.indices, dictionary)
-    if pa.types.is_string(kind):
-        texts = column.to_pylist()
-        if any(text is not None and text.startswith("{") for text in texts):
-            return pa.array([_reference(parsed(text)) for text in texts], pa.string())
+    if pa.types.is_string(kind) and pc.any(pc.starts_with(column, "{")).as_py():
+        return pa.array([_reference(parsed(text)) for text in column.to_pylist()], pa.string())
     return column
 
 

@@ -97,6 +97,8 @@ def test_splits_in_which_nothing_is_expected_may_be_empty() -> None:
     test = described(["test"] * 9)
     check_splits(test, test, Splits(train=0, validation=0), 3)  # shares of 0
     check_splits(described(["test"] * 2), described(["test"]), SHARES, 3)  # less than one prompt
+    with pytest.raises(UserError, match=r"none of the 1 prompts is in its share of 0\.6"):
+        check_splits(described(["train"]), described(["train"]), SHARES, 3)  # cannot be evaluated
     check_splits(described(["train"] * 20, None), described(["train"]), SHARES, 3)  # no images
     check_splits(described(["train"] * 20), described([]), SHARES, 3)  # only comparisons
 

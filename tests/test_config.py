@@ -105,7 +105,7 @@ def test_overlay_merges_mappings_and_replaces_lists() -> None:
         ("seed: 7\nstage: {inner: {rate: .inf}}\n", "'stage.inner.rate'"),
         ("seed: -7\n", "'seed'"),
         ("seed: 7\nclaims: 'no'\n", "'claims'"),
-        ("seed: 7\nsplits: {train: 0.9, validation: 0.2}\n", "add up to at most 1"),
+        ("seed: 7\nsplits: {train: 0.9, validation: 0.2}\n", "add up to less than 1"),
         ("seed: 7\nstage: {steps: 5, steps: 6}\n", "line 2: the key 'steps' is given twice"),
         ("seed: 7\nstage: &a {inner: *a}\n", "nested more than"),
         ("[" * 500, "nested more than"),

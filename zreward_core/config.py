@@ -34,6 +34,8 @@ from ruamel.yaml.constructor import DuplicateKeyError
 PARAMS_FILE = Path("params.yaml")
 SHARED = ("seed", "splits")
 """Top-level keys of params.yaml that several stages read."""
+MIN_TEST_SHARE = 1e-6
+"""More than the rounding of shares that add up to 1."""
 STANDALONE = "standalone"
 """Top-level key of an overlay that is not merged over params.yaml."""
 MAX_DEPTH = 50
@@ -116,8 +118,11 @@ class Splits(Settings):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        if self.train + self.validation > 1:
-            raise ValueError("train and validation must add up to at most 1")
+        if self.train + self.validation > 1 - MIN_TEST_SHARE:
+            raise ValueError(
+                "train and validation must add up to less than 1: the rest is the test split, which"
+                " `evaluate` and `zreward promote` need"
+            )
         return self
 
 

@@ -4,12 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zreward_core.config import UserError
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Data types of weights, as safetensors calls them."""
@@ -21,8 +18,7 @@ MAX_NAMED = 5
 def reading_checkpoint(name: str) -> Iterator[None]:
     """Errors of the libraries in the block become UserErrors: they raise any on malformed files.
 
-    Too little memory of an accelerator is not among them. Bars of the libraries for loading are
-    quiet, those for downloads are not.
+    Their bars for loading are quiet, those for downloads are not.
 
     Args:
         name: the checkpoint, for the message.
@@ -30,7 +26,6 @@ def reading_checkpoint(name: str) -> Iterator[None]:
     from huggingface_hub.errors import StrictDataclassError
     from jinja2 import TemplateError
     from safetensors import SafetensorError
-    from torch import OutOfMemoryError
 
     _quiet_loading()
     # ArithmeticError: a config with zero heads
@@ -38,7 +33,7 @@ def reading_checkpoint(name: str) -> Iterator[None]:
     malformed = (SafetensorError, TemplateError, StrictDataclassError)
     try:
         yield
-    except (UserError, OutOfMemoryError):
+    except UserError:
         raise
     except (*faults, RuntimeError, *malformed) as error:
         raise UserError(
@@ -91,13 +86,13 @@ def require_all_weights(source: str, found: dict[str, Any]) -> None:
         )
 
 
-def require_float_weights(network: "Module", *folders: Path) -> None:
+def require_float_weights(network: Any, *folders: Path) -> None:
     """Reject a checkpoint with a weight that is stored as integers, which loading would convert.
 
     Buffers of the model that hold integers, such as the positions of a text encoder, may be stored.
 
     Args:
-        network: the model that was loaded.
+        network: the torch module that was loaded.
         folders: with its safetensors files; those that do not exist are left out.
 
     Raises:

@@ -22,6 +22,7 @@ from zreward_core.stages import ingest, validate
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("ZREWARD_SHARED_DATA", REPOSITORY.parent / "shared/data"))
+SMALL = "seed: 1\nsplits: {train: 0, validation: 0}\nvalidate: {min_test_ratings: 1}"
 LOG = "evaluation/subjective/2022_12_02/_ratings.csv"
 PARAMS = """
 seed: 1
@@ -81,7 +82,7 @@ def test_avt_means_are_reproduced_exactly(root: Path) -> None:
 
 
 def test_opinions_become_items_with_a_histogram(root: Path) -> None:
-    Path("params.yaml").write_text("seed: 1\nvalidate: {min_test_ratings: 1}")
+    Path("params.yaml").write_text(SMALL)
     for name, schema in (("ratings", RATINGS), ("comparisons", COMPARISONS)):
         empty = pd.DataFrame(columns=schema.names)
         write_table(empty, Path(f"data/ingest/{name}.parquet"), schema)

@@ -57,12 +57,18 @@ def _try_out(backbone: Backbone) -> None:
     another way, such as one of attention heads, would end the first request.
 
     Raises:
-        UserError: names the folder.
+        UserError: names the folder; it contradicts itself, or does not fit into memory.
     """
     side = backbone.pixels.patch * backbone.pixels.merge
     row = [backbone.network.model.config.image_token_id, backbone.pad_id]
     with reading_checkpoint(backbone.source), torch.inference_mode():
-        backbone.logits([row], [torch.full((3, side, side), 0.5)], [0], 1)
+        try:
+            backbone.logits([row], [torch.full((3, side, side), 0.5)], [0], 1)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{backbone.source} does not fit into the memory of {backbone.device}: choose"
+                " another device, or the dtype bfloat16"
+            ) from None
 
 
 def find_folder(source: str | Path, revision: str | None) -> Path:

@@ -57,9 +57,10 @@ def test_table_equals_single_calls() -> None:
     assert list(splits_of(prompts, images, SHARES)) == expected
 
 
-def test_shares_above_one_are_refused() -> None:
-    with pytest.raises(ValidationError, match="add up to at most 1"):
-        Splits(train=0.8, validation=0.3)
+@pytest.mark.parametrize(("train", "validation"), [(0.8, 0.3), (1, 0), (0, 1), (0.9, 0.1)])
+def test_shares_that_leave_no_test_split_are_refused(train: float, validation: float) -> None:
+    with pytest.raises(ValidationError, match="add up to less than 1: the rest is the test split"):
+        Splits(train=train, validation=validation)
 
 
 def described(splits: list[str], image: str | None = "image", prompts: bool = True) -> pd.DataFrame:
@@ -96,6 +97,8 @@ def test_splits_in_which_nothing_is_expected_may_be_empty() -> None:
     test = described(["test"] * 9)
     check_splits(test, test, Splits(train=0, validation=0), 3)  # shares of 0
     check_splits(described(["test"] * 2), described(["test"]), SHARES, 3)  # less than one prompt
+    with pytest.raises(UserError, match=r"none of the 1 prompts is in its share of 0\.6"):
+        check_splits(described(["train"]), described(["train"]), SHARES, 3)  # cannot be evaluated
     check_splits(described(["train"] * 20, None), described(["train"]), SHARES, 3)  # no images
     check_splits(described(["train"] * 20), described([]), SHARES, 3)  # only comparisons
 

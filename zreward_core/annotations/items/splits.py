@@ -46,7 +46,7 @@ def splits_of(prompts: pd.Series, image_ids: pd.Series, splits: Splits) -> pd.Se
 def check_splits(
     described: pd.DataFrame, items: pd.DataFrame, splits: Splits, min_test_ratings: int
 ) -> None:
-    """Reject an empty split if its share amounts to at least one prompt.
+    """Reject an empty test split, and another one if its share amounts to at least one prompt.
 
     Studies whose images are all absent are only measured (agreement), and may have empty splits.
 
@@ -78,7 +78,7 @@ def check_splits(
                 f" has {least} ratings of included annotators; lower '{param}' in params.yaml or"
                 " collect more ratings"
             )
-        if share * number >= 1:
+        if share * number >= 1 or name == "test":
             param, change = f"splits.{name}", "raise"
             if name == "test":
                 param, change = "splits.train' or 'splits.validation", "lower"

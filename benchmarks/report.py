@@ -47,6 +47,19 @@ SPELLED = {
     **{part.lower(): part for part in ("L_pt", "L_pw", "SFT", "GRPO", "GDSO", "OPD", "RISD")},
 }
 """Part of a cell's or method's name to its spelling; elsewhere "_" becomes a space."""
+DEFECTS = {
+    "recolored": "wrong colour",
+    "swapped": "wrong shape",
+    "missing": "missing object",
+    "extra": "object too many",
+    "noise": "grain",
+    "blur": "blur",
+    "washed": "washed out",
+    "cast": "colour cast",
+    "broken": "broken",
+    "melted": "melted",
+}
+"""Kind of defect of the miniature to the rubric's words for it."""
 JUDGES = {"reward": "reward", "panel": "panel", "oracle": "pixel oracle"}
 CALIBRATION = {"nll": "NLL", "kl": "KL", "ece": "ECE", "w1": "W1", "coverage": "coverage"}
 

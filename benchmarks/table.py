@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from cell import HERE, described_kind
-from report import TITLES, Study, words, write_report
+from report import DEFECTS, TITLES, Study, words, write_report
 
 from zreward_core import schemas
 from zreward_core.config import read_yaml
@@ -56,19 +56,6 @@ CURVES = {
     "trace/length": "tokens in a trace",
     "trace/thorough": "share of thorough inspections",
 }
-DEFECTS = {
-    "recolored": "wrong colour",
-    "swapped": "wrong shape",
-    "missing": "missing object",
-    "extra": "object too many",
-    "noise": "grain",
-    "blur": "blur",
-    "washed": "washed out",
-    "cast": "colour cast",
-    "broken": "broken",
-    "melted": "melted",
-}
-"""Kind of defect of the miniature to the rubric's words for it."""
 JUDGES = {"reward": "reward (trained on)", "panel": "panel (teacher)", "oracle": "pixel oracle"}
 
 

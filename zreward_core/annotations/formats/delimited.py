@@ -9,9 +9,8 @@ line is row 1.
 import csv
 import itertools
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from zreward_core.annotations.formats.delimited_rows import Table, cells_of, rejoined, rows_of
 from zreward_core.annotations.formats.encodings import encoding_of, guess_note
 from zreward_core.annotations.formats.quoting import is_sound
 from zreward_core.annotations.formats.records import (
-    RAW_LENGTH,
     MissingColumn,
     Records,
     Wanted,
@@ -36,39 +35,11 @@ from zreward_core.config import UserError
 BLOCK_BYTES = 2**25
 MAX_FAULTS = 3
 """Kinds of rows that do not fit the header, which are named."""
-MAX_CELL_LINES = 200
-"""A quoted cell of more lines counts as an unclosed quote."""
-
-csv.field_size_limit(2**27)
 DELIMITERS = (",", ";", "\t", "|")
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """First bytes of .xlsx and .xls files."""
-OPEN, WHOLE, FAULTY = "open", "whole", "faulty"
-"""States of the quotes of a row; faulty: a quote inside a cell is not doubled."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
 """First line with which Excel declares the delimiter."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A delimited file before its rows are read."""
-
-    path: Path
-    encoding: str
-    delimiter: str
-    header_row: int
-    """Line of the header."""
-    header: list[str]
-    """Names of the columns; none in an empty file."""
-    tops: dict[str, str]
-    """Requested name to the column that contains it."""
-    faults: dict[str, int] = field(default_factory=dict)
-    """Why rows cannot be read, with the first such row; filled while the rows are read."""
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns to read."""
-        return list(dict.fromkeys(self.tops.values()))
 
 
 def read_csv(path: Path, wanted: Wanted) -> Iterator[Records]:
@@ -252,7 +223,7 @@ def _in_order(
     """
     if not invalid:
         return Records(columns, refs_of("row", numbers))
-    rows = list(_rejoined(sorted(invalid), table, skip_blank, []))
+    rows = list(rejoined(sorted(invalid), table, skip_blank, []))
     broken = [(f"row {number}", row) for number, row in rows if isinstance(row, str)]
     joined = [(number, row) for number, row in rows if isinstance(row, dict)]
     if joined:
@@ -266,81 +237,6 @@ def _in_order(
     return Records(columns, refs_of("row", numbers), broken, num_repaired=len(joined))
 
 
-def _rejoined(
-    rows: Iterable[tuple[int, str | dict]], table: Table, skip_blank: bool, joined: list[int]
-) -> Iterator[tuple[int, str | dict]]:
-    """Join rows that were split by a line break inside an unquoted cell.
-
-    Two neighbouring rows are joined if their cells, with the two at the break merged, are as many
-    as the header's. All others are broken.
-
-    Args:
-        rows: in the order of the file, those that do not fit the header as text.
-        skip_blank: leave out lines of white space.
-        joined: the numbers of joined rows are added to it.
-
-    Yields:
-        number, and record or the text of a broken row.
-    """
-    waiting: tuple[int, str] | None = None
-    for number, row in rows:
-        if isinstance(row, str) and skip_blank and not row.strip():
-            continue
-        if waiting is not None:
-            together = (
-                _joined(waiting[1], row, table)
-                if isinstance(row, str) and number == waiting[0] + 1
-                else None
-            )
-            if together:
-                joined.append(waiting[0])
-            yield waiting[0], together or _broken(*waiting, table)
-            waiting = None
-            if together:
-                continue
-        if isinstance(row, str):
-            waiting = number, row
-        else:
-            yield number, row
-    if waiting is not None:
-        yield waiting[0], _broken(*waiting, table)
-
-
-def _joined(first: str, second: str, table: Table) -> dict | None:
-    """The record of which two rows are the parts; None if they are not."""
-    delimiter = table.delimiter
-    cells, rest = _cells(first, delimiter), _cells(second, delimiter)
-    # An unclosed quote hides the cells after it.
-    whole = {_quoting(one, delimiter) for one in (first, second)} == {WHOLE}
-    fit = len(cells) + len(rest) - 1 == len(table.header) and "\ufffd" not in first + second
-    if not (whole and fit and len(rest) > 1 and len(cells) > 1):
-        return None
-    return dict(zip(table.header, [*cells[:-1], f"{cells[-1]}\n{rest[0]}", *rest[1:]], strict=True))
-
-
-def _broken(number: int, text: str, table: Table) -> str:
-    """What is kept of a row that cannot be read; why is added to the faults of the table."""
-    table.faults.setdefault(_fault(text, table), number)
-    return text[:RAW_LENGTH]
-
-
-def _fault(text: str, table: Table) -> str:
-    """Why a row cannot be read, and the remedy."""
-    if "\ufffd" in text:
-        return f"bytes that are not {table.encoding}; correct `encoding`, or export the file again"
-    if _quoting(text, table.delimiter) != WHOLE:
-        return "a quote is not closed or not doubled; correct the quotes"
-    cells, width = _cells(text, table.delimiter), len(table.header)
-    number = len(cells)
-    if number > width and not any(cells[width:]):
-        remedy = "remove the delimiters at its end, or add them to the header"
-    elif number > width:
-        remedy = f"put cells that contain '{table.delimiter}' in quotes"
-    else:
-        remedy = "complete the row"
-    return f"{number} cells, the header has {width}; {remedy}"
-
-
 def _read_lines(table: Table, wanted: Wanted) -> Iterator[Records]:
     """Read a damaged file line by line: a fault affects its own row only."""
     width = len(table.header)
@@ -349,9 +245,9 @@ def _read_lines(table: Table, wanted: Wanted) -> Iterator[Records]:
     def rows() -> Iterator[tuple[int, dict | str]]:
         with table.path.open(encoding=table.encoding, errors="replace", newline="") as file:
             lines = itertools.islice(file, table.header_row - 1, None)
-            texts = _rows_of(lines, table.delimiter, width)
+            texts = rows_of(lines, table.delimiter, width)
             for number, text in enumerate(texts, start=table.header_row):
-                cells = _cells(text, table.delimiter)
+                cells = cells_of(text, table.delimiter)
                 if number == table.header_row:
                     continue
                 if wanted.skip_blank and not any(cell.strip() for cell in cells):
@@ -361,53 +257,8 @@ def _read_lines(table: Table, wanted: Wanted) -> Iterator[Records]:
                 else:
                     yield number, text if cells else {}
 
-    in_order = _rejoined(rows(), table, wanted.skip_blank, joined)
+    in_order = rejoined(rows(), table, wanted.skip_blank, joined)
     for records in batches_of(in_order, Wanted(tuple(table.columns)), "row"):
         records.num_repaired = len(joined)
         joined.clear()
         yield records
-
-
-def _rows_of(lines: Iterator[str], delimiter: str, width: int) -> Iterator[str]:
-    """Rows of one line, or of several if a quoted cell spans them."""
-    ahead: deque[str] = deque()
-    while True:
-        line = ahead.popleft() if ahead else next(lines, None)
-        if line is None:
-            return
-        parts, state = [line], _quoting(line, delimiter)
-        while state == OPEN and len(parts) <= MAX_CELL_LINES:
-            if len(parts) > len(ahead):
-                following = next(lines, None)
-                if following is None:
-                    break
-                ahead.append(following)
-            parts.append(ahead[len(parts) - 1])
-            if '"' in parts[-1]:
-                state = _quoting("".join(parts), delimiter)
-        row = "".join(parts)
-        hidden = len(parts) > 2 and all(one.count(delimiter) == width - 1 for one in parts)
-        if state == WHOLE and not hidden and len(_cells(row, delimiter)) == width:
-            for _ in parts[1:]:
-                ahead.popleft()
-            yield row
-        else:
-            yield line
-
-
-def _quoting(text: str, delimiter: str) -> str:
-    """Whether all quoted cells of a row are closed."""
-    if '"' not in text:
-        return WHOLE
-    try:
-        next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter, strict=True), [])
-    except csv.Error as error:
-        return OPEN if "unexpected end" in str(error) else FAULTY
-    return WHOLE
-
-
-def _cells(text: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter), [])
-    except csv.Error:
-        return [text]

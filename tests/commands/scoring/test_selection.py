@@ -197,6 +197,24 @@ def test_files_that_are_not_scores_are_refused_with_the_command() -> None:
         rank_scores(Path("nothing"), Path("photos.parquet"), 1, "overall", None)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="overall"), "lacks column overall"),
+        (lambda frame: frame.astype({"realism_std": str}), "realism_std has the type"),
+    ],
+)
+def test_scores_with_changed_columns_are_refused(change, message: str) -> None:
+    path = write_scores("scores.parquet", PROMPTS, MEANS, STDS)
+    table = pq.read_table(path)
+    changed = pa.Table.from_pandas(change(table.to_pandas()), preserve_index=False)
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    for command in (["rank", path, "--top", "1"], ["filter", path, "--quantile", "0.5"]):
+        arguments = [*map(str, command), "--output", "o.parquet"]
+        with pytest.raises(UserError, match=message):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
 def test_a_single_prompt_has_no_interval() -> None:
     sides = [write_scores(f"{name}.parquet", ["x"], [mean]) for name, mean in (("a", 2), ("b", 3))]
     lines = compare_sources(sides, Path("page.html"), None, 2)

@@ -87,7 +87,8 @@ def open_scores(path: Path) -> ScoreFile:
     """A file of scores.
 
     Raises:
-        UserError: it is missing, unreadable, or was not written by `zreward score`.
+        UserError: it is missing or unreadable, was not written by `zreward score`, or has other columns
+            than it wrote.
     """
     shown = writable(str(path))
     if path.is_dir():
@@ -103,7 +104,16 @@ def open_scores(path: Path) -> ScoreFile:
     content = (schema.metadata or {}).get(METADATA)
     if content is None:
         raise UserError(f"{shown} was not written by `zreward score`: score its images first")
-    return ScoreFile(path, json.loads(content))
+    metadata = json.loads(content)
+    for field in score_schema(metadata["dimensions"], {}):
+        if field.name not in schema.names:
+            raise UserError(
+                f"{shown} lacks column {field.name}, which `zreward score` wrote: keep all columns"
+            )
+        found = schema.field(field.name).type
+        if pa.types.is_floating(field.type) and not pa.types.is_floating(found):
+            raise UserError(f"{shown}: column {field.name} has the type {found}: keep its numbers")
+    return ScoreFile(path, metadata)
 
 
 def check_output(

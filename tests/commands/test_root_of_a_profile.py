@@ -55,7 +55,7 @@ def test_people_get_the_images_of_the_profile(
     assert len(list((workspace / "annotation_project/images").iterdir())) == 12
     assert not (project / "annotation_project").exists()
     tasks = json.loads((workspace / "annotation_project/tasks/annotator-01.json").read_text())
-    assert all(len(task["data"]["images"]) == 4 for task in tasks)
+    assert all(len(task["data"]["images"]) == 1 for task in tasks)
     monkeypatch.chdir(workspace)
     with pytest.raises(UserError, match=f"zreward --root '{workspace}' annotate export"):
         ingest.run(ingest.Config.load("ingest"))

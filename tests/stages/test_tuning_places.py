@@ -41,6 +41,7 @@ class Places:
             return to(module, *given, **named)
 
         patch.setattr(nn.Module, "to", moved)
+        patch.setattr(opening, "_try_out", lambda backbone: None)  # before the panel has a place
         patch.setattr(DiffusionPipeline, "device", property(lambda pipe: ACCELERATOR))
         patch.setattr(finetune_generator, "pick_device", lambda: ACCELERATOR)
         for module in (finetune_generator, _tuning, sampling, judges):

@@ -133,8 +133,8 @@ def read_image(path: Path) -> tuple[bytes, np.ndarray]:
     """
     name = writable(str(path))
     if not os.path.isfile(path):  # False for names that no file can have, too
-        found = os.path.exists(path)
-        raise UserError(f"{name} is a folder, not an image" if found else f"{name} is not found")
+        folder = os.path.isdir(path)
+        raise UserError(f"{name} is a folder, not an image" if folder else f"{name} is not found")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ImageTooLarge(f"{name} has more than {MAX_BYTES:,} bytes; save it smaller")

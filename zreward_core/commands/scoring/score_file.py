@@ -87,8 +87,8 @@ def open_scores(path: Path) -> ScoreFile:
     """A file of scores.
 
     Raises:
-        UserError: it is missing or unreadable, was not written by `zreward score`, or has other columns
-            than it wrote.
+        UserError: it is missing or unreadable, was not written by `zreward score`, or lacks columns
+            that it wrote.
     """
     shown = writable(str(path))
     if path.is_dir():

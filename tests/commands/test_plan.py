@@ -36,7 +36,9 @@ def bytes_of(use: Use) -> list[float]:
     return [use.weights, use.adapters, use.optimizer, use.activations, use.caches]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(one, marks=[pytest.mark.long] * ("moe" in one)) for one in FAMILIES]
+)
 @pytest.mark.parametrize("measure", ["update", "decoding", "traces", "scores"])
 def test_extrapolation_over_layers_equals_the_whole_model(
     measure: str, family: str, monkeypatch: pytest.MonkeyPatch

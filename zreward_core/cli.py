@@ -193,7 +193,7 @@ def plan(
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 8,
     memory: Annotated[float, typer.Option(min=1, help="Memory of a GPU in GB.")] = 80,
     host_memory: Annotated[
-        float | None, typer.Option(min=1, help="Memory of a machine itself in GB.")
+        float | None, typer.Option(min=1, help="Memory of a machine in GB, GPUs excluded.")
     ] = None,
     tflops: Annotated[
         float, typer.Option(min=0.01, help="Sustained TFLOP/s of a GPU in bfloat16.")
@@ -369,7 +369,7 @@ def main() -> None:
     These are a UserError, and an OSError of the disk, of permissions or of names (``DISK``).
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences hints at missing kernels
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # and a notice of attention backends
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # hides a notice on attention backends
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     if not sys.stderr.isatty():  # in a log file, bars of the libraries; ours become lines
         os.environ.setdefault("TQDM_DISABLE", "1")

@@ -1,4 +1,4 @@
-"""Commands in a folder that is no project, and in a project without a champion."""
+"""Commands outside a project, and in a project without a champion."""
 
 import json
 from pathlib import Path

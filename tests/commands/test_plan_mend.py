@@ -77,8 +77,8 @@ def test_a_stage_that_does_not_fit_names_the_params_with_which_it_fits() -> None
         seed=1, pairs_per_step=2, micro_batch_pairs=2, group_size=4, lora=LORA
     )
     row = planner(config, 1, SHARDED, models, counts, MACHINE)
-    mended = config.model_copy(update={"gradient_checkpointing": True, "micro_batch_pairs": 1})
-    fitting = planner(mended, 1, SHARDED, models, counts, MACHINE).largest[1].total
+    remedied = config.model_copy(update={"gradient_checkpointing": True, "micro_batch_pairs": 1})
+    fitting = planner(remedied, 1, SHARDED, models, counts, MACHINE).largest[1].total
     recomputed = config.model_copy(update={"gradient_checkpointing": True})
     between = planner(recomputed, 1, SHARDED, models, counts, MACHINE).largest[1].total
     assert fitting < between < row.largest[1].total
@@ -89,7 +89,7 @@ def test_a_stage_that_does_not_fit_names_the_params_with_which_it_fits() -> None
     )
     small = replace(MACHINE, memory=1e3)
     assert "no param of the stage" in plan_mend.mend(
-        planner, mended, row, SHARDED, models, counts, small
+        planner, remedied, row, SHARDED, models, counts, small
     )
     assert not planning.Plan([row], [], small).fits(row)
 
@@ -153,7 +153,7 @@ def test_a_tuning_step_that_does_not_fit_is_divided_before_anything_else_changes
         row = plan_stages.finetune_generator(settings, 1, None, models, counts, MACHINE)
         return row.moments["update"].total
 
-    def mended(changes: dict[str, Any]) -> str:
+    def remedied(changes: dict[str, Any]) -> str:
         room = largest(**changes) * 1.001 / plan_rows.HEADROOM
         inputs = models, counts, replace(MACHINE, memory=room)
         row = plan_stages.finetune_generator(config, 1, None, *inputs)
@@ -163,11 +163,11 @@ def test_a_tuning_step_that_does_not_fit_is_divided_before_anything_else_changes
     single = {"batch_size": 1, "accumulation": 4}
     assert largest(**single) < largest(batch_size=2) < largest()
     expected = "`finetune_generator.batch_size: 2`, `finetune_generator.accumulation: 2` ("
-    assert mended({"batch_size": 2, "accumulation": 2}).startswith(expected)
-    fewer = mended(single | {"gradient_steps": 1})
+    assert remedied({"batch_size": 2, "accumulation": 2}).startswith(expected)
+    fewer = remedied(single | {"gradient_steps": 1})
     assert "`finetune_generator.batch_size: 1`" in fewer
     assert "`finetune_generator.gradient_steps: 1` (" in fewer
-    small = mended(single | {"gradient_steps": 1, "size": [32, 32]})
+    small = remedied(single | {"gradient_steps": 1, "size": [32, 32]})
     assert "`finetune_generator.size: [32, 32]` (" in small
     nothing = plan_mend.elsewhere("finetune_generator", "update")
     assert "base_generator" in nothing and "max_trace_tokens" not in nothing
@@ -200,7 +200,7 @@ def test_a_machine_with_too_little_memory_loses_the_panel_or_has_fewer_processes
     models, counts, config = tuned(tmp_path)
     config = config.model_copy(update={"batch_size": 1, "accumulation": 8})
 
-    def mended(planner: plan_rows.Planner, settings: Any, host: float) -> str:
+    def remedied(planner: plan_rows.Planner, settings: Any, host: float) -> str:
         machine = replace(MACHINE, host_memory=host / plan_rows.HEADROOM)
         row = planner(settings, 8, None, models, counts, machine)
         assert row.fits(machine) and not row.fits_host(machine)
@@ -211,14 +211,14 @@ def test_a_machine_with_too_little_memory_loses_the_panel_or_has_fewer_processes
     without = config.model_copy(update={"panel": False})
     hosts = [tuning(one, 8, None, models, counts, MACHINE).host for one in (config, without)]
     assert hosts[1] < hosts[0]
-    assert mended(tuning, config, hosts[1]).startswith("`finetune_generator.panel: False` (")
-    both = mended(tuning, config, 0.6 * hosts[1])
+    assert remedied(tuning, config, hosts[1]).startswith("`finetune_generator.panel: False` (")
+    both = remedied(tuning, config, 0.6 * hosts[1])
     assert both.startswith("`finetune_generator.panel: False`; launch.yaml: 4 processes")
     settings = label.Config(seed=1, num_traces=2, batch_size=1)
     host = labelling(settings, 8, None, models, counts, MACHINE).host
-    fewer = mended(labelling, settings, 0.3 * host)
+    fewer = remedied(labelling, settings, 0.3 * host)
     assert fewer.startswith("launch.yaml: 2 processes a machine for label (")
-    assert "do not suffice" in mended(labelling, settings, 1e3)
+    assert "do not suffice" in remedied(labelling, settings, 1e3)
     assert labelling(settings, 8, None, models, counts, replace(MACHINE, machines=4)).host == (
         pytest.approx(host / 4)
     )

@@ -101,9 +101,8 @@ class Judge(ABC):
         Args:
             prompts, images, dimensions: as for ``score``.
             window: images in memory at a time; if None, ``batch_size``, or fewer that have
-                ``WINDOW_PIXELS`` together. Rows of a window that have
-                the same length are scored together, so a larger one is faster where prompts differ
-                in length.
+                ``WINDOW_PIXELS`` together. Rows of a window that have the same length are scored
+                together, so a larger one is faster where prompts differ in length.
             keep_errors: go on where a prompt or an image cannot be scored: its numbers are NaN, and
                 ``Scores.errors`` has the reason.
 

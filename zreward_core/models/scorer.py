@@ -69,7 +69,7 @@ class RewardModel(Judge):
                 name.
             revision: branch, tag or commit of a hub repository.
             batch_size: images in a forward pass; fewer where their resized pixels exceed
-                ``PASS_PIXELS``, which costs no speed at such sizes.
+                ``PASS_PIXELS``.
 
         Raises:
             UserError: the source, device, dtype or revision does not exist; the model is a teacher,

@@ -8,8 +8,11 @@ from typing import Any
 
 from dagster import (
     AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
+    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -25,6 +28,7 @@ from zreward_core.dvc import Graph, closure, environment, is_locked, program
 
 INTERVAL = 30
 DATABASE, REGISTRY_LOCK = Path(".zreward/mlflow.db"), Path(".zreward/mlflow.lock")
+IN_PROGRESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
 def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
@@ -42,16 +46,20 @@ def dvc_sync(graph: Graph, root: Path) -> SensorDefinition:
             return SkipReason("nothing changed")
         if holder := busy_with(root):
             return SkipReason(f"waiting for {holder}")
+        executing = _executing(context.instance, graph)  # before their records are read
         try:
-            found = events(context.instance, graph, root)
+            every = events(context.instance, graph, root)
         except DvcBusyError:
             return SkipReason("waiting for a stage that has just started")
-        found = report_shell_run(context, root, found)
+        own = [event for event in every if event.asset_key not in executing]
+        found = report_shell_run(context, root, own)
         if (root / DATABASE).is_file():
             code, output = run(["sync"], root, {}, lambda line: None)
             if code != 0:
                 context.log.warning(f"zreward sync ended with {code}: {output[-1000:]}")
-        return SensorResult(asset_events=found, cursor=now)
+        # stages of a run in progress are compared again later
+        cursor = now if len(own) == len(every) else context.cursor
+        return SensorResult(asset_events=found, cursor=cursor)
 
     return body
 
@@ -92,6 +100,13 @@ def champion_moved(graph: Graph, root: Path) -> SensorDefinition:
         return SensorResult(run_requests=requests, cursor=json.dumps(seen))
 
     return body
+
+
+def _executing(instance: DagsterInstance, graph: Graph) -> set[AssetKey]:
+    """Stages of Dagster's runs in progress, which report these themselves when they end."""
+    runs = instance.get_runs(RunsFilter(statuses=IN_PROGRESS))
+    stages = {AssetKey(stage) for stage in graph}
+    return {key for run in runs for key in run.asset_selection or stages}
 
 
 def _registry_state(root: Path) -> str | None:

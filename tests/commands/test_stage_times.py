@@ -185,3 +185,13 @@ def test_the_basis_of_the_first_estimate_is_named(monkeypatch: pytest.MonkeyPatc
     assert f"{demo['minutes']:.0f} min on 2 cores" in basis_of_estimate("demo", never, demo)
     finish("base", 1060.0, 100)
     assert basis_of_estimate("demo", begin_run(ANCESTORS, {}), demo) == ""
+
+
+def test_the_memory_of_the_process_that_started_this_one_does_not_count() -> None:
+    code = (
+        "import subprocess, sys; held = bytearray(500_000_000)\n"
+        "own = 'from zreward_core.commands.memory import own_peak; print(own_peak())'\n"
+        "subprocess.run([sys.executable, '-c', own], check=True)"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert 1e6 < int(printed) < 3e8

@@ -17,11 +17,11 @@ from zreward_core.schemas import ITEMS, write_table
 
 NUM_TEST, NUM_POOL = 30, 20
 BUILD = """
-import resource
+from zreward_core.commands.memory import own_peak
 from zreward_core.commands.viewer import write
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = own_peak()
 write()
-print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(before // 2**20, own_peak() // 2**20)
 """
 
 

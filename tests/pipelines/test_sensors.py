@@ -76,6 +76,33 @@ def test_stages_of_a_shell_are_a_run_with_their_own_times(
     tiny.assert_agreement(instance, root)
 
 
+def test_stages_of_a_run_in_progress_are_left_to_it(root: Path, instance: DagsterInstance) -> None:
+    """DVC has ended `last`; the run that started it has not recorded it yet."""
+    tiny.dvc(root, "repro")
+    repository = build_definitions(root).get_repository_def()
+    run = instance.create_run_for_job(
+        repository.get_job("everything"),
+        asset_selection={AssetKey("last")},
+        status=DagsterRunStatus.STARTED,
+    )
+    sensor = dvc_sync(read_graph(root), root)
+
+    def reported(cursor: str | None) -> tuple[set[str], str | None]:
+        context = build_sensor_context(instance=instance, repository_def=repository, cursor=cursor)
+        result = sensor(context)
+        assert isinstance(result, SensorResult)
+        for event in result.asset_events:
+            instance.report_runless_asset_event(event)
+        return {event.asset_key.to_user_string() for event in result.asset_events}, result.cursor
+
+    during, cursor = reported(None)
+    assert "left" in during and "last" not in during
+    instance.report_run_failed(run, "its process was killed before it recorded the stage")
+    after, cursor = reported(cursor)  # the sensor looks again, although no file has changed
+    assert after == {"last"} and cursor
+    tiny.assert_agreement(instance, root)
+
+
 def test_sync_skips_while_a_stage_runs(root: Path, instance: DagsterInstance) -> None:
     (root / ".dvc/tmp").mkdir(exist_ok=True)
     rwlock = root / ".dvc/tmp/rwlock"

@@ -5,11 +5,14 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 SAMPLE_EVERY = 1.0
 """Seconds between two samples."""
+UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes per unit of ``ru_maxrss``."""
 
 
 class MemorySampler:
@@ -28,9 +31,8 @@ class MemorySampler:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        unit = 1 if sys.platform == "darwin" else 1024
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):  # peaks between two samples
-            self.peak = max(self.peak, unit * resource.getrusage(who).ru_maxrss)
+        children = UNIT * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        self.peak = max(self.peak, own_peak(), children)  # peaks between two samples
 
     def _sample(self) -> None:
         process = psutil.Process()
@@ -42,3 +44,15 @@ class MemorySampler:
             self.peak = max(self.peak, memory)
             if self._after_sample is not None:
                 self._after_sample()
+
+
+def own_peak() -> int:
+    """Peak resident memory of this process since it started, in bytes.
+
+    VmHWM on Linux, where ``ru_maxrss`` begins at the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

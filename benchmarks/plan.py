@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zreward_core.commands.plan import Plan, make_plan, record, table
-from zreward_core.commands.plan_rows import Machine, Row
-from zreward_core.commands.plan_stages import METHODS
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan.rows import Machine, Row
+from zreward_core.commands.plan.run import Plan, make_plan, record, table
+from zreward_core.commands.plan.stages import METHODS
+from zreward_core.commands.plan.use import Use
 from zreward_core.config import UserError
 from zreward_core.schemas import read_json, write_json
 

@@ -15,8 +15,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from zreward_core import __version__, stages
-from zreward_core.commands import people_app as people
 from zreward_core.commands.announcement import announce_if_slow
+from zreward_core.commands.people import app as people
 from zreward_core.commands.scoring import app as scoring
 from zreward_core.config import PARAMS_FILE, UserError, merged_params, writable
 from zreward_core.extras import extras_named
@@ -209,8 +209,8 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """List memory, tokens, disk and hours of each stage with real models; nothing is downloaded."""
-    from zreward_core.commands import plan as planning
-    from zreward_core.commands.plan_rows import Machine
+    from zreward_core.commands.plan import run as planning
+    from zreward_core.commands.plan.rows import Machine
 
     machine = Machine(
         *(gpus, memory * 1e9, tflops * 1e12, bandwidth * 1e12, trace_tokens),

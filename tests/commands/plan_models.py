@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny_models import PROMPT, build_family
-from zreward_core.commands.plan_backbone import Blueprint
-from zreward_core.commands.plan_rows import Machine
+from zreward_core.commands.plan.backbone import Blueprint
+from zreward_core.commands.plan.rows import Machine
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import load_rubric
 from zreward_core.stages import (

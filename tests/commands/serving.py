@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core import RewardModel
-from zreward_core.commands.scoring_app import server_app
+from zreward_core.commands.serving.app import server_app
 from zreward_core.images import encode_png
 from zreward_core.models.requests import RequestScorer
 from zreward_core.models.tiny import build_backbone

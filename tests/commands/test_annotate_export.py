@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.stages.annotation_root import make_root
-from zreward_core.commands.annotate_export import export_annotation
+from zreward_core.commands.people.export import export_annotation
 from zreward_core.config import UserError
 from zreward_core.images import image_id
 from zreward_core.stages import annotate

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from tests.commands.label_studio_stand_in import LEGACY, PERSONAL, LabelStudioStandIn, running
 from zreward_core.cli import app
-from zreward_core.commands.annotate_server import pull, push
-from zreward_core.commands.label_studio_client import TOKEN, LabelStudio
+from zreward_core.commands.people.label_studio_client import TOKEN, LabelStudio
+from zreward_core.commands.people.server import pull, push
 from zreward_core.config import UserError
 from zreward_core.schemas import read_json, write_json
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from zreward_core.commands.fake_run import FakeRun
+from zreward_core.commands.plan.fake_run import FakeRun
 
 
 def linear(width: int) -> nn.Module:

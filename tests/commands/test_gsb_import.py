@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zreward_core.commands.gsb_export import export_pairs, load_pairs
-from zreward_core.commands.gsb_import import import_judgements
+from zreward_core.commands.people.gsb_export import export_pairs, load_pairs
+from zreward_core.commands.people.gsb_import import import_judgements
 from zreward_core.config import UserError
 from zreward_core.evaluation.gsb import blind_pairs
 from zreward_core.images import encode_png, write_images

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zreward_core.commands.plain_pickle import NotPlain, load_plain, texts
+from zreward_core.commands.serving.plain_pickle import NotPlain, load_plain, texts
 
 PLAIN = {
     "images": [b"\xff\xd8", b""],

@@ -12,15 +12,13 @@ from tests.commands.plan_models import LORA, ROOT, RUBRIC, blueprint
 from tests.diffusion.tiny_pipelines import tiny_pipeline
 from tests.integration.random_models import save_generator
 from tests.tiny_models import PROMPT
-from zreward_core.commands import (
-    plan_memory,
-    plan_tuning,
-    plan_use,
-)
-from zreward_core.commands.fake_run import FakeRun
-from zreward_core.commands.plan_backbone import read_blueprint, weight_bytes
-from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_use import Use, extrapolated
+from zreward_core.commands.plan import memory as plan_memory
+from zreward_core.commands.plan import tuning as plan_tuning
+from zreward_core.commands.plan import use as plan_use
+from zreward_core.commands.plan.backbone import read_blueprint, weight_bytes
+from zreward_core.commands.plan.fake_run import FakeRun
+from zreward_core.commands.plan.generator import read_generator
+from zreward_core.commands.plan.use import Use, extrapolated
 from zreward_core.config import UserError, read_params
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.families import FAMILIES

@@ -12,12 +12,12 @@ import torch
 from tests.commands.plan_models import LORA, MACHINE, RUBRIC, blueprint, configs
 from tests.integration.random_models import save_generator
 from tests.tiny_models import PROMPT, build_family
-from zreward_core.commands import plan as planning
-from zreward_core.commands import plan_disk
-from zreward_core.commands.plan_counts import count
-from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_rows import Row
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan import disk as plan_disk
+from zreward_core.commands.plan import run as planning
+from zreward_core.commands.plan.counts import count
+from zreward_core.commands.plan.generator import read_generator
+from zreward_core.commands.plan.rows import Row
+from zreward_core.commands.plan.use import Use
 from zreward_core.diffusion.loading import load_generator
 from zreward_core.diffusion.tuning import close_weights, open_weights, save_adapters
 from zreward_core.images import encode_png, shards, write_images

@@ -11,7 +11,8 @@ from transformers import masking_utils
 
 from tests.commands.plan_models import LORA, RUBRIC, blueprint
 from tests.tiny_models import PROMPT, build_family
-from zreward_core.commands import plan_backbone, plan_memory
+from zreward_core.commands.plan import backbone as plan_backbone
+from zreward_core.commands.plan import memory as plan_memory
 from zreward_core.models import qwen3_5
 from zreward_core.stages import train_gdso, train_risd
 from zreward_core.training.updates import update

@@ -8,17 +8,15 @@ import pytest
 
 from tests.commands.plan_models import LORA, MACHINE, RUBRIC, blueprint, configs
 from tests.integration.random_models import save_generator
-from zreward_core.commands import plan as planning
-from zreward_core.commands import (
-    plan_mend,
-    plan_rows,
-    plan_stages,
-)
-from zreward_core.commands.plan_counts import count
-from zreward_core.commands.plan_engine import Engine
-from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_mend import remedies
-from zreward_core.commands.plan_rows import Machine
+from zreward_core.commands.plan import remedies as plan_mend
+from zreward_core.commands.plan import rows as plan_rows
+from zreward_core.commands.plan import run as planning
+from zreward_core.commands.plan import stages as plan_stages
+from zreward_core.commands.plan.counts import count
+from zreward_core.commands.plan.engine import Engine
+from zreward_core.commands.plan.generator import read_generator
+from zreward_core.commands.plan.remedies import remedies
+from zreward_core.commands.plan.rows import Machine
 from zreward_core.runtime.launch_settings import Fsdp
 from zreward_core.stages import (
     candidates,

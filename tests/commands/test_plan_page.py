@@ -5,8 +5,8 @@ import importlib
 import pytest
 
 from tests.commands.plan_models import ROOT
-from zreward_core.commands.plan import table
-from zreward_core.commands.plan_stages import METHODS, PIPELINE
+from zreward_core.commands.plan.run import table
+from zreward_core.commands.plan.stages import METHODS, PIPELINE
 from zreward_core.config import UserError
 
 script = importlib.import_module("benchmarks.plan")

@@ -9,16 +9,14 @@ import yaml
 
 from tests.commands.plan_models import LORA, MACHINE, ROOT, RUBRIC, blueprint, configs
 from zreward_core import cli
-from zreward_core.commands import plan as planning
-from zreward_core.commands import (
-    plan_rows,
-    plan_stages,
-    plan_training,
-)
-from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
-from zreward_core.commands.plan_counts import ASSUMED, count
-from zreward_core.commands.plan_engine import Engine, engine_of
-from zreward_core.commands.plan_launch import launch_notes, read_engines, read_launchers
+from zreward_core.commands.plan import rows as plan_rows
+from zreward_core.commands.plan import run as planning
+from zreward_core.commands.plan import stages as plan_stages
+from zreward_core.commands.plan import training as plan_training
+from zreward_core.commands.plan.backbone import Blueprint, weight_bytes
+from zreward_core.commands.plan.counts import ASSUMED, count
+from zreward_core.commands.plan.engine import Engine, engine_of
+from zreward_core.commands.plan.launch import launch_notes, read_engines, read_launchers
 from zreward_core.config import UserError
 from zreward_core.runtime.engine_settings import Vllm
 from zreward_core.runtime.launch_settings import Fsdp

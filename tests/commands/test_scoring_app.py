@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from tests.commands.serving import b64, client_of, png, tiny_model
 from zreward_core import RewardModel
-from zreward_core.commands.request_limits import RequestLimits
-from zreward_core.commands.scoring_app import server_app
+from zreward_core.commands.serving.app import server_app
+from zreward_core.commands.serving.limits import RequestLimits
 from zreward_core.models.requests import RequestScorer, Row
 
 IMAGES = [png(32 + 8 * index) for index in range(4)]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.commands.serving import png, tiny_model
-from zreward_core.commands import scoring_queue
-from zreward_core.commands.scoring_queue import ScoringQueue
-from zreward_core.commands.server_metrics import ServerMetrics
+from zreward_core.commands.serving import queue as scoring_queue
+from zreward_core.commands.serving.metrics import ServerMetrics
+from zreward_core.commands.serving.queue import ScoringQueue
 from zreward_core.config import UserError
 from zreward_core.models.requests import RequestScorer, Row, RowScores
 

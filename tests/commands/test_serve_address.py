@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from zreward_core.cli import app
-from zreward_core.commands.serve import serve
+from zreward_core.commands.serving.serve import serve
 from zreward_core.config import UserError
 
 

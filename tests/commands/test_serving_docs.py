@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from tests.commands.serving import REPOSITORY, png, running_server, tiny_model
 from zreward_core.cli import app
-from zreward_core.commands.scoring_app import scoring_app, server_app
-from zreward_core.commands.server_metrics import ServerMetrics
+from zreward_core.commands.serving.app import scoring_app, server_app
+from zreward_core.commands.serving.metrics import ServerMetrics
 from zreward_core.models.requests import RequestScorer
 
 TEXT = (REPOSITORY / "docs/serving.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from tests.commands.serving import b64, png, running_server, tiny_model
-from zreward_core.commands.scoring_app import server_app
+from zreward_core.commands.serving.app import server_app
 from zreward_core.models.requests import RequestScorer
 
 NUM_ROWS = 24

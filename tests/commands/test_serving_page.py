@@ -7,7 +7,7 @@ import pytest
 
 from tests.browser import CHROMIUM, visit
 from tests.commands.serving import b64, png, running_server, tiny_model
-from zreward_core.commands.scoring_app import server_app
+from zreward_core.commands.serving.app import server_app
 from zreward_core.models.requests import RequestScorer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

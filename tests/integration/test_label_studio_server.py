@@ -21,11 +21,11 @@ import pytest
 
 from tests.browser import CHROMIUM
 from tests.stages.annotation_root import make_root
-from zreward_core.commands import label_studio_client as client
-from zreward_core.commands.annotate_export import export_annotation
-from zreward_core.commands.annotate_server import pull, push
-from zreward_core.commands.gsb_export import export_pairs
-from zreward_core.commands.gsb_import import import_judgements
+from zreward_core.commands.people import label_studio_client as client
+from zreward_core.commands.people.export import export_annotation
+from zreward_core.commands.people.gsb_export import export_pairs
+from zreward_core.commands.people.gsb_import import import_judgements
+from zreward_core.commands.people.server import pull, push
 from zreward_core.evaluation.gsb import blind_pairs
 from zreward_core.images import ImageStore
 from zreward_core.schemas import RATINGS, read_json, read_table

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.integration.random_models import save_generator, save_vlm
 from tests.integration.smoke import ROOT, execute
 from zreward_core.annotations.label_studio.labeling import choice_of
-from zreward_core.commands.plan_stages import PIPELINE
+from zreward_core.commands.plan.stages import PIPELINE
 from zreward_core.config import read_params
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import load_rubric

@@ -20,7 +20,7 @@ from zreward_core.annotations.label_studio.exemplars import write_exemplars
 from zreward_core.commands import viewer
 from zreward_core.commands.init import init_project
 from zreward_core.commands.scoring.compare import compare_sources
-from zreward_core.commands.scoring_app import server_app
+from zreward_core.commands.serving.app import server_app
 from zreward_core.models.requests import RequestScorer
 from zreward_core.models.tiny import build_backbone
 from zreward_core.rubric import load_rubric

@@ -185,7 +185,7 @@ def serve(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
     """Serve a model over HTTP: JSON, forms and the protocols of RL trainers; /docs has a form."""
-    from zreward_core.commands.serve import serve
+    from zreward_core.commands.serving.serve import serve
 
     serve(
         model,

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from zreward_core.commands.plan_backbone import Blueprint
-from zreward_core.commands.plan_counts import Counts
-from zreward_core.commands.plan_engine import Engine
-from zreward_core.commands.plan_generator import GeneratorBlueprint
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan.backbone import Blueprint
+from zreward_core.commands.plan.counts import Counts
+from zreward_core.commands.plan.engine import Engine
+from zreward_core.commands.plan.generator import GeneratorBlueprint
+from zreward_core.commands.plan.use import Use
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.runtime.launch_settings import Fsdp
 

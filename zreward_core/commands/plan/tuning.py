@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
-from zreward_core.commands import plan_backbone, plan_generator
-from zreward_core.commands.fake_run import FakeRun
-from zreward_core.commands.plan_backbone import Blueprint
-from zreward_core.commands.plan_generator import GeneratorBlueprint
-from zreward_core.commands.plan_memory import PROMPT
-from zreward_core.commands.plan_rows import dtype_bytes
-from zreward_core.commands.plan_use import Use, cached, extrapolated
+from zreward_core.commands.plan import backbone as plan_backbone
+from zreward_core.commands.plan import generator as plan_generator
+from zreward_core.commands.plan.backbone import Blueprint
+from zreward_core.commands.plan.fake_run import FakeRun
+from zreward_core.commands.plan.generator import GeneratorBlueprint
+from zreward_core.commands.plan.memory import PROMPT
+from zreward_core.commands.plan.rows import dtype_bytes
+from zreward_core.commands.plan.use import Use, cached, extrapolated
 from zreward_core.diffusion.tuning import moving_average, open_weights, recompute_activations
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.scorer import RewardModel

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from zreward_core.adapters import lora_layers
-from zreward_core.commands.plan_backbone import Blueprint
-from zreward_core.commands.plan_generator import TEXT_ENCODERS, GeneratorBlueprint
-from zreward_core.commands.plan_rows import dtype_bytes
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan.backbone import Blueprint
+from zreward_core.commands.plan.generator import TEXT_ENCODERS, GeneratorBlueprint
+from zreward_core.commands.plan.rows import dtype_bytes
+from zreward_core.commands.plan.use import Use
 from zreward_core.diffusion.tuning import open_weights
 from zreward_core.images import shards as images
 

@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from zreward_core.commands.plan_engine import Engine, engine_of
+from zreward_core.commands.plan.engine import Engine, engine_of
 from zreward_core.config import parse_settings, read_yaml
 from zreward_core.runtime.launch_settings import LOCAL, Accelerate, LaunchFile, Ray, launch_file_of
 

@@ -12,7 +12,7 @@ from anyio import CancelScope
 from async_batcher.batcher import AsyncBatcher
 from starlette.concurrency import run_in_threadpool
 
-from zreward_core.commands.server_metrics import ServerMetrics
+from zreward_core.commands.serving.metrics import ServerMetrics
 from zreward_core.config import UserError
 from zreward_core.models.requests import RequestScorer, Row, RowScores
 

@@ -4,15 +4,12 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
-from zreward_core.commands import plan_disk as disk
-from zreward_core.commands import plan_memory as memory
-from zreward_core.commands import plan_training as training
-from zreward_core.commands import plan_tuning as tuning
-from zreward_core.commands.plan_backbone import whole_bytes
-from zreward_core.commands.plan_counts import Counts
-from zreward_core.commands.plan_host import host_bytes, pixel_bytes
-from zreward_core.commands.plan_rows import Machine, Models, Planner, Row, apart
-from zreward_core.commands.plan_sampling import (
+from zreward_core.commands.plan import disk, memory, training, tuning
+from zreward_core.commands.plan.backbone import whole_bytes
+from zreward_core.commands.plan.counts import Counts
+from zreward_core.commands.plan.host import host_bytes, pixel_bytes
+from zreward_core.commands.plan.rows import Machine, Models, Planner, Row, apart
+from zreward_core.commands.plan.sampling import (
     image_seconds,
     judge_images,
     rollout_seconds,
@@ -20,7 +17,7 @@ from zreward_core.commands.plan_sampling import (
     score_batch,
     score_images,
 )
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan.use import Use
 from zreward_core.images.shards import HELD_BYTES
 from zreward_core.runtime.launch_settings import Fsdp
 from zreward_core.training.judges import PIXELS_AT_A_TIME

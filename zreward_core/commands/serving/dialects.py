@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from zreward_core.commands.plain_pickle import NotPlain, load_plain, texts
-from zreward_core.commands.request_limits import read_json
-from zreward_core.commands.scoring_queue import ScoringQueue
+from zreward_core.commands.serving.limits import read_json
+from zreward_core.commands.serving.plain_pickle import NotPlain, load_plain, texts
+from zreward_core.commands.serving.queue import ScoringQueue
 from zreward_core.config import UserError
 from zreward_core.models.requests import RowScores
 

@@ -46,7 +46,7 @@ def serve(
             registered ones; or the address cannot be listened on.
     """
     from zreward_core import RewardModel
-    from zreward_core.commands.scoring_app import server_app
+    from zreward_core.commands.serving.app import server_app
     from zreward_core.models.requests import RequestScorer
 
     address = _bound(host, port)  # before the model is loaded

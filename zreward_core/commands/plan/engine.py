@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan.use import Use
 from zreward_core.config import UserError
 from zreward_core.runtime.engine_settings import Vllm
 

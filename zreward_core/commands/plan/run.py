@@ -1,7 +1,7 @@
 """`zreward plan`: what each stage of a profile needs, before anything is bought or started.
 
 Memory and operations are counted by running the stages' own code on fake tensors built from the
-real configs (``plan_memory``); hours follow from them and from stated rates.
+real configs (``memory``); hours follow from them and from stated rates.
 """
 
 import importlib
@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zreward_core.commands.plan_backbone import Blueprint, read_blueprint
-from zreward_core.commands.plan_counts import count
-from zreward_core.commands.plan_disk import merged_bytes
-from zreward_core.commands.plan_generator import read_generator
-from zreward_core.commands.plan_launch import launch_notes, read_engines, read_launchers
-from zreward_core.commands.plan_mend import mend, mend_host
-from zreward_core.commands.plan_rows import Machine, Models, Row
-from zreward_core.commands.plan_stages import PIPELINE, PLANNERS
+from zreward_core.commands.plan.backbone import Blueprint, read_blueprint
+from zreward_core.commands.plan.counts import count
+from zreward_core.commands.plan.disk import merged_bytes
+from zreward_core.commands.plan.generator import read_generator
+from zreward_core.commands.plan.launch import launch_notes, read_engines, read_launchers
+from zreward_core.commands.plan.remedies import mend, mend_host
+from zreward_core.commands.plan.rows import Machine, Models, Row
+from zreward_core.commands.plan.stages import PIPELINE, PLANNERS
 from zreward_core.config import UserError
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from zreward_core.commands.fake_run import FakeRun
+from zreward_core.commands.plan.fake_run import FakeRun
 from zreward_core.config import UserError
 from zreward_core.models import qwen3_5
 from zreward_core.models.backbone import Backbone, LoraSettings

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from math import ceil, floor
 from typing import Any
 
-from zreward_core.commands.plan_counts import Counts
-from zreward_core.commands.plan_engine import UTILIZATION
-from zreward_core.commands.plan_rows import HEADROOM, Machine, Models, Planner, Row
+from zreward_core.commands.plan.counts import Counts
+from zreward_core.commands.plan.engine import UTILIZATION
+from zreward_core.commands.plan.rows import HEADROOM, Machine, Models, Planner, Row
 from zreward_core.runtime.launch_settings import Fsdp
 
 GENERATORS = "generators.batch_size"

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from zreward_core.commands import plan_disk as disk
-from zreward_core.commands import plan_memory as memory
-from zreward_core.commands.plan_backbone import Blueprint, gathered_bytes, whole_bytes
-from zreward_core.commands.plan_counts import Counts
-from zreward_core.commands.plan_host import IMAGE_BUFFERS, host_bytes
-from zreward_core.commands.plan_rows import Machine, Models, Row, apart
-from zreward_core.commands.plan_sampling import sample_traces
-from zreward_core.commands.plan_use import Use, sharded
+from zreward_core.commands.plan import disk, memory
+from zreward_core.commands.plan.backbone import Blueprint, gathered_bytes, whole_bytes
+from zreward_core.commands.plan.counts import Counts
+from zreward_core.commands.plan.host import IMAGE_BUFFERS, host_bytes
+from zreward_core.commands.plan.rows import Machine, Models, Row, apart
+from zreward_core.commands.plan.sampling import sample_traces
+from zreward_core.commands.plan.use import Use, sharded
 from zreward_core.runtime.launch_settings import Fsdp
 
 

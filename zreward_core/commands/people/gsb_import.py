@@ -18,7 +18,7 @@ from zreward_core.annotations.formats.label_studio_export import explain_export,
 from zreward_core.annotations.formats.label_studio_results import count_results, identifier
 from zreward_core.annotations.items.times import parse_times
 from zreward_core.annotations.label_studio.project import CHOICES, OVERALL
-from zreward_core.commands.gsb_export import load_pairs
+from zreward_core.commands.people.gsb_export import load_pairs
 from zreward_core.config import UserError, read_params
 from zreward_core.evaluation.gsb import aggregate_gsb, unblind
 from zreward_core.rubric import load_rubric

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from zreward_core.commands.plan_backbone import DEPTHS
+from zreward_core.commands.plan.backbone import DEPTHS
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 3

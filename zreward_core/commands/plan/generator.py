@@ -24,7 +24,7 @@ from diffusers import (
 )
 from transformers import PreTrainedModel
 
-from zreward_core.commands.fake_run import FakeRun
+from zreward_core.commands.plan.fake_run import FakeRun
 from zreward_core.config import UserError
 from zreward_core.diffusion.generator import Conditions, ImageGenerator
 from zreward_core.diffusion.loading import GENERATORS, components

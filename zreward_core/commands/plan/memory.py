@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from zreward_core.commands import plan_backbone
-from zreward_core.commands.fake_run import FakeRun
-from zreward_core.commands.plan_backbone import Blueprint
-from zreward_core.commands.plan_use import Use, cached, extrapolated
+from zreward_core.commands.plan import backbone as plan_backbone
+from zreward_core.commands.plan.backbone import Blueprint
+from zreward_core.commands.plan.fake_run import FakeRun
+from zreward_core.commands.plan.use import Use, cached, extrapolated
 from zreward_core.losses.risd import risd_loss
 from zreward_core.models.backbone import Backbone, LoraSettings
 from zreward_core.models.rollouts import Rollouts

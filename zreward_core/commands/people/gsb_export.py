@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from zreward_core.annotations.label_studio.project import pair_config
-from zreward_core.commands.annotate_export import IMAGES, unpack
+from zreward_core.commands.people.export import IMAGES, unpack
 from zreward_core.config import UserError
 from zreward_core.rubric import load_rubric
 from zreward_core.schemas import digest, write_json

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from zreward_core.commands import plan_memory as memory
-from zreward_core.commands.plan_backbone import Blueprint
-from zreward_core.commands.plan_counts import Counts
-from zreward_core.commands.plan_rows import Machine, Models, apart
-from zreward_core.commands.plan_use import Use
+from zreward_core.commands.plan import memory
+from zreward_core.commands.plan.backbone import Blueprint
+from zreward_core.commands.plan.counts import Counts
+from zreward_core.commands.plan.rows import Machine, Models, apart
+from zreward_core.commands.plan.use import Use
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.engine import FORWARD_TOKENS
 from zreward_core.models.scorer import BATCH_SIZE, images_of_pass

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zreward_core.commands.annotate_export import EXEMPLARS, IMAGES, TASKS
-from zreward_core.commands.label_studio_client import LabelStudio, Record
+from zreward_core.commands.people.export import EXEMPLARS, IMAGES, TASKS
+from zreward_core.commands.people.label_studio_client import LabelStudio, Record
 from zreward_core.config import UserError
 from zreward_core.schemas import read_json, write_json
 

@@ -17,12 +17,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from zreward_core import pages
-from zreward_core.commands.openapi import openapi
-from zreward_core.commands.request_limits import JSON, RequestLimits, read_json
-from zreward_core.commands.scoring_queue import QueueFull, ScoringQueue
-from zreward_core.commands.server_access import Access
-from zreward_core.commands.server_metrics import Metered, ServerMetrics
-from zreward_core.commands.trainer_dialects import PICKLE, dialect_routes, pickle_paths
+from zreward_core.commands.serving.access import Access
+from zreward_core.commands.serving.dialects import PICKLE, dialect_routes, pickle_paths
+from zreward_core.commands.serving.limits import JSON, RequestLimits, read_json
+from zreward_core.commands.serving.metrics import Metered, ServerMetrics
+from zreward_core.commands.serving.openapi import openapi
+from zreward_core.commands.serving.queue import QueueFull, ScoringQueue
 from zreward_core.config import UserError
 from zreward_core.models.requests import RequestScorer, RequestTooLarge, require_all
 from zreward_core.pages.render import render

@@ -27,7 +27,7 @@ def annotate_export(
     ] = False,
 ) -> None:
     """Write Label Studio tasks for annotators; without --single, a prompt's images side by side."""
-    from zreward_core.commands.annotate_export import export_annotation
+    from zreward_core.commands.people.export import export_annotation
 
     typer.echo(export_annotation(folder, annotators, overlap, address, single))
 
@@ -51,8 +51,8 @@ def annotate_push(
     ] = None,
 ) -> None:
     """Make or update the folder's projects in Label Studio; LABEL_STUDIO_API_KEY is the token."""
-    from zreward_core.commands.annotate_server import push
-    from zreward_core.commands.label_studio_client import LabelStudio
+    from zreward_core.commands.people.label_studio_client import LabelStudio
+    from zreward_core.commands.people.server import push
 
     typer.echo("\n".join(push(folder, LabelStudio(url), served)))
 
@@ -66,8 +66,8 @@ def annotate_pull(
     ] = Path("data/drops/people"),
 ) -> None:
     """Write the annotations of these projects as exports; LABEL_STUDIO_API_KEY is the token."""
-    from zreward_core.commands.annotate_server import pull
-    from zreward_core.commands.label_studio_client import LabelStudio
+    from zreward_core.commands.people.label_studio_client import LabelStudio
+    from zreward_core.commands.people.server import pull
 
     typer.echo("\n".join(pull(folder, LabelStudio(url), output)))
 
@@ -78,7 +78,7 @@ def gsb_export(
     address: AddressOption = LOCAL_FILES,
 ) -> None:
     """Write the blind pairs of `evaluate_gsb` as a Label Studio project."""
-    from zreward_core.commands.gsb_export import export_pairs
+    from zreward_core.commands.people.gsb_export import export_pairs
 
     typer.echo(export_pairs(folder, address))
 
@@ -89,6 +89,6 @@ def gsb_import(
     output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("reports/gsb.json"),
 ) -> None:
     """Convert the judgements of the blind pairs to gsb.json."""
-    from zreward_core.commands.gsb_import import import_judgements
+    from zreward_core.commands.people.gsb_import import import_judgements
 
     typer.echo(import_judgements(export, output))

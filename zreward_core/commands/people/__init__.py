@@ -1,0 +1,1 @@
+"""Commands for people who rate images: `zreward annotate` and `zreward gsb`."""

@@ -1,0 +1,1 @@
+"""`zreward plan`: memory, disk and hours of every stage, counted before anything is started."""

@@ -1,0 +1,1 @@
+"""`zreward serve`: the scoring server."""

@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedTokenizerBase
 
 from zreward_core.adapters import ADAPTER, keep_float32, merge, save_adapter
 from zreward_core.config import Count, DtypeName, Settings
@@ -52,7 +50,7 @@ class TrainedWeights(Settings):
 
 
 class Network(nn.Module):
-    """The forward pass behind every loss and score, as one module for accelerate to wrap.
+    """The forward pass behind every loss and score, as one module that FSDP can shard.
 
     Logits are computed for the last K positions only: sequences are padded on the left, so the
     positions of traces and scores are the last ones.
@@ -201,7 +199,6 @@ class Backbone:
         image_index: Sequence[int],
         num_last: int,
         reader: Reader,
-        network: nn.Module | None = None,
         prefixes: Sequence[list[int]] | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """What a reader takes from the logits at the last positions, see ``read_logits``.
@@ -212,7 +209,6 @@ class Backbone:
             image_index: index of the image in each sequence.
             num_last: K.
             reader: of logits.
-            network: the wrapped network where accelerate has prepared one.
             prefixes: beginnings of rows, image included, each that of as many adjacent rows; the
                 forward of one is shared by its rows where that pays.
         """
@@ -221,9 +217,8 @@ class Backbone:
             tails = [row[len(prefixes[n // group]) :] for n, row in enumerate(rows)]
             packing = pack(prefixes, tails, num_last, self.device)
             inputs, image_index = self._inputs(prefixes, images), list(image_index)[::group]
-            return (network or self.network)(*inputs, image_index, num_last, reader, packing)
-        inputs = self._inputs(rows, images)
-        return (network or self.network)(*inputs, image_index, num_last, reader)
+            return self.network(*inputs, image_index, num_last, reader, packing)
+        return self.network(*self._inputs(rows, images), image_index, num_last, reader)
 
     def _inputs(
         self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]

@@ -146,8 +146,7 @@ def compare(
             for index, verdict in judged_pairs[:: config.samples][:NUM_SHOWN]
         ]
         title = "Blind comparison: same prompt, same seed"
-        sheet = folder / "contact_sheet.png"
-        plot_before_after(rows, sheet, title=title)
+        plot_before_after(rows, title, folder / "contact_sheet.png")
     logger.info("GSB overall: %s", result["overall"])
 
 

@@ -70,19 +70,6 @@ def token_log_probs(
     return allowed.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(allowed, -1)
 
 
-def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:
-    """-log of the mass on the score tokens, averaged over items.
-
-    Not in the paper. Equations 8, 11 and 15 depend on the score tokens alone, so they do not
-    prevent probability mass from moving to other tokens. This term does, at a small weight.
-
-    Args:
-        mass: [...] from ``score_log_probs``.
-        num_items: number of items in the whole batch.
-    """
-    return -mass.clamp(min=1e-6).log().sum() / num_items
-
-
 def score_log_probs(
     logits: torch.Tensor, label_ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,10 +19,11 @@ from zreward_core.losses.gdso import (
     pointwise_reward,
 )
 from zreward_core.losses.grpo import group_advantages
+from zreward_core.losses.mass import mass_loss
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts
-from zreward_core.models.score_decoder import expected_score, mass_loss
+from zreward_core.models.score_decoder import expected_score
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared

@@ -40,7 +40,8 @@ def run(config: Config) -> None:
     Raises:
         UserError: no training pair, or an input is missing.
     """
-    all_pairs, items = shared.training_pairs(), shared.training_items()
+    by_votes = config.votes != "leave_out"
+    all_pairs, items = shared.training_pairs(by_votes), shared.training_items(by_votes)
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
@@ -90,6 +91,6 @@ def objective(
     loss, metrics = train_gdso.objective(backbone, config, batch, chosen, reference)
     exchanged_P2GS = exchanged_scores(backbone, batch, chosen)  # log q under exchanged traces
     target_P2S = batch.pairs.target_P2S[chosen.start : chosen.stop].to(backbone.device)
-    coupling = coupling_loss(exchanged_P2GS, target_P2S, len(batch.rewards_P2G))
+    coupling = coupling_loss(exchanged_P2GS, target_P2S, int(batch.pairs.scored_P.sum()))
     loss = loss + config.alpha_coupling * coupling
     return loss, metrics | {"loss/total": loss.item(), "loss/coupling": coupling.item()}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import torch
 
+from zreward_core.losses.mass import mass_loss
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.score_decoder import expected_score, mass_loss
+from zreward_core.models.score_decoder import expected_score
 from zreward_core.models.scorer import student_scores
 from zreward_core.runtime.distributed import precision
 from zreward_core.training.samplers import Labelled

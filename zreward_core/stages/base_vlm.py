@@ -50,6 +50,10 @@ OUTPUT = Path("data/base_vlm")
 WORLD = Path("data/world")
 TINY_BASES = Path("data/bases")
 """Folder of the pretrained tiny bases that the project comes with."""
+MAX_NORM = 1.0
+"""Gradients are clipped to this norm."""
+LOG_EVERY = 10
+"""Steps between rows of the history."""
 NUM_MEASURED = 320
 """Held-out images on which a base is measured."""
 
@@ -234,8 +238,8 @@ def pretrain(
         loss = backward_by_length(backbone, sequences, images, settings.micro_batches)
         set_rates(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
         place = f"base_vlm, step {step} of the {role}"
-        apply_gradients(place, backbone.trainable(), optimizers, 1.0, {"loss": loss})
-        if step % 10 == 0:
+        apply_gradients(place, backbone.trainable(), optimizers, MAX_NORM, {"loss": loss})
+        if step % LOG_EVERY == 0:
             history.append({"step": step} | add_up({"loss": loss}))
             publish("base_vlm", [{"step": step, f"{role}/loss": history[-1]["loss"]}])
         if (step + 1) % settings.checkpoint_every == 0:

@@ -16,7 +16,7 @@ from zreward_core.models.rollouts import sample_rollouts
 from zreward_core.models.score_decoder import expected_score
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.distributed import precision
-from zreward_core.training.updates import Part
+from zreward_core.training.updates import LossAndMetrics
 
 
 @dataclass
@@ -93,7 +93,7 @@ def chain_loss(
     mass_weight: float,
     part: list[int],
     batch: list[int],
-) -> Part:
+) -> LossAndMetrics:
     """Cross-entropy of the rationales' tokens and of the scores after them, on a micro-batch.
 
     Args:

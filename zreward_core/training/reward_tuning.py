@@ -11,7 +11,7 @@ from zreward_core.diffusion.tuning import Velocity
 from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.scorer import RewardModel
 from zreward_core.runtime.distributed import precision
-from zreward_core.training.updates import Part
+from zreward_core.training.updates import LossAndMetrics
 
 
 def tuning_loss(
@@ -22,7 +22,7 @@ def tuning_loss(
     frozen: Velocity,
     velocity_weight: float,
     num_images: int,
-) -> Part:
+) -> LossAndMetrics:
     """Equation 20 as a loss plus the velocity regularizer, on some images of a step.
 
     Args:

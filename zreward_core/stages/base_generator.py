@@ -250,7 +250,7 @@ def scaled_latents(pipe: Any, pixels: Tensor) -> Tensor:
     pipe.vae.requires_grad_(False).eval()
     batches = track(pixels.split(256), "latents")
     latents = torch.cat([pipe.vae.encode(batch).latent_dist.mean for batch in batches])
-    mean, std = latents.mean().item(), latents.std(correction=0).item()
+    mean, std = latents.mean().item(), latents.std().item()
     place = "base_generator, the autoencoder after its last step"
     require_finite(place, {"mean of the latents": mean, "their deviation": std}, DIVERGED)
     if std < MIN_DEVIATION:
@@ -259,7 +259,7 @@ def scaled_latents(pipe: Any, pixels: Tensor) -> Tensor:
             " train it longer or at a lower learning rate (base_generator.vae in params.yaml), on"
             " images that differ (world.size)"
         )
-    pipe.vae.register_to_config(shift_factor=mean, scaling_factor=1 / latents.std().item())
+    pipe.vae.register_to_config(shift_factor=mean, scaling_factor=1 / std)
     return (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
 
 

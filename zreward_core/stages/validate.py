@@ -26,11 +26,7 @@ from zreward_core.annotations.items.pairs import make_pairs, missing_pairs
 from zreward_core.annotations.items.ratings_table import facts_of, read_ratings
 from zreward_core.annotations.items.splits import SPLITS, check_splits, splits_of
 from zreward_core.annotations.items.times import UNKNOWN, parse_times
-from zreward_core.annotations.items.votes import (
-    unscored_comparisons,
-    unscored_items,
-    voted_pairs,
-)
+from zreward_core.annotations.items.votes import unscored_comparisons, unscored_items, voted_pairs
 from zreward_core.annotations.quality.audit_page import audit_page
 from zreward_core.annotations.quality.contracts import (
     items_contract,

@@ -15,11 +15,7 @@ from zreward_core.models.rollouts import Rollouts, read_scores
 from zreward_core.models.traces import TraceLogProbs, trace_log_probs
 from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.sharding import using
-from zreward_core.training.rollouts import (
-    importance_weights,
-    rollout_metrics,
-    thorough_share,
-)
+from zreward_core.training.rollouts import importance_weights, rollout_metrics, thorough_share
 from zreward_core.training.samplers import PairBatch
 from zreward_core.training.updates import Reference
 

@@ -76,7 +76,7 @@ class Network(nn.Module):
         reader: Reader | None = None,
         packing: Packing | None = None,
     ) -> Any:
-        """Logits [N, K, V] of sequences [N, L], or what a reader takes from them.
+        """Logits [N, K, V] of sequences [N, L], or the outputs of a reader of them.
 
         Sequence n contains image image_index[n]. With a packing the sequences are its prefixes, and
         the logits are those of its rows.
@@ -159,7 +159,7 @@ class Backbone:
         self.adapted: Any = None
         """The model with its low-rank updates, where they are apart from the weights."""
         self.engine: Any = None
-        """What samples traces in place of this model: an ``engine.Engine``."""
+        """An ``engine.Engine`` that samples traces in place of this model."""
 
     @property
     def device(self) -> torch.device:
@@ -201,14 +201,14 @@ class Backbone:
         reader: Reader,
         prefixes: Sequence[list[int]] | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """What a reader takes from the logits at the last positions, see ``read_logits``.
+        """Outputs of a reader of the logits at the last positions, see ``read_logits``.
 
         Args:
             rows: N token sequences, each with one image's placeholder tokens.
             images: resized images [3, h, w]; each passes through the vision tower once.
             image_index: index of the image in each sequence.
             num_last: K.
-            reader: of logits.
+            reader: of the logits.
             prefixes: beginnings of rows, image included, each that of as many adjacent rows; the
                 forward of one is shared by its rows where that pays.
         """

@@ -1,5 +1,6 @@
-"""From hidden states to the few numbers that are wanted of the logits: score distributions
-(equations 2 and 16) and log-probabilities of given tokens.
+"""Score distributions (equations 2 and 16), expected scores (6) and token log-probabilities.
+
+Logits are read a part of the positions at a time: those of all are never in memory together.
 
 Shapes: N sequences, K positions, S levels, H hidden size, V vocabulary.
 """
@@ -21,7 +22,7 @@ Reader = Callable[[torch.Tensor, range], tuple[torch.Tensor, ...]]
 def read_logits(
     head: nn.Module, hidden: torch.Tensor, vocabulary: int, reader: Reader
 ) -> tuple[torch.Tensor, ...]:
-    """What a reader takes from the logits of all positions, without holding all of them.
+    """Outputs of a reader of the logits of all positions, without holding all of them.
 
     The logits are computed for a part of the positions at a time, and once more in the backward
     pass. Where all fit into ``CHUNK_LOGITS`` there is one part, and nothing is computed twice.

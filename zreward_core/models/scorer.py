@@ -97,7 +97,7 @@ class RewardModel(Judge):
         return probs[:, chosen], mass[:, chosen]
 
     def padded_length(self, num_tokens: int) -> int:
-        """Length at which a sequence of so many tokens of prompt and image is scored."""
+        """Length to which a sequence with ``num_tokens`` of prompt and image is padded."""
         length = num_tokens + len(self.backbone.chat.lines)
         return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
@@ -154,7 +154,7 @@ class RewardModel(Judge):
 
 
 def images_of_pass(num_pixels: int, batch_size: int) -> int:
-    """Number of images of so many pixels that are scored in a forward pass, at most batch_size."""
+    """Images of ``num_pixels`` each in a forward pass, at most ``batch_size``."""
     return min(batch_size, max(1, PASS_PIXELS // num_pixels))
 
 

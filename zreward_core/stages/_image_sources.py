@@ -42,7 +42,7 @@ class Source(Settings):
 
     @property
     def listed(self) -> Path:
-        """What lists the images."""
+        """File or folder that lists the images."""
         return self.path
 
 
@@ -51,7 +51,7 @@ class ImageFolder(Source):
 
     @property
     def listed(self) -> Path:
-        """What lists the images."""
+        """File or folder that lists the images."""
         return self.path / "prompts.json"
 
 

@@ -22,7 +22,7 @@ from zreward_core.models.card import CARD, card
 from zreward_core.models.loading import load_chat
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
-from zreward_core.rubric import OF_THE_DEMO, RUBRIC_FILE, Rubric, load_rubric
+from zreward_core.rubric import DEMO_SHA256, RUBRIC_FILE, Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
@@ -168,7 +168,7 @@ def warn_of_rubric(config: Config, rubric: Rubric) -> None:
         for role, base in bases(config)
         if base.tiny is None and not (base.path and base.path.is_relative_to(TINY_BASES))
     ]
-    if real and rubric.sha256 == OF_THE_DEMO:
+    if real and rubric.sha256 == DEMO_SHA256:
         logger.warning(
             "%s is the rubric of the demo, which describes images of coloured shapes, and %s are"
             " not the demo's models: write the rubric of your images (docs/rubric.md) before"

@@ -160,7 +160,7 @@ class StageConfig(Settings):
         return parse_settings(cls, {**shared, **section}, source, stage)
 
     def faults(self, section: str) -> Iterator[str]:
-        """What else is to be corrected before the first stage of a run, each with its key.
+        """Messages about settings to correct before the first stage of a run, each with its key.
 
         `zreward plan` reads settings with such faults.
         """

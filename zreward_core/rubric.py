@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from zreward_core.config import Number, Positive, Settings, Weight, parse_settings, read_yaml
 
 RUBRIC_FILE = Path("data/rubric.yaml")
-OF_THE_DEMO = "e01d604c7f60c6fbc5b79a315a6430f8d8eea443e49188a0e537411cbec0ed71"
+DEMO_SHA256 = "e01d604c7f60c6fbc5b79a315a6430f8d8eea443e49188a0e537411cbec0ed71"
 """``sha256`` of the rubric that the project comes with, which describes images of shapes."""
 
 

@@ -91,7 +91,7 @@ def figures() -> dict:
         ),
         "hpa": lambda path: plot_hpa(METRICS, DIMENSIONS, path),
         "examples": lambda path: plot_examples(examples, LEVELS, path),
-        "before_after": lambda path: plot_before_after(rows, path),
+        "before_after": lambda path: plot_before_after(rows, "Same prompt, same seed", path),
         "grid": lambda path: plot_grid(
             {"step 0": np.stack([noise(32, 32)] * 6)}, ["a ball " * 40] * 6, "Samples", path
         ),

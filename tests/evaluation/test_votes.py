@@ -24,7 +24,7 @@ def predicted(**realism: float) -> pd.DataFrame:
 
 
 def test_hpa_by_votes_by_hand() -> None:
-    found = vote_accuracy({"m": predicted(d=1.0, e=2.0)}, PAIRS, num_resamples=200)["m"]
+    found = vote_accuracy({"m": predicted(d=1.0, e=2.0)}, PAIRS)["m"]
     assert found["alignment"]["hpa"] == pytest.approx(2 / 3)  # the predicted tie c, b is wrong
     assert (found["alignment"]["num_pairs"], found["alignment"]["num_ties"]) == (3, 1)
     assert found["realism"] == {

@@ -20,11 +20,11 @@ from zreward_core.diffusion.generator import Conditions
 from zreward_core.diffusion.sampling import sample_with_gradients
 from zreward_core.diffusion.tuning import open_weights, recompute_activations
 from zreward_core.losses.grpo import grpo_loss
+from zreward_core.losses.mass import mass_loss
 from zreward_core.losses.refl import refl_loss, velocity_distance
 from zreward_core.models import qwen3_5
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.models.families import FAMILIES
-from zreward_core.models.score_decoder import mass_loss
 from zreward_core.models.scorer import RewardModel
 from zreward_core.models.traces import trace_log_probs
 

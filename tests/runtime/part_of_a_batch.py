@@ -30,7 +30,7 @@ from zreward_core.training.one_token import one_token_loss
 from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import Labelled, PairBatch
 from zreward_core.training.supervised import supervised_steps
-from zreward_core.training.updates import own_parts, update
+from zreward_core.training.updates import own_micro_batches, update
 
 GDSO = train_gdso.Config(
     seed=1, pairs_per_step=4, group_size=2, micro_batch_pairs=1, beta=0.1, max_grad_norm=1e6
@@ -83,7 +83,7 @@ def gdso(rollouts: Rollouts) -> dict:
     rewarded, metrics = train_gdso.reward(model, GDSO, batch(model), rollouts)
     parts = (
         train_gdso.objective(model, GDSO, rewarded, part, reference)
-        for part in own_parts(GDSO.pairs_per_step, GDSO.micro_batch_pairs)
+        for part in own_micro_batches(GDSO.pairs_per_step, GDSO.micro_batch_pairs)
     )
     sums, norm = update("step", model, [optimizer], parts, GDSO.max_grad_norm)
     metrics |= add_up(sums) | {"grad_norm": norm}
@@ -103,7 +103,7 @@ def opd(rollouts: Rollouts) -> dict:
     optimizer = torch.optim.SGD(model.trainable(), lr=1.0)
     parts = (
         train_opd.loss_of(model, teacher, OPD, drawn, part)
-        for part in own_parts(OPD.images_per_step, OPD.micro_batch_images)
+        for part in own_micro_batches(OPD.images_per_step, OPD.micro_batch_images)
     )
     sums, norm = update("step", model, [optimizer], parts, 1e9)
     return {"metrics": add_up(sums) | {"grad_norm": norm}, "weights": weights(model)}
@@ -153,7 +153,7 @@ def adapters(rollouts: Rollouts, mixed: str) -> dict:
         reference = [value * 0.9 for value in model.snapshot()]
         rewarded, metrics = train_gdso.reward(model, config, pairs, rollouts)
         sums: dict[str, float] = {}
-        for part in own_parts(config.pairs_per_step, config.micro_batch_pairs):
+        for part in own_micro_batches(config.pairs_per_step, config.micro_batch_pairs):
             loss, values = train_gdso.objective(model, config, rewarded, part, reference)
             loss.backward()
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}

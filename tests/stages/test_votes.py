@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -187,10 +188,17 @@ def test_comparisons_that_make_no_pair_are_counted(rated: bool) -> None:
     assert read_pairs(validate.OUTPUT / "pairs.parquet")["score_w"].notna().all()
 
 
-@pytest.mark.parametrize("votes", ["margin", "bradley_terry"])
-def test_train_gdso_uses_votes(rated: bool, votes: str) -> None:
-    train_gdso.run(train_gdso.Config(**ON_POLICY, votes=votes))
-    (row,) = read_history(train_gdso.OUTPUT / "history.jsonl")
+@pytest.mark.parametrize(
+    ("stage", "votes"),
+    [
+        (train_gdso, "margin"),
+        (train_gdso, "bradley_terry"),
+        (train_gdso_coupled, "margin"),
+    ],
+)
+def test_gdso_uses_votes(rated: bool, stage: Any, votes: str) -> None:
+    stage.run(stage.Config(**ON_POLICY, votes=votes))
+    (row,) = read_history(stage.OUTPUT / "history.jsonl")
     assert np.isfinite(list(row.values())).all()
     assert row["loss/pairwise"] > 0 and row["grad_norm"] > 0 and "reward/pairwise" in row
     if not rated:

@@ -1,7 +1,7 @@
 """Batches of an epoch and micro-batches of a batch."""
 
 from zreward_core.training.supervised import epoch_batch
-from zreward_core.training.updates import own_parts
+from zreward_core.training.updates import own_micro_batches
 
 
 def test_an_epoch_sees_every_image_once() -> None:
@@ -13,5 +13,5 @@ def test_an_epoch_sees_every_image_once() -> None:
 
 
 def test_parts_cover_a_batch_once() -> None:
-    assert [list(part) for part in own_parts(5, 2)] == [[0, 1], [2, 3], [4]]
-    assert list(own_parts(0, 2)) == []
+    assert [list(part) for part in own_micro_batches(5, 2)] == [[0, 1], [2, 3], [4]]
+    assert list(own_micro_batches(0, 2)) == []

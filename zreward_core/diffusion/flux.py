@@ -7,9 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zreward_core.diffusion.generator import Conditions, ImageGenerator, pack, unpack
-
-TIME_STEPS = 1000
+from zreward_core.diffusion.generator import TIME_STEPS, Conditions, ImageGenerator, pack, unpack
 
 
 class Flux(ImageGenerator):

@@ -19,6 +19,9 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from zreward_core.config import UserError
 
+TIME_STEPS = 1000
+"""Largest time of the schedulers; transformers take a share of it."""
+
 
 @dataclass(frozen=True)
 class Conditions:

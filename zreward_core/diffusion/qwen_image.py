@@ -7,11 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zreward_core.diffusion.generator import Conditions, ImageGenerator, pack, to_pixels, unpack
+from zreward_core.diffusion.generator import (
+    TIME_STEPS,
+    Conditions,
+    ImageGenerator,
+    pack,
+    to_pixels,
+    unpack,
+)
 
 MAX_PROMPT_TOKENS = 512
 """Default of ``pipe()``."""
-TIME_STEPS = 1000
 EMPTY_PROMPT = " "
 """Negative prompt that the authors of Qwen-Image use for guidance."""
 

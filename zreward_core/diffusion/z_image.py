@@ -7,12 +7,10 @@ import torch
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch import Tensor
 
-from zreward_core.diffusion.generator import Conditions, ImageGenerator
+from zreward_core.diffusion.generator import TIME_STEPS, Conditions, ImageGenerator
 
 MAX_PROMPT_TOKENS = 512
 """Prompts are truncated to this many tokens unless the tokenizer's own limit is lower."""
-TIME_STEPS = 1000
-"""Number of time steps that the transformer's time, 0 (noise) to 1 (image), is divided into."""
 
 
 class ZImage(ImageGenerator):

@@ -17,7 +17,7 @@ NUM_SPLITS = 20
 
 
 def annotator_agreement(
-    ratings: pd.DataFrame, reference: Reference, seed: int, num_splits: int = NUM_SPLITS
+    ratings: pd.DataFrame, reference: Reference, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Accuracy with which one random half of an item's annotators predicts the other half.
 
@@ -27,7 +27,7 @@ def annotator_agreement(
     than all of them, which models are evaluated against, so a good model can exceed this value.
 
     Returns:
-        The metrics of ``report.measure``, averaged over ``num_splits`` splits; "nll", "ece" and
+        The metrics of ``report.measure``, averaged over ``NUM_SPLITS`` splits; "nll", "ece" and
         "output_tokens" are None, "num_pairs" is the mean number per split.
     """
     positions = reference.keys.get_indexer(
@@ -37,7 +37,7 @@ def annotator_agreement(
     positions = positions[positions >= 0]
     generator = np.random.default_rng(seed)
     splits = [
-        split_means(positions, scores, len(reference.keys), generator) for _ in range(num_splits)
+        split_means(positions, scores, len(reference.keys), generator) for _ in range(NUM_SPLITS)
     ]
     return {
         name: _agreement(splits, reference, *masks) for name, masks in reference.parts().items()

@@ -35,9 +35,9 @@ def sum_by_prompt(values: np.ndarray, prompts: np.ndarray, num_prompts: int) -> 
     return np.bincount(prompts, weights=values.astype(float), minlength=num_prompts)
 
 
-def percentile_bounds(values_R: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Bounds of the central interval of resampled values; NaNs are ignored."""
-    tail = 100.0 * (1.0 - confidence) / 2
+def percentile_bounds(values_R: np.ndarray) -> tuple[float, float]:
+    """Bounds of the central 95 % interval of resampled values; NaNs are ignored."""
+    tail = 100.0 * (1.0 - CONFIDENCE) / 2
     low, high = np.nanpercentile(values_R, [tail, 100.0 - tail])
     return float(low), float(high)
 
@@ -46,7 +46,6 @@ def ratio_interval(
     numerators_N: np.ndarray,
     denominators_N: np.ndarray,
     counts_RN: np.ndarray,
-    confidence: float = CONFIDENCE,
 ) -> Interval:
     """sum(numerators) / sum(denominators) with its percentile interval.
 
@@ -60,11 +59,9 @@ def ratio_interval(
     if total == 0 or not defined_R.any():
         return Interval(float("nan"), float("nan"), float("nan"))
     ratios_R = (counts_RN @ numerators_N)[defined_R] / totals_R[defined_R]
-    return Interval(float(numerators_N.sum() / total), *percentile_bounds(ratios_R, confidence))
+    return Interval(float(numerators_N.sum() / total), *percentile_bounds(ratios_R))
 
 
-def mean_interval(
-    values_N: np.ndarray, counts_RN: np.ndarray, confidence: float = CONFIDENCE
-) -> Interval:
+def mean_interval(values_N: np.ndarray, counts_RN: np.ndarray) -> Interval:
     """Mean over prompts with its percentile interval."""
-    return ratio_interval(values_N, np.ones(len(values_N)), counts_RN, confidence)
+    return ratio_interval(values_N, np.ones(len(values_N)), counts_RN)

@@ -25,6 +25,8 @@ from zreward_core.evaluation.reference import Reference, align_prediction, build
 from zreward_core.evaluation.report import measure
 
 logger = logging.getLogger(__name__)
+SEED = 0
+"""Seed of the draws of prompts; those of seeds have the next one."""
 INTERVALS = ("hpa", "margin_hpa", "plcc", "gap_error")
 """Metrics reported with an interval."""
 
@@ -85,7 +87,6 @@ def build_comparison(
     items: pd.DataFrame,
     pairs: pd.DataFrame,
     num_seeds: int,
-    seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Comparison:
     """Draw the resamples on which all methods are evaluated.
@@ -94,16 +95,15 @@ def build_comparison(
         items: rows of ``schemas.ITEMS`` of the test split.
         pairs: rows of ``schemas.PAIRS`` of the test split.
         num_seeds: K.
-        seed: of the draws.
         num_resamples: R - 1.
     """
-    reference = build_reference(items, pairs, seed, num_resamples)
+    reference = build_reference(items, pairs, SEED, num_resamples)
     prompts = pd.Index(np.unique(pairs["prompt_id"].to_numpy(dtype=str)))
     return Comparison(
         reference=reference,
         prompts_N=prompts.get_indexer(items["prompt_id"].to_numpy(dtype=str)),
         counts_RQ=_with_all(reference.counts_RQ),
-        counts_RK=_with_all(resample(num_seeds, seed + 1, num_resamples)),
+        counts_RK=_with_all(resample(num_seeds, SEED + 1, num_resamples)),
     )
 
 
@@ -176,19 +176,12 @@ def differences(first: Runs, second: Runs, comparison: Comparison) -> dict[str, 
     return {name: _interval(ours[name] - theirs[name]) for name in INTERVALS}
 
 
-def gsb_gain(
-    first: Sequence[pd.DataFrame],
-    second: Sequence[pd.DataFrame],
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Interval:
+def gsb_gain(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> Interval:
     """GSB (equation 21) of the first tuned generator minus that of the second, overall.
 
     Args:
         first, second: judgements against the same base for each of K seeds, rows with prompt_id and
             verdict_overall ("good", "same" or "bad"); all tables contain the same pairs.
-        seed: of the draws.
-        num_resamples: R - 1.
 
     Raises:
         ValueError: the tables contain different pairs.
@@ -200,8 +193,8 @@ def gsb_gain(
             "the generators were judged on different pairs; rerun both with the same prompts"
         )
     gains_QK = tables[0].to_numpy() - tables[1].to_numpy()
-    counts_RQ = _with_all(resample(len(sizes), seed, num_resamples))
-    counts_RK = _with_all(resample(len(first), seed + 1, num_resamples))
+    counts_RQ = _with_all(resample(len(sizes), SEED))
+    counts_RK = _with_all(resample(len(first), SEED + 1))
     sums_R = ((counts_RQ @ gains_QK) * counts_RK).sum(axis=1)
     return _interval(sums_R / ((counts_RQ @ sizes[0].to_numpy()) * counts_RK.sum(axis=1)))
 

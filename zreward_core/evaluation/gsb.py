@@ -9,12 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from zreward_core.evaluation.bootstrap import (
-    NUM_RESAMPLES,
-    ratio_interval,
-    resample,
-    sum_by_prompt,
-)
+from zreward_core.evaluation.bootstrap import ratio_interval, resample, sum_by_prompt
 from zreward_core.schemas import NotFinite
 
 THRESHOLD = 0.25
@@ -115,10 +110,7 @@ def unblind(choices: pd.DataFrame, left: Sequence[str]) -> pd.DataFrame:
 
 
 def aggregate_gsb(
-    verdicts: pd.DataFrame,
-    prompt_ids: Sequence[str],
-    seed: int,
-    num_resamples: int = NUM_RESAMPLES,
+    verdicts: pd.DataFrame, prompt_ids: Sequence[str], seed: int
 ) -> dict[str, dict[str, float | int | None]]:
     """Counts of good, same and bad, GSB and its 95 % bootstrap interval over prompts.
 
@@ -126,13 +118,12 @@ def aggregate_gsb(
         verdicts: N rows of "good", "same" or "bad"; a column for each dimension and "overall".
         prompt_ids: [N] prompt of each row.
         seed: of the resamples.
-        num_resamples: bootstrap resamples of prompts.
 
     Returns:
         {column: {"good", "same", "bad", "gsb", "low", "high"}}; an undefined number is None.
     """
     prompts, codes_N = np.unique(np.asarray(prompt_ids, dtype=str), return_inverse=True)
-    counts = resample(len(prompts), seed, num_resamples)
+    counts = resample(len(prompts), seed)
     totals = sum_by_prompt(np.ones(len(codes_N)), codes_N, len(prompts))
     result: dict[str, dict[str, float | int | None]] = {}
     for name in verdicts.columns:

@@ -28,6 +28,8 @@ COLUMN = 220
 """Width of a column of examples, in pixels."""
 ANNOTATORS = "#d5d5d5"
 """Colour of their histogram."""
+PAIRS_IN_ROW = 3
+"""Pairs side by side in a sheet of images before and after tuning."""
 MAX_TRACE_LINES = 80
 """Lines of a trace; 300 words take about 60."""
 
@@ -91,21 +93,15 @@ def plot_examples(examples: Sequence[Example], levels: Sequence[float], path: Pa
     _save(titled(title, [legend, *rows], gap=2 * GAP), path)
 
 
-def plot_before_after(
-    rows: Sequence[BeforeAfter],
-    path: Path,
-    columns: int = 3,
-    title: str = "Same prompt, same seed",
-) -> None:
+def plot_before_after(rows: Sequence[BeforeAfter], title: str, path: Path) -> None:
     """Contact sheet of images before and after tuning.
 
     Args:
         rows: the pairs.
-        path: of the PNG.
-        columns: pairs side by side.
         title: of the sheet.
+        path: of the PNG.
     """
-    width = (WIDTH - 2 * GAP) // columns - GAP
+    width = (WIDTH - 2 * GAP) // PAIRS_IN_ROW - GAP
     edge = (width - 4) // 2
     cells = []
     for row in rows:
@@ -115,7 +111,7 @@ def plot_before_after(
         ]
         notes = [text_block(text, width) for text in (row.prompt, row.caption) if text]
         cells.append(widened(stacked([beside(sides, gap=4), *notes], gap=4), width))
-    _save(titled(title, [beside(row) for row in in_rows(cells, columns)], 2 * GAP), path)
+    _save(titled(title, [beside(row) for row in in_rows(cells, PAIRS_IN_ROW)], 2 * GAP), path)
 
 
 def plot_grid(

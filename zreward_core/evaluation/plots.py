@@ -30,6 +30,8 @@ MODEL_COLOURS = {
     "teacher": PALETTE[1],
     "student": PALETTE[0],
 }
+NUM_BINS = 8
+"""Equal-width bins of the reliability diagram, over the scale."""
 FEW = 20
 """Fewer predictions in a bin make its mean uncertain; fewer points of a curve are marked."""
 FLAT = 1e-6
@@ -41,7 +43,6 @@ def plot_reliability(
     scores_N: np.ndarray,
     levels: Sequence[float],
     path: Path,
-    num_bins: int = 8,
 ) -> None:
     """Reliability diagram: mean annotated score in bins of the predicted score.
 
@@ -52,7 +53,6 @@ def plot_reliability(
         scores_N: [N] annotated scores.
         levels: the S scores of the rubric.
         path: of the PNG.
-        num_bins: B equal-width bins over the scale.
     """
     figure = Figure(figsize=(7.0, 7.0), layout="constrained")
     curve, counts = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
@@ -61,20 +61,20 @@ def plot_reliability(
     curve.plot([low, high], [low, high], color=GREY, linestyle="--", label="perfect calibration")
     for colour, (name, means_N) in zip(colours, predicted.items(), strict=True):
         (means_B, scores_B), *_ = binned_statistic(
-            means_N, [means_N, scores_N], "mean", num_bins, (low, high)
+            means_N, [means_N, scores_N], "mean", NUM_BINS, (low, high)
         )
-        counts_B, _ = np.histogram(means_N, num_bins, (low, high))
+        counts_B, _ = np.histogram(means_N, NUM_BINS, (low, high))
         curve.plot(means_B[counts_B > 0], scores_B[counts_B > 0], color=colour, label=_title(name))
         for enough_B, face in ((counts_B >= FEW, colour), (counts_B < FEW, "white")):
             curve.plot(means_B[enough_B], scores_B[enough_B], "o", color=colour, mfc=face)
-    counts.hist(list(predicted.values()), num_bins, range=(low, high), color=colours)
+    counts.hist(list(predicted.values()), NUM_BINS, range=(low, high), color=colours)
     curve.set(
         title=f"Reliability of the predicted scores (hollow: fewer than {FEW} predictions)",
         ylabel="mean annotated score (points)",
         ylim=(low - 0.1, high + 0.1),
     )
     counts.set(xlabel="predicted score (points)", ylabel="number of predictions")
-    counts.set_xticks(np.linspace(low, high, num_bins + 1))
+    counts.set_xticks(np.linspace(low, high, NUM_BINS + 1))
     for axes in (curve, counts):
         tidy(axes)
     legend_below(figure, curve, columns=3)
@@ -86,16 +86,16 @@ def plot_curves(
     metrics: Mapping[str, str],
     title: str,
     path: Path,
-    window: int = 0,
 ) -> None:
     """Training curves: one panel per metric, raw values in a light line, smoothed in a dark one.
+
+    The dark line is the running mean over a tenth of the rows.
 
     Args:
         history: rows with "step" and metric names; a row may lack a metric.
         metrics: metric name to the name of the vertical axis, unit included.
         title: of the figure.
         path: of the PNG.
-        window: rows of the running mean; 0 uses a tenth of the rows.
     """
     columns = 2 if len(metrics) == 4 else min(3, max(1, len(metrics)))
     rows = max(1, math.ceil(len(metrics) / columns))
@@ -103,7 +103,7 @@ def plot_curves(
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (metric, label) in zip(grid, metrics.items(), strict=False):
-        _curve(axes, history, metric, window)
+        _curve(axes, history, metric)
         axes.set_ylabel(label, fontsize=9)
         step_axis(axes)
     for axes in grid[len(metrics) :]:
@@ -203,7 +203,7 @@ def smooth(values: Sequence[float] | pd.Series, window: int) -> np.ndarray:
     return (sums[end] - sums[first]) / (end - first)
 
 
-def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, window: int) -> None:
+def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str) -> None:
     values = _series(history, metric)
     tidy(axes)
     if values.empty:
@@ -211,7 +211,7 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, wind
         return
     size = 2 if len(values) > FEW else 7
     axes.plot(values, color=PALETTE[0], alpha=0.3, linewidth=1, marker=".", markersize=size)
-    smoothed = smooth(values, window or max(1, len(values) // 10))
+    smoothed = smooth(values, max(1, len(values) // 10))
     axes.plot(values.index, smoothed, color=PALETTE[0], linewidth=2)
     axes.ticklabel_format(axis="y", useOffset=False)
     if np.ptp(values) < FLAT:

@@ -99,7 +99,7 @@ def nll(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:
     return float(-(histogram_NS * log_probs_NS).sum(axis=1).mean())
 
 
-def ece(probs_NS: np.ndarray, histogram_NS: np.ndarray, num_bins: int = NUM_BINS) -> float:
+def ece(probs_NS: np.ndarray, histogram_NS: np.ndarray) -> float:
     """Expected calibration error of an ordinal prediction, in probability.
 
     The scale is split into the S - 1 events "the score is above level k" (Frank and Hall 2001, "A
@@ -115,11 +115,11 @@ def ece(probs_NS: np.ndarray, histogram_NS: np.ndarray, num_bins: int = NUM_BINS
     predicted_NK = 1.0 - probs_NS.cumsum(axis=1)[:, :-1]
     observed_NK = 1.0 - histogram_NS.cumsum(axis=1)[:, :-1]
     columns = zip(predicted_NK.T, observed_NK.T, strict=True)
-    return float(np.mean([binary_ece(*column, num_bins) for column in columns]))
+    return float(np.mean([binary_ece(*column) for column in columns]))
 
 
-def binary_ece(predicted_N: np.ndarray, observed_N: np.ndarray, num_bins: int = NUM_BINS) -> float:
+def binary_ece(predicted_N: np.ndarray, observed_N: np.ndarray) -> float:
     """Calibration error of one event: predicted probabilities against observed frequencies."""
-    bins_N = np.clip((predicted_N * num_bins).astype(int), 0, num_bins - 1)
-    gaps = np.bincount(bins_N, weights=predicted_N - observed_N, minlength=num_bins)
+    bins_N = np.clip((predicted_N * NUM_BINS).astype(int), 0, NUM_BINS - 1)
+    gaps = np.bincount(bins_N, weights=predicted_N - observed_N, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(predicted_N))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from zreward_core.evaluation.agreement import annotator_agreement
-from zreward_core.evaluation.bootstrap import NUM_RESAMPLES, Interval, ratio_interval
+from zreward_core.evaluation.bootstrap import Interval, ratio_interval
 from zreward_core.evaluation.preference import (
     MARGIN,
     agreements,
@@ -44,7 +44,6 @@ def evaluate_predictions(
     ratings: pd.DataFrame | None = None,
     oracle: pd.DataFrame | None = None,
     seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Any]:
     """Compare models with annotators on the test split.
 
@@ -55,7 +54,6 @@ def evaluate_predictions(
         ratings: item_id, dimension, annotator_id, score, for the agreement of the annotators.
         oracle: item_id, dimension, score (continuous), for the ceiling.
         seed: of the resamples and of the random halves.
-        num_resamples: bootstrap resamples of prompts.
 
     Returns:
         {"models": {MODEL: {"overall" | DIMENSION: METRICS}}, "differences": {"A-B": {"hpa", "low",
@@ -67,7 +65,7 @@ def evaluate_predictions(
     Raises:
         ValueError: an item or a pair without a prediction, or with two.
     """
-    reference = build_reference(items, pairs, seed, num_resamples)
+    reference = build_reference(items, pairs, seed)
     aligned = {
         name: align_prediction(frame, reference, name) for name, frame in predictions.items()
     }

@@ -48,7 +48,7 @@ def plot_tuned_samples(
         for prompt, before, after, old, new in rows
     ]
     title = "Before and after tuning: same prompt, same seed, reward in points"
-    plot_before_after(pairs, path, title=title)
+    plot_before_after(pairs, title, path)
 
 
 def plot_samples_by_step(

@@ -100,7 +100,7 @@ def page(shown: ShownItems, num_items: int, chunks: list[str]) -> str:
 
 
 def index(shown: ShownItems, num_items: int) -> dict[str, Any]:
-    """What the list and the filters of the page need, for the first items.
+    """Data of the page's list and filters, for the first items.
 
     The lists by dimension have one entry for each item, in the order of its dimensions.
     """
@@ -136,7 +136,7 @@ def index(shown: ShownItems, num_items: int) -> dict[str, Any]:
 
 
 def details(shown: ShownItems, place: int, images: ImageStore) -> dict[str, Any]:
-    """What is shown of one item; lists by dimension.
+    """Data of the page of one item; lists by dimension.
 
     Distributions are in thousandths; ratings are annotator, score, row_ref, 1 if excluded; votes
     have the verdict on the item in place of the score, and the other item.

@@ -30,7 +30,7 @@ VERDICTS = {
     "tie": {"item_a": "tie with", "item_b": "tie with"},
     "both_bad": {"item_a": "as bad as", "item_b": "as bad as"},
 }
-"""Vote to what it says of each of the two items."""
+"""Vote to the verdict on each of the two items."""
 MAX_TEST_ITEMS = 10_000
 """Test items, at most; a sample of more."""
 Key = tuple[str, str]

@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zreward_core.evaluation.bootstrap import (
-    NUM_RESAMPLES,
-    ratio_interval,
-    resample,
-    sum_by_prompt,
-)
+from zreward_core.evaluation.bootstrap import ratio_interval, resample, sum_by_prompt
 from zreward_core.evaluation.reference import OVERALL, finite
 
 
@@ -22,7 +17,6 @@ def vote_accuracy(
     predictions: Mapping[str, pd.DataFrame],
     pairs: pd.DataFrame,
     seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """HPA (equation 17) of each model on pairs by votes: share of pairs ordered as voted.
 
@@ -32,7 +26,6 @@ def vote_accuracy(
         predictions: MODEL to item_id, dimension, mean.
         pairs: rows of ``schemas.VOTED_PAIRS`` without scores.
         seed: of the resamples.
-        num_resamples: bootstrap resamples of prompts.
 
     Returns:
         {MODEL: {"overall" | DIMENSION: {"hpa", "hpa_low", "hpa_high", "num_pairs", "num_ties"}}};
@@ -42,7 +35,7 @@ def vote_accuracy(
         ValueError: an item of a pair without a finite prediction.
     """
     prompts_P, prompts = pd.factorize(pairs["prompt_id"], sort=True)
-    counts_RQ = resample(len(prompts), seed, num_resamples)
+    counts_RQ = resample(len(prompts), seed)
     won_P = pairs["vote_share"].to_numpy(dtype=float) > 0.5
     masks = {OVERALL: np.ones(len(pairs), dtype=bool)}
     masks |= {name: (pairs["dimension"] == name).to_numpy() for name in pairs["dimension"].unique()}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from zreward_core.models.scores import Scores
 
 
-class ImageReward:
+class StudentReward:
     """A student that gives a number for an image; threads may share it."""
 
     def __init__(self, model: "RewardModel", dimension: str | None = None) -> None:
@@ -61,7 +61,7 @@ class ImageReward:
 
 def open_reward(
     source: str, dimension: str | None = None, device: Any = "auto", dtype: Any = "auto"
-) -> ImageReward:
+) -> StudentReward:
     """A student by folder, models:/ URI or hub id, which is loaded once in a process."""
     if dimension == "":  # of configurations that cannot hold None
         dimension = None
@@ -69,8 +69,8 @@ def open_reward(
 
 
 @cache
-def _opened(source: str, dimension: str | None, device: str, dtype: str) -> ImageReward:
-    return ImageReward(_loaded(source, device, dtype), dimension)
+def _opened(source: str, dimension: str | None, device: str, dtype: str) -> StudentReward:
+    return StudentReward(_loaded(source, device, dtype), dimension)
 
 
 @cache

@@ -18,7 +18,8 @@ def coupling_loss(
 
     Args:
         exchanged_log_probs_P2GS: [P, 2, G, S] log q(s | p, I_j, d, rho_jbar,i).
-        target_P2S: [P, 2, S] histogram of the annotated scores of each side's own image.
-        num_pairs: pairs in the whole batch.
+        target_P2S: [P, 2, S] histogram of the annotated scores of each side's own image. All zero
+            for a pair without scores, which adds nothing.
+        num_pairs: pairs with scores in the whole batch.
     """
     return pointwise_loss(exchanged_log_probs_P2GS, target_P2S.flip(1), num_pairs)

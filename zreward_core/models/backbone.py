@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedTokenizerBase
 
 from zreward_core.adapters import ADAPTER, keep_float32, merge, save_adapter
 from zreward_core.config import Count, DtypeName, Settings
@@ -52,7 +50,7 @@ class TrainedWeights(Settings):
 
 
 class Network(nn.Module):
-    """The forward pass behind every loss and score, as one module for accelerate to wrap.
+    """The forward pass behind every loss and score, as one module that FSDP can shard.
 
     Logits are computed for the last K positions only: sequences are padded on the left, so the
     positions of traces and scores are the last ones.
@@ -78,7 +76,7 @@ class Network(nn.Module):
         reader: Reader | None = None,
         packing: Packing | None = None,
     ) -> Any:
-        """Logits [N, K, V] of sequences [N, L], or what a reader takes from them.
+        """Logits [N, K, V] of sequences [N, L], or the outputs of a reader of them.
 
         Sequence n contains image image_index[n]. With a packing the sequences are its prefixes, and
         the logits are those of its rows.
@@ -161,7 +159,7 @@ class Backbone:
         self.adapted: Any = None
         """The model with its low-rank updates, where they are apart from the weights."""
         self.engine: Any = None
-        """What samples traces in place of this model: an ``engine.Engine``."""
+        """An ``engine.Engine`` that samples traces in place of this model."""
 
     @property
     def device(self) -> torch.device:
@@ -201,18 +199,16 @@ class Backbone:
         image_index: Sequence[int],
         num_last: int,
         reader: Reader,
-        network: nn.Module | None = None,
         prefixes: Sequence[list[int]] | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """What a reader takes from the logits at the last positions, see ``read_logits``.
+        """Outputs of a reader of the logits at the last positions, see ``read_logits``.
 
         Args:
             rows: N token sequences, each with one image's placeholder tokens.
             images: resized images [3, h, w]; each passes through the vision tower once.
             image_index: index of the image in each sequence.
             num_last: K.
-            reader: of logits.
-            network: the wrapped network where accelerate has prepared one.
+            reader: of the logits.
             prefixes: beginnings of rows, image included, each that of as many adjacent rows; the
                 forward of one is shared by its rows where that pays.
         """
@@ -221,9 +217,8 @@ class Backbone:
             tails = [row[len(prefixes[n // group]) :] for n, row in enumerate(rows)]
             packing = pack(prefixes, tails, num_last, self.device)
             inputs, image_index = self._inputs(prefixes, images), list(image_index)[::group]
-            return (network or self.network)(*inputs, image_index, num_last, reader, packing)
-        inputs = self._inputs(rows, images)
-        return (network or self.network)(*inputs, image_index, num_last, reader)
+            return self.network(*inputs, image_index, num_last, reader, packing)
+        return self.network(*self._inputs(rows, images), image_index, num_last, reader)
 
     def _inputs(
         self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]

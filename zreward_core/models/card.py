@@ -108,5 +108,5 @@ def checkpoint_source(content: dict[str, Any]) -> str | None:
 
 
 def recorded(rubric: Rubric) -> dict[str, Any]:
-    """What a card records of its rubric, beside the rubric itself."""
+    """Keys of a card that repeat a part of its rubric (``RECORDED``)."""
     return {"dimensions": rubric.names, "levels": rubric.levels, "rubric_sha256": rubric.sha256}

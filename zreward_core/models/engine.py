@@ -93,7 +93,7 @@ class Engine:
         """``rollouts.sample_rollouts``, with traces of the server.
 
         Raises:
-            UserError: the server does not answer, or its answer is not what was asked for; or its
+            UserError: the server does not answer, or its answer does not fit the request; or its
                 log-probabilities are those of another model.
         """
         chat = backbone.chat

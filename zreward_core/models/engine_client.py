@@ -24,7 +24,7 @@ NEVER = -100.0
 
 @dataclass
 class Query:
-    """What is asked of the server."""
+    """A request for the traces of one prompt, image and question."""
 
     tokens: list[int]
     """The prompt, with one placeholder token for the image."""
@@ -103,7 +103,7 @@ class EngineClient:
             model: the base model, or an adapter.
 
         Raises:
-            UserError: the server does not answer, or its answer is not what was asked for.
+            UserError: the server does not answer, or its answer does not fit the request.
         """
         longest = len(query.expanded) + sampling.max_tokens
         if self.max_length is not None and longest > self.max_length:
@@ -203,7 +203,7 @@ class EngineClient:
         return value
 
     def _wrong(self, reason: str) -> UserError:
-        return UserError(f"the rollout engine at {self.url} answers what was not asked: {reason}")
+        return UserError(f"the rollout engine at {self.url} gave an unexpected answer: {reason}")
 
 
 MISSING = (

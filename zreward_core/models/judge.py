@@ -1,4 +1,4 @@
-"""What the student and the teacher have in common as scorers of images.
+"""Scoring of images: the interface that student and teacher share.
 
 Shapes: B images, D dimensions, S levels.
 """
@@ -217,7 +217,7 @@ class Judge(ABC):
 
 
 def _taken(rows: Iterator[Row], number: int, num_pixels: float) -> list[Row]:
-    """The next rows: so many of them, or fewer once their images have so many pixels."""
+    """The next ``number`` rows, or fewer if their images reach ``num_pixels`` together."""
     taken: list[Row] = []
     for row in rows:
         taken.append(row)

@@ -30,7 +30,7 @@ def open_model(
     Args:
         source: a folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` (its files are compared
             with the registered hashes), or the id of a repository of the Hugging Face hub.
-        role: what it must have been trained for.
+        role: that it must have been trained for.
         device: "auto" for the accelerator of the machine, or the CPU where it has none.
         dtype: "auto" for the one in which the weights are stored; or a torch dtype, or its name.
         revision: branch, tag or commit; hub ids only.

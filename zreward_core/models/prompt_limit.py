@@ -1,6 +1,6 @@
-"""Rows whose prompt is too long for a model are left out, and named.
+"""Rows whose prompt is too long for a model are left out and logged.
 
-So it is in training, labelling, evaluation and promotion alike; ``RewardModel.score`` refuses them.
+In training, labelling, evaluation and promotion; ``RewardModel.score`` raises an error for them.
 """
 
 import logging
@@ -16,8 +16,8 @@ from zreward_core.models.prompts import ChatFormat, PromptTooLong
 logger = logging.getLogger(__name__)
 SHORT = 3
 """A text has at most this many tokens per byte: normalisation can triple it."""
-NUM_TOLD = 10
-"""Prompts that a message names."""
+NUM_LISTED = 10
+"""Prompts that a message lists."""
 
 
 def without_long_prompts(chat: ChatFormat, rows: pd.DataFrame, source: object) -> pd.DataFrame:
@@ -40,14 +40,14 @@ def without_long_prompts(chat: ChatFormat, rows: pd.DataFrame, source: object) -
     if not reasons:
         return rows
     kept = rows[~rows["prompt"].isin(reasons.keys())]
-    listed = "\n  ".join(list(reasons.values())[:NUM_TOLD])
-    told = (
+    listed = "\n  ".join(list(reasons.values())[:NUM_LISTED])
+    message = (
         f"{source}: {len(rows) - len(kept)} of {len(rows)} rows have too long prompts and are left"
         f" out ({len(reasons)} prompts):\n  {listed}"
     )
     if kept.empty:
-        raise UserError(told)
-    logger.warning("%s", told)
+        raise UserError(message)
+    logger.warning("%s", message)
     return kept
 
 

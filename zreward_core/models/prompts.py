@@ -20,7 +20,7 @@ TEMPLATE_VERSION = 1
 THINK_OPEN = "<think>"
 _PROMPT, _QUESTION = "\ue001", "\ue002"
 KEPT_TEXTS, KEPT_CHARACTERS = 4096, 500
-"""Texts whose tokens are kept, of at most so many characters: a prompt is encoded several times
+"""Texts whose tokens are cached, and their characters, at most: a prompt is encoded several times
 while its image is scored, and often scored with several images."""
 
 

@@ -176,7 +176,7 @@ class _Row:
 
 @dataclass
 class _Context:
-    """What has been fed to N rows; at first system text, image and prompt of the I images."""
+    """The cache of N rows; at first with system text, image and prompt of the I images."""
 
     cache: Any
     mask: torch.Tensor

@@ -1,5 +1,6 @@
-"""From hidden states to the few numbers that are wanted of the logits: score distributions
-(equations 2 and 16) and log-probabilities of given tokens.
+"""Score distributions (equations 2 and 16), expected scores (6) and token log-probabilities.
+
+Logits are read a part of the positions at a time: those of all are never in memory together.
 
 Shapes: N sequences, K positions, S levels, H hidden size, V vocabulary.
 """
@@ -21,7 +22,7 @@ Reader = Callable[[torch.Tensor, range], tuple[torch.Tensor, ...]]
 def read_logits(
     head: nn.Module, hidden: torch.Tensor, vocabulary: int, reader: Reader
 ) -> tuple[torch.Tensor, ...]:
-    """What a reader takes from the logits of all positions, without holding all of them.
+    """Outputs of a reader of the logits of all positions, without holding all of them.
 
     The logits are computed for a part of the positions at a time, and once more in the backward
     pass. Where all fit into ``CHUNK_LOGITS`` there is one part, and nothing is computed twice.
@@ -70,23 +71,10 @@ def token_log_probs(
     return allowed.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(allowed, -1)
 
 
-def mass_loss(mass: torch.Tensor, num_items: float) -> torch.Tensor:
-    """-log of the mass on the score tokens, averaged over items.
-
-    Not in the paper. Equations 8, 11 and 15 depend on the score tokens alone, so they do not
-    prevent probability mass from moving to other tokens. This term does, at a small weight.
-
-    Args:
-        mass: [...] from ``score_log_probs``.
-        num_items: number of items in the whole batch.
-    """
-    return -mass.clamp(min=1e-6).log().sum() / num_items
-
-
 def score_log_probs(
     logits: torch.Tensor, label_ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log of q(s | ...): softmax over the score tokens' logits alone.
+    """Log of q(s | ...), equations 2 and 16: softmax over the score tokens' logits, in float32.
 
     Args:
         logits: [..., V] at the score position.
@@ -103,7 +91,9 @@ def score_log_probs(
 
 
 def expected_score(probs: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """Equation 6: mu = sum over s of s q(s).
+    """Equation 6: mu = sum over s of s q(s), in the dtype of q.
+
+    Autocast would compute the product in bfloat16, whose numbers above 4 are 0.03 apart.
 
     Args:
         probs: [..., S] distribution over levels.
@@ -112,7 +102,8 @@ def expected_score(probs: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     Returns:
         expected scores [...], in rubric units.
     """
-    return probs @ levels.to(probs)
+    with torch.autocast(probs.device.type, enabled=False):
+        return probs @ levels.to(probs)
 
 
 def require_finite_scores(

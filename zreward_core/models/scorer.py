@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from zreward_core.arguments import whole_number
@@ -98,7 +97,7 @@ class RewardModel(Judge):
         return probs[:, chosen], mass[:, chosen]
 
     def padded_length(self, num_tokens: int) -> int:
-        """Length at which a sequence of so many tokens of prompt and image is scored."""
+        """Length to which a sequence with ``num_tokens`` of prompt and image is padded."""
         length = num_tokens + len(self.backbone.chat.lines)
         return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
@@ -155,7 +154,7 @@ class RewardModel(Judge):
 
 
 def images_of_pass(num_pixels: int, batch_size: int) -> int:
-    """Number of images of so many pixels that are scored in a forward pass, at most batch_size."""
+    """Images of ``num_pixels`` each in a forward pass, at most ``batch_size``."""
     return min(batch_size, max(1, PASS_PIXELS // num_pixels))
 
 
@@ -163,14 +162,12 @@ def student_scores(
     backbone: Backbone,
     prompts: Sequence[str],
     images: Sequence[torch.Tensor],
-    network: nn.Module | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log of q(s | p, I, d) for every dimension, in one forward pass of one sequence per image.
 
     Args:
         prompts: B prompts.
         images: B resized images [3, h, w].
-        network: the wrapped network where accelerate has prepared one.
 
     Returns:
         log-probabilities [B, D, S] and mass [B, D].
@@ -182,5 +179,5 @@ def student_scores(
         offsets = [offset - part.start for offset in chat.score_offsets if offset in part]
         return score_log_probs(logits[:, offsets], backbone.label_ids)
 
-    log_probs, mass = backbone.read(rows, images, range(len(rows)), len(chat.lines), read, network)
+    log_probs, mass = backbone.read(rows, images, range(len(rows)), len(chat.lines), read)
     return log_probs, mass

@@ -1,4 +1,4 @@
-"""Score distributions of images, and what is computed from them.
+"""Score distributions of images, with their means, spreads and preferences.
 
 Shapes: B images, D dimensions, S levels.
 """

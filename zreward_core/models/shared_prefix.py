@@ -1,4 +1,4 @@
-"""One forward of what the traces of a group have in common: system text, image, prompt, question.
+"""One forward pass over the common prefix of a group: system text, image, prompt, question.
 
 The rows of a batch are packed into one sequence without padding, each prefix once, then the tails.
 Only the mixers of a layer (attention and linear attention) relate tokens to each other. They run on
@@ -96,7 +96,7 @@ def pack(
 
 
 class _Carried:
-    """What the tails continue of their prefixes in one mixer: the cache that it is given.
+    """The cache of one mixer: the states of the prefixes, which the tails continue.
 
     The first use keeps the prefixes' states, the second one continues them, without changing them.
     """

@@ -1,4 +1,4 @@
-"""Where a base model comes from: the hub, a local checkpoint, or pretraining on the world."""
+"""Sources of a base model: the hub, a local checkpoint, or pretraining. Not a stage."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +54,7 @@ class BaseSource(Settings):
             )
 
     def pointer(self, key: str) -> dict[str, Any]:
-        """What a model folder's card says about a checkpoint that lies elsewhere.
+        """Keys of a model folder's card that refer to a checkpoint elsewhere.
 
         Args:
             key: of these settings in params.yaml, for messages.

@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zreward_core.config import Settings, UserError, is_unicode, writable
-from zreward_core.images import (
-    MAX_BYTES,
-    ImageTooLarge,
-    Outside,
-    decode,
-    read_image,
-)
+from zreward_core.images import MAX_BYTES, ImageTooLarge, Outside, decode, read_image
 from zreward_core.schemas import normalise_prompt, read_json
 
 logger = logging.getLogger(__name__)
 TABLES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 """Suffix of a table to its name in `datasets`."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-NUM_TOLD = 10
+NUM_LISTED = 10
 """Refused images whose reasons are logged."""
 SourceImage = tuple[bytes | Outside, str, str, str]
 """Image, prompt, purpose, origin."""
@@ -48,7 +42,7 @@ class Source(Settings):
 
     @property
     def listed(self) -> Path:
-        """What lists the images."""
+        """File or folder that lists the images."""
         return self.path
 
 
@@ -57,7 +51,7 @@ class ImageFolder(Source):
 
     @property
     def listed(self) -> Path:
-        """What lists the images."""
+        """File or folder that lists the images."""
         return self.path / "prompts.json"
 
 
@@ -97,17 +91,17 @@ def given_images(
             number += 1
             if isinstance(found, str):
                 num_faults += 1
-                faults = [*faults, found][:NUM_TOLD]
+                faults = [*faults, found][:NUM_LISTED]
                 continue
             yield *found, source.purpose, str(source.path)
         if not num_faults:
             continue
-        told = "\n  ".join(faults)
-        told = f"{source.listed}: {num_faults} of {number} images cannot be used:\n  {told}"
+        listed = "\n  ".join(faults)
+        message = f"{source.listed}: {num_faults} of {number} images cannot be used:\n  {listed}"
         if num_faults == number:
-            raise UserError(told)
+            raise UserError(message)
         refused[str(source.path)] = num_faults
-        logger.warning("%s", told)
+        logger.warning("%s", message)
 
 
 def checked_rows(source: Source, first: int = 0) -> Iterator[Checked]:

@@ -14,6 +14,7 @@ import torch
 from zreward_core.config import Count, DtypeName, SamplingTemperature, StageConfig
 from zreward_core.images import ImageStore
 from zreward_core.models.backbone import Backbone
+from zreward_core.models.score_decoder import expected_score
 from zreward_core.models.scorer import student_scores
 from zreward_core.models.teacher import Judged, judge_queries, query_seed
 from zreward_core.runtime.checkpoint import Checkpoint
@@ -55,15 +56,14 @@ def score_items(
     config: Judging, backbone: Backbone, items: pd.DataFrame, images: ImageStore
 ) -> pd.DataFrame:
     """Predictions of a one-token scorer in training; batches are divided over processes."""
-    levels = np.asarray(backbone.rubric.levels)
     parts: list[tuple[int, Rows]] = []
     starts, batches = _own_batches(config, items)
     prepared = with_pixels(backbone, batches, images)
     for start, (batch, pixels) in zip(starts, prepared, strict=True):
         log_probs, _ = student_scores(backbone, list(batch["prompt"]), pixels)
-        probs = log_probs.exp().double().cpu().numpy()
-        means = np.array([[row @ levels for row in rows] for rows in probs])
-        rows = one_token_rows(batch["item_id"], backbone.rubric.names, probs, means)
+        probs = log_probs.exp().double().cpu()
+        means = means_of(backbone, probs)
+        rows = one_token_rows(batch["item_id"], backbone.rubric.names, probs.numpy(), means)
         parts.append((start, rows))
     return _gathered(parts, items)
 
@@ -126,13 +126,23 @@ def reasoning_rows(
     config: Judging, backbone: Backbone, batch: pd.DataFrame, pixels: Sequence[torch.Tensor]
 ) -> Rows:
     """Rows of a batch of images that a reasoning model judges in all dimensions."""
-    levels = np.asarray(backbone.rubric.levels)
     keys, judged = judge_batch(config, backbone, batch, pixels)
-    probs = judged.probs.double().numpy()
+    probs = judged.probs.double()
+    means = means_of(backbone, probs)
     return [
-        (*key, probs[q].tolist(), probs[q] @ levels, judged.num_tokens[q].item(), judged.traces[q])
+        (*key, probs[q].tolist(), means[q], judged.num_tokens[q].item(), judged.traces[q])
         for q, key in enumerate(keys)
     ]
+
+
+def means_of(backbone: Backbone, probs: torch.Tensor) -> np.ndarray:
+    """Expected scores of distributions [..., S]; each alone, so that it does not depend on others.
+
+    A product of matrices rounds by its size.
+    """
+    levels = torch.tensor(backbone.rubric.levels, dtype=probs.dtype)
+    means = [expected_score(row, levels).item() for row in probs.flatten(0, -2)]
+    return np.array(means).reshape(probs.shape[:-1])
 
 
 def judge_batch(

@@ -47,7 +47,7 @@ class SupervisedConfig(StageConfig, TrainedWeights):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon converges in fewer steps on tiny models; it needs whole weight matrices."""
     weight_decay: Weight = 0.01
-    """AdamW weight decay."""
+    """Weight decay of AdamW; Muon has none."""
     max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
     checkpoint_every: Count = 200

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from diffusers.training_utils import EMAModel
 from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -35,33 +36,26 @@ from zreward_core.diffusion.tuning import (
     recompute_activations,
 )
 from zreward_core.evaluation.early_stopping import HackingMonitor
-from zreward_core.losses.refl import aggregate_rewards, refl_loss, velocity_distance
 from zreward_core.models.scorer import RewardModel
 from zreward_core.offloading import placed
 from zreward_core.runtime.checkpoint import Checkpoint, require_shapes
 from zreward_core.runtime.distributed import add_up, gather, own_part, precision
-from zreward_core.runtime.progress import (
-    publish,
-    publish_sheet,
-    say_metrics,
-    track,
-)
+from zreward_core.runtime.progress import publish, publish_sheet, say_metrics, track
 from zreward_core.runtime.sharding import restore
 from zreward_core.schemas import require_finite
 from zreward_core.sheets import captioned
-from zreward_core.training.judges import (
-    Judge,
-    as_arrays,
-    judge_samples,
-    mean_scores,
-)
+from zreward_core.training.judges import Judge, as_arrays, judge_samples, mean_scores
+from zreward_core.training.reward_tuning import tuning_loss
 from zreward_core.training.updates import DIVERGED, apply_gradients
 
 logger = logging.getLogger(__name__)
 STAGE = "finetune_generator"
 WARMUP_STEPS = 10
+"""Steps of linear warm-up of the learning rate."""
 NUM_KEPT = 6
 """Validation samples of each validation that are kept."""
+MAX_EDGE = 256
+"""Longest edge of the samples that are kept, in pixels."""
 
 
 class Lora(Settings):
@@ -179,65 +173,54 @@ def tune(
     """
     if config.steps == 0:
         return [], {}
-    transformer = generator.transformer
-    rank = config.lora.rank if config.lora else None
     weights, frozen = open_weights(
-        generator, rank, config.lora.alpha if config.lora else 1, config.seed
+        generator,
+        config.lora.rank if config.lora else None,
+        config.lora.alpha if config.lora else 1,
+        config.seed,
     )
     if config.gradient_checkpointing:
         recompute_activations(generator)
         reward.backbone.recompute_activations()
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=0.0)
     average = moving_average(weights, config.ema_decay)
-    importance = dimension_weights(config, reward.dimensions)
+    weights_D = dimension_weights(config, reward.dimensions)
     monitor = HackingMonitor(reward.dimensions, config.watch.patience, config.seed)
-    state = checkpoint.load("state") or {"step": 0, "stopped": False, "samples": {}}
+    start: dict[str, Any] = {"step": 0, "stopped": False, "history": [], "samples": {}}
+    state = checkpoint.load("state") or start
 
-    def validate(step: int) -> tuple[dict[str, float], list[str]]:
-        """Metrics, and the dimensions that are hacked."""
-        images = sample_all(config, generator, watched)
-        shown = small(as_arrays(images[:NUM_KEPT]))
-        state["samples"][step] = torch.from_numpy(shown)
-        publish_sheet(STAGE, step, sample_sheet(step, shown, watched))
-        pixels = as_arrays(images)
-        found = judge_samples(judges, watched, lambda part: pixels[part.start : part.stop])
+    def validate(step: int) -> dict[str, float]:
+        """Metrics of the averaged weights, which are kept unless a dimension is hacked."""
+        with averaged(weights, average):
+            scores, state["samples"][step] = score_watched(config, step, generator, judges, watched)
         hacked: list[str] = []
         if config.panel:
-            verdict = monitor.update(found["reward"], found["panel"], step)
+            verdict = monitor.update(scores["reward"], scores["panel"], step)
             hacked, state["stopped"] = verdict.hacked, verdict.stop
             if hacked:
                 logger.warning("%s", verdict)
-        return mean_scores(found, reward.dimensions), hacked
+        if not hacked:
+            state["kept"] = copy.deepcopy(average.shadow_params)
+        return mean_scores(scores, reward.dimensions)
 
-    publish(STAGE, state.get("history", []), anew=True)
+    publish(STAGE, state["history"], anew=True)
     for step, images in state["samples"].items():
         publish_sheet(STAGE, step, sample_sheet(step, images.numpy(), watched))
     if state["step"] == 0:
-        state["history"] = [{"step": 0, **validate(0)[0]}]
+        state["history"].append({"step": 0, **validate(0)})
         publish(STAGE, state["history"])
-        state["kept"] = copy.deepcopy(average.shadow_params)
     else:
-        saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
-        require_shapes([*saved, *state["average"]["shadow_params"]], [*weights.values()] * 2)
-        transformer.load_state_dict(state["weights"], strict=False)
-        restore(optimizer, state["optimizer"])
-        average.load_state_dict(state["average"])
-        average.to(generator.pipe.device)
-        monitor.load_state_dict(state["monitor"])
+        restore_state(state, generator, weights, optimizer, average, monitor)
     for step in track(range(state["step"], config.steps), "tune", config.steps, state["step"]):
         if state["stopped"]:
             break
         row = train_step(
-            config, step, generator, reward, importance, frozen, weights, optimizer, train
+            config, step, generator, reward, weights_D, frozen, weights, optimizer, train
         )
         average.step(weights.values())
         number = step + 1
         if number % config.watch.every == 0 or number == config.steps:
-            with averaged(weights, average):
-                metrics, hacked = validate(number)
-            row |= metrics
-            if not hacked:
-                state["kept"] = copy.deepcopy(average.shadow_params)
+            row |= validate(number)
         state["history"].append(row)
         publish(STAGE, [row])
         state["step"] = number
@@ -250,9 +233,50 @@ def tune(
     if state["stopped"]:
         average.shadow_params = state["kept"]
     average.copy_to(weights.values())
-    transformer.requires_grad_(False)
+    generator.transformer.requires_grad_(False)
     say_metrics(STAGE, state["history"])
     return state["history"], state["samples"]
+
+
+def restore_state(
+    state: dict[str, Any],
+    generator: ImageGenerator,
+    weights: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: EMAModel,
+    monitor: HackingMonitor,
+) -> None:
+    """Continue from a checkpoint of ``tune``.
+
+    Raises:
+        UserError: it has the shapes of other weights.
+    """
+    saved = [state["weights"].get(name, torch.zeros(0)) for name in weights]
+    require_shapes([*saved, *state["average"]["shadow_params"]], [*weights.values()] * 2)
+    generator.transformer.load_state_dict(state["weights"], strict=False)
+    restore(optimizer, state["optimizer"])
+    average.load_state_dict(state["average"])
+    average.to(generator.pipe.device)
+    monitor.load_state_dict(state["monitor"])
+
+
+def score_watched(
+    config: Config,
+    step: int,
+    generator: ImageGenerator,
+    judges: dict[str, Judge],
+    watched: list[str],
+) -> tuple[dict[str, np.ndarray], Tensor]:
+    """Sample the watched prompts; publishes the first samples.
+
+    Returns:
+        Scores [B, D] by judge, and the first samples, reduced, [N, H, W, 3] uint8.
+    """
+    images = as_arrays(sample_all(config, generator, watched))
+    shown = reduced(images[:NUM_KEPT])
+    publish_sheet(STAGE, step, sample_sheet(step, shown, watched))
+    scores = judge_samples(judges, watched, lambda part: images[part.start : part.stop])
+    return scores, torch.from_numpy(shown)
 
 
 def sample_sheet(step: int, images: np.ndarray, prompts: list[str]) -> Image.Image:
@@ -261,9 +285,9 @@ def sample_sheet(step: int, images: np.ndarray, prompts: list[str]) -> Image.Ima
     return captioned(list(images), prompts[: len(images)], title, columns=3)
 
 
-def small(images: np.ndarray, edge: int = 256) -> np.ndarray:
-    """Images [N, H, W, 3] uint8, averaged over squares so that no edge is longer than ``edge``."""
-    side = -(-max(images.shape[1:3]) // edge)
+def reduced(images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, 3] uint8, averaged over squares so that no edge exceeds ``MAX_EDGE``."""
+    side = -(-max(images.shape[1:3]) // MAX_EDGE)
     height, width = (size // side for size in images.shape[1:3])
     squares = images[:, : height * side, : width * side].reshape(
         len(images), height, side, width, side, 3
@@ -276,7 +300,7 @@ def train_step(
     step: int,
     generator: ImageGenerator,
     reward: RewardModel,
-    importance: Tensor | None,
+    weights_D: Tensor | None,
     frozen: Velocity,
     weights: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
@@ -285,8 +309,14 @@ def train_step(
     """One optimizer step on equation 20 plus the velocity regularizer; returns its metrics.
 
     Every process draws all batches and computes its part of their images.
+
+    Args:
+        weights_D: see ``dimension_weights``.
+        frozen: velocity of the generator before tuning.
+        weights: the trainable weights by name.
+        train: prompts.
     """
-    place = f"finetune_generator, step {step + 1}"
+    place = f"{STAGE}, step {step + 1}"
     rng = step_generator(config.seed, step)
     num_images = config.batch_size * config.accumulation
     totals = {"tune/reward": 0.0, "tune/velocity_distance": 0.0}
@@ -301,37 +331,24 @@ def train_step(
         prompts = [train[index] for index in drawn[part]]
         if not prompts:
             continue
+        latents = generator.initial_latents(seeds[part], config.size)
         with precision():
             samples = sample_with_gradients(
                 generator,
                 prompts,
-                generator.initial_latents(seeds[part], config.size),
+                latents,
                 num_steps=config.num_steps,
                 gradient_steps=gradient_steps,
                 guidance_scale=config.guidance_scale,
             )
-            mean = samples.pixels.detach().mean().item()
-            require_finite(place, {"the mean of the pixels": mean}, DIVERGED)
-            rewards = reward.reward(prompts, samples.pixels)
-        if importance is not None:
-            importance = importance.to(rewards)
-        loss = refl_loss(rewards, num_images, importance)
-        if config.velocity_weight > 0:
-            with precision():
-                distances = [
-                    velocity_distance(
-                        one.velocity,
-                        frozen(one.latents, one.timestep, samples.conditions),
-                        num_images * len(samples.steps),
-                    )
-                    for one in samples.steps
-                ]
-            distance = torch.stack(distances).sum()
-            loss = loss + config.velocity_weight * distance
-            totals["tune/velocity_distance"] += distance.item()
+        mean = samples.pixels.detach().mean().item()
+        require_finite(place, {"the mean of the pixels": mean}, DIVERGED)
+        loss, metrics = tuning_loss(
+            samples, prompts, reward, weights_D, frozen, config.velocity_weight, num_images
+        )
         loss.backward()
-        aggregate = aggregate_rewards(rewards.detach(), importance)
-        totals["tune/reward"] += aggregate.sum().item() / num_images
+        for name, value in metrics.items():
+            totals[name] += value
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
     norm = apply_gradients(place, list(weights.values()), [optimizer], config.max_norm, totals)
@@ -339,7 +356,7 @@ def train_step(
 
 
 def dimension_weights(config: Config, dimensions: list[str]) -> Tensor | None:
-    """Weights of Agg in the order of the dimensions.
+    """Weights [D] of Agg (equation 20) in the order of the dimensions; None for the plain mean.
 
     Raises:
         UserError: a weight is for an unknown dimension.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from zreward_core.config import (
@@ -62,6 +62,7 @@ OUTPUT = Path("data/base_generator")
 MAX_NORM = 1.0
 """Gradients are clipped to this norm."""
 LOG_EVERY = 20
+"""Steps between rows of the history."""
 MIN_DEVIATION = 1e-6
 """Standard deviation of latents below which they differ by rounding errors only."""
 
@@ -97,6 +98,13 @@ class FlowPretraining(Settings):
     in the world."""
     noise_mean: float = Field(default=0.0, ge=-10, le=10)
     """Mean of the logit-normal distribution of training noise levels."""
+
+    @field_validator("clean_shares")
+    @classmethod
+    def _known_aspects(cls, shares: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(shares) - set(ASPECTS)):
+            raise ValueError(f"{unknown} are not aspects of the world, {list(ASPECTS)}")
+        return shares
 
 
 class Check(Settings):
@@ -185,15 +193,7 @@ def draw_weights(table: pd.DataFrame, clean_shares: dict[str, float]) -> Tensor:
     """Sampling weights [N] of images that give each aspect its target share of clean images.
 
     Defects of different aspects are independent, so the weights multiply.
-
-    Raises:
-        UserError: a name is not an aspect of the world, or a share is not between 0 and 1.
     """
-    if set(clean_shares) - set(ASPECTS) or not all(0 < s < 1 for s in clean_shares.values()):
-        raise UserError(
-            "params.yaml: 'base_generator.flow.clean_shares' must give numbers between 0 and 1 to"
-            f" some of {list(ASPECTS)}"
-        )
     weights = torch.ones(len(table), dtype=torch.float64)
     defects = [{defect["aspect"] for defect in json.loads(text)} for text in table["defects"]]
     for aspect, wanted in clean_shares.items():
@@ -250,7 +250,7 @@ def scaled_latents(pipe: Any, pixels: Tensor) -> Tensor:
     pipe.vae.requires_grad_(False).eval()
     batches = track(pixels.split(256), "latents")
     latents = torch.cat([pipe.vae.encode(batch).latent_dist.mean for batch in batches])
-    mean, std = latents.mean().item(), latents.std(correction=0).item()
+    mean, std = latents.mean().item(), latents.std().item()
     place = "base_generator, the autoencoder after its last step"
     require_finite(place, {"mean of the latents": mean, "their deviation": std}, DIVERGED)
     if std < MIN_DEVIATION:
@@ -259,7 +259,7 @@ def scaled_latents(pipe: Any, pixels: Tensor) -> Tensor:
             " train it longer or at a lower learning rate (base_generator.vae in params.yaml), on"
             " images that differ (world.size)"
         )
-    pipe.vae.register_to_config(shift_factor=mean, scaling_factor=1 / latents.std().item())
+    pipe.vae.register_to_config(shift_factor=mean, scaling_factor=1 / std)
     return (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
 
 

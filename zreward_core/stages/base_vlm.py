@@ -22,7 +22,7 @@ from zreward_core.models.card import CARD, card
 from zreward_core.models.loading import load_chat
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.models.tiny import TinySizes, build_backbone
-from zreward_core.rubric import OF_THE_DEMO, RUBRIC_FILE, Rubric, load_rubric
+from zreward_core.rubric import DEMO_SHA256, RUBRIC_FILE, Rubric, load_rubric
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.distributed import add_up, own_part
 from zreward_core.runtime.outputs import whole_output
@@ -50,6 +50,10 @@ OUTPUT = Path("data/base_vlm")
 WORLD = Path("data/world")
 TINY_BASES = Path("data/bases")
 """Folder of the pretrained tiny bases that the project comes with."""
+MAX_NORM = 1.0
+"""Gradients are clipped to this norm."""
+LOG_EVERY = 10
+"""Steps between rows of the history."""
 NUM_MEASURED = 320
 """Held-out images on which a base is measured."""
 
@@ -164,7 +168,7 @@ def warn_of_rubric(config: Config, rubric: Rubric) -> None:
         for role, base in bases(config)
         if base.tiny is None and not (base.path and base.path.is_relative_to(TINY_BASES))
     ]
-    if real and rubric.sha256 == OF_THE_DEMO:
+    if real and rubric.sha256 == DEMO_SHA256:
         logger.warning(
             "%s is the rubric of the demo, which describes images of coloured shapes, and %s are"
             " not the demo's models: write the rubric of your images (docs/rubric.md) before"
@@ -234,8 +238,8 @@ def pretrain(
         loss = backward_by_length(backbone, sequences, images, settings.micro_batches)
         set_rates(optimizers, settings.learning_rate * trapezoid(step, settings.steps))
         place = f"base_vlm, step {step} of the {role}"
-        apply_gradients(place, backbone.trainable(), optimizers, 1.0, {"loss": loss})
-        if step % 10 == 0:
+        apply_gradients(place, backbone.trainable(), optimizers, MAX_NORM, {"loss": loss})
+        if step % LOG_EVERY == 0:
             history.append({"step": step} | add_up({"loss": loss}))
             publish("base_vlm", [{"step": step, f"{role}/loss": history[-1]["loss"]}])
         if (step + 1) % settings.checkpoint_every == 0:

@@ -39,12 +39,7 @@ from zreward_core.schemas import (
     write_table,
 )
 from zreward_core.stages._image_parts import kept_rows
-from zreward_core.stages._image_sources import (
-    ImageDataset,
-    ImageFolder,
-    SourceImage,
-    given_images,
-)
+from zreward_core.stages._image_sources import ImageDataset, ImageFolder, SourceImage, given_images
 from zreward_core.stages._samples import on_device, sample_shards, stored_files
 
 WORLD = Path("data/world")

@@ -28,9 +28,8 @@ GENERATORS = {
     "base": Path("data/base_generator/generator"),
     "tuned": Path("data/finetune_generator/generator"),
 }
-NOT_JUDGED = pd.DataFrame({"overall": []})
-VERDICTS = {"good": "after is better", "same": "no difference", "bad": "before is better"}
-"""Captions on the contact sheet."""
+CAPTIONS = {"good": "after is better", "same": "no difference", "bad": "before is better"}
+"""Verdict to its caption on the contact sheet."""
 NUM_SHOWN = 24
 """Pairs on the contact sheet."""
 
@@ -112,19 +111,17 @@ def compare(
         side: [ids[name][at] for name, at in zip(pairs[side], pairs["pair"], strict=True)]
         for side in ("left", "right")
     }
-    by_oracle = config.judge == "oracle"
-    scores = {
-        side: oracle_scores(images.all_pixels(seen), shown)
-        for side, seen in sides.items()
-        if by_oracle
-    }
-    choices = judge(scores["left"], scores["right"], ASPECTS) if by_oracle else pd.DataFrame()
-    verdicts = unblind(choices, pairs["left"].tolist()) if by_oracle else NOT_JUDGED
-    judged = pairs["prompt_id"].tolist() if by_oracle else []
+    scores, choices, verdicts = {}, pd.DataFrame(), pd.DataFrame({"overall": []})
+    judged, captions = [], [""] * len(pairs)
+    if config.judge == "oracle":
+        scores = {side: oracle_scores(images.all_pixels(sides[side]), shown) for side in sides}
+        choices = judge(scores["left"], scores["right"], ASPECTS)
+        verdicts = unblind(choices, pairs["left"].tolist())
+        judged, captions = pairs["prompt_id"].tolist(), verdicts["overall"].map(CAPTIONS).tolist()
     result = aggregate_gsb(verdicts, judged, config.seed)
     with whole_output(OUTPUT, config) as folder:
         write_json(result, folder / "gsb.json")
-        overall = result.get("overall", {})
+        overall = result["overall"]
         summary = {f"gsb_{key}" if key in ("low", "high") else key: overall[key] for key in overall}
         write_json(summary, folder / "summary.json")  # for `dvc metrics`
         for side, seen in sides.items():
@@ -134,21 +131,19 @@ def compare(
         judgements(pairs, shown, scores, choices, verdicts).to_parquet(
             folder / "judgements.parquet", index=False
         )
-        words = verdicts["overall"] if by_oracle else [None] * len(pairs)
-        judged_pairs = sorted(zip(pairs["pair"], words, strict=True))
+        first_samples = sorted(zip(pairs["pair"], captions, strict=True))[:: config.samples]
         rows = [
             BeforeAfter(
                 prompts[index],
                 images.pixels(ids["base"][index]),
                 images.pixels(ids["tuned"][index]),
-                VERDICTS[verdict] if by_oracle else "",
+                caption,
             )
-            for index, verdict in judged_pairs[:: config.samples][:NUM_SHOWN]
+            for index, caption in first_samples[:NUM_SHOWN]
         ]
         title = "Blind comparison: same prompt, same seed"
-        sheet = folder / "contact_sheet.png"
-        plot_before_after(rows, sheet, title=title)
-    logger.info("GSB overall: %s", result["overall"])
+        plot_before_after(rows, title, folder / "contact_sheet.png")
+    logger.info("GSB overall: %s", overall)
 
 
 def judgements(

@@ -11,15 +11,10 @@ from pathlib import Path
 import torch
 
 from zreward_core.adapters import ADAPTER
-from zreward_core.config import (
-    UserError,
-)
+from zreward_core.config import UserError
 from zreward_core.diffusion.generator import ImageGenerator
 from zreward_core.diffusion.loading import CARD, load_generator
-from zreward_core.diffusion.tuning import (
-    close_weights,
-    save_adapters,
-)
+from zreward_core.diffusion.tuning import close_weights, save_adapters
 from zreward_core.evaluation.paired import compare_means
 from zreward_core.evaluation.tuning_figures import (
     plot_samples_by_step,
@@ -33,19 +28,12 @@ from zreward_core.offloading import park, placed
 from zreward_core.runtime.checkpoint import Checkpoint, tree_hash
 from zreward_core.runtime.device import pick_device
 from zreward_core.runtime.outputs import whole_output
-from zreward_core.runtime.progress import (
-    write_history,
-)
+from zreward_core.runtime.progress import write_history
 from zreward_core.runtime.worker import is_main
 from zreward_core.schemas import PROMPTS, read_table, write_json
 from zreward_core.stages._samples import sample_shards, stored_images
 from zreward_core.stages._tuning import STAGE, Config, tune
-from zreward_core.training.judges import (
-    judge_samples,
-    oracle_judge,
-    panel_judge,
-    reward_judge,
-)
+from zreward_core.training.judges import judge_samples, oracle_judge, panel_judge, reward_judge
 
 OUTPUT = Path("data/finetune_generator")
 PROMPT_TABLE = Path("data/candidates/prompts.parquet")

@@ -24,11 +24,7 @@ from zreward_core.annotations.ingest.reading import read_file, source_files
 from zreward_core.annotations.ingest.remedies import REMEDIES, remedy_of
 from zreward_core.annotations.ingest.repeated_votes import repeated_votes
 from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES, Source
-from zreward_core.annotations.ingest.summary import (
-    SourceSummary,
-    count_resubmissions,
-    summary_rows,
-)
+from zreward_core.annotations.ingest.summary import SourceSummary, count_resubmissions, summary_rows
 from zreward_core.config import Share, StageConfig, UserError
 from zreward_core.images import write_images
 from zreward_core.rubric import Rubric, load_rubric

@@ -74,7 +74,7 @@ def run(config: Config) -> None:
     starts = range(0, len(pairs), config.batch_pairs)
     with rollout_engine("trace_faithfulness", backbone):
         parts = [
-            read_pairs(backbone, config, pairs.iloc[at : at + config.batch_pairs], items, images)
+            score_pairs(backbone, config, pairs.iloc[at : at + config.batch_pairs], items, images)
             for at in track(starts, "trace_faithfulness")
         ]
     scores = pd.concat(parts, ignore_index=True)
@@ -95,7 +95,7 @@ def summarise(scores: pd.DataFrame) -> dict[str, dict]:
 
 
 @torch.no_grad()
-def read_pairs(
+def score_pairs(
     backbone: Backbone,
     config: Config,
     pairs: pd.DataFrame,

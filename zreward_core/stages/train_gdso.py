@@ -19,10 +19,11 @@ from zreward_core.losses.gdso import (
     pointwise_reward,
 )
 from zreward_core.losses.grpo import group_advantages
+from zreward_core.losses.mass import mass_loss
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.loading import load_backbone, open_backbone
 from zreward_core.models.rollouts import Rollouts
-from zreward_core.models.score_decoder import expected_score, mass_loss
+from zreward_core.models.score_decoder import expected_score
 from zreward_core.runtime.checkpoint import Checkpoint
 from zreward_core.runtime.sharding import place, require_divisible, unsharded
 from zreward_core.stages import _training as shared
@@ -32,7 +33,7 @@ from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
 from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import PairBatch, PairSampler
-from zreward_core.training.updates import History, Part, Reference, own_parts
+from zreward_core.training.updates import History, LossAndMetrics, Reference, own_micro_batches
 from zreward_core.training.votes import Votes, loss_of_votes, rewards_with_votes
 
 OUTPUT = Path("data/train_gdso")
@@ -106,7 +107,7 @@ def run(config: Config) -> None:
             for _ in range(config.updates_per_batch):  # K_gdso updates of pi
                 step.update(
                     objective(backbone, config, batch, part, step.reference)
-                    for part in own_parts(config.pairs_per_step, config.micro_batch_pairs)
+                    for part in own_micro_batches(config.pairs_per_step, config.micro_batch_pairs)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
@@ -132,7 +133,7 @@ def reward(
 
 def objective(
     backbone: Backbone, config: Config, batch: RewardedPairs, part: range, reference: Reference
-) -> Part:
+) -> LossAndMetrics:
     """L_GDSO (14) of some pairs of a batch, divided by the counts of the whole batch."""
     num_pairs, group = batch.rewards_P2G.shape[0], batch.rewards_P2G.shape[2]
     annotated_P2 = batch.pairs.scores_P2[part.start : part.stop].to(backbone.device)

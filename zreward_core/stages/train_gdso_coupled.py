@@ -22,7 +22,7 @@ from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, exchanged_scores
 from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import PairSampler
-from zreward_core.training.updates import History, Part, Reference, own_parts
+from zreward_core.training.updates import History, LossAndMetrics, Reference, own_micro_batches
 
 OUTPUT = Path("data/train_gdso_coupled")
 
@@ -40,7 +40,8 @@ def run(config: Config) -> None:
     Raises:
         UserError: no training pair, or an input is missing.
     """
-    all_pairs, items = shared.training_pairs(), shared.training_items()
+    by_votes = config.votes != "leave_out"
+    all_pairs, items = shared.training_pairs(by_votes), shared.training_items(by_votes)
     base = shared.BASES / config.base
     sources = {"base": base, "pairs": shared.PAIRS_FILE, "items": shared.ITEMS_FILE}
     backbone = load_backbone(base, config.dtype)
@@ -76,20 +77,20 @@ def run(config: Config) -> None:
             batch, step.metrics = train_gdso.reward(backbone, config, pairs, rollouts)
             for _ in range(config.updates_per_batch):  # K_gdso updates of pi
                 step.update(
-                    objective(backbone, config, batch, chosen, step.reference)
-                    for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
+                    objective(backbone, config, batch, part, step.reference)
+                    for part in own_micro_batches(config.pairs_per_step, config.micro_batch_pairs)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
 
 
 def objective(
-    backbone: Backbone, config: Config, batch: RewardedPairs, chosen: range, reference: Reference
-) -> Part:
+    backbone: Backbone, config: Config, batch: RewardedPairs, part: range, reference: Reference
+) -> LossAndMetrics:
     """L_GDSO (14) plus the coupling loss of some pairs, divided by the counts of the batch."""
-    loss, metrics = train_gdso.objective(backbone, config, batch, chosen, reference)
-    exchanged_P2GS = exchanged_scores(backbone, batch, chosen)  # log q under exchanged traces
-    target_P2S = batch.pairs.target_P2S[chosen.start : chosen.stop].to(backbone.device)
-    coupling = coupling_loss(exchanged_P2GS, target_P2S, len(batch.rewards_P2G))
+    loss, metrics = train_gdso.objective(backbone, config, batch, part, reference)
+    exchanged_P2GS = exchanged_scores(backbone, batch, part)  # log q under exchanged traces
+    target_P2S = batch.pairs.target_P2S[part.start : part.stop].to(backbone.device)
+    coupling = coupling_loss(exchanged_P2GS, target_P2S, int(batch.pairs.scored_P.sum()))
     loss = loss + config.alpha_coupling * coupling
     return loss, metrics | {"loss/total": loss.item(), "loss/coupling": coupling.item()}

@@ -21,7 +21,7 @@ from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.policy import RewardedPairs, group_scores, policy_loss, sampling_metrics
 from zreward_core.training.rollouts import roll_out
 from zreward_core.training.samplers import PairBatch, PairSampler
-from zreward_core.training.updates import History, Part, Reference, own_parts
+from zreward_core.training.updates import History, LossAndMetrics, Reference, own_micro_batches
 
 OUTPUT = Path("data/train_grpo")
 
@@ -72,8 +72,8 @@ def run(config: Config) -> None:
             batch, step.metrics = reward(backbone, config, pairs, rollouts)
             for _ in range(config.updates_per_batch):
                 step.update(
-                    loss_of(backbone, config, batch, chosen, step.reference)
-                    for chosen in own_parts(config.pairs_per_step, config.micro_batch_pairs)
+                    loss_of(backbone, config, batch, part, step.reference)
+                    for part in own_micro_batches(config.pairs_per_step, config.micro_batch_pairs)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(base, config, config.seed))
     shared.save_trained(OUTPUT / "teacher", config, backbone, history, checkpoint, sources)
@@ -95,12 +95,12 @@ def loss_of(
     backbone: Backbone,
     config: Config,
     batch: RewardedPairs,
-    chosen: range,
+    part: range,
     reference: Reference,
-) -> Part:
+) -> LossAndMetrics:
     """Equation 4 of some pairs of a batch, divided by the counts of the whole batch."""
     with_score = config.count_score_token or config.from_text
     loss, _, drift = policy_loss(
-        backbone, batch, chosen, reference, config.beta, config.temperature, with_score
+        backbone, batch, part, reference, config.beta, config.temperature, with_score
     )
     return loss, {"loss/total": loss.item(), "policy/drift": drift}

@@ -31,7 +31,7 @@ from zreward_core.stages._validation import Validated, Validation
 from zreward_core.training.images import PreparedImages
 from zreward_core.training.on_policy import on_policy_steps
 from zreward_core.training.rollouts import importance_weights, roll_out, rollout_metrics
-from zreward_core.training.updates import History, Part, own_parts
+from zreward_core.training.updates import History, LossAndMetrics, own_micro_batches
 
 OUTPUT = Path("data/train_opd")
 BASE, TEACHER = Path("data/base_vlm/student"), Path("data/train_gdso/teacher")
@@ -101,8 +101,8 @@ def run(config: Config) -> None:
             images.prefetch(following.iloc[own_part(len(following))])
             for _ in range(config.updates_per_batch):
                 step.update(
-                    loss_of(backbone, teacher, config, batch, chosen)
-                    for chosen in own_parts(config.images_per_step, config.micro_batch_images)
+                    loss_of(backbone, teacher, config, batch, part)
+                    for part in own_micro_batches(config.images_per_step, config.micro_batch_images)
                 )
         backbone = unsharded(backbone, lambda: open_backbone(BASE, config, config.seed))
     shared.save_trained(OUTPUT / "student", config, backbone, history, checkpoint, sources)
@@ -157,21 +157,21 @@ def sample(
 
 
 def loss_of(
-    backbone: Backbone, teacher: Backbone, config: Config, batch: Batch, chosen: range
-) -> Part:
+    backbone: Backbone, teacher: Backbone, config: Config, batch: Batch, part: range
+) -> LossAndMetrics:
     """Equation 19 of some images of a batch; the tokens include the sampled score token."""
-    part = slice(chosen.start, chosen.stop)
+    images = slice(part.start, part.stop)
     rows = slice(part.start * config.group_size, part.stop * config.group_size)
-    inputs = batch.prompts[part], batch.images[part], batch.dimensions[part]
+    inputs = batch.prompts[images], batch.images[images], batch.dimensions[images]
     outputs = batch.rollouts.tokens[rows], config.temperature, batch.rollouts.answers[rows]
     with precision():
         found = trace_log_probs(backbone, *inputs, *outputs)
-    if chosen.start not in batch.advantages:
+    if part.start not in batch.advantages:
         with torch.no_grad(), precision():
             teacher_NT = trace_log_probs(teacher, *inputs, *outputs).log_probs_NT
         advantages_NT = distillation_advantages(teacher_NT, found.log_probs_NT)  # A_t (18)
-        batch.advantages[chosen.start] = advantages_NT
-    advantages_NT = batch.advantages[chosen.start]
+        batch.advantages[part.start] = advantages_NT
+    advantages_NT = batch.advantages[part.start]
     num_outputs = len(batch.rollouts.tokens)
     weights_NT = importance_weights(batch.rollouts, rows, found.log_probs_NT)
     loss = opd_loss(  # (19)

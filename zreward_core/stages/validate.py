@@ -5,6 +5,7 @@ stops the run before anything is written. The audit decides which annotators are
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,7 @@ from zreward_core.annotations.items.pairs import make_pairs, missing_pairs
 from zreward_core.annotations.items.ratings_table import facts_of, read_ratings
 from zreward_core.annotations.items.splits import SPLITS, check_splits, splits_of
 from zreward_core.annotations.items.times import UNKNOWN, parse_times
-from zreward_core.annotations.items.votes import (
-    unscored_comparisons,
-    unscored_items,
-    voted_pairs,
-)
+from zreward_core.annotations.items.votes import unscored_comparisons, unscored_items, voted_pairs
 from zreward_core.annotations.quality.audit_page import audit_page
 from zreward_core.annotations.quality.contracts import (
     items_contract,
@@ -110,50 +107,47 @@ class Config(StageConfig):
     """Drop the highest and the lowest score of test items that have at least three."""
 
 
+@dataclass(frozen=True)
+class Ratings:
+    """The submitted ratings, each annotator's counted once per item, with the audit."""
+
+    table: pd.DataFrame
+    """item_id, dimension, annotator_id, score; resubmissions are merged."""
+    encoded: EncodedRatings
+    """The same rows."""
+    annotators: pd.DataFrame
+    """Reliability of each annotator, and whether their ratings are ``included``."""
+    behavior: pd.DataFrame
+    """Behavior of each annotator."""
+    facts: pd.DataFrame
+    """Prompt, image and split of each item (``describe_items``)."""
+    num_submitted: int
+    num_again: int
+    """Ratings that their annotator submitted again."""
+
+
 def run(config: Config) -> None:
-    """Check, audit, aggregate; write items, pairs and the audit."""
+    """Check, audit, aggregate; write items, pairs and the audit.
+
+    Raises:
+        UserError: there are no judgements, none is included, or a contract is violated.
+    """
     rubric = load_rubric()
-    submitted = read_ratings(RATINGS_FILE, CHECKED)
+    gate = Gate(DATA_DOCS)
     opinions = read_table(OPINIONS_FILE, OPINIONS)
     comparisons = read_table(COMPARISONS_FILE, COMPARISONS)
-    if submitted.empty and opinions.empty and comparisons.empty:
-        raise UserError(
-            f"{RATINGS_FILE} has no ratings, and there are no opinions or comparisons: "
-            "add a source and run `zreward ingest`"
-        )
-    gate = Gate(DATA_DOCS)
-    notes = summary_notes(read_json(SUMMARY_FILE)["sources"])
-    gate.check(ratings_contract(submitted, rubric, RATINGS_FILE, notes))
-
-    facts = describe_items(submitted, opinions, config.splits)
-    num_submitted, submitted = len(submitted), submitted[SUBMITTED]
-    encoded = encode(submitted, rubric.names)
-    texts = submitted.pop("submitted_at")
-    times_N = parse_times(texts)
-    report_times(texts, times_N)
-    del texts
-    pa.default_memory_pool().release_unused()  # texts and other columns were half of all memory
-    behavior = audit_behavior(encoded, times_N, submitted["seconds"], rubric)
-    ratings = merge_resubmissions(submitted, config.resubmissions, times_N)
-    kept_all = config.resubmissions == "keep"
-    num_again = resubmitted(submitted).sum() if kept_all else num_submitted - len(ratings)
-    del submitted, times_N
-    if len(ratings) < num_submitted:
-        encoded = encode(ratings, rubric.names)
-    annotators = annotator_reliability(
-        encoded, config.min_agreement, config.min_overlap, config.gold_annotators
-    )
-    annotators["included"] &= enough_items(encoded, config.min_items_per_annotator)
+    ratings = audit_ratings(config, rubric, gate, opinions, comparisons)
+    facts, annotators = ratings.facts, ratings.annotators
     excluded = annotators.loc[~annotators["included"], "annotator_id"]
-    included_N = ~ratings["annotator_id"].isin(excluded).to_numpy()
-    included = ratings[included_N]
+    included_N = ~ratings.table["annotator_id"].isin(excluded).to_numpy()
+    included = ratings.table[included_N]
     included = included.assign(split=facts_of(included["item_id"], facts[["split"]])["split"])
-    if num_submitted and included.empty and opinions.empty:
+    if ratings.num_submitted and included.empty and opinions.empty:
         raise UserError(
             "no annotator agrees with the others: check the ratings or lower "
             f"'validate.min_agreement' ({config.min_agreement}) in params.yaml"
         )
-    disputed = most_disputed(encoded.select(included_N), facts, config.disagreement_queue)
+    disputed = most_disputed(ratings.encoded.select(included_N), facts, config.disagreement_queue)
     num_adjusted = 0
     if config.adjust_by_comparisons:
         included, num_adjusted = adjust_by_comparisons(included, comparisons, rubric)
@@ -164,13 +158,12 @@ def run(config: Config) -> None:
     pairs = make_pairs(items)
     votes = comparisons[~comparisons["annotator_id"].isin(excluded)]
     unrated, voted, vote_counts = pairs_by_votes(votes, items, config)
-    if not num_submitted and opinions.empty and voted.empty:
+    if not ratings.num_submitted and opinions.empty and voted.empty:
         raise UserError(
             f"{COMPARISONS_FILE}: there are only comparisons, and none of them is a pair of "
             f"images of one prompt ({vote_counts}): correct `columns.prompt`, `columns.image_a`, "
             "`columns.image_b` and `images` of the source in params.yaml and run `zreward ingest`"
         )
-
     kept = included[belong_to(included, items)]
     bounds = opinions[["item_id", "dimension", "mean"]].rename(columns={"mean": "score"})
     judged = kept if opinions.empty else pd.concat([kept, bounds])
@@ -183,29 +176,29 @@ def run(config: Config) -> None:
     gate.publish()
 
     audit = {
-        **agreement(encoded, included_N, rubric, config),
-        "annotators": audit_record(annotators.merge(behavior, on="annotator_id")),
+        **agreement(ratings.encoded, included_N, rubric, config),
+        "annotators": audit_record(annotators.merge(ratings.behavior, on="annotator_id")),
         "counts": {
-            "ratings": num_submitted,
-            "resubmissions": int(num_again),
-            "ratings_excluded": len(ratings) - len(included),
+            "ratings": ratings.num_submitted,
+            "resubmissions": ratings.num_again,
+            "ratings_excluded": len(ratings.table) - len(included),
             "ratings_adjusted": num_adjusted,
             "test_items_left_out": num_dropped,
             "items_without_image": int(items["image_id"].isna().sum()),
-            "items": {split: int((items["split"] == split).sum()) for split in SPLITS},
-            "pairs": {split: int((pairs["split"] == split).sum()) for split in SPLITS},
+            "items": count_splits(items),
+            "pairs": count_splits(pairs),
         },
         "levels": rubric.levels,
     }
-    schema = PAIRS
     if vote_counts:
         audit["votes"] = {
             **vote_counts,
             "by_excluded_annotators": len(comparisons) - len(votes),
             "items_without_score": len(unrated),
-            "pairs": {split: int((voted["split"] == split).sum()) for split in SPLITS},
+            "pairs": count_splits(voted),
             "ties": int((voted["vote_share"] == 0.5).sum()),
         }
+    schema = PAIRS
     if len(voted):
         items, schema = every_item, VOTED_PAIRS
         pairs = pd.concat([pairs.astype(object), voted.astype(object)], ignore_index=True)
@@ -221,6 +214,49 @@ def run(config: Config) -> None:
     for name, reason in missing_pairs(items, pairs).items():
         logger.warning("the dimension %s has no pairs: %s", name, reason)
     report(audit)
+
+
+def audit_ratings(
+    config: Config, rubric: Rubric, gate: Gate, opinions: pd.DataFrame, comparisons: pd.DataFrame
+) -> Ratings:
+    """Read and check the submitted ratings, and judge their annotators.
+
+    Raises:
+        UserError: there are no judgements of any kind, or the contract of the ratings is violated.
+    """
+    submitted = read_ratings(RATINGS_FILE, CHECKED)
+    if submitted.empty and opinions.empty and comparisons.empty:
+        raise UserError(
+            f"{RATINGS_FILE} has no ratings, and there are no opinions or comparisons: "
+            "add a source and run `zreward ingest`"
+        )
+    notes = summary_notes(read_json(SUMMARY_FILE)["sources"])
+    gate.check(ratings_contract(submitted, rubric, RATINGS_FILE, notes))
+    facts = describe_items(submitted, opinions, config.splits)
+    num_submitted, submitted = len(submitted), submitted[SUBMITTED]
+    encoded = encode(submitted, rubric.names)
+    texts = submitted.pop("submitted_at")
+    times_N = parse_times(texts)
+    report_times(texts, times_N)
+    del texts
+    pa.default_memory_pool().release_unused()  # texts and other columns were half of all memory
+    behavior = audit_behavior(encoded, times_N, submitted["seconds"], rubric)
+    table = merge_resubmissions(submitted, config.resubmissions, times_N)
+    kept_all = config.resubmissions == "keep"
+    num_again = resubmitted(submitted).sum() if kept_all else num_submitted - len(table)
+    del submitted, times_N
+    if len(table) < num_submitted:
+        encoded = encode(table, rubric.names)
+    annotators = annotator_reliability(
+        encoded, config.min_agreement, config.min_overlap, config.gold_annotators
+    )
+    annotators["included"] &= enough_items(encoded, config.min_items_per_annotator)
+    return Ratings(table, encoded, annotators, behavior, facts, num_submitted, int(num_again))
+
+
+def count_splits(table: pd.DataFrame) -> dict[str, int]:
+    """Rows of each split."""
+    return {split: int((table["split"] == split).sum()) for split in SPLITS}
 
 
 def pairs_by_votes(

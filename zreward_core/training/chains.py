@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from zreward_core.losses.mass import mass_loss
 from zreward_core.losses.sft import score_cross_entropy, token_cross_entropy
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import sample_rollouts
-from zreward_core.models.score_decoder import expected_score, mass_loss
+from zreward_core.models.score_decoder import expected_score
 from zreward_core.models.traces import trace_log_probs
 from zreward_core.runtime.distributed import precision
-from zreward_core.training.updates import Part
+from zreward_core.training.updates import LossAndMetrics
 
 
 @dataclass
@@ -92,7 +93,7 @@ def chain_loss(
     mass_weight: float,
     part: list[int],
     batch: list[int],
-) -> Part:
+) -> LossAndMetrics:
     """Cross-entropy of the rationales' tokens and of the scores after them, on a micro-batch.
 
     Args:

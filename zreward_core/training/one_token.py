@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import torch
 
+from zreward_core.losses.mass import mass_loss
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.score_decoder import expected_score, mass_loss
+from zreward_core.models.score_decoder import expected_score
 from zreward_core.models.scorer import student_scores
 from zreward_core.runtime.distributed import precision
 from zreward_core.training.samplers import Labelled
-from zreward_core.training.updates import Part
+from zreward_core.training.updates import LossAndMetrics
 
 Criterion = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """Loss of log-probabilities and targets [B, D, S] under a mask [B, D], divided by a count."""
@@ -25,7 +26,7 @@ def one_token_loss(
     mass_weight: float,
     part: list[int],
     batch: list[int],
-) -> Part:
+) -> LossAndMetrics:
     """The criterion plus the mass term on a micro-batch, and the error of the expected score.
 
     Args:

@@ -11,7 +11,7 @@ ADAMW_SHARE = 0.5
 
 
 def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of transformer layers, AdamW at half the rate for the rest.
+    """Muon for the weight matrices of transformer layers, AdamW for the rest, at the same rate.
 
     Muon (Jordan et al., 2024) converges in fewer steps, which matters for tiny budgets.
     """
@@ -34,7 +34,7 @@ def make_optimizers(model: nn.Module, learning_rate: float) -> list[torch.optim.
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
-    """Set the learning rates of the two optimizers of ``make_optimizers``."""
+    """Set Muon's learning rate, and that of AdamW to ``ADAMW_SHARE`` of it."""
     for optimizer in optimizers:
         factor = 1.0 if isinstance(optimizer, torch.optim.Muon) else ADAMW_SHARE
         for group in optimizer.param_groups:

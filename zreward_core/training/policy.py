@@ -15,11 +15,7 @@ from zreward_core.models.rollouts import Rollouts, read_scores
 from zreward_core.models.traces import TraceLogProbs, trace_log_probs
 from zreward_core.runtime.distributed import precision
 from zreward_core.runtime.sharding import using
-from zreward_core.training.rollouts import (
-    importance_weights,
-    rollout_metrics,
-    thorough_share,
-)
+from zreward_core.training.rollouts import importance_weights, rollout_metrics, thorough_share
 from zreward_core.training.samplers import PairBatch
 from zreward_core.training.updates import Reference
 
@@ -75,7 +71,7 @@ def sampling_metrics(
 def policy_loss(
     backbone: Backbone,
     batch: RewardedPairs,
-    chosen: range,
+    part: range,
     reference: Reference,
     beta: float,
     temperature: float,
@@ -84,7 +80,7 @@ def policy_loss(
     """L_GRPO, equation 4, of some pairs of a batch, divided by the rewarded outputs of all pairs.
 
     Args:
-        chosen: range of pair indices.
+        part: range of pair indices.
         reference: weights of pi_ref; unused if beta is 0.
         temperature: sampling temperature; log-probabilities are taken at the same one.
         count_score_token: include the sampled score token in the sum over tokens.
@@ -94,7 +90,7 @@ def policy_loss(
         log pi - log pi_ref summed over tokens, mean per output (nats); 0 if beta is 0.
     """
     group = batch.rewards_P2G.shape[-1]
-    sides = slice(2 * chosen.start, 2 * chosen.stop)
+    sides = slice(2 * part.start, 2 * part.stop)
     rows = slice(sides.start * group, sides.stop * group)
     read = partial(
         trace_log_probs,
@@ -115,9 +111,9 @@ def policy_loss(
     if reference_NT is None:
         reference_NT = found.log_probs_NT.detach()
     known_P2G = ~batch.rewards_P2G.isnan()
-    known_N = known_P2G[chosen.start : chosen.stop].flatten().to(backbone.device)
+    known_N = known_P2G[part.start : part.stop].flatten().to(backbone.device)
     mask_NT = found.mask_NT & known_N[:, None]
-    advantages_N = batch.advantages_P2G[chosen.start : chosen.stop].flatten().to(backbone.device)
+    advantages_N = batch.advantages_P2G[part.start : part.stop].flatten().to(backbone.device)
     num_outputs = int(known_P2G.sum())
     weights_NT = importance_weights(batch.rollouts, rows, found.log_probs_NT)
     loss = grpo_loss(
@@ -127,10 +123,10 @@ def policy_loss(
     return loss, found, moved.sum().item() / max(num_outputs, 1)
 
 
-def exchanged_scores(backbone: Backbone, batch: RewardedPairs, chosen: range) -> torch.Tensor:
+def exchanged_scores(backbone: Backbone, batch: RewardedPairs, part: range) -> torch.Tensor:
     """log q(s | p, I_j, d, rho_jbar,i) [P, 2, G, S]: each image under the other image's traces."""
     group = batch.rewards_P2G.shape[-1]
-    sides = range(2 * chosen.start, 2 * chosen.stop)
+    sides = range(2 * part.start, 2 * part.stop)
     traces = [
         trace
         for side in sides
@@ -141,4 +137,4 @@ def exchanged_scores(backbone: Backbone, batch: RewardedPairs, chosen: range) ->
         found = trace_log_probs(
             backbone, pairs.prompts[own], pairs.images[own], pairs.dimensions[own], traces
         )
-    return found.scores_NS.unflatten(0, (len(chosen), 2, group))
+    return found.scores_NS.unflatten(0, (len(part), 2, group))

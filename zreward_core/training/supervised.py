@@ -20,7 +20,7 @@ from zreward_core.training.updates import (
     Step,
     Validator,
     load_training_state,
-    own_parts,
+    own_micro_batches,
     place_of,
     training_state,
 )
@@ -47,7 +47,7 @@ class BatchStep(Step):
         parts = [
             [batch[i] for i in part]
             for batch in (self.batch, self.following)
-            for part in own_parts(len(batch), self.micro_batch_size)
+            for part in own_micro_batches(len(batch), self.micro_batch_size)
         ]
         for index in range(len(parts) // 2):
             self.prefetch(parts[index + 1])

@@ -12,7 +12,7 @@ from zreward_core.runtime.distributed import add_gradients, add_up, own_part
 from zreward_core.runtime.sharding import full_tensors, restore, shard_like
 from zreward_core.schemas import require_finite
 
-Part = tuple[torch.Tensor, dict[str, float]]
+LossAndMetrics = tuple[torch.Tensor, dict[str, float]]
 """Loss of a micro-batch, divided by the counts of the whole batch, and metrics that add up."""
 History = list[dict[str, float]]
 """Metrics of each logged step."""
@@ -48,18 +48,18 @@ class Step:
     after_last: bool = False
     """The weights after the last update are examined: losses are computed, nothing is changed."""
 
-    def update(self, parts: Iterable[Part]) -> None:
-        """Make one optimizer update on a batch, given as this process's micro-batches.
+    def update(self, losses: Iterable[LossAndMetrics]) -> None:
+        """Make one optimizer update, given the losses of this process's micro-batches.
 
         Raises:
             NotFinite: a metric of the batch, a loss or the gradient norm is not finite.
         """
         require_finite(self.place, self.metrics, DIVERGED)
         if self.after_last:
-            require_finite_losses(self.place, parts)
+            require_finite_losses(self.place, losses)
             return
         self.sums, self.grad_norm = update(
-            self.place, self.backbone, self.optimizers, parts, self.max_grad_norm
+            self.place, self.backbone, self.optimizers, losses, self.max_grad_norm
         )
 
     def row(self, index: int) -> dict[str, float]:
@@ -81,7 +81,7 @@ def update(
     place: str,
     backbone: Any,
     optimizers: list[torch.optim.Optimizer],
-    parts: Iterable[Part],
+    losses: Iterable[LossAndMetrics],
     max_grad_norm: float,
 ) -> tuple[dict[str, float], float]:
     """Make one optimizer update on a batch, each process with its own micro-batches.
@@ -93,7 +93,7 @@ def update(
         NotFinite: a metric or the norm is not finite; ``place`` names the step in the message.
     """
     sums: dict[str, float] = {}
-    for loss, metrics in parts:
+    for loss, metrics in losses:
         loss.backward()
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value
@@ -101,8 +101,8 @@ def update(
 
 
 @torch.no_grad()
-def require_finite_losses(place: str, parts: Iterable[Part]) -> None:
-    """Check the losses of a batch, given as this process's micro-batches, without an update.
+def require_finite_losses(place: str, losses: Iterable[LossAndMetrics]) -> None:
+    """Check the losses of this process's micro-batches without an update.
 
     An update can make weights so large that they are finite and no loss is.
 
@@ -110,7 +110,7 @@ def require_finite_losses(place: str, parts: Iterable[Part]) -> None:
         NotFinite: a loss or a metric is not finite.
     """
     sums = {"loss": 0.0}
-    for loss, metrics in parts:
+    for loss, metrics in losses:
         for name, value in {**metrics, "loss": loss.item()}.items():
             sums[name] = sums.get(name, 0.0) + value
     require_finite(place, add_up(sums), DIVERGED)
@@ -146,7 +146,7 @@ def apply_gradients(
     return norm
 
 
-def own_parts(count: int, size: int) -> Iterator[range]:
+def own_micro_batches(count: int, size: int) -> Iterator[range]:
     """This process's share of ``count`` inputs, in micro-batches of at most ``size``."""
     own = own_part(count)
     for start in range(own.start, own.stop, size):

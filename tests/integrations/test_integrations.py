@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,23 @@ def test_a_model_is_loaded_once(source: str) -> None:
     assert open_reward(source).model is open_reward(source, DIMENSION).model
     with pytest.raises(UserError, match="unknown dimension 'beauty'"):
         open_reward(source, "beauty")
+
+
+def test_the_first_rewards_may_be_asked_for_in_threads(source: str, tmp_path: Path) -> None:
+    link = tmp_path / "student"  # another name, under which nothing is loaded yet
+    link.symlink_to(source)
+    image = torch.from_numpy(ARRAY[0]).permute(2, 0, 1)
+
+    def ask(index: int) -> tuple[RewardModel, float]:
+        dimension = None if index % 2 else DIMENSION
+        found = verl_omni.compute_score(
+            "", image, PROMPTS[0], source=str(link), dimension=dimension
+        )
+        return open_reward(str(link), dimension).model, found["score"]
+
+    with ThreadPoolExecutor(8) as threads:
+        models, scores = zip(*threads.map(ask, range(8)), strict=True)
+    assert len(set(map(id, models))) == 1 and len(set(scores)) == 2
 
 
 def test_flow_grpo(source: str, model: RewardModel, overall: Any) -> None:

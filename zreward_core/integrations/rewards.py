@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from zreward_core.models.scores import Scores
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class ImageReward:
     """A student that gives a number for an image; threads may share it."""
 
@@ -65,7 +68,8 @@ def open_reward(
     """A student by folder, models:/ URI or hub id, which is loaded once in a process."""
     if dimension == "":  # of configurations that cannot hold None
         dimension = None
-    return _opened(str(source), dimension, str(device), str(dtype))
+    with _ONE_AT_A_TIME:  # several threads may ask for the first rewards
+        return _opened(str(source), dimension, str(device), str(dtype))
 
 
 @cache

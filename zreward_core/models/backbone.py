@@ -154,7 +154,7 @@ class Backbone:
         self.rubric = rubric
         self.prompt = prompt
         self.chat = chat_format(model.config, tokenizer, pixels, rubric, prompt)
-        self.levels = torch.tensor(rubric.levels)
+        self.levels = torch.tensor(rubric.levels, dtype=torch.float32)
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0
         self.length_multiple = 1  # sequences are padded to a multiple of this

@@ -112,7 +112,8 @@ def expected_score(probs: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     Returns:
         expected scores [...], in rubric units.
     """
-    return probs @ levels.to(probs)
+    with torch.autocast(probs.device.type, enabled=False):  # bfloat16 has steps of 1/32 at 4
+        return probs @ levels.to(probs)
 
 
 def require_finite_scores(

@@ -122,6 +122,8 @@ def test_flow_factory(
     assert set(answer.extra_info) == set(model.dimensions)
     with pytest.raises(UserError, match="generates images"):
         reward(prompt=PROMPTS, video=[PIL])
+    with pytest.raises(UserError, match="for its prompt alone"):  # as the server does
+        reward(prompt=PROMPTS, image=PIL, condition_images=[[PIL[0]]] * 3)
     with pytest.raises(UserError, match="source is missing"):
         ZReward(SimpleNamespace(**vars(config) | {"source": None}), accelerator)
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from zreward_core import pages
 from zreward_core.commands.openapi import openapi
-from zreward_core.commands.request_limits import JSON, RequestLimits, read_json
+from zreward_core.commands.request_limits import JSON, MAX_BYTES, RequestLimits, read_json
 from zreward_core.commands.scoring_queue import QueueFull, ScoringQueue
 from zreward_core.commands.server_access import Access
 from zreward_core.commands.server_metrics import Metered, ServerMetrics
@@ -153,7 +153,7 @@ async def _items(request: Request) -> tuple[Sequence[object], Sequence[object]]:
         given = [item if isinstance(item, dict) else {} for item in items]
         return [item.get("prompt") for item in given], [item.get("image") for item in given]
     try:
-        form = await request.form()
+        form = await request.form(max_part_size=MAX_BYTES)  # an image may be sent as a field
     except HTTPException as error:
         raise UserError(f"the form cannot be read: {error.detail}") from None
     prompts: list[object] = list(form.getlist("prompt"))

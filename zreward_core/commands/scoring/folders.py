@@ -66,9 +66,13 @@ def read_prompts(folder: Path) -> dict[str, Any]:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the image files below a folder, relative to it."""
+    """Names of the image files below a folder, relative to it.
+
+    Names that begin with a dot are left out, as those of files that systems and editors make.
+    """
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(str(path.relative_to(folder)) for path in found if not os.path.isdir(path))
+    names = (path.relative_to(folder) for path in found if not os.path.isdir(path))
+    return sorted(str(name) for name in names if not any(p.startswith(".") for p in name.parts))
 
 
 def prompts_beside(folder: Path, names: Sequence[str]) -> dict[str, Path]:

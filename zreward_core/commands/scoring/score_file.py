@@ -83,6 +83,14 @@ class ScoreFile:
         return (means - k * stds) @ weights / weights.sum()
 
 
+def is_score_file(path: Path) -> bool:
+    """Whether a Parquet file was written by `zreward score`."""
+    try:
+        return METADATA in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
 def open_scores(path: Path) -> ScoreFile:
     """A file of scores.
 

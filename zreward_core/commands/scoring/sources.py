@@ -17,6 +17,7 @@ from zreward_core.commands.scoring.folders import (
     read_prompts,
 )
 from zreward_core.commands.scoring.rows import SUFFIXES, Columns, Images, Source
+from zreward_core.commands.scoring.score_file import is_score_file
 from zreward_core.commands.scoring.tables import (
     IMAGE_COLUMNS,
     PROMPT_COLUMNS,
@@ -113,7 +114,8 @@ def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:
     tables = [folder / name for name in METADATA if (folder / name).is_file()]
     if tables and columns.text is None:
         return _files(tables[:1], columns, images)
-    if shards := sorted(folder.glob(f"*{PARQUET}")):
+    parquet = sorted(folder.glob(f"*{PARQUET}"))
+    if shards := [path for path in parquet if not is_score_file(path)]:
         present = _columns(shards[0])
         if "image_id" in present and not any(
             name in present for name in (columns.image, columns.prompt, *PROMPT_COLUMNS)

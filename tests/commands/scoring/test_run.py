@@ -167,6 +167,17 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
     write_images(6)  # of the same size, but newer
     with pytest.raises(UserError, match=r"scores\.parquet exists and is of another model"):
         score(student)
+    pairs = {f"{number}.png": "a cat" for number in range(2)}
+    Path("folder").mkdir()
+    Path("folder/prompts.json").write_text(json.dumps(pairs))
+    for name in pairs:
+        Path("folder", name).write_bytes(png(1))
+    columns = Columns()
+    run.score_source([Path("folder")], student, Path("named.parquet"), columns)
+    time.sleep(0.02)
+    Path("folder/1.png").write_bytes(png(2))  # of a new generator
+    with pytest.raises(UserError, match=r"named\.parquet exists, but folder/1\.png is newer"):
+        run.score_source([Path("folder")], student, Path("named.parquet"), columns)
     Path("other.parquet.parts").mkdir()
     Path("other.parquet.parts/job.json").write_text(json.dumps({"rows": 1}))
     with pytest.raises(UserError, match=r"unfinished job that differs in .*rows"):

@@ -102,7 +102,10 @@ def score_source(
     newest = max((path.stat().st_mtime for path in _present(source.files)), default=0.0)
     parts = Parts(output, -(-source.count // PART_ROWS))
     if not parts.start(job, newest):
-        return _result(output, None) if is_main() else None
+        if not is_main():
+            return None
+        _require_unchanged(source, output)
+        return _result(output, None)
     given = {"paths": [writable(str(path)) for path in paths]} | columns.__dict__
     given["images"] = job["images"]
     schema = score_schema(reward.dimensions, facts | {"job": job, "source": given})
@@ -141,6 +144,24 @@ def model_facts(reward: RewardModel, folder: Path) -> dict[str, Any]:
         "model_sha256": tree_hash(folder),
         "rubric_sha256": rubric.sha256,
     }
+
+
+def _require_unchanged(source: Source, output: Path) -> None:
+    """Refuse a finished output some of whose images have been written since.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    finished = output.stat().st_mtime
+    for row in source.rows():
+        if isinstance(row.image, bytes):
+            return  # the images are in the files that list them, whose times are compared before
+        image = row.image
+        if image is not None and image.is_file() and image.stat().st_mtime > finished:
+            raise UserError(
+                f"{writable(str(output))} exists, but {writable(str(image))} is newer: remove the"
+                " output, or choose another --output"
+            )
 
 
 def _present(files: Sequence[Path]) -> Iterator[Path]:

@@ -111,7 +111,10 @@ def open_scores(path: Path) -> ScoreFile:
         ) from None
     content = (schema.metadata or {}).get(METADATA)
     if content is None:
-        raise UserError(f"{shown} was not written by `zreward score`: score its images first")
+        raise UserError(
+            f"{shown} was not written by `zreward score`, or again by a program that drops its"
+            " metadata (pandas; pyarrow keeps it): score its images first"
+        )
     metadata = json.loads(content)
     for field in score_schema(metadata["dimensions"], {}):
         if field.name not in schema.names:

@@ -38,10 +38,18 @@ class ImageReward:
         from zreward_core.models.scores import join_scores
 
         with self._lock:
-            if not prompts:
-                return self.model.score([], [])
             parts = self.model.score_stream(prompts, images, keep_errors=keep_errors)
-            return join_scores(list(parts))
+            return join_scores([self.model.score([], []), *parts])
+
+    def accepts(self, prompt: str) -> bool:
+        """Whether a text can be scored as a prompt: it is neither blank nor too long."""
+        from zreward_core.models.prompts import PromptRefused
+
+        try:
+            self.model.backbone.chat.prompt(prompt)
+        except PromptRefused:
+            return False
+        return True
 
     def values(self, scores: "Scores") -> list[float]:
         """The reward of each image."""

@@ -210,6 +210,10 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
         (["t.parquet", "--model", "m", "--output", "t.parquet"], "is an input or another output"),
         (["t.parquet", "--model", "m", "--output", "o.parquet"], "m is not a folder"),
+        (
+            "t.parquet --model m --prompt x --prompt-column c --output o.parquet".split(),
+            "give either --prompt, one for all images, or --prompt-column c",
+        ),
     ],
 )
 def test_what_is_missing_is_named(arguments: list[str], message: str) -> None:

@@ -135,6 +135,10 @@ def test_one_prompt_for_a_folder_shards_and_files(photos: Path) -> None:
     files = sorted(photos.glob("*.png"))
     for paths in ([photos], [photos.parent / "images"], files):
         assert read(open_source(paths, one)) == [("a cat", content, None) for content in CONTENTS]
+    given = [files[2], files[0], files[2]]  # rows have the order of the input
+    rows = read(open_source(given, one))
+    assert rows == [("a cat", CONTENTS[number], None) for number in (2, 0, 2)]
+    assert read(open_source(given, one), 1) == rows[1:]
 
 
 def test_a_bad_row_costs_itself(photos: Path) -> None:

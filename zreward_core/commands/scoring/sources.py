@@ -92,7 +92,7 @@ def _files(paths: Sequence[Path], columns: Columns, images: Path | None) -> Sour
         )
     if columns.text is None:
         raise UserError("image files have no prompts: give --prompt, or a table with a column")
-    return ImageFiles(Path("."), {str(path): columns.text for path in paths}, paths)
+    return ImageFiles(Path("."), [(str(path), columns.text) for path in paths], paths)
 
 
 def _images(folder: Path | None, table: Path) -> Images:
@@ -129,12 +129,13 @@ def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:
         return ParquetTable(shards, columns, _images(images, shards[0]))
     if columns.text is not None:
         names = image_names(folder)
-        return ImageFiles(folder, dict.fromkeys(names, columns.text), [folder / n for n in names])
+        pairs = [(name, columns.text) for name in names]
+        return ImageFiles(folder, pairs, [folder / name for name in names])
     if (folder / PROMPTS_FILE).is_file():
         return ImageFiles(folder, read_prompts(folder), [folder / PROMPTS_FILE])
     names = image_names(folder)
     beside = prompts_beside(folder, names)
-    if names and not any(path.is_file() for path in beside.values()):
+    if names and not any(path.is_file() for _, path in beside):
         raise UserError(
             f"{shown} has {len(names)} images but no prompts: add {PROMPTS_FILE} (file name to"
             f" prompt), {METADATA[0]} (columns {IMAGE_COLUMNS[1]} and {PROMPT_COLUMNS[0]}) or a"

@@ -28,6 +28,7 @@ from zreward_core.runtime.launch_settings import Accelerate
 from zreward_core.schemas import tree_hash
 
 COUNT = 42
+USUAL = ("--model", "m", "--output", "o.parquet")
 COMMAND = (
     "from zreward_core.commands.scoring import run\nrun.PART_ROWS, run.WINDOW = 4, 3\n"
     "from zreward_core.cli import main\nmain()"
@@ -209,9 +210,9 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
         (["a.png", "--model", "m", "--prompt", "x", "--output", "no/o.parquet"], "no is not a fol"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
         (["t.parquet", "--model", "m", "--output", "t.parquet"], "is an input or another output"),
-        (["t.parquet", "--model", "m", "--output", "o.parquet"], "m is not a folder"),
+        (["t.parquet", *USUAL], "m is not a folder"),
         (
-            "t.parquet --model m --prompt x --prompt-column c --output o.parquet".split(),
+            ["t.parquet", *USUAL, "--prompt", "x", "--prompt-column", "c"],
             "give either --prompt, one for all images, or --prompt-column c",
         ),
     ],

@@ -148,6 +148,8 @@ class Backbone:
     ) -> None:
         self.network = Network(model)
         self.source = source
+        self.folder: Path | None = None
+        """Absolute path of the files it was loaded from; None if it was built in memory."""
         prompt = with_trace_close(prompt, self.network.family)
         self.tokenizer = tokenizer
         self.pixels = pixels

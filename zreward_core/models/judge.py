@@ -15,7 +15,7 @@ import torch
 from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.card import CARD, Role, require_role
+from zreward_core.models.card import Role, require_role
 from zreward_core.models.hub import upload
 from zreward_core.models.inputs import ImageLike, in_pairs, prepare
 from zreward_core.models.model_card import describe_model
@@ -148,12 +148,12 @@ class Judge(ABC):
             The commit, which ``from_pretrained(hub_id, revision=...)`` opens.
 
         Raises:
-            UserError: the model is only a reference to another checkpoint, or the hub cannot be
-                reached or refuses the upload.
+            UserError: the files are no longer there, or the model is only a reference to another
+                checkpoint, or the hub cannot be reached or refuses the upload.
         """
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(self.backbone.source)
-            if not (folder / CARD).is_file():  # built in memory
+            folder = self.backbone.folder
+            if folder is None:
                 folder = Path(scratch) / "model"
                 self.backbone.save(folder, {})
             text = describe_model(folder, hub_id, self.role, metrics, license_id)

@@ -174,6 +174,8 @@ class TeacherJudge(Judge):
             UserError: as for ``score``; the student has another rubric.
             NotFinite: a score is not finite.
         """
+        if not isinstance(student, Judge | None):
+            raise UserError(f"the student is of type {type(student).__name__}: pass a RewardModel")
         if student is not None and student.backbone.rubric != self.backbone.rubric:
             raise UserError(
                 f"{student.backbone.source} has another rubric than {self.backbone.source}: their"

@@ -156,7 +156,9 @@ def test_launch_yaml_starts_processes(student: str) -> None:
     assert pq.read_metadata("scores.parquet").num_rows == 6
 
 
-def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> None:
+def test_a_finished_file_is_kept_and_another_job_is_refused(
+    student: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(6)
     assert score(student).rate is not None
     before = Path("scores.parquet").stat().st_mtime_ns
@@ -179,6 +181,18 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
     Path("folder/1.png").write_bytes(png(2))  # of a new generator
     with pytest.raises(UserError, match=r"named\.parquet exists, but folder/1\.png is newer"):
         run.score_source([Path("folder")], student, Path("named.parquet"), columns)
+    table = "\n".join(["image,prompt", *(f"folder/{number % 2}.png,a cat" for number in range(9))])
+    Path("t.csv").write_text(table)
+    parts = Path("half.parquet.parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Parts, "finish", lambda *_: None)  # as if it had been killed there
+        with pytest.raises(UserError, match="run it again"):
+            run.score_source([Path("t.csv")], student, Path("half.parquet"), columns)
+    (parts / "000002.parquet").unlink()
+    time.sleep(0.02)
+    Path("folder/1.png").write_bytes(png(3))
+    with pytest.raises(UserError, match=r"half\.parquet\.parts exists, but folder/1\.png is newer"):
+        run.score_source([Path("t.csv")], student, Path("half.parquet"), columns)
     Path("other.parquet.parts").mkdir()
     Path("other.parquet.parts/job.json").write_text(json.dumps({"rows": 1}))
     with pytest.raises(UserError, match=r"unfinished job that differs in .*rows"):

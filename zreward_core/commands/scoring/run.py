@@ -6,7 +6,7 @@ at a time. Parts and windows depend on the rows alone, and so do the scores.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,8 +104,11 @@ def score_source(
     if not parts.start(job, newest):
         if not is_main():
             return None
-        _require_unchanged(source, output)
+        finished = output.stat().st_mtime
+        _require_unchanged(source, lambda _: finished, output)
         return _result(output, None)
+    if is_main() and (times := parts.times()):
+        _require_unchanged(source, lambda row: times.get(row // PART_ROWS), parts.folder)
     given = {"paths": [writable(str(path)) for path in paths]} | columns.__dict__
     given["images"] = job["images"]
     schema = score_schema(reward.dimensions, facts | {"job": job, "source": given})
@@ -146,21 +149,29 @@ def model_facts(reward: RewardModel, folder: Path) -> dict[str, Any]:
     }
 
 
-def _require_unchanged(source: Source, output: Path) -> None:
-    """Refuse a finished output some of whose images have been written since.
+def _require_unchanged(
+    source: Source, finished: Callable[[int], float | None], result: Path
+) -> None:
+    """Refuse a result some of whose images have been written since.
+
+    Args:
+        source: of the images.
+        finished: number of a row to the time when it was scored; None if it was not.
+        result: an output, or the folder of its parts.
 
     Raises:
         UserError: names the first of them.
     """
-    finished = output.stat().st_mtime
-    for row in source.rows():
+    for number, row in enumerate(source.rows()):
         if isinstance(row.image, bytes):
             return  # the images are in the files that list them, whose times are compared before
-        image = row.image
-        if image is not None and image.is_file() and image.stat().st_mtime > finished:
+        image, scored = row.image, finished(number)
+        if image is None or scored is None or not image.is_file():
+            continue
+        if image.stat().st_mtime > scored:
             raise UserError(
-                f"{writable(str(output))} exists, but {writable(str(image))} is newer: remove the"
-                " output, or choose another --output"
+                f"{writable(str(result))} exists, but {writable(str(image))} is newer: remove"
+                f" {writable(result.name)}, or choose another --output"
             )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_models import PROMPT, SIZES
+from zreward_core import RewardModel
 from zreward_core.commands.score import score_files, shown
 from zreward_core.config import UserError
 from zreward_core.images import encode_png
@@ -60,6 +61,9 @@ def test_a_bad_image_costs_itself(student: Path, tmp_path: Path) -> None:
     for one, reason in zip(results[1:-1], bad.values(), strict=True):
         assert reason in one["error"]
     assert sum(line.endswith(".png") for line in shown(results)) == 2
+    expected = RewardModel.from_pretrained(student).score("a cat", paths[0]).overall.item()
+    assert results[0]["overall"] == pytest.approx(expected)
+    assert list(shown(results))[-1] == f"  overall        {expected:.2f}"
     with pytest.raises(UserError, match="row 0: the prompt"):
         score_files(paths, str(student), "cat " * 3000)
 
@@ -72,7 +76,7 @@ def test_the_command_prints_scores_and_exits_with_2_for_the_others(
     done = zreward("score", *names, cwd=tmp_path)
     assert done.returncode == 2 and "is not found" in done.stderr
     assert [set(one) for one in json.loads(done.stdout)] == [
-        {"image", "dimensions"},
+        {"image", "overall", "dimensions"},
         {"image", "error"},
     ]
 

@@ -1,5 +1,6 @@
 """The application of `zreward serve`; tests/commands/test_serving.py covers the process."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from tests.commands.serving import b64, client_of, png, tiny_model
 from zreward_core import RewardModel
 from zreward_core.commands.serving.app import server_app
 from zreward_core.commands.serving.limits import RequestLimits
+from zreward_core.images import encode_png
 from zreward_core.models.requests import RequestScorer, Row
 
 IMAGES = [png(32 + 8 * index) for index in range(4)]
@@ -143,6 +147,41 @@ def test_held_bodies_are_bounded(model: RewardModel) -> None:
         limits._max_held = 1000
         answer = client.post("/v1/score", json={"items": items()})
         assert answer.status_code == 429 and limits._held == 0
+
+
+def test_a_body_that_stops_coming_is_answered_with_408() -> None:
+    """Of a client that is gone; its connection would be kept forever."""
+    received: list[Message] = [{"type": "http.request", "body": b"[", "more_body": True}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if received:
+            return received.pop()
+        await asyncio.sleep(60)
+        raise AssertionError("read after the limit")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    limits = RequestLimits(Starlette(), max_pause=0.05)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/score", "headers": headers}
+    asyncio.run(limits(scope, receive, send))
+    assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
+    assert b"no part of the body came for 0.05 seconds" in sent[1]["body"]
+    assert limits._held == 0
+
+
+def test_an_image_may_be_a_field_or_a_data_uri(client: TestClient, model: RewardModel) -> None:
+    """Fields that are not files have a limit of 1 MB by default."""
+    large = encode_png(np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8))
+    assert len(large) > 2**20
+    uri = f"data:image/png;base64,{b64(large)}"
+    form = client.post("/v1/score", files={"prompt": (None, "red"), "image": (None, uri)})
+    in_json = client.post("/v1/score", json={"items": [{"prompt": "red", "image": uri}]})
+    expected = pytest.approx(model.score("red", large).overall.item())
+    for answer in (form, in_json):
+        assert answer.json()["results"][0]["overall"] == expected, answer.text
 
 
 def test_a_defect_is_answered_with_500_and_without_its_text(model: RewardModel) -> None:

@@ -25,6 +25,18 @@ def test_a_host_that_is_not_of_this_machine_is_refused(host: str) -> None:
         serve("nowhere", host, 5001, max_waiting=256, batch_size=2)
 
 
+@pytest.mark.parametrize("token", ["", " ", "two words", "schlüssel", "line\n"])
+def test_a_token_that_no_header_can_have_is_refused(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one, as of a secret that is not set, would open the server to everybody."""
+    with pytest.raises(UserError, match="--token"):
+        serve("nowhere", "127.0.0.1", 5001, token=token, max_waiting=256, batch_size=2)
+    monkeypatch.setenv("ZREWARD_TOKEN", token)
+    done = CliRunner().invoke(app, ["serve", "nowhere"])
+    assert isinstance(done.exception, UserError) and "--token" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     "options",
     [["serve", "x", "--port", "99999999"], ["serve", "x", "--port", "-1"]]

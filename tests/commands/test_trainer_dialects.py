@@ -69,7 +69,8 @@ def test_unirl_without_a_score(client: TestClient) -> None:
     found = client.post("/score", json={"requests": requests}).json()
     assert found["results"][0]["zreward"]["overall"] and found["results"][1] == {}
     assert found["errors"][0] == {} and "row 1: image" in found["errors"][1]["zreward"]
-    assert client.post("/score", json={"requests": []}).json() == {"results": [], "errors": []}
+    none: dict = {"results": [], "errors": [], "identities": []}
+    assert client.post("/score", json={"requests": []}).json() == none
 
 
 MALFORMED = {

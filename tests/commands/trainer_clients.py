@@ -5,6 +5,7 @@ verl-omni `verl_omni/utils/reward_score/http_scorer_client.py`, flow_grpo `flow_
 (`unifiedreward_score_remote`; DiffusionNFT has the same).
 """
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -39,12 +40,23 @@ def unirl(client: TestClient, prompts: list[str], images: list[bytes], names: li
             "history": [{"text": prompt, "image_b64": b64(jpeg(image))}],
             "required_rewards": names,
             "metadata": None,
+            "request_id": f"request {index}",
+            "sample_id": f"sample {index}",
+            "group_id": None,
+            "source_rank": 3,
+            "policy_version": None,
+            "scorer_version": None,
+            "idempotency_key": hashlib.sha256(image).hexdigest(),
         }
-        for prompt, image in zip(prompts, images, strict=True)
+        for index, (prompt, image) in enumerate(zip(prompts, images, strict=True))
     ]
-    answer = client.post("/score", json={"requests": requests})
+    answer = client.post("/score", json={"protocol_version": "1", "requests": requests})
     answer.raise_for_status()
-    return answer.json()
+    content = answer.json()
+    for request, identity in zip(requests, content["identities"], strict=True):
+        for key in ("request_id", "sample_id", "group_id", "source_rank", "idempotency_key"):
+            assert identity[key] == request[key]  # with require_identity_echo
+    return content
 
 
 def verl_omni(client: TestClient, prompt: str, image: bytes, place: str = "/") -> float:

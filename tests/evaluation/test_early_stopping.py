@@ -78,3 +78,12 @@ def test_scores_of_other_images_are_refused() -> None:
             monitor.update(reward, panel)
     with pytest.raises(UserError, match="patience is 0"):
         HackingMonitor(["a"], patience=0)
+
+
+def test_what_is_no_table_of_numbers_is_refused() -> None:
+    """Such as scores as a whole, instead of their means."""
+    monitor = HackingMonitor(["a", "b"])
+    for wrong in (object(), [[1.0, 2.0], [3.0]], "high", 3.0):
+        with pytest.raises(UserError, match=r"the panel (is of type|has scores)"):
+            monitor.update([[1.0, 2.0]], wrong)
+    assert not monitor.update([[1.0, 2.0]], [[1.0, 2.0]]).hacked

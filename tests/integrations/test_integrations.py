@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,23 @@ def test_a_model_is_loaded_once(source: str) -> None:
         open_reward(source, "beauty")
 
 
+def test_the_first_rewards_may_be_asked_for_in_threads(source: str, tmp_path: Path) -> None:
+    link = tmp_path / "student"  # another name, under which nothing is loaded yet
+    link.symlink_to(source)
+    image = torch.from_numpy(ARRAY[0]).permute(2, 0, 1)
+
+    def ask(index: int) -> tuple[RewardModel, float]:
+        dimension = None if index % 2 else DIMENSION
+        found = verl_omni.compute_score(
+            "", image, PROMPTS[0], source=str(link), dimension=dimension
+        )
+        return open_reward(str(link), dimension).model, found["score"]
+
+    with ThreadPoolExecutor(8) as threads:
+        models, scores = zip(*threads.map(ask, range(8)), strict=True)
+    assert len(set(map(id, models))) == 1 and len(set(scores)) == 2
+
+
 def test_flow_grpo(source: str, model: RewardModel, overall: Any) -> None:
     load = flow_grpo.zreward_score(source)
     assert "device" in load.__code__.co_varnames  # how flow_grpo's multi_score calls it
@@ -73,6 +91,15 @@ def test_flow_grpo(source: str, model: RewardModel, overall: Any) -> None:
     assert one(ARRAY, PROMPTS, {})[0] == pytest.approx(means)
     with pytest.raises(UserError, match="row 1"):
         reward(ARRAY, ["red", "red " * 3000, "red"], {})
+    assert reward(torch.from_numpy(ARRAY).permute(0, 3, 1, 2), PROMPTS, {})[0] == overall
+    assert reward(floats[:0], [], {}) == ([], {})
+    for images, prompts, reason in (  # none of them may become a number
+        (floats * 2 - 1, PROMPTS, "values from -1 to 1, but 0 to 1 are expected"),
+        (floats, [], "0 prompts for 3 images"),
+        (floats[:1], [None], "the prompt is of type NoneType"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            reward(images, prompts, {})
 
 
 def test_verl_omni(source: str, model: RewardModel, overall: Any) -> None:
@@ -104,6 +131,8 @@ def test_flow_factory(
     assert set(answer.extra_info) == set(model.dimensions)
     with pytest.raises(UserError, match="generates images"):
         reward(prompt=PROMPTS, video=[PIL])
+    with pytest.raises(UserError, match="for its prompt alone"):  # as the server does
+        reward(prompt=PROMPTS, image=PIL, condition_images=[[PIL[0]]] * 3)
     with pytest.raises(UserError, match="source is missing"):
         ZReward(SimpleNamespace(**vars(config) | {"source": None}), accelerator)
 
@@ -142,6 +171,11 @@ def test_diffusers_best_of_n(source: str, overall: Any) -> None:
     assert verify(best, "red") == found[0][1]
     with pytest.raises(UserError, match="no seeds"):
         diffusers.best_of_n(pipeline, "red", [], verify)
+    with pytest.raises(UserError, match="made 2 images of a seed: pass more seeds"):
+        diffusers.best_of_n(lambda **_: SimpleNamespace(images=PIL[:2]), "red", [0], verify)
+    assert verify(IMAGES[0], PROMPTS[0]) == verify(PIL[0], PROMPTS[0])
+    with pytest.raises(UserError, match=r"cat\.png is not found"):  # not of its first letter
+        verify("cat.png", "red")
 
 
 def test_trl_function(source: str, overall: Any) -> None:
@@ -153,8 +187,33 @@ def test_trl_function(source: str, overall: Any) -> None:
     turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
     completions = [[{"role": "assistant", "content": "a" * index}] for index in range(3)]
     assert rewrite(turns, completions) == overall
+    turns = [[*one, {"role": "assistant", "content": "Sure:"}] for one in turns]
+    assert rewrite(turns, completions) == overall
     with pytest.raises(UserError, match="no column image"):
         trl.image_reward(source)(["?"], ["red"])
+
+
+def test_completions_without_a_score_have_the_reward_that_is_named(
+    source: str, overall: Any
+) -> None:
+    """A model that is trained writes an empty one sooner or later."""
+    call = [{"role": "assistant", "content": None, "tool_calls": []}]
+    completions = [*PROMPTS, "", "red " * 3000, call]
+    cells = [[image] for image in (*PIL, *PIL)]
+    logged: dict[str, float] = {}
+    caption = trl.image_reward(source, image_column="images", refused=1.0)
+    *found, empty, long, tool = caption(
+        ["?"] * 6, completions, images=cells, log_metric=logged.__setitem__
+    )
+    assert found == overall and [empty, long, tool] == [1.0] * 3
+    assert 1 <= logged[f"zreward/{DIMENSION}"] <= 5
+    assert caption(["?"], [""], images=cells[:1]) == [1.0]
+    with pytest.raises(UserError, match="row 3: the prompt is empty"):
+        trl.image_reward(source, image_column="images")(["?"] * 6, completions, images=cells)
+    with pytest.raises(UserError, match="row 0: image is of type NoneType"):
+        caption(["?"], ["red"], images=[None])
+    with pytest.raises(UserError, match="refused is nan"):
+        trl.image_reward(source, refused=math.nan)
 
 
 @pytest.mark.filterwarnings("ignore")

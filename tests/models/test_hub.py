@@ -116,6 +116,24 @@ def test_a_model_made_in_memory_is_published(hub: Hub, backbone: Backbone) -> No
     assert TeacherJudge.from_pretrained(ID).dimensions == backbone.rubric.names
 
 
+def test_the_files_of_a_model_are_published_from_another_folder(
+    hub: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the weights in memory, which have no lineage, and another precision here."""
+    monkeypatch.chdir(student.parent)
+    model = RewardModel.from_pretrained(student.name).to("cpu", "bfloat16")
+    monkeypatch.chdir(tmp_path)
+    model.push_to_hub(ID)
+    files = hub.commits[ID][-1][1]
+    for name in ("zreward.json", "model.safetensors"):
+        assert files[name] == (student / name).read_bytes()
+    shutil.copytree(student, tmp_path / "gone")
+    model = RewardModel.from_pretrained("gone")
+    shutil.rmtree(tmp_path / "gone")
+    with pytest.raises(UserError, match="gone"):
+        model.push_to_hub(ID)
+
+
 def test_a_missing_repository_or_revision_is_named(hub: Hub, student: Path) -> None:
     with pytest.raises(UserError, match="team/absent at main: the hub refuses it"):
         RewardModel.from_pretrained("team/absent")

@@ -32,10 +32,12 @@ def test_every_form_of_an_image_has_the_same_pixels(backbone: Backbone, tmp_path
         str(path),
         content,
         bytearray(content),
+        memoryview(content),
         tensor,
         tensor.float() / 255,
         (tensor.float() / 255).requires_grad_(True),
         PIXELS.astype(np.float32) / 255,
+        (PIXELS.astype(np.float32) / 255).astype(">f4"),
     ]
     expected = backbone.pixels.prepare(PIXELS)
     for form in forms:
@@ -68,6 +70,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "NaN": (torch.full((3, 40, 50), torch.nan), "a value is nan"),
     "a number": (5, "of type int: pass a Pillow image"),
     "None": (None, "of type NoneType"),
+    "a URL": ("https://example.org/cat.png", "row 3: image is a URL, 'https://example"),
+    "a data URI": ("data:image/png;base64,iVBO", "download it and pass its bytes"),
     "no file": ("/nowhere.png", "/nowhere.png is not found"),
     "too narrow": (torch.zeros(3, 1, 400), "too narrow"),
 }
@@ -92,12 +96,18 @@ def test_prompts_and_images_are_paired() -> None:
     assert list(in_pairs(["a"], PIXELS)) == [("a", PIXELS)]
     assert list(in_pairs("a", "image.png")) == [("a", "image.png")]
     assert len(list(in_pairs("a", np.stack([PIXELS] * 4)))) == 4
+    assert len(list(in_pairs(["a"], memoryview(b"image")))) == 1
+    named = {"one.png": "a", "two.png": "b"}
+    assert list(in_pairs(named.values(), named.keys())) == [("a", "one.png"), ("b", "two.png")]
     for prompts, images, reason in [
         (["a", "b"], [PIXELS], "2 prompts for 1 images"),
         (iter(["a", "b"]), [PIXELS], "there are 1 images, but more prompts"),
         (["a"], iter([PIXELS] * 2), "there are 1 prompts, but more images"),
         (5, [PIXELS], "the prompts are of type int"),
         (["a"], 5, "the images are of type int"),
+        (b"a", [PIXELS], "the prompts are of type bytes"),
+        ({"a", "b"}, [PIXELS] * 2, "the prompts are of type set"),
+        ("a", io.BytesIO(b"image"), "the images are of type BytesIO"),
     ]:
         with pytest.raises(UserError, match=reason):
             list(in_pairs(prompts, images))  # type: ignore[arg-type]

@@ -49,6 +49,8 @@ def test_scores_are_distributions_in_rubric_units(
     assert torch.allclose(scores.probs.sum(-1), torch.ones(8, 2))
     assert scores.mean.min() >= 1 and scores.mean.max() <= 4
     assert torch.allclose(scores.prefer(0, 1) + scores.prefer(1, 0), torch.ones(2))
+    named = model.score(prompts, images, dimensions=np.array(["charm", "alignment"]))
+    assert torch.equal(named.probs, scores.probs)
     everything = model.score(prompts, images)
     assert torch.allclose(scores.probs[:, 1], everything.probs[:, 0])
     assert scores.rows()[3]["charm"]["mean"] == pytest.approx(scores.mean[3, 0].item())
@@ -74,6 +76,8 @@ def test_wrong_arguments_are_refused(
         model.score(["a", "b"], images[:1])
     with pytest.raises(UserError, match="unknown dimensions"):
         model.score(["a"], images[:1], dimensions=["beauty"])
+    with pytest.raises(UserError, match=r"dimensions is \[\]: pass names from"):
+        model.score(["a"], images[:1], dimensions=[])
     with pytest.raises(UserError, match=r"row 1: the prompt 'red red .* shorten it"):
         model.score(["a", "red " * 2000], images[:2])
 
@@ -192,6 +196,10 @@ def test_overall_has_the_weights_of_the_rubric(
         (mean[0] + mean[1] + 2 * mean[2]).item() / 4
     )
     assert model.score("red", images[0], ["charm"]).overall.item() == mean[2].item()
+    content["dimensions"][0]["weight"] = content["dimensions"][1]["weight"] = 0.0
+    model.backbone.rubric = Rubric(**content)
+    pair = model.score("red", images[0], ["alignment", "realism"])
+    assert pair.overall.item() == pytest.approx(pair.mean.mean().item())  # not 0 / 0
     model.backbone.rubric = rubric
     with pytest.raises(ValueError, match="must not all be 0"):
         Rubric(**{**content, "dimensions": [{**content["dimensions"][0], "weight": 0}]})
@@ -240,6 +248,15 @@ def test_a_reward_of_another_range_and_of_parts_has_the_same_gradient(model: Rew
     found = gradient(pixels * 2 - 1, value_range=(-1, 1))
     torch.testing.assert_close(found[0], rewards, atol=1e-5, rtol=0)
     torch.testing.assert_close(found[1] * 2, expected, atol=1e-6, rtol=1e-3)
+
+
+def test_rewards_of_no_image(model: RewardModel) -> None:
+    pixels = torch.zeros(0, 3, 40, 48, requires_grad=True)
+    for micro_batch in (None, 1):
+        rewards = model.reward([], pixels, micro_batch=micro_batch)
+        assert rewards.shape == (0, 3) and rewards.dtype == torch.float32
+        rewards.sum().backward()  # of a process that has no part of a batch
+    assert pixels.grad is not None and pixels.grad.shape == pixels.shape
 
 
 def test_micro_batches_keep_no_activations(model: RewardModel) -> None:

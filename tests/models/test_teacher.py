@@ -43,6 +43,8 @@ def test_a_row_without_a_score(teacher: TeacherJudge, images: list[np.ndarray]) 
 def test_an_explanation_has_the_traces_and_both_distributions(
     teacher: TeacherJudge, images: list[np.ndarray]
 ) -> None:
+    with pytest.raises(UserError, match="student is of type str: pass a RewardModel"):
+        teacher.explain("a red circle", images[1], "student")  # type: ignore[arg-type]
     student = RewardModel(teacher.backbone)
     found = teacher.explain("a red circle", images[1], student, ["realism", "charm"])
     assert list(found.traces) == ["realism", "charm"]

@@ -16,7 +16,7 @@ IMAGES_TOGETHER = 64
 def score_files(
     images: Sequence[Path], model: str, prompt: str, dtype: str = "auto", device: str = "auto"
 ) -> list[dict[str, Any]]:
-    """For each image its path and either its scores by dimension, or the error that it has.
+    """For each image its path and either its scores, overall and by dimension, or its error.
 
     Args:
         images: image files.
@@ -33,11 +33,15 @@ def score_files(
     for start in range(0, len(images), IMAGES_TOGETHER):
         found = [_read(path) for path in images[start : start + IMAGES_TOGETHER]]
         pixels = [one for one in found if isinstance(one, np.ndarray)]
-        rows = iter(reward.score([prompt] * len(pixels), pixels).rows() if pixels else [])
+        scores = reward.score([prompt] * len(pixels), pixels)
+        rows = iter(zip(scores.overall.tolist(), scores.rows(), strict=True))
         for path, one in zip(images[start:], found, strict=False):
-            scored = isinstance(one, np.ndarray)
-            result = {"dimensions": next(rows)} if scored else {"error": str(one)}
-            results.append({"image": writable(str(path)), **result})
+            result: dict[str, Any] = {"image": writable(str(path))}
+            if isinstance(one, np.ndarray):
+                result["overall"], result["dimensions"] = next(rows)
+            else:
+                result["error"] = str(one)
+            results.append(result)
     return results
 
 
@@ -49,6 +53,7 @@ def shown(results: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield result["image"]
         for name, value in result["dimensions"].items():
             yield f"  {name:<14} {value['mean']:.2f} ± {value['std']:.2f}"
+        yield f"  {'overall':<14} {result['overall']:.2f}"
 
 
 def _read(path: Path) -> np.ndarray | UserError:

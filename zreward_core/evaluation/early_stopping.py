@@ -107,7 +107,13 @@ class HackingMonitor:
     def _checked(self, name: str, scores: Any) -> np.ndarray:
         if hasattr(scores, "detach"):  # a tensor, of any device and dtype
             scores = scores.detach().double().cpu()
-        found = np.asarray(scores, dtype=np.float64)
+        try:
+            found = np.atleast_1d(np.asarray(scores, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise UserError(
+                f"the {name} is of type {type(scores).__name__}: pass numbers [prompts,"
+                " dimensions], such as Scores.mean"
+            ) from None
         if found.ndim == 1 and len(self.dimensions) == 1:
             found = found[:, None]
         num_prompts = len(self._reward_VND[0]) if self._reward_VND else max(1, len(found))

@@ -147,6 +147,8 @@ class ImageStore:
                 raise UserError(f"{folder} has no image shards: {how_to_make(folder)}")
             for path in shards:
                 with pq.ParquetFile(path) as shard:
+                    if "image_id" not in shard.schema_arrow.names:
+                        raise UserError(f"{path} is not an image shard: move it out of the folder")
                     ids = shard.read(columns=["image_id"])["image_id"].to_pylist()
                     rows = range(num_rows, num_rows + len(ids))
                     self._position.update(zip(ids, rows, strict=True))

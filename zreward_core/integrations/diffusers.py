@@ -58,7 +58,10 @@ def best_of_n(
     for seed in seeds:
         seed = whole_number("a seed", seed, least=0)
         generator = torch.Generator().manual_seed(seed)
-        image = pipeline(prompt=prompt, generator=generator, **arguments).images[0]
+        images = pipeline(prompt=prompt, generator=generator, **arguments).images
+        if len(images) != 1:
+            raise UserError(f"the pipeline made {len(images)} images of a seed: pass more seeds")
+        image = images[0]
         found.append((verify(image, prompt), seed, image))
     if not found:
         raise UserError("there are no seeds: pass at least one")
@@ -67,4 +70,6 @@ def best_of_n(
 
 
 def _are_several(frames: Any) -> bool:
+    if isinstance(frames, str | bytes):  # a path, or the content of a file
+        return False
     return isinstance(frames, Sequence) or getattr(frames, "ndim", 0) == 4

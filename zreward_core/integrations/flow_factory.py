@@ -42,6 +42,8 @@ class ZReward(PointwiseRewardModel):
         """Rewards [B]; the means of the dimensions are in ``extra_info``."""
         if image is None or video is not None:
             raise UserError("zreward scores images: train a model that generates images")
+        if condition_images is not None or condition_videos is not None:
+            raise UserError("zreward scores an image for its prompt alone, not for other images")
         scores = self.reward.scores(prompt, image)
         means = dict(zip(scores.dimensions, scores.mean.T, strict=True))
         rewards = torch.tensor(self.reward.values(scores), device=self.device)

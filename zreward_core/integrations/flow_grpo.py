@@ -27,9 +27,7 @@ def zreward_score(
         reward = open_reward(source, dimension, device, dtype)
 
         def _fn(images: Any, prompts: Sequence[str], metadata: Any) -> tuple[list[float], dict]:
-            if hasattr(images, "detach"):
-                images = images.detach().float().clamp(0, 1)
-            return reward([str(prompt) for prompt in prompts], list(images)), {}
+            return reward(list(prompts), list(images)), {}
 
         return _fn
 

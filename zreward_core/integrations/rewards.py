@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from zreward_core.models.scores import Scores
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class StudentReward:
     """A student that gives a number for an image; threads may share it."""
 
@@ -35,10 +38,18 @@ class StudentReward:
         from zreward_core.models.scores import join_scores
 
         with self._lock:
-            if not prompts:
-                return self.model.score([], [])
             parts = self.model.score_stream(prompts, images, keep_errors=keep_errors)
-            return join_scores(list(parts))
+            return join_scores([self.model.score([], []), *parts])
+
+    def accepts(self, prompt: str) -> bool:
+        """Whether a text can be scored as a prompt: it is neither blank nor too long."""
+        from zreward_core.models.prompts import PromptRefused
+
+        try:
+            self.model.backbone.chat.prompt(prompt)
+        except PromptRefused:
+            return False
+        return True
 
     def values(self, scores: "Scores") -> list[float]:
         """The reward of each image."""
@@ -65,7 +76,8 @@ def open_reward(
     """A student by folder, models:/ URI or hub id, which is loaded once in a process."""
     if dimension == "":  # of configurations that cannot hold None
         dimension = None
-    return _opened(str(source), dimension, str(device), str(dtype))
+    with _ONE_AT_A_TIME:  # several threads may ask for the first rewards
+        return _opened(str(source), dimension, str(device), str(dtype))
 
 
 @cache

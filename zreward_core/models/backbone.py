@@ -146,13 +146,15 @@ class Backbone:
     ) -> None:
         self.network = Network(model)
         self.source = source
+        self.folder: Path | None = None
+        """Absolute path of the files it was loaded from; None if it was built in memory."""
         prompt = with_trace_close(prompt, self.network.family)
         self.tokenizer = tokenizer
         self.pixels = pixels
         self.rubric = rubric
         self.prompt = prompt
         self.chat = chat_format(model.config, tokenizer, pixels, rubric, prompt)
-        self.levels = torch.tensor(rubric.levels)
+        self.levels = torch.tensor(rubric.levels, dtype=torch.float32)
         self.label_ids = torch.tensor(self.chat.label_ids)
         self.pad_id = tokenizer.pad_token_id or 0
         self.length_multiple = 1  # sequences are padded to a multiple of this

@@ -154,7 +154,8 @@ class Engine:
 
 def _uniforms(seed: int, num_traces: int) -> torch.Tensor:
     """[G] uniform numbers that select the answers after a query's traces."""
-    return torch.rand(num_traces, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(num_traces, generator=generator, dtype=torch.float32)
 
 
 def _parts(sent: Sequence[Query], found: Sequence[Sequence[Trace]]) -> Iterator[list[int]]:

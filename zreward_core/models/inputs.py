@@ -3,7 +3,9 @@
 Shapes: B images, H height, W width, h x w after resizing.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from io import IOBase
 from itertools import repeat, zip_longest
 from pathlib import Path
 
@@ -28,6 +30,9 @@ EXPECTED = (
 TOLERANCE = 1e-3
 """Pixels may exceed their range by this share of it, as after rounding."""
 _MISSING = object()
+Encoded = bytes | bytearray | memoryview
+URL = re.compile(r"data:|[A-Za-z][A-Za-z0-9+.-]+:/")
+"""Of an image that is elsewhere, or in the text itself."""
 
 
 def in_pairs(
@@ -44,11 +49,11 @@ def in_pairs(
     """
     if _is_one(images):
         images = [images]  # type: ignore[list-item]
-    elif not isinstance(images, Iterable):
+    elif not _is_series(images):
         raise UserError(f"the images are {_described(images)}: {EXPECTED}, or several of them")
     if isinstance(prompts, str):
         return zip(repeat(prompts), images)  # type: ignore[arg-type]
-    if not isinstance(prompts, Iterable):
+    if not _is_series(prompts):
         raise UserError(f"the prompts are {_described(prompts)}: pass texts, one for each image")
     if isinstance(prompts, Sized) and isinstance(images, Sized) and len(prompts) != len(images):
         raise UserError(f"{len(prompts)} prompts for {len(images)} images: pass one for each")
@@ -68,7 +73,13 @@ def _is_one(images: object) -> bool:
     """Whether an object is one image rather than several."""
     if isinstance(images, np.ndarray | torch.Tensor):
         return images.ndim < 4
-    return isinstance(images, Image.Image | str | Path | bytes | bytearray)
+    return isinstance(images, Image.Image | str | Path | Encoded)
+
+
+def _is_series(values: object) -> bool:
+    """Whether values can be paired in order; lines of an open file or numbers of bytes cannot."""
+    unordered = set | frozenset | IOBase | Encoded
+    return isinstance(values, Iterable) and not isinstance(values, unordered)
 
 
 def prepare(pixels: PixelPath, image: object, name: str = "image") -> torch.Tensor:
@@ -91,7 +102,7 @@ def prepare(pixels: PixelPath, image: object, name: str = "image") -> torch.Tens
     if isinstance(image, np.ndarray) and np.issubdtype(image.dtype, np.floating):
         if image.ndim != 3 or image.shape[2] != 3:
             raise UserError(f"{name} is {_described(image)}: {EXPECTED}")
-        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32))
     if not isinstance(image, torch.Tensor):
         return pixels.prepare(_array(image, name))
     if image.ndim != 3 or image.shape[0] != 3:
@@ -107,8 +118,10 @@ def prepare(pixels: PixelPath, image: object, name: str = "image") -> torch.Tens
 def _array(image: object, name: str) -> np.ndarray:
     """Pixels [H, W, 3] uint8 of an image that is not a tensor."""
     if isinstance(image, str | Path):
+        if URL.match(str(image)):
+            raise UserError(f"{name} is a URL, {str(image)[:80]!r}: download it and pass its bytes")
         return read_image(Path(image))[1]
-    if isinstance(image, bytes | bytearray):
+    if isinstance(image, Encoded):
         return decode(bytes(image), name)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
         channels = image.shape[2] if image.ndim == 3 else 1
@@ -142,11 +155,19 @@ def check_pixels(
     if not pixels.is_floating_point():
         raise UserError(f"the pixels are {_described(pixels)}, which have no gradient: {expected}")
     check_size(pixels.shape[3], pixels.shape[2], "the pixels")
-    return check_range(pixels, value_range, "the pixels")
+    return check_range(pixels, value_range, "the pixels", has_range=True)
 
 
-def check_range(values: torch.Tensor, value_range: tuple[float, float], name: str) -> torch.Tensor:
+def check_range(
+    values: torch.Tensor, value_range: tuple[float, float], name: str, has_range: bool = False
+) -> torch.Tensor:
     """Values scaled from their range to [0, 1], as float32.
+
+    Args:
+        values: floats.
+        value_range: lowest and highest.
+        name: of the values, for messages.
+        has_range: whether the caller can pass another ``value_range``.
 
     Raises:
         UserError: the values are not floats, or outside the range.
@@ -164,7 +185,8 @@ def check_range(values: torch.Tensor, value_range: tuple[float, float], name: st
         if least < low - slack or most > high + slack:
             raise UserError(
                 f"{name}: values from {least:g} to {most:g}, but {low:g} to {high:g} are expected:"
-                " scale or clamp them, or name their range with value_range"
+                " scale or clamp them"
+                + (", or name their range with value_range" if has_range else "")
             )
     values = values.float()
     return values if (low, high) == (0.0, 1.0) else (values - low) / (high - low)

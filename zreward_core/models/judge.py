@@ -15,13 +15,14 @@ import torch
 from zreward_core.arguments import whole_number
 from zreward_core.config import UserError
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.card import CARD, Role, require_role
+from zreward_core.models.card import Role, require_role
 from zreward_core.models.hub import upload
 from zreward_core.models.inputs import ImageLike, in_pairs, prepare
 from zreward_core.models.model_card import describe_model
 from zreward_core.models.opening import find_device, find_dtype
 from zreward_core.models.score_decoder import require_finite_scores
 from zreward_core.models.scores import Scores, join_scores
+from zreward_core.models.torch_state import on_cpu_by_default, without_autocast
 
 WINDOW_PIXELS = 32 * 1024**2
 """Resized pixels in memory at a time (403 MB): 32 images of 1024 x 1024."""
@@ -147,12 +148,12 @@ class Judge(ABC):
             The commit, which ``from_pretrained(hub_id, revision=...)`` opens.
 
         Raises:
-            UserError: the model is only a reference to another checkpoint, or the hub cannot be
-                reached or refuses the upload.
+            UserError: the files are no longer there, or the model is only a reference to another
+                checkpoint, or the hub cannot be reached or refuses the upload.
         """
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(self.backbone.source)
-            if not (folder / CARD).is_file():  # built in memory
+            folder = self.backbone.folder
+            if folder is None:
                 folder = Path(scratch) / "model"
                 self.backbone.save(folder, {})
             text = describe_model(folder, hub_id, self.role, metrics, license_id)
@@ -160,10 +161,11 @@ class Judge(ABC):
 
     def _chosen(self, dimensions: Sequence[str] | None) -> list[int]:
         """Indices of the dimensions to return."""
-        if not isinstance(dimensions, Iterable | None):
+        if dimensions is None:
+            return list(range(len(self.dimensions)))
+        names = [dimensions] if isinstance(dimensions, str) else dimensions
+        if not isinstance(names, Iterable) or not (names := list(names)):
             raise UserError(f"dimensions is {dimensions!r}: pass names from {self.dimensions}")
-        given = [dimensions] if isinstance(dimensions, str) else list(dimensions or [])
-        names = given or self.dimensions
         unknown = [name for name in names if name not in self.dimensions]
         if unknown:
             raise UserError(f"unknown dimensions {unknown}: choose from {self.dimensions}")
@@ -184,9 +186,12 @@ class Judge(ABC):
                 yield error
 
     @torch.no_grad()
+    @without_autocast()
+    @on_cpu_by_default()
     def _scores(self, rows: Sequence[Row], chosen: list[int]) -> Scores:
-        probs = torch.full((len(rows), len(chosen), len(self.backbone.levels)), torch.nan)
-        mass = torch.full((len(rows), len(chosen)), torch.nan)
+        shape = len(rows), len(chosen)
+        mass = torch.full(shape, torch.nan, dtype=torch.float32)
+        probs = mass.new_full((*shape, len(self.backbone.levels)), torch.nan)
         good = {b: row for b, row in enumerate(rows) if not isinstance(row, UserError)}
         if good:
             prompts, images = (list(one) for one in zip(*good.values(), strict=True))
@@ -201,7 +206,7 @@ class Judge(ABC):
     def _wrapped(self, probs: torch.Tensor, mass: torch.Tensor, chosen: list[int]) -> Scores:
         """Distributions [B, D, S] and mass [B, D] of the chosen dimensions."""
         rubric = self.backbone.rubric
-        weights = torch.tensor([rubric.dimensions[d].weight for d in chosen])
+        weights = torch.tensor([rubric.dimensions[d].weight for d in chosen], dtype=torch.float32)
         names = [self.dimensions[d] for d in chosen]
         return Scores(names, probs, mass, self.backbone.levels, weights)
 

@@ -68,6 +68,7 @@ def load_backbone(folder: str | Path, dtype: str = "float32") -> Backbone:
             separate(model, wanted)
         backbone = Backbone(model, tokenizer, pixels, rubric, prompt, str(folder))
         backbone.adapted = adapted
+        backbone.folder = folder.absolute()  # wherever the program goes meanwhile
     if content["label_ids"] not in (None, backbone.chat.label_ids):
         raise UserError(
             f"{folder / CARD}: 'label_ids' is {content['label_ids']}, but {backbone.chat.label_ids}"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from pathlib import Path
 
 import torch
@@ -11,11 +12,15 @@ from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import Role, require_role
 from zreward_core.models.hub import download
 from zreward_core.models.loading import load_backbone
+from zreward_core.models.torch_state import on_cpu_by_default
 from zreward_core.store import fetch, is_uri
 from zreward_core.weights import reading_checkpoint
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 DTYPES = "float32", "bfloat16", "float16"
+_ONE_AT_A_TIME = threading.Lock()
+"""transformers cannot load two models at a time in threads: their weights are then said to be
+missing. A trainer asks for its first rewards in threads."""
 
 
 def open_model(
@@ -42,12 +47,14 @@ def open_model(
     place, kind = find_device(device), find_dtype(dtype)
     folder = find_folder(source, revision)
     require_role(folder, role)
-    backbone = load_backbone(folder, kind)
-    backbone.network.to(place)
-    for parameter in backbone.network.parameters():
-        parameter.requires_grad_(False)
-    if place.type == find_device("auto").type:  # kernels of a GPU's extra do not run on its CPU
-        _try_out(backbone)
+    # tensors made in inference mode can never be used with gradients
+    with _ONE_AT_A_TIME, on_cpu_by_default(), torch.inference_mode(False):
+        backbone = load_backbone(folder, kind)
+        backbone.network.to(place)
+        for parameter in backbone.network.parameters():
+            parameter.requires_grad_(False)
+        if place.type == find_device("auto").type:  # kernels of a GPU's extra do not run on its CPU
+            _try_out(backbone)
     return backbone
 
 

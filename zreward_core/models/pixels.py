@@ -46,8 +46,10 @@ class PixelPath:
         self.patch = processor.patch_size
         self.merge = processor.merge_size
         self.temporal = processor.temporal_patch_size
-        self.mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1)
-        self.std = torch.tensor(processor.image_std).view(1, 3, 1, 1)
+        self.mean, self.std = (
+            torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+            for values in (processor.image_mean, processor.image_std)
+        )
 
     @classmethod
     def from_pretrained(

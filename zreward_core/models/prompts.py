@@ -80,7 +80,7 @@ class ChatFormat:
         """
         self.tokenizer = tokenizer
         self._plain = without_added_tokens(tokenizer)
-        self._kept = lru_cache(KEPT_TEXTS)(self._encode)
+        self._keep_texts()
         self._added = set(tokenizer.added_tokens_decoder)
         self.image_token_id = image_token_id
         system = settings.system.format(labels=settings.label_separator.join(rubric.labels))
@@ -130,6 +130,16 @@ class ChatFormat:
                 " image, the questions and a trace: lower base_vlm's max_pixels or its"
                 " prompt.max_trace_tokens"
             )
+
+    def _keep_texts(self) -> None:
+        self._kept = lru_cache(KEPT_TEXTS)(self._encode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._keep_texts()  # a copy, or a model in another process, keeps texts of its own
 
     def prefix(self, prompt: str, num_image_tokens: int) -> list[int]:
         """System text, an image's placeholder tokens, and the prompt as plain text."""

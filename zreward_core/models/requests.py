@@ -18,6 +18,7 @@ from zreward_core.models.scorer import RewardModel
 from zreward_core.models.scores import join_scores
 from zreward_core.schemas import NotFinite
 
+DATA_URI = re.compile(r"\Adata:[\w/+.=;-]*;base64,")
 CHARACTERS_PER_TOKEN = 16
 """More characters than this times the limit of tokens are rejected without tokenizing them."""
 
@@ -96,7 +97,7 @@ class RequestScorer:
 
         Args:
             prompts: a string for each row.
-            images: an encoded image file for each row, as bytes or in base64.
+            images: an encoded image file for each row, as bytes, in base64, or as a data URI.
 
         Raises:
             RequestTooLarge: a limit is exceeded; names the limit and the row.
@@ -260,6 +261,7 @@ def _content(image: object, row: int) -> bytes:
     if isinstance(image, bytes):
         return image
     text = _text(image, row, "image")
+    text = DATA_URI.sub("", text, count=1)
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -142,8 +142,11 @@ def pick_tokens(
 def _uniforms(seed: int, num_traces: int, max_tokens: int) -> torch.Tensor:
     """[G, T + 1] uniform numbers that select the tokens of a query's traces and its answers."""
     generator = torch.Generator().manual_seed(seed)
-    traces = torch.rand(num_traces, max_tokens, generator=generator)
-    return torch.cat([traces, torch.rand(num_traces, 1, generator=generator)], 1)
+    parts = [
+        torch.rand(num_traces, size, generator=generator, dtype=torch.float32)
+        for size in (max_tokens, 1)
+    ]
+    return torch.cat(parts, 1)
 
 
 @dataclass
@@ -235,7 +238,9 @@ def _decode(backbone: Backbone, context: _Context, rows: list[_Row], temperature
             del row.pending[:length]
         free = [n for n in live if not batch[n].pending]
         logits = logits[free]
-        uniform = torch.tensor([batch[n].next_uniform for n in free], device=device)
+        uniform = torch.tensor(
+            [batch[n].next_uniform for n in free], dtype=torch.float32, device=device
+        )
         chosen = pick_tokens(logits, chat.forbidden, uniform, temperature).tolist()
         for k, n in enumerate(free):
             if batch[n].ended:

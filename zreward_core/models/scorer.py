@@ -21,6 +21,7 @@ from zreward_core.models.judge import Judge
 from zreward_core.models.opening import open_model
 from zreward_core.models.score_decoder import expected_score, score_log_probs
 from zreward_core.models.scores import Scores
+from zreward_core.models.torch_state import on_cpu_by_default
 
 __all__ = ["RewardModel", "Scores", "student_scores"]
 LENGTH_MULTIPLE = 8
@@ -82,7 +83,8 @@ class RewardModel(Judge):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         backbone = self._padded
         shape = len(prompts), len(self.dimensions)
-        probs, mass = torch.zeros(*shape, len(backbone.levels)), torch.zeros(shape)
+        mass = torch.zeros(shape, dtype=torch.float32)
+        probs = mass.new_zeros(*shape, len(backbone.levels))
         groups = defaultdict(list)
         for row, (prompt, image) in enumerate(zip(prompts, images, strict=True)):
             groups[self.padded_length(len(backbone.prefix(prompt, image)))].append(row)
@@ -101,6 +103,7 @@ class RewardModel(Judge):
         length = num_tokens + len(self.backbone.chat.lines)
         return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
+    @on_cpu_by_default()
     def reward(
         self,
         prompts: Sequence[str],
@@ -132,6 +135,8 @@ class RewardModel(Judge):
         pixels = check_pixels(prompts, pixels, value_range)
         for row, prompt in enumerate(prompts):
             self.backbone.chat.prompt_of_row(row, prompt)
+        if not len(pixels):
+            return pixels.mean((1, 2, 3))[:, None].expand(-1, len(self.dimensions))
         if micro_batch is None or micro_batch >= len(prompts):
             return self._rewards(prompts, pixels)
         return torch.cat(

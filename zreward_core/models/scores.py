@@ -61,8 +61,12 @@ class Scores:
         return self.aggregate(self.mean)
 
     def aggregate(self, values: torch.Tensor) -> torch.Tensor:
-        """[B] weighted mean over the dimensions of values [B, D], such as ``lower_bound()``."""
-        return (values * self.weights).sum(1) / self.weights.sum()
+        """[B] weighted mean over the dimensions of values [B, D], such as ``lower_bound()``.
+
+        Dimensions that all have the weight 0 have the same weight.
+        """
+        weights = self.weights if self.weights.any() else torch.ones_like(self.weights)
+        return (values * weights).sum(1) / weights.sum()
 
     def lower_bound(self, k: float = 1.0) -> torch.Tensor:
         """[B, D] mean - k std, in rubric units: low where the model is unsure as well."""

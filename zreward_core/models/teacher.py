@@ -20,6 +20,7 @@ from zreward_core.models.judge import Judge
 from zreward_core.models.opening import open_model
 from zreward_core.models.rollouts import Rollouts, sample_rollouts
 from zreward_core.models.score_decoder import expected_score, require_finite_scores
+from zreward_core.models.torch_state import on_cpu_by_default, without_autocast
 from zreward_core.schemas import digest
 
 
@@ -77,7 +78,7 @@ def judge_queries(
     probs, spread, mass = average_traces(
         probs_QGS, rollouts.mass.unflatten(0, (len(queries), num_traces)), backbone.levels
     )
-    lengths = torch.tensor([float(len(tokens)) for tokens in rollouts.tokens])
+    lengths = torch.tensor([len(tokens) for tokens in rollouts.tokens], dtype=torch.float32)
     tail = len(backbone.chat.closing) + rollouts.closed.logical_not() * 1.0
     return Judged(
         probs=probs,
@@ -154,6 +155,8 @@ class TeacherJudge(Judge):
         return judge_queries(self.backbone, prompts, images, queries, self.num_traces, seeds)
 
     @torch.no_grad()
+    @without_autocast()
+    @on_cpu_by_default()
     def explain(
         self,
         prompt: str,
@@ -171,6 +174,8 @@ class TeacherJudge(Judge):
             UserError: as for ``score``; the student has another rubric.
             NotFinite: a score is not finite.
         """
+        if not isinstance(student, Judge | None):
+            raise UserError(f"the student is of type {type(student).__name__}: pass a RewardModel")
         if student is not None and student.backbone.rubric != self.backbone.rubric:
             raise UserError(
                 f"{student.backbone.source} has another rubric than {self.backbone.source}: their"

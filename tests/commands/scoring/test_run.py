@@ -28,6 +28,7 @@ from zreward_core.runtime.launch_settings import Accelerate
 from zreward_core.schemas import tree_hash
 
 COUNT = 42
+USUAL = ("--model", "m", "--output", "o.parquet")
 COMMAND = (
     "from zreward_core.commands.scoring import run\nrun.PART_ROWS, run.WINDOW = 4, 3\n"
     "from zreward_core.cli import main\nmain()"
@@ -155,7 +156,9 @@ def test_launch_yaml_starts_processes(student: str) -> None:
     assert pq.read_metadata("scores.parquet").num_rows == 6
 
 
-def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> None:
+def test_a_finished_file_is_kept_and_another_job_is_refused(
+    student: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(6)
     assert score(student).rate is not None
     before = Path("scores.parquet").stat().st_mtime_ns
@@ -167,6 +170,29 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
     write_images(6)  # of the same size, but newer
     with pytest.raises(UserError, match=r"scores\.parquet exists and is of another model"):
         score(student)
+    pairs = {f"{number}.png": "a cat" for number in range(2)}
+    Path("folder").mkdir()
+    Path("folder/prompts.json").write_text(json.dumps(pairs))
+    for name in pairs:
+        Path("folder", name).write_bytes(png(1))
+    columns = Columns()
+    run.score_source([Path("folder")], student, Path("named.parquet"), columns)
+    time.sleep(0.02)
+    Path("folder/1.png").write_bytes(png(2))  # of a new generator
+    with pytest.raises(UserError, match=r"named\.parquet exists, but folder/1\.png is newer"):
+        run.score_source([Path("folder")], student, Path("named.parquet"), columns)
+    table = "\n".join(["image,prompt", *(f"folder/{number % 2}.png,a cat" for number in range(9))])
+    Path("t.csv").write_text(table)
+    parts = Path("half.parquet.parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Parts, "finish", lambda *_: None)  # as if it had been killed there
+        with pytest.raises(UserError, match="run it again"):
+            run.score_source([Path("t.csv")], student, Path("half.parquet"), columns)
+    (parts / "000002.parquet").unlink()
+    time.sleep(0.02)
+    Path("folder/1.png").write_bytes(png(3))
+    with pytest.raises(UserError, match=r"half\.parquet\.parts exists, but folder/1\.png is newer"):
+        run.score_source([Path("t.csv")], student, Path("half.parquet"), columns)
     Path("other.parquet.parts").mkdir()
     Path("other.parquet.parts/job.json").write_text(json.dumps({"rows": 1}))
     with pytest.raises(UserError, match=r"unfinished job that differs in .*rows"):
@@ -198,7 +224,11 @@ def test_a_finished_file_is_kept_and_another_job_is_refused(student: str) -> Non
         (["a.png", "--model", "m", "--prompt", "x", "--output", "no/o.parquet"], "no is not a fol"),
         (["t.parquet", "--model", "m", "--output", "x.csv"], "must end with .parquet"),
         (["t.parquet", "--model", "m", "--output", "t.parquet"], "is an input or another output"),
-        (["t.parquet", "--model", "m", "--output", "o.parquet"], "m is not a folder"),
+        (["t.parquet", *USUAL], "m is not a folder"),
+        (
+            ["t.parquet", *USUAL, "--prompt", "x", "--prompt-column", "c"],
+            "give either --prompt, one for all images, or --prompt-column c",
+        ),
     ],
 )
 def test_what_is_missing_is_named(arguments: list[str], message: str) -> None:

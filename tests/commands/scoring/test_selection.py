@@ -77,6 +77,9 @@ def test_rank_keeps_the_best_of_each_prompt() -> None:
     two = pd.read_parquet("two.parquet")
     assert dict(zip(two["row"], two["rank"], strict=True)) == {2: 1, 0: 2, 3: 1, 4: 2}
     assert [*two.columns][:-1] == pq.read_schema(scores).names
+    rank_scores(Path("two.parquet"), Path("one.parquet"), 1, "realism", None)
+    one = pd.read_parquet("one.parquet")
+    assert [*one.columns] == [*two.columns] and one["rank"].tolist() == [1, 1]  # not two of them
     with pytest.raises(UserError, match=r"--by colour: s\.parquet has overall, alignment"):
         rank_scores(scores, Path("x.parquet"), 1, "colour", None)
 
@@ -167,10 +170,12 @@ def test_compare_refuses_what_cannot_be_compared() -> None:
     a = write_scores("a.parquet", ["x"], [2.0])
     other = write_scores("b.parquet", ["x"], [2.0], model_sha256="other")
     apart = write_scores("c.parquet", ["z"], [2.0])
+    half = write_scores("d.parquet", ["x"], [2.0], job={"dtype": "bfloat16"})
     Path("photos").mkdir()
     for paths, message in (
         ([a], "two or more"),
         ([a, other], r"a\.parquet and b\.parquet differ in model_sha256"),
+        ([a, half], r"a\.parquet and d\.parquet were scored in None and bfloat16"),
         ([a, apart], "no prompt in common"),
         ([a, Path("photos")], "photos is not a file of scores: .*--model"),
         ([a, a], "given twice"),

@@ -15,6 +15,7 @@ import pytest
 from tests.commands.scoring.conftest import png
 from zreward_core.annotations.formats import delimited, records
 from zreward_core.commands.scoring.rows import Columns, Source
+from zreward_core.commands.scoring.score_file import METADATA
 from zreward_core.commands.scoring.sources import open_source
 from zreward_core.config import UserError, writable
 from zreward_core.images import write_images
@@ -134,6 +135,10 @@ def test_one_prompt_for_a_folder_shards_and_files(photos: Path) -> None:
     files = sorted(photos.glob("*.png"))
     for paths in ([photos], [photos.parent / "images"], files):
         assert read(open_source(paths, one)) == [("a cat", content, None) for content in CONTENTS]
+    given = [files[2], files[0], files[2]]  # rows have the order of the input
+    rows = read(open_source(given, one))
+    assert rows == [("a cat", CONTENTS[number], None) for number in (2, 0, 2)]
+    assert read(open_source(given, one), 1) == rows[1:]
 
 
 def test_a_bad_row_costs_itself(photos: Path) -> None:
@@ -158,10 +163,9 @@ def test_a_bad_row_costs_itself(photos: Path) -> None:
         add(archive, "0.png", CONTENTS[0])
         add(archive, "1.txt", b"a cat")
     rows = list(open_source([photos / "t.tar"], Columns()).rows())
-    assert [row.error for row in rows] == [
-        "the prompt is missing",
-        "the sample has no image, only txt",
-    ]
+    errors = [str(row.error) for row in rows]
+    assert errors[0].startswith("the prompt is missing, the sample has only png")
+    assert errors[1].startswith("the sample has no image, only txt")
 
 
 @pytest.mark.parametrize("quote", ["", '"'])  # a quote inside a cell: read line by line
@@ -192,6 +196,40 @@ def test_rows_have_the_order_of_the_file(
         assert [int(row.place.split()[-1]) for row in source.rows(start)] == [
             place for place, _, _ in expected[start:]
         ]
+
+
+def test_a_sample_with_several_images_has_a_reason(tmp_path: Path) -> None:
+    """Instead of the score of the first one, such as a condition of the image."""
+    path = tmp_path / "t.tar"
+    names = ["0.cond.png", "0.png", "0.txt", "1.png", "1.txt", "1.png", "2.png", "3.png", "2.txt"]
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            add(archive, name, b"a cat" if name.endswith("txt") else CONTENTS[0])
+    reasons = [str(row.error) for row in open_source([path], Columns()).rows()]
+    assert "several images (cond.png, png): name one with --image-column cond.png" in reasons[0]
+    assert "a member twice: png, txt, png" in reasons[1]
+    assert "prompt is missing, the sample has only png; the members of" in reasons[2]
+    assert "no image, only txt; the members of a sample must follow each other" in reasons[4]
+    first, *_ = open_source([path], Columns(image="png")).rows()
+    assert first.error is None and first.name == "0.png" and first.prompt == "a cat"
+
+
+def test_hidden_files_and_scores_are_not_images(photos: Path) -> None:
+    """Those that macOS and Jupyter make, and the output of the command itself."""
+    (photos / "._0.png").write_bytes(b"no image")
+    (photos / ".ipynb_checkpoints").mkdir()
+    (photos / ".ipynb_checkpoints/0-checkpoint.png").write_bytes(CONTENTS[0])
+    assert open_source([photos], Columns(text="a cat")).count == 3
+    folder, columns, _ = form("datasets", photos)
+    assert open_source([folder], columns).count == 3
+    table = pa.table({"image": ["0.png"], "prompt": ["a cat"]})
+    pq.write_table(table.replace_schema_metadata({METADATA: b"{}"}), folder / "a_scores.parquet")
+    assert open_source([folder], columns).count == 3
+    shards = photos.parent / "shards"
+    write_images(CONTENTS, shards)
+    pq.write_table(table, shards / "scores.parquet")
+    with pytest.raises(UserError, match=r"scores.parquet is not an image shard: move it out"):
+        open_source([shards], Columns(text="a cat"))
 
 
 def test_a_blank_row_is_none_in_a_workbook(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def score(
     """
     from zreward_core.commands.scoring.options import require_options
 
-    model = require_options(sources, model, prompt, output)
+    model = require_options(sources, model, prompt, output, prompt_column)
     if output is None:
         from zreward_core.commands.score import score_files, shown
 

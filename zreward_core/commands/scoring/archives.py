@@ -18,6 +18,7 @@ from zreward_core.images import MAX_BYTES
 
 TEXTS = ("txt", "caption", "prompt")
 """Suffixes of members that are a prompt."""
+ADJACENT = "the members of a sample must follow each other in the archive"
 Member = tuple[str, str, int, int]
 """Key, suffix, offset and length."""
 
@@ -51,11 +52,19 @@ class Archives(Source):
     ) -> Row:
         place = writable(f"{path} sample {key}")
         parts = {suffix: (offset, length) for _, suffix, offset, length in members}
-        suffix = self._columns.image or next(
-            (one for one in parts if f".{one.rpartition('.')[2]}" in SUFFIXES), None
-        )
+        shown = ", ".join(suffix for _, suffix, _, _ in members)
+        if len(parts) < len(members):
+            return Row(place, error=f"the sample has a member twice: {shown}")
+        found = [one for one in parts if f".{one.rpartition('.')[2]}" in SUFFIXES]
+        suffix = self._columns.image or (found[0] if found else None)
         if suffix not in parts:
-            return Row(place, error=f"the sample has no image, only {', '.join(parts)}")
+            return Row(place, error=f"the sample has no image, only {shown}; {ADJACENT}")
+        if self._columns.image is None and len(found) > 1:
+            return Row(
+                place,
+                error=f"the sample has several images ({', '.join(found)}): name one with"
+                f" --image-column {suffix}",
+            )
         name = f"{key}.{suffix}"
         content = _content(file, *parts[suffix])
         if content is None:
@@ -63,6 +72,9 @@ class Archives(Source):
         prompt = self._columns.text
         if prompt is None:
             prompt = self._prompt({one: parts[one] for one in parts if one != suffix}, file)
+            if prompt is None:
+                reason = f"the prompt is missing, the sample has only {shown}; {ADJACENT}"
+                return Row(place, writable(name), error=reason)
         row = images.row(place, content, prompt)
         return Row(row.place, writable(name), row.prompt, row.image, row.error)
 

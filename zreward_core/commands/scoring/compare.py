@@ -127,6 +127,12 @@ def _require_one_model(files: Sequence[ScoreFile]) -> None:
                     f"{files[0].path} and {file.path} differ in {key} ({ours[:12]} and"
                     f" {theirs[:12]}): score all with one model"
                 )
+        ours, theirs = (one.metadata.get("job", {}).get("dtype") for one in (files[0], file))
+        if ours != theirs:  # rounding moves all scores alike
+            raise UserError(
+                f"{files[0].path} and {file.path} were scored in {ours} and {theirs}: score all"
+                " with one --dtype"
+            )
 
 
 def _side(name: str, scores: ScoreFile, columns: Sequence[str]) -> Side:

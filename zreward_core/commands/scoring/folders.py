@@ -1,7 +1,8 @@
 """Image files with prompts: a folder, or a list of files; and shards of images without prompts."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,22 @@ PROMPTS_FILE = "prompts.json"
 class ImageFiles(Source):
     """Image files, each with its prompt."""
 
-    def __init__(self, folder: Path, prompts: Mapping[str, Any], listed: Sequence[Path]) -> None:
+    def __init__(
+        self, folder: Path, prompts: Sequence[tuple[str, Any]], listed: Sequence[Path]
+    ) -> None:
         """Args:
         folder: of the images.
-        prompts: name of an image in the folder to its prompt.
+        prompts: names of images in the folder, each with its prompt or the file that has it.
         listed: files that list them.
         """
-        self._folder, self._prompts = folder, dict(prompts)
-        self._names = sorted(self._prompts)
-        self.files, self.count = listed, len(self._names)
+        self._folder, self._prompts = folder, prompts
+        self.files, self.count = listed, len(prompts)
 
     def rows(self, start: int = 0) -> Iterator[Row]:
-        """The images from a position on, sorted by name."""
+        """The images from a position on."""
         images = Images(self._folder)
-        for name in self._names[start:]:
+        for name, prompt in islice(self._prompts, start, None):
             place = writable(str(self._folder / name))
-            prompt = self._prompts[name]
             if isinstance(prompt, Path):
                 yield images.row(place, name, _text_of(prompt))
             else:
@@ -53,8 +54,8 @@ class Shards(Source):
             yield self._images.row(f"image {identifier}", identifier, self._prompt)
 
 
-def read_prompts(folder: Path) -> dict[str, Any]:
-    """A folder's prompts.json, which maps file names to prompts.
+def read_prompts(folder: Path) -> list[tuple[str, Any]]:
+    """File names and prompts of a folder's prompts.json, sorted by name.
 
     Raises:
         UserError: it does not.
@@ -62,18 +63,22 @@ def read_prompts(folder: Path) -> dict[str, Any]:
     prompts = read_json(folder / PROMPTS_FILE)
     if not isinstance(prompts, dict):
         raise UserError(f"{folder / PROMPTS_FILE} must map file names to prompts")
-    return prompts
+    return sorted(prompts.items())
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the image files below a folder, relative to it."""
+    """Names of the image files below a folder, relative to it.
+
+    Names that begin with a dot are left out, as those of files that systems and editors make.
+    """
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(str(path.relative_to(folder)) for path in found if not os.path.isdir(path))
+    names = (path.relative_to(folder) for path in found if not os.path.isdir(path))
+    return sorted(str(name) for name in names if not any(p.startswith(".") for p in name.parts))
 
 
-def prompts_beside(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Image to the text file beside it: cat.png to cat.txt."""
-    return {name: (folder / name).with_suffix(".txt") for name in names}
+def prompts_beside(folder: Path, names: Sequence[str]) -> list[tuple[str, Path]]:
+    """Images with the text file beside each: cat.png with cat.txt."""
+    return [(name, (folder / name).with_suffix(".txt")) for name in names]
 
 
 def _text_of(path: Path) -> str | None:

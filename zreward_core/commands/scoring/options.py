@@ -10,13 +10,17 @@ from zreward_core.config import UserError, writable
 
 
 def require_options(
-    sources: Sequence[Path], model: str | None, prompt: str | None, output: Path | None
+    sources: Sequence[Path],
+    model: str | None,
+    prompt: str | None,
+    output: Path | None,
+    prompt_column: str | None = None,
 ) -> str:
     """The model; all that is missing is named at once, with a command that would do.
 
     Raises:
-        UserError: an option or a source is missing, the prompt is empty, or the output cannot be
-            written.
+        UserError: an option or a source is missing, the prompt is empty or there are two, or the
+            output cannot be written.
     """
     many = output is not None or any(is_many(path) for path in sources)
     missing = []
@@ -40,6 +44,10 @@ def require_options(
         )
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty: give the text that the images were made for")
+    if prompt is not None and prompt_column is not None:
+        raise UserError(
+            f"give either --prompt, one for all images, or --prompt-column {prompt_column}"
+        )
     if output is not None:
         check_output(output, ".parquet", sources)
     assert model is not None

@@ -5,6 +5,7 @@ that it computes; the system releases the lock of a process that dies. The outpu
 from the parts in order, so it does not depend on who computed them, or on how often.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -117,6 +118,14 @@ class Parts:
     def num_done(self) -> int:
         """Number of parts that exist."""
         return sum(1 for _ in self.folder.glob("??????.parquet"))
+
+    def times(self) -> dict[int, float]:
+        """When each of the parts that exist was written."""
+        times = {}
+        for index in range(self.count):
+            with contextlib.suppress(FileNotFoundError):
+                times[index] = self.path(index).stat().st_mtime
+        return times
 
     def save(self, index: int, table: pa.Table) -> None:
         """Write a part; it is on disk before it has its name."""

@@ -6,7 +6,7 @@ at a time. Parts and windows depend on the rows alone, and so do the scores.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +102,13 @@ def score_source(
     newest = max((path.stat().st_mtime for path in _present(source.files)), default=0.0)
     parts = Parts(output, -(-source.count // PART_ROWS))
     if not parts.start(job, newest):
-        return _result(output, None) if is_main() else None
+        if not is_main():
+            return None
+        finished = output.stat().st_mtime
+        _require_unchanged(source, lambda _: finished, output)
+        return _result(output, None)
+    if is_main() and (times := parts.times()):
+        _require_unchanged(source, lambda row: times.get(row // PART_ROWS), parts.folder)
     given = {"paths": [writable(str(path)) for path in paths]} | columns.__dict__
     given["images"] = job["images"]
     schema = score_schema(reward.dimensions, facts | {"job": job, "source": given})
@@ -141,6 +147,32 @@ def model_facts(reward: RewardModel, folder: Path) -> dict[str, Any]:
         "model_sha256": tree_hash(folder),
         "rubric_sha256": rubric.sha256,
     }
+
+
+def _require_unchanged(
+    source: Source, finished: Callable[[int], float | None], result: Path
+) -> None:
+    """Refuse a result some of whose images have been written since.
+
+    Args:
+        source: of the images.
+        finished: number of a row to the time when it was scored; None if it was not.
+        result: an output, or the folder of its parts.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for number, row in enumerate(source.rows()):
+        if isinstance(row.image, bytes):
+            return  # the images are in the files that list them, whose times are compared before
+        image, scored = row.image, finished(number)
+        if image is None or scored is None or not image.is_file():
+            continue
+        if image.stat().st_mtime > scored:
+            raise UserError(
+                f"{writable(str(result))} exists, but {writable(str(image))} is newer: remove"
+                f" {writable(result.name)}, or choose another --output"
+            )
 
 
 def _present(files: Sequence[Path]) -> Iterator[Path]:

@@ -83,6 +83,14 @@ class ScoreFile:
         return (means - k * stds) @ weights / weights.sum()
 
 
+def is_score_file(path: Path) -> bool:
+    """Whether a Parquet file was written by `zreward score`."""
+    try:
+        return METADATA in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
 def open_scores(path: Path) -> ScoreFile:
     """A file of scores.
 
@@ -103,7 +111,10 @@ def open_scores(path: Path) -> ScoreFile:
         ) from None
     content = (schema.metadata or {}).get(METADATA)
     if content is None:
-        raise UserError(f"{shown} was not written by `zreward score`: score its images first")
+        raise UserError(
+            f"{shown} was not written by `zreward score`, or again by a program that drops its"
+            " metadata (pandas; pyarrow keeps it): score its images first"
+        )
     metadata = json.loads(content)
     for field in score_schema(metadata["dimensions"], {}):
         if field.name not in schema.names:

@@ -27,6 +27,7 @@ DROPPED = pa.schema(
     ]
 )
 """Columns of the list of dropped rows."""
+RANK = "rank"
 
 
 def rank_scores(path: Path, output: Path, top: int, by: str, k: float | None) -> list[str]:
@@ -129,13 +130,16 @@ def _write_rows(
     with pq.ParquetFile(scores.path) as file:
         schema = file.schema_arrow
         if rank is not None:
-            schema = schema.append(pa.field("rank", pa.int64()))
+            if RANK in schema.names:  # of a file of best rows
+                schema = schema.remove(schema.get_field_index(RANK))
+            schema = schema.append(pa.field(RANK, pa.int64()))
         with replaced(output) as partial, pq.ParquetWriter(partial, schema) as writer:
             for table, first, last in _groups(file):
                 start, stop = np.searchsorted(rows, [first, last])
                 part = table.take(pa.array(rows[start:stop] - first))
                 if rank is not None:
-                    part = part.append_column("rank", pa.array(rank[start:stop], pa.int64()))
+                    part = part.select(schema.names[:-1])
+                    part = part.append_column(RANK, pa.array(rank[start:stop], pa.int64()))
                 writer.write_table(part.cast(schema))
 
 

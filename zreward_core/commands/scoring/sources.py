@@ -17,6 +17,7 @@ from zreward_core.commands.scoring.folders import (
     read_prompts,
 )
 from zreward_core.commands.scoring.rows import SUFFIXES, Columns, Images, Source
+from zreward_core.commands.scoring.score_file import is_score_file
 from zreward_core.commands.scoring.tables import (
     IMAGE_COLUMNS,
     PROMPT_COLUMNS,
@@ -91,7 +92,7 @@ def _files(paths: Sequence[Path], columns: Columns, images: Path | None) -> Sour
         )
     if columns.text is None:
         raise UserError("image files have no prompts: give --prompt, or a table with a column")
-    return ImageFiles(Path("."), {str(path): columns.text for path in paths}, paths)
+    return ImageFiles(Path("."), [(str(path), columns.text) for path in paths], paths)
 
 
 def _images(folder: Path | None, table: Path) -> Images:
@@ -113,7 +114,8 @@ def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:
     tables = [folder / name for name in METADATA if (folder / name).is_file()]
     if tables and columns.text is None:
         return _files(tables[:1], columns, images)
-    if shards := sorted(folder.glob(f"*{PARQUET}")):
+    parquet = sorted(folder.glob(f"*{PARQUET}"))
+    if shards := [path for path in parquet if not is_score_file(path)]:
         present = _columns(shards[0])
         if "image_id" in present and not any(
             name in present for name in (columns.image, columns.prompt, *PROMPT_COLUMNS)
@@ -127,12 +129,13 @@ def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:
         return ParquetTable(shards, columns, _images(images, shards[0]))
     if columns.text is not None:
         names = image_names(folder)
-        return ImageFiles(folder, dict.fromkeys(names, columns.text), [folder / n for n in names])
+        pairs = [(name, columns.text) for name in names]
+        return ImageFiles(folder, pairs, [folder / name for name in names])
     if (folder / PROMPTS_FILE).is_file():
         return ImageFiles(folder, read_prompts(folder), [folder / PROMPTS_FILE])
     names = image_names(folder)
     beside = prompts_beside(folder, names)
-    if names and not any(path.is_file() for path in beside.values()):
+    if names and not any(path.is_file() for _, path in beside):
         raise UserError(
             f"{shown} has {len(names)} images but no prompts: add {PROMPTS_FILE} (file name to"
             f" prompt), {METADATA[0]} (columns {IMAGE_COLUMNS[1]} and {PROMPT_COLUMNS[0]}) or a"

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from zreward_core import pages
 from zreward_core.commands.serving.access import Access
 from zreward_core.commands.serving.dialects import PICKLE, dialect_routes, pickle_paths
-from zreward_core.commands.serving.limits import JSON, RequestLimits, read_json
+from zreward_core.commands.serving.limits import JSON, MAX_BYTES, RequestLimits, read_json
 from zreward_core.commands.serving.metrics import Metered, ServerMetrics
 from zreward_core.commands.serving.openapi import openapi
 from zreward_core.commands.serving.queue import QueueFull, ScoringQueue
@@ -153,7 +153,7 @@ async def _items(request: Request) -> tuple[Sequence[object], Sequence[object]]:
         given = [item if isinstance(item, dict) else {} for item in items]
         return [item.get("prompt") for item in given], [item.get("image") for item in given]
     try:
-        form = await request.form()
+        form = await request.form(max_part_size=MAX_BYTES)  # an image may be sent as a field
     except HTTPException as error:
         raise UserError(f"the form cannot be read: {error.detail}") from None
     prompts: list[object] = list(form.getlist("prompt"))

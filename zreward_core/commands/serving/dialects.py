@@ -27,6 +27,10 @@ from zreward_core.models.requests import RowScores
 
 REWARD = "zreward"
 """Name of the reward for UniRL: overall, which trains, and the dimensions."""
+IDENTITY = (
+    "request_id", "sample_id", "group_id", "source_rank", "policy_version", "idempotency_key",
+)  # fmt: skip
+"""Fields of a request that UniRL's client compares with those of the answer."""
 PICKLE = "application/octet-stream"
 Found = RowScores | UserError
 
@@ -122,19 +126,20 @@ async def _unirl(queue: ScoringQueue, dimensions: Sequence[str], content: object
     if not isinstance(requests, list):
         raise UserError('send {"requests": [{"history": [...], "required_rewards": [...]}, ...]}')
     if not requests:
-        return {"results": [], "errors": []}
+        return {"results": [], "errors": [], "identities": []}
     prompts, images, wanted = [], [], []
     for index, request in enumerate(requests):
         prompt, image, names = _unirl_row(index, request, dimensions)
         prompts.append(prompt)
         images.append(image)
         wanted.append(names)
+    identities = [{key: request.get(key) for key in IDENTITY} for request in requests]
     results, errors = [], []
     for names, one in zip(wanted, await queue.score(prompts, images), strict=True):
         failed = isinstance(one, UserError)
         errors.append({name: str(one) for name in names} if failed else {})
         results.append({} if isinstance(one, UserError) else _unirl_scores(one, names))
-    return {"results": results, "errors": errors}
+    return {"results": results, "errors": errors, "identities": identities}
 
 
 def _unirl_row(

@@ -1,5 +1,6 @@
 """ASGI middleware of the scoring server: limits on request bodies, and the shape of errors."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,9 @@ MAX_VALUES = 200_000
 DRAINED = 16
 """Bodies up to this times the limit are read to their end, and discarded, so that a client that
 sends before it listens gets the answer; the connection is closed on longer ones."""
+MAX_PAUSE = 30.0
+"""Seconds between two parts of a body, at most: a client that is gone without having closed its
+connection would keep it forever."""
 MAX_MESSAGE = 2_000
 """Characters of a reason."""
 JSON = "application/json"
@@ -44,7 +48,8 @@ class RequestLimits:
     """Refuses requests that are too large or of another media type.
 
     The body is read up to the limit before the application sees it: HTTP 413 above it, 415 for
-    another type (CSV and Parquet inflate), 429 where too many bodies are held.
+    another type (CSV and Parquet inflate), 429 where too many bodies are held, 408 if no more of
+    it comes.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class RequestLimits:
         max_bytes: int = MAX_BYTES,
         max_values: int = MAX_VALUES,
         max_held: int = MAX_HELD_BYTES,
+        max_pause: float = MAX_PAUSE,
     ) -> None:
         """
         Args:
@@ -61,12 +67,14 @@ class RequestLimits:
             accepted: path to media types, for paths that accept others than JSON.
             max_bytes, max_values: of a request.
             max_held: bytes of all requests.
+            max_pause: seconds between two parts of a body.
         """
         self._app = app
         self._accepted = accepted or {}
         self._max_bytes = max_bytes
         self._max_values = max_values
         self._max_held = max_held
+        self._max_pause = max_pause
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +113,12 @@ class RequestLimits:
         refusal = None
         num_bytes = 0
         while num_bytes <= DRAINED * self._max_bytes:
-            message = await receive()
+            try:
+                async with asyncio.timeout(self._max_pause):
+                    message = await receive()
+            except TimeoutError:
+                refusal = _refusal(408, f"no part of the body came for {self._max_pause:g} seconds")
+                break
             if message["type"] == "http.disconnect":
                 refusal = _refusal(400, "the client closed the connection")
                 break
@@ -161,5 +174,6 @@ class _Answer:
 def _refusal(status: int, reason: str) -> JSONResponse:
     kept = reason if len(reason) <= MAX_MESSAGE else f"{reason[:MAX_MESSAGE]} ..."
     code = CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
-    headers = {413: {"Connection": "close"}, 429: {"Retry-After": "1"}}.get(status)
+    closed = {"Connection": "close"}
+    headers = {408: closed, 413: closed, 429: {"Retry-After": "1"}}.get(status)
     return JSONResponse({"error_code": code, "message": kept}, status, headers)

@@ -12,7 +12,7 @@ class Item(BaseModel):
     """An image and its prompt."""
 
     prompt: str
-    image: str = Field(description="An image file in base64.")
+    image: str = Field(description="An image file in base64, or as a data URI.")
 
 
 class ScoreRequest(BaseModel):

@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import os
+import re
 import socket
 import sys
 
@@ -43,12 +45,14 @@ def serve(
 
     Raises:
         UserError: there is no such model, it is not a student, or its files differ from the
-            registered ones; or the address cannot be listened on.
+            registered ones; the token is empty, or has other characters than a header; or the
+            address cannot be listened on.
     """
     from zreward_core import RewardModel
     from zreward_core.commands.serving.app import server_app
     from zreward_core.models.requests import RequestScorer
 
+    token = _checked_token(token)
     address = _bound(host, port)  # before the model is loaded
     sys.setswitchinterval(SWITCH_SECONDS)
     model = RewardModel.from_pretrained(source, device, dtype, batch_size=batch_size)
@@ -66,6 +70,21 @@ def serve(
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[address])
+
+
+def _checked_token(token: str | None) -> str | None:
+    """The token, or None for a server without one.
+
+    An empty one, such as that of a secret that is not set, must not open the server to everybody.
+    """
+    if token is None:  # also where the variable is empty
+        token = os.environ.get("ZREWARD_TOKEN")
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise UserError(
+            "--token (or ZREWARD_TOKEN) is empty, or has spaces or other characters than printable"
+            " ASCII: name a token, or leave it out for a server without one"
+        )
+    return token
 
 
 def _bound(host: str, port: int) -> socket.socket:

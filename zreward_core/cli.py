@@ -18,7 +18,13 @@ from zreward_core import __version__, stages
 from zreward_core.commands import people_app as people
 from zreward_core.commands.announcement import announce_if_slow
 from zreward_core.commands.scoring import app as scoring
-from zreward_core.config import PARAMS_FILE, UserError, merged_params, writable
+from zreward_core.config import (
+    PARAMS_FILE,
+    UserError,
+    merged_params,
+    require_project,
+    writable,
+)
 from zreward_core.extras import extras_named
 from zreward_core.runtime.faults import disk_fault
 from zreward_core.runtime.tracking import tracked
@@ -33,6 +39,13 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 ParamsOption = Annotated[
     Path | None, typer.Option(help="A YAML file merged over params.yaml.", dir_okay=False)
 ]
+
+
+ANYWHERE = (
+    *("init", "score", "rank", "filter", "compare", "benchmark", "serve"),
+    *("annotate", *STAGES),
+)
+"""Commands that need no project, and those that refuse another folder when they read its files."""
 
 
 def _print_version(given: bool) -> None:
@@ -56,6 +69,8 @@ def root_folder(
     if not root.is_dir():
         raise UserError(f"--root {root} is not a folder")
     os.chdir(root)
+    if context.invoked_subcommand not in ANYWHERE and "--help" not in sys.argv:
+        require_project()
     context.obj = STAGES
     announce_if_slow(context, STAGES)
 

@@ -122,6 +122,7 @@ def test_exit_code_of_a_failed_stage(root: Path) -> None:
 
 
 def test_no_workspace(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     done = run(tmp_path, "zreward", "repro")
     assert done.returncode == 2 and "not a DVC workspace" in done.stderr
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from dvc_objects.fs.system import reflink
 
+from tests.commands.plan_models import MACHINE
+from zreward_core.commands.plan import make_plan
 from zreward_core.config import UserError
 from zreward_core.runtime.drops import MIRRORED
 from zreward_core.runtime.launch_settings import launch_file_of
@@ -50,6 +52,17 @@ def test_a_missing_file_of_the_project_is_named() -> None:
     Path("dvc.yaml").unlink()
     with pytest.raises(UserError, match=r"dvc\.yaml not found"):
         make_workspace(None, name="w")
+
+
+def test_the_demo_and_an_unknown_profile_have_no_workspace() -> None:
+    with pytest.raises(UserError, match=r"demo has no workspace: it is params\.yaml itself"):
+        make_workspace("demo")
+    known = "demo, eight_gpus, full, paper, smoke"
+    with pytest.raises(UserError, match=f"no profile 'typo': .* use one of {known}, or write"):
+        make_workspace("typo")
+    with pytest.raises(UserError, match="no profile 'typo'"):
+        make_plan("typo", MACHINE)
+    assert not Path(".zreward").exists()
 
 
 def test_a_standalone_profile_needs_a_launch_file() -> None:

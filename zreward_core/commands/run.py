@@ -26,13 +26,11 @@ from zreward_core.commands.stage_times import (
 )
 from zreward_core.dvc import ancestors, environment, program, read_graph
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
-from zreward_core.runtime.launch_settings import PROFILES
+from zreward_core.runtime.launch_settings import DEMO, PROFILES
 from zreward_core.runtime.tracking import shared_tracker
 from zreward_core.runtime.workspace import make_workspace
 from zreward_core.schemas import read_json
 
-DEMO = "demo"
-"""The profile of params.yaml itself, which runs in the project root."""
 RECORDED = Path("docs/runs")
 """Folder of PROFILE.json: results and times of a complete run, committed with the project."""
 BLOCKED = 1

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from zreward_core.commands.run import DEMO
 from zreward_core.config import UserError
 from zreward_core.dvc import program
+from zreward_core.runtime.launch_settings import DEMO
 from zreward_core.runtime.workspace import make_workspace
 
 PIPELINES = Path("pipelines")

@@ -15,6 +15,8 @@ from zreward_core.runtime.engine_settings import SAMPLING, Vllm
 
 LAUNCH_FILE = Path("launch.yaml")
 PROFILES = Path("params")
+DEMO = "demo"
+"""The profile of params.yaml itself, which runs in the project root."""
 OF_PROFILES = PROFILES / "launch"
 """Folder of the launch files of profiles."""
 LOCAL = "local"
@@ -123,6 +125,21 @@ class LaunchFile(Settings):
     """Rollout engines by name."""
     rollouts: dict[str, str] = {}
     """Stage to the name of the engine that samples its traces, or local: the stage itself."""
+
+
+def profile_file(profile: str) -> Path:
+    """The params of a profile other than the demo.
+
+    Raises:
+        UserError: the project has no such profile.
+    """
+    path, known = PROFILES / f"{profile}.yaml", sorted(one.stem for one in PROFILES.glob("*.yaml"))
+    if profile not in known:
+        raise UserError(
+            f"no profile {profile!r}: {path} not found; use one of {', '.join([DEMO, *known])}, or"
+            f" write {path}"
+        )
+    return path
 
 
 def launch_file_of(profile: str | None) -> Path:

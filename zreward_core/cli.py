@@ -363,10 +363,11 @@ def claims(as_json: JsonOption = False) -> None:
 def workspace(profile: Annotated[str, typer.Argument(help="Name of params/NAME.yaml.")]) -> None:
     """Create or update the workspace of a profile and print its folder."""
     from zreward_core.commands.check_params import check_params
+    from zreward_core.runtime.launch_settings import launch_file_of, profile_file
     from zreward_core.runtime.workspace import make_workspace
 
     folder = make_workspace(profile)
-    check_params(STAGES, Path("params") / f"{profile}.yaml")
+    check_params(STAGES, profile_file(profile), launch_file_of(profile))
     typer.echo(folder)
 
 

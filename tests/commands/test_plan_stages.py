@@ -184,6 +184,7 @@ def test_prompts_are_counted_or_assumed(tmp_path: Path) -> None:
 def test_what_an_engine_reserves_is_read_from_its_arguments(
     settings: dict[str, Any], devices: tuple[int, ...], share: float
 ) -> None:
-    assert engine_of(Vllm(**ENGINE | settings)) == Engine(devices, share)
-    with pytest.raises(UserError, match=r"--gpu-memory-utilization is 'half', not a number"):
-        engine_of(Vllm(**ENGINE, arguments=["--gpu-memory-utilization", "half"]))
+    path = Path("params/launch/mine.yaml")
+    assert engine_of(Vllm(**ENGINE | settings), path) == Engine(devices, share)
+    with pytest.raises(UserError, match=r"mine\.yaml: .*utilization is 'half', not a number"):
+        engine_of(Vllm(**ENGINE, arguments=["--gpu-memory-utilization", "half"]), path)

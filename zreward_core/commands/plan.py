@@ -20,7 +20,7 @@ from zreward_core.commands.plan_stages import PIPELINE, PLANNERS
 from zreward_core.config import UserError
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
-from zreward_core.runtime.launch_settings import DEMO, profile_file
+from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 
 READ = (
     *("base_vlm", "base_generator", "candidates", "annotate", "train_gdso", "train_risd"),
@@ -77,7 +77,11 @@ def make_plan(
     models, counts = read_models(configs, rubric), count(configs, rubric)
     launchers, engines = read_launchers(profile), read_engines(profile)
     limit = configs["base_vlm"].prompt.max_trace_tokens
-    machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
+    machine = replace(
+        machine,
+        trace_tokens=min(machine.trace_tokens, limit),
+        launch_file=launch_file_of(profile),
+    )
     rows: list[Row] = []
     notes: list[str] = []
     for stage in wanted:
@@ -99,7 +103,7 @@ def make_plan(
         if engine is not None and not engine.devices:
             notes.append(f"{stage}: the engine that it joins is not counted, and taken for one GPU")
         if launcher is None and stage not in UNDIVIDED and machine.gpus > 1:
-            notes.append(f"{stage} uses one GPU: give it a launcher in launch.yaml")
+            notes.append(f"{stage} uses one GPU: give it a launcher in {machine.launch_file}")
     notes += launch_notes(launchers, {row.stage: row.processes for row in rows}, configs)
     if machine.host_memory is None:
         most = max(rows, key=lambda row: row.host)

@@ -26,7 +26,7 @@ from zreward_core.commands.stage_times import (
 )
 from zreward_core.dvc import ancestors, environment, program, read_graph
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
-from zreward_core.runtime.launch_settings import DEMO, PROFILES
+from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 from zreward_core.runtime.tracking import shared_tracker
 from zreward_core.runtime.workspace import make_workspace
 from zreward_core.schemas import read_json
@@ -54,7 +54,8 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     recorded = recorded_run(profile)
     if profile != DEMO:
         folder = make_workspace(profile)
-        check_params(stages, PROFILES / f"{profile}.yaml")  # names that file in its messages
+        # names the profile's files in its messages
+        check_params(stages, profile_file(profile), launch_file_of(profile))
         os.chdir(folder)
     check_params(stages)
     graph = read_graph()

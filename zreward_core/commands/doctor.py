@@ -17,11 +17,11 @@ from zreward_core.commands.dvc_cache import (
 )
 from zreward_core.commands.dvc_locks import dead_processes
 from zreward_core.commands.promote import JUDGED_TAG, known_verdict
-from zreward_core.commands.repro import STAGE_LOCKS
 from zreward_core.config import PARAMS_FILE, UserError, read_yaml
 from zreward_core.dvc import (
     GRAPH,
     RWLOCK,
+    STAGE_LOCKS,
     holders,
     is_locked,
     process_name,

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from zreward_core.commands.stage_times import (
     read_time,
     write_record,
 )
-from zreward_core.dvc import ancestors, environment, program, read_graph
+from zreward_core.dvc import RUN_LOCK, ancestors, environment, program, read_graph
+from zreward_core.locks import try_lock
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 from zreward_core.runtime.tracking import shared_tracker
@@ -64,7 +66,7 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     if basis := basis_of_estimate(profile, run, recorded):
         say(basis)
     os.environ[PIPELINE] = pipeline_name(profile)
-    with MemorySampler() as memory, shared_tracker():
+    with held(), MemorySampler() as memory, shared_tracker():
         code = _commands(say)
     run.seconds, run.peak_memory = time.time() - run.started, memory.peak
     if code:
@@ -76,6 +78,19 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     Console().print(times_table(run))
     print_summary()
     return 0
+
+
+@contextmanager
+def held(root: Path = Path(".")) -> Iterator[None]:
+    """Hold the lock that keeps the workspace as it is; of several runs, the first has it."""
+    path = root / RUN_LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        if try_lock(file):
+            file.truncate(0)
+            file.write(f"zreward run (pid {os.getpid()})")
+            file.flush()
+        yield
 
 
 def recorded_run(profile: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from zreward_core.config import (
 )
 from zreward_core.extras import extras_named
 from zreward_core.runtime.faults import disk_fault
+from zreward_core.runtime.interrupts import resumable
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, owns_run, report_user_error
 
@@ -41,6 +42,7 @@ ParamsOption = Annotated[
 ]
 
 
+KEPT = "what it has finished is kept"
 ANYWHERE = (
     *("init", "score", "rank", "filter", "compare", "benchmark", "serve"),
     *("annotate", *STAGES),
@@ -88,7 +90,7 @@ def _add_stage(name: str) -> None:
         arguments = ["--params", str(params)] if params else []
         # of all processes and machines, one holds the lock and tracks the run
         lock = stage_lock(name) if owns_run() else nullcontext()
-        with lock, timed(name, params), tracked(name) as run:
+        with resumable(name, KEPT), lock, timed(name, params), tracked(name) as run:
             if owns_run():
                 check_params(STAGES, params)
             module = _import_stage(name)
@@ -181,7 +183,8 @@ def repro(context: typer.Context) -> None:
 
     if PARAMS_FILE.is_file():  # a DVC workspace may have none
         check_params(STAGES)
-    sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
+    with resumable("repro", "finished stages are kept"):
+        sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
 
 
 ProfileArgument = Annotated[str, typer.Argument(help="demo, or a name of params/.")]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.commands.plan_models import LORA, MACHINE, ROOT, RUBRIC, blueprint, configs
+from tests.integration.test_real_profiles import make_project
 from zreward_core import cli
 from zreward_core.commands import plan as planning
 from zreward_core.commands import (
@@ -19,7 +20,7 @@ from zreward_core.commands.plan_backbone import Blueprint, weight_bytes
 from zreward_core.commands.plan_counts import ASSUMED, count
 from zreward_core.commands.plan_engine import Engine, engine_of
 from zreward_core.commands.plan_launch import launch_notes, read_engines, read_launchers
-from zreward_core.config import UserError
+from zreward_core.config import UserError, merge, read_yaml
 from zreward_core.runtime.engine_settings import Vllm
 from zreward_core.runtime.launch_settings import Fsdp
 from zreward_core.stages import train_grpo, train_opd
@@ -148,6 +149,21 @@ def test_launchers_are_those_of_the_profile(
     assert read_launchers("other")["label"].processes == 2
     assert "evaluate" not in read_launchers(None)
     assert read_engines("paper") == {"label": Engine((7,), 0.92)}
+
+
+def test_notes_name_the_launch_file_of_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = make_project(tmp_path / "project", "paper")
+    monkeypatch.chdir(tmp_path / "project")
+    file, own = Path("params/paper.yaml"), Path("params/launch/paper.yaml")
+    file.write_text(yaml.safe_dump(merge(read_yaml(file), models)))
+    made = planning.make_plan("paper", MACHINE, stages=["label"])
+    assert f"label uses one GPU: give it a launcher in {own}" in made.notes
+    own.write_text("launchers: {one: {kind: accelerate, processes: 8}}\nstages: {label: one}\n")
+    made = planning.make_plan("paper", replace(MACHINE, host_memory=10e9), stages=["label"])
+    (note,) = [note for note in made.notes if note.startswith("label needs")]
+    assert f": {own}: " in note
 
 
 def test_a_plan_of_the_demo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,9 @@ def test_errors_name_file_and_key(text: str, message: str) -> None:
 
 def test_missing_params_file() -> None:
     Path("params.yaml").unlink()
+    with pytest.raises(UserError, match=r"not a project: it has no dvc\.yaml and no params\.yaml"):
+        Config.load("stage")
+    Path("dvc.yaml").touch()
     with pytest.raises(UserError, match=r"params\.yaml not found"):
         Config.load("stage")
 

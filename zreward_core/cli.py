@@ -18,9 +18,16 @@ from zreward_core import __version__, stages
 from zreward_core.commands.announcement import announce_if_slow
 from zreward_core.commands.people import app as people
 from zreward_core.commands.scoring import app as scoring
-from zreward_core.config import PARAMS_FILE, UserError, merged_params, writable
+from zreward_core.config import (
+    PARAMS_FILE,
+    UserError,
+    merged_params,
+    require_project,
+    writable,
+)
 from zreward_core.extras import extras_named
 from zreward_core.runtime.faults import disk_fault
+from zreward_core.runtime.interrupts import resumable
 from zreward_core.runtime.tracking import tracked
 from zreward_core.runtime.worker import USER_FAULT, owns_run, report_user_error
 
@@ -33,6 +40,14 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 ParamsOption = Annotated[
     Path | None, typer.Option(help="A YAML file merged over params.yaml.", dir_okay=False)
 ]
+
+
+KEPT = "what it has finished is kept"
+ANYWHERE = (
+    *("init", "score", "rank", "filter", "compare", "benchmark", "serve"),
+    *("annotate", *STAGES),
+)
+"""Commands that need no project, and those that refuse another folder when they read its files."""
 
 
 def _print_version(given: bool) -> None:
@@ -56,6 +71,8 @@ def root_folder(
     if not root.is_dir():
         raise UserError(f"--root {root} is not a folder")
     os.chdir(root)
+    if context.invoked_subcommand not in ANYWHERE and "--help" not in sys.argv:
+        require_project()
     context.obj = STAGES
     announce_if_slow(context, STAGES)
 
@@ -73,7 +90,7 @@ def _add_stage(name: str) -> None:
         arguments = ["--params", str(params)] if params else []
         # of all processes and machines, one holds the lock and tracks the run
         lock = stage_lock(name) if owns_run() else nullcontext()
-        with lock, timed(name, params), tracked(name) as run:
+        with resumable(name, KEPT), lock, timed(name, params), tracked(name) as run:
             if owns_run():
                 check_params(STAGES, params)
             module = _import_stage(name)
@@ -166,7 +183,8 @@ def repro(context: typer.Context) -> None:
 
     if PARAMS_FILE.is_file():  # a DVC workspace may have none
         check_params(STAGES)
-    sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
+    with resumable("repro", "finished stages are kept"):
+        sys.exit(run_repro(context.args, lambda line: typer.echo(line, err=True)))
 
 
 ProfileArgument = Annotated[str, typer.Argument(help="demo, or a name of params/.")]
@@ -348,10 +366,11 @@ def claims(as_json: JsonOption = False) -> None:
 def workspace(profile: Annotated[str, typer.Argument(help="Name of params/NAME.yaml.")]) -> None:
     """Create or update the workspace of a profile and print its folder."""
     from zreward_core.commands.check_params import check_params
+    from zreward_core.runtime.launch_settings import launch_file_of, profile_file
     from zreward_core.runtime.workspace import make_workspace
 
     folder = make_workspace(profile)
-    check_params(STAGES, Path("params") / f"{profile}.yaml")
+    check_params(STAGES, profile_file(profile), launch_file_of(profile))
     typer.echo(folder)
 
 

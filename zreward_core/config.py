@@ -32,6 +32,8 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
 PARAMS_FILE = Path("params.yaml")
+PROJECT_FILES = (Path("dvc.yaml"), PARAMS_FILE)
+"""A folder with neither of them is not a project."""
 SHARED = ("seed", "splits")
 """Top-level keys of params.yaml that several stages read."""
 MIN_TEST_SHARE = 1e-6
@@ -278,6 +280,20 @@ def _is_deep(content: Any) -> bool:
     return True
 
 
+def require_project() -> None:
+    """Refuse a current folder that is not a project.
+
+    Raises:
+        UserError: it has none of the files of a project.
+    """
+    if not any(path.is_file() for path in PROJECT_FILES):
+        missing = " and no ".join(map(str, PROJECT_FILES))
+        raise UserError(
+            f"{writable(str(Path.cwd()))} is not a project: it has no {missing}; make one with"
+            " `zreward init DIR`, or name one with `zreward --root DIR ...`"
+        )
+
+
 def parse_yaml(text: str) -> Any:
     """YAML 1.2 as DVC reads it, where `5e-05` is a number (YAML 1.1, PyYAML: a string)."""
     return YAML(typ="safe", pure=True).load(text)
@@ -291,6 +307,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             is not Unicode, too much of it, or not a mapping.
     """
     if not path.is_file():
+        require_project()
         raise UserError(f"{path} not found in {Path.cwd()}: run in a project root or pass --root")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))

@@ -21,6 +21,10 @@ DVC_LOCK, RWLOCK = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
 stages with the process that runs each."""
 QUEUE = Path(".zreward/repro.lock")
 """Held by `zreward repro` from the start of its turn to the end."""
+RUN_LOCK = Path(".zreward/run.lock")
+"""Held by `zreward run`, which promotes and tracks between its turns in the queue."""
+STAGE_LOCKS = Path(".zreward/stage_locks")
+"""Folder of a file for each stage, held by the process that runs it; the file names the process."""
 UNCHANGED, RESTORED = "unchanged, not run", "restored from DVC's cache, not run"
 """How `zreward repro` lists the stages that it did not run."""
 CONFLICT = re.compile(r"(<{7}|={7}|>{7})( |$)")
@@ -189,6 +193,17 @@ def holders(root: Path = Path(".")) -> list[str]:
     if not found and is_locked(root / DVC_LOCK):
         return [f"a DVC command (it holds {DVC_LOCK})"]
     return sorted(found.values())
+
+
+def users(root: Path = Path(".")) -> list[str]:
+    """Processes that run a workspace's stages or DVC, as text for a message; empty if none do."""
+    if found := holders(root):
+        return found
+    locks = [path for path in sorted((root / STAGE_LOCKS).glob("*")) if is_locked(path)]
+    for path in (root / QUEUE, root / RUN_LOCK):
+        if not locks and is_locked(path):
+            return [path.read_text().strip() or "another run"]
+    return [f"stage {path.name} ({path.read_text().strip() or 'a process'})" for path in locks]
 
 
 def read_rwlock(root: Path = Path(".")) -> dict | None:

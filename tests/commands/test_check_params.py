@@ -85,6 +85,16 @@ def test_a_missing_or_mistyped_section_of_a_standalone_profile_is_named() -> Non
     assert "'world', which dvc.yaml tracks, is missing; add it" in message
 
 
+def test_the_launch_file_of_a_profile_is_checked_in_place_of_that_of_the_demo() -> None:
+    Path("launch.yaml").write_text("stages: {evaluate_gsb: gpus}\n")
+    own = Path("own.yaml")
+    own.write_text("stages: {label: gpus}\n")
+    with pytest.raises(UserError, match=r"^own\.yaml: 'stages\.label' names the launcher"):
+        check_params(cli.STAGES, launch_file=own)
+    own.write_text("stages: {label: local}\n")
+    check_params(cli.STAGES, launch_file=own)
+
+
 def test_the_launcher_of_a_later_stage_is_checked() -> None:
     Path("launch.yaml").write_text("stages: {evaluate_gsb: gpus}\n")
     with pytest.raises(UserError, match=r"launch\.yaml: 'stages\.evaluate_gsb' names the launcher"):

@@ -78,6 +78,7 @@ def test_findings_name_the_file_and_the_remedy(root: Path) -> None:
 
     rwlock = Path(".dvc/tmp/rwlock")
     rwlock.parent.mkdir(parents=True)
+    Path("dvc.yaml").write_text("stages: {}\n")
     dead = {"pid": os.getpid(), "cmd": "/somewhere/dvc repro slow --force"}
     rwlock.write_text(json.dumps({"write": {str(root / "slow"): dead}, "read": {}}))
     assert "no longer exists" in problems()["locks"]

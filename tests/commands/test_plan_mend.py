@@ -27,18 +27,20 @@ from zreward_core.stages import (
 )
 
 SHARDED = Fsdp(replicas=1)
+OWN = Path("params/launch/mine.yaml")
+"""The launch file of a profile, which remedies name."""
 
 
 def test_an_engine_that_is_too_small_for_its_model_needs_more_memory_or_gpus() -> None:
     short, machine = labelled(Engine((7,), 0.02))
     assert short.tightest(machine)[0] == "engine" and not short.fits(machine)
     how = plan_mend.mend_engine(short, machine)
-    assert how is not None and how.startswith("launch.yaml: `--gpu-memory-utilization`")
+    assert how is not None and how.startswith(f"{OWN}: `--gpu-memory-utilization`")
     row, machine = labelled(Engine((7,), float(how.split("at least ")[1])))
     assert row.fits(machine)
     small = replace(machine, memory=short.moments["engine"].total)
     alone = replace(short, moments={"engine": short.moments["engine"]})
-    assert "--tensor-parallel-size" in str(plan_mend.mend_engine(alone, small))
+    assert f"{OWN}: a larger `--tensor-parallel-size`" in str(plan_mend.mend_engine(alone, small))
 
 
 def test_an_engine_is_counted_on_its_gpu_and_on_that_of_a_process() -> None:
@@ -50,7 +52,12 @@ def test_an_engine_is_counted_on_its_gpu_and_on_that_of_a_process() -> None:
     assert shared.moments["traces"].engine == pytest.approx(0.92 * machine.memory)
     assert not shared.fits(machine)
     how = plan_mend.mend_engine(shared, machine)
-    assert how is not None and '`CUDA_VISIBLE_DEVICES: "6"`' in how and "6 processes" in how
+    assert (
+        how is not None
+        and how.startswith(f"{OWN}: ")
+        and '`CUDA_VISIBLE_DEVICES: "6"`' in how
+        and "6 processes" in how
+    )
     share = float(how.split("at most ")[1])
     for more, expected in ((0, True), (0.02, False)):
         row, machine = labelled(Engine((6,), share + more))
@@ -59,7 +66,7 @@ def test_an_engine_is_counted_on_its_gpu_and_on_that_of_a_process() -> None:
 
 def labelled(engine: Engine | None) -> tuple[plan_rows.Row, Machine]:
     """The row of a small teacher that labels on a small GPU, by seven processes."""
-    deep, machine = blueprint(4), replace(MACHINE, memory=20e6, engine=engine)
+    deep, machine = blueprint(4), replace(MACHINE, memory=20e6, engine=engine, launch_file=OWN)
     counts = replace(count(configs(), RUBRIC), size=(32, 32))
     models = plan_rows.Models(deep, deep, None)  # type: ignore[arg-type]
     config = label.Config(seed=1, num_traces=2, batch_size=1)
@@ -199,7 +206,7 @@ def test_a_machine_with_too_little_memory_loses_the_panel_or_has_fewer_processes
     config = config.model_copy(update={"batch_size": 1, "accumulation": 8})
 
     def remedied(planner: plan_rows.Planner, settings: Any, host: float) -> str:
-        machine = replace(MACHINE, host_memory=host / plan_rows.HEADROOM)
+        machine = replace(MACHINE, host_memory=host / plan_rows.HEADROOM, launch_file=OWN)
         row = planner(settings, 8, None, models, counts, machine)
         assert row.fits(machine) and not row.fits_host(machine)
         assert not planning.Plan([row], [], machine).fits(row)
@@ -211,11 +218,11 @@ def test_a_machine_with_too_little_memory_loses_the_panel_or_has_fewer_processes
     assert hosts[1] < hosts[0]
     assert remedied(tuning, config, hosts[1]).startswith("`finetune_generator.panel: False` (")
     both = remedied(tuning, config, 0.6 * hosts[1])
-    assert both.startswith("`finetune_generator.panel: False`; launch.yaml: 4 processes")
+    assert both.startswith(f"`finetune_generator.panel: False`; {OWN}: 4 processes")
     settings = label.Config(seed=1, num_traces=2, batch_size=1)
     host = labelling(settings, 8, None, models, counts, MACHINE).host
     fewer = remedied(labelling, settings, 0.3 * host)
-    assert fewer.startswith("launch.yaml: 2 processes a machine for label (")
+    assert fewer.startswith(f"{OWN}: 2 processes a machine for label (")
     assert "do not suffice" in remedied(labelling, settings, 1e3)
     assert labelling(settings, 8, None, models, counts, replace(MACHINE, machines=4)).host == (
         pytest.approx(host / 4)
@@ -231,5 +238,6 @@ def test_a_model_that_is_sharded_in_replicas_is_offered_one() -> None:
     many = Fsdp(replicas=4)
     row, alone = (planner(config, 8, one, models, counts, MACHINE) for one in (many, SHARDED))
     machine = replace(MACHINE, memory=1.001 * alone.largest[1].total / plan_rows.HEADROOM)
+    machine = replace(machine, launch_file=OWN)
     how = plan_mend.mend(planner, config, row, many, models, counts, machine)
-    assert how.startswith("launch.yaml: `fsdp.replicas: 1` for train_risd (")
+    assert how.startswith(f"{OWN}: `fsdp.replicas: 1` for train_risd (")

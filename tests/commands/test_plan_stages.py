@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.commands.plan_models import LORA, MACHINE, ROOT, RUBRIC, blueprint, configs
+from tests.integration.test_real_profiles import make_project
 from zreward_core import cli
 from zreward_core.commands.plan import rows as plan_rows
 from zreward_core.commands.plan import run as planning
@@ -17,7 +18,7 @@ from zreward_core.commands.plan.backbone import Blueprint, weight_bytes
 from zreward_core.commands.plan.counts import ASSUMED, count
 from zreward_core.commands.plan.engine import Engine, engine_of
 from zreward_core.commands.plan.launch import launch_notes, read_engines, read_launchers
-from zreward_core.config import UserError
+from zreward_core.config import UserError, merge, read_yaml
 from zreward_core.runtime.engine_settings import Vllm
 from zreward_core.runtime.launch_settings import Fsdp
 from zreward_core.stages import train_grpo, train_opd
@@ -148,6 +149,21 @@ def test_launchers_are_those_of_the_profile(
     assert read_engines("paper") == {"label": Engine((7,), 0.92)}
 
 
+def test_notes_name_the_launch_file_of_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = make_project(tmp_path / "project", "paper")
+    monkeypatch.chdir(tmp_path / "project")
+    file, own = Path("params/paper.yaml"), Path("params/launch/paper.yaml")
+    file.write_text(yaml.safe_dump(merge(read_yaml(file), models)))
+    made = planning.make_plan("paper", MACHINE, stages=["label"])
+    assert f"label uses one GPU: give it a launcher in {own}" in made.notes
+    own.write_text("launchers: {one: {kind: accelerate, processes: 8}}\nstages: {label: one}\n")
+    made = planning.make_plan("paper", replace(MACHINE, host_memory=10e9), stages=["label"])
+    (note,) = [note for note in made.notes if note.startswith("label needs")]
+    assert f": {own}: " in note
+
+
 def test_a_plan_of_the_demo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match="pretrained here"):
@@ -182,6 +198,7 @@ def test_prompts_are_counted_or_assumed(tmp_path: Path) -> None:
 def test_what_an_engine_reserves_is_read_from_its_arguments(
     settings: dict[str, Any], devices: tuple[int, ...], share: float
 ) -> None:
-    assert engine_of(Vllm(**ENGINE | settings)) == Engine(devices, share)
-    with pytest.raises(UserError, match=r"--gpu-memory-utilization is 'half', not a number"):
-        engine_of(Vllm(**ENGINE, arguments=["--gpu-memory-utilization", "half"]))
+    path = Path("params/launch/mine.yaml")
+    assert engine_of(Vllm(**ENGINE | settings), path) == Engine(devices, share)
+    with pytest.raises(UserError, match=r"mine\.yaml: .*utilization is 'half', not a number"):
+        engine_of(Vllm(**ENGINE, arguments=["--gpu-memory-utilization", "half"]), path)

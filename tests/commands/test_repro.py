@@ -122,6 +122,7 @@ def test_exit_code_of_a_failed_stage(root: Path) -> None:
 
 
 def test_no_workspace(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     done = run(tmp_path, "zreward", "repro")
     assert done.returncode == 2 and "not a DVC workspace" in done.stderr
 
@@ -163,6 +164,8 @@ def test_a_signal_ends_the_whole_tree(root: Path, number: int, code: int) -> Non
     assert ours.wait(timeout=60) == code
     assert time.monotonic() - asked < 30
     assert not inner.is_running() and not sleepers(root)
+    told = "repro interrupted: finished stages are kept, and the same command continues"
+    assert (told in (root / "zreward.log").read_text()) == (number == signal.SIGINT)
     (root / "seconds").write_text("0")
     assert run(root, "zreward", "repro").returncode == 0
 

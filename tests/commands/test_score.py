@@ -88,7 +88,7 @@ def test_the_command_prints_scores_and_exits_with_2_for_the_others(
         (["score", "a.png", "--model", "m", "--prompt", b"a \xfe cat"], "is not UTF-8"),
         (["--root", "r" * 300, "summary"], "File name too long"),
         (["--root", "/proc/self/mem/x", "summary"], "is not a folder"),
-        (["--root", "/sys", "world"], "params.yaml not found in /sys"),
+        (["--root", "/sys", "world"], "/sys is not a project"),
         (["init", "/sys/x"], "/sys/x: free space, correct the permissions"),
         (["workspace", "../params"], "no profile '../params'"),
         (["workspace", "w" * 300], "no profile"),

@@ -8,6 +8,7 @@ import pytest
 
 from tests.commands.test_score import zreward
 from zreward_core.commands.init import init_project
+from zreward_core.commands.repro import stage_lock
 
 STAND_IN = """
 import json, os, sys
@@ -37,6 +38,20 @@ def test_the_servers_start_in_the_folder_of_the_profile(
     assert Path(place) == project / folder
     assert Path(module) == project / "pipelines/ui.py"
     assert arguments == ["--dagster-port", "3000", "--mlflow-port", "5055"]
+
+
+def test_a_run_in_progress_is_shown_as_it_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project / ".zreward/workspaces/example"
+    zreward("workspace", "example", cwd=project)
+    (folder / "params.yaml").write_text("seed: 77\n")
+    monkeypatch.chdir(folder)
+    with stage_lock("label"):
+        done = zreward("ui", "example", cwd=project)
+    assert done.returncode == 0 and "is in use by stage label (pid" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])[0] == str(folder)
+    assert (folder / "params.yaml").read_text() == "seed: 77\n"
 
 
 def test_a_folder_without_pipelines_is_refused(project: Path, tmp_path: Path) -> None:

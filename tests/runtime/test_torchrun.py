@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.stages.training_root import trainable_root
-from zreward_core.commands.repro import STAGE_LOCKS
 from zreward_core.commands.stage_times import TIMES
+from zreward_core.dvc import STAGE_LOCKS
 from zreward_core.schemas import file_hashes
 
 __all__ = ["trainable_root"]

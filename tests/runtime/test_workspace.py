@@ -10,10 +10,15 @@ import pytest
 import yaml
 from dvc_objects.fs.system import reflink
 
+from tests.commands.plan_models import MACHINE
+from tests.commands.test_repro import start, wait_for
+from zreward_core.commands.plan import make_plan
+from zreward_core.commands.repro import stage_lock
+from zreward_core.commands.run import held
 from zreward_core.config import UserError
 from zreward_core.runtime.drops import MIRRORED
 from zreward_core.runtime.launch_settings import launch_file_of
-from zreward_core.runtime.workspace import make_workspace
+from zreward_core.runtime.workspace import InUse, make_workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +55,44 @@ def test_a_missing_file_of_the_project_is_named() -> None:
     Path("dvc.yaml").unlink()
     with pytest.raises(UserError, match=r"dvc\.yaml not found"):
         make_workspace(None, name="w")
+
+
+def test_the_demo_and_an_unknown_profile_have_no_workspace() -> None:
+    with pytest.raises(UserError, match=r"demo has no workspace: it is params\.yaml itself"):
+        make_workspace("demo")
+    known = "demo, eight_gpus, full, paper, smoke"
+    with pytest.raises(UserError, match=f"no profile 'typo': .* use one of {known}, or write"):
+        make_workspace("typo")
+    with pytest.raises(UserError, match="no profile 'typo'"):
+        make_plan("typo", MACHINE)
+    assert not Path(".zreward").exists()
+
+
+def test_a_workspace_in_use_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = "touch started && while ! test -e go; do sleep 0.1; done && touch out"
+    Path("dvc.yaml").write_text(f"stages:\n  slow:\n    cmd: {wait}\n    outs: [out]\n")
+    folder = make_workspace("smoke").resolve()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    Path("params/smoke.yaml").write_text("seed: 77\n")
+    Path("zreward_core/x.py").write_text("changed = True")
+    with start(folder, "zreward", "repro") as run:
+        try:
+            wait_for(lambda: (folder / "started").exists() or run.poll())
+            with pytest.raises(InUse, match=r"smoke is in use by stage slow, run by `.*pid \d+\)"):
+                make_workspace("smoke")
+            assert all(path.read_bytes() == content for path, content in before.items())
+        finally:
+            (folder / "go").touch()
+        assert run.wait(60) == 0
+    with monkeypatch.context() as there:
+        there.chdir(folder)
+        with stage_lock("label"):
+            there.chdir(folder.parents[2])
+            with pytest.raises(InUse, match=rf"in use by stage label \(pid {os.getpid()}\)"):
+                make_workspace("smoke")
+    with held(folder), pytest.raises(InUse, match=rf"by zreward run \(pid {os.getpid()}\)"):
+        make_workspace("smoke")  # between two of the run's commands no stage is locked
+    assert "seed: 77" in (make_workspace("smoke") / "params.yaml").read_text()
 
 
 def test_a_standalone_profile_needs_a_launch_file() -> None:

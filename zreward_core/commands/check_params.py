@@ -24,7 +24,9 @@ CHECKED = Path(".zreward/checked_params")
 """Hash of the params and the code that were last found valid."""
 
 
-def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
+def check_params(
+    stages: Sequence[str], overlay: Path | None = None, launch_file: Path = LAUNCH_FILE
+) -> None:
     """Validate every section of the effective params, and the launcher of every stage.
 
     Every stage of a run calls this; as importing all stages takes seconds, params that were found
@@ -33,13 +35,14 @@ def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
     Args:
         stages: names of the modules in ``zreward_core.stages``.
         overlay: a YAML file merged over params.yaml.
+        launch_file: that of the profile, whose workspace has a copy of it.
 
     Raises:
         UserError: a section or key is unknown or missing, or a value is invalid (all of them are
-            named); or launch.yaml is invalid.
+            named); or the launch file is invalid.
     """
     params = read_params(overlay)
-    key = digest(*(file_hash(path) for path in _decisive(overlay)))
+    key = digest(*(file_hash(path) for path in _decisive(overlay, launch_file)))
     if CHECKED.is_file() and CHECKED.read_text(encoding="utf-8") == key:
         return
     configs: dict[str, type[StageConfig]] = {
@@ -47,7 +50,7 @@ def check_params(stages: Sequence[str], overlay: Path | None = None) -> None:
     }
     check_sections(params, {**configs, "promote": gate.Config}, _tracked(), params_source(overlay))
     for name in stages:
-        read_launcher(name, tuple(stages))
+        read_launcher(name, tuple(stages), path=launch_file)
     CHECKED.parent.mkdir(parents=True, exist_ok=True)
     CHECKED.write_text(key, encoding="utf-8")
 
@@ -91,12 +94,12 @@ def check_sections(
         raise UserError("\n".join(faults))
 
 
-def _decisive(overlay: Path | None) -> Iterable[Path]:
+def _decisive(overlay: Path | None, launch_file: Path) -> Iterable[Path]:
     """Files that decide whether params are valid."""
     yield PARAMS_FILE
     if overlay is not None:
         yield overlay
-    yield from (path for path in (GRAPH, LAUNCH_FILE) if path.is_file())
+    yield from (path for path in (GRAPH, launch_file) if path.is_file())
     package = Path(zreward_core.__file__).parent
     yield from sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
 

@@ -17,14 +17,16 @@ from zreward_core.commands.dvc_cache import (
 )
 from zreward_core.commands.dvc_locks import dead_processes
 from zreward_core.commands.promote import JUDGED_TAG, known_verdict
-from zreward_core.commands.repro import STAGE_LOCKS
-from zreward_core.config import UserError, read_yaml
+from zreward_core.config import PARAMS_FILE, UserError, read_yaml
 from zreward_core.dvc import (
+    GRAPH,
     RWLOCK,
+    STAGE_LOCKS,
     holders,
     is_locked,
     process_name,
     read_rwlock,
+    read_stages,
     refuse_conflict,
 )
 from zreward_core.manifest import WHOLE, refuse_pickles
@@ -65,8 +67,9 @@ def examine() -> Iterator[Finding]:
     """Findings of the project in the current folder; nothing is changed."""
     broken = list(yaml_findings())
     yield from broken
-    if Path(".dvc").is_dir() and not broken:  # the cache is described by dvc.lock
-        yield from cache_findings()
+    if Path(".dvc").is_dir() and not broken:
+        yield from missing_findings()
+        yield from cache_findings()  # the cache is described by dvc.lock
     yield from lock_findings()
     yield from registry_findings()
     yield from model_findings()
@@ -87,6 +90,20 @@ def yaml_findings() -> Iterator[Finding]:
             read_yaml(path)
         except UserError as error:
             yield Finding("yaml", str(error), f"edit {path}, or `git checkout {path}`")
+
+
+def missing_findings() -> Iterator[Finding]:
+    """Files that the stages need and that are missing; a DVC workspace may have no params."""
+    path = GRAPH
+    try:
+        if GRAPH.is_file() and any(one.get("params") for one in read_stages(GRAPH).values()):
+            path = PARAMS_FILE
+    except UserError as error:
+        yield Finding("yaml", str(error), f"edit {GRAPH}, or `git checkout {GRAPH}`")
+        return
+    if not path.is_file():
+        restore = f"`git checkout {path}`, or `zreward init .` writes that of the demo"
+        yield Finding("yaml", f"{path} not found", restore)
 
 
 def cache_findings() -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from zreward_core.dvc import (
     GRAPH,
     LOCK,
     QUEUE,
+    STAGE_LOCKS,
     environment,
     holders,
     program,
@@ -37,7 +38,6 @@ from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.schemas import replaced
 
 DVC = "zreward_core.commands.dvc_messages"
-STAGE_LOCKS = Path(".zreward/stage_locks")
 LOCK_BACKUP = Path(".zreward/dvc.lock.kept")
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds between the signal to a process group and SIGKILL."""

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,14 @@ from zreward_core.commands.stage_times import (
     read_time,
     write_record,
 )
-from zreward_core.dvc import ancestors, environment, program, read_graph
+from zreward_core.dvc import RUN_LOCK, ancestors, environment, program, read_graph
+from zreward_core.locks import try_lock
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
-from zreward_core.runtime.launch_settings import PROFILES
+from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 from zreward_core.runtime.tracking import shared_tracker
 from zreward_core.runtime.workspace import make_workspace
 from zreward_core.schemas import read_json
 
-DEMO = "demo"
-"""The profile of params.yaml itself, which runs in the project root."""
 RECORDED = Path("docs/runs")
 """Folder of PROFILE.json: results and times of a complete run, committed with the project."""
 BLOCKED = 1
@@ -56,7 +56,8 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     recorded = recorded_run(profile)
     if profile != DEMO:
         folder = make_workspace(profile)
-        check_params(stages, PROFILES / f"{profile}.yaml")  # names that file in its messages
+        # names the profile's files in its messages
+        check_params(stages, profile_file(profile), launch_file_of(profile))
         os.chdir(folder)
     check_params(stages)
     graph = read_graph()
@@ -65,7 +66,7 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     if basis := basis_of_estimate(profile, run, recorded):
         say(basis)
     os.environ[PIPELINE] = pipeline_name(profile)
-    with MemorySampler() as memory, shared_tracker():
+    with held(), MemorySampler() as memory, shared_tracker():
         code = _commands(say)
     run.seconds, run.peak_memory = time.time() - run.started, memory.peak
     if code:
@@ -77,6 +78,19 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     Console().print(times_table(run))
     print_summary()
     return 0
+
+
+@contextmanager
+def held(root: Path = Path(".")) -> Iterator[None]:
+    """Hold the lock that keeps the workspace as it is; of several runs, the first has it."""
+    path = root / RUN_LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        if try_lock(file):
+            file.truncate(0)
+            file.write(f"zreward run (pid {os.getpid()})")
+            file.flush()
+        yield
 
 
 def recorded_run(profile: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from zreward_core.commands.run import DEMO
 from zreward_core.config import UserError
 from zreward_core.dvc import program
-from zreward_core.runtime.workspace import make_workspace
+from zreward_core.runtime.launch_settings import DEMO
+from zreward_core.runtime.workspace import WORKSPACES, InUse, make_workspace
 
 PIPELINES = Path("pipelines")
 
@@ -22,7 +22,12 @@ def start_ui(profile: str, dagster_port: int, mlflow_port: int) -> NoReturn:
     """
     project = Path.cwd()
     if profile != DEMO:
-        os.chdir(make_workspace(profile))  # it has no pipelines
+        try:
+            folder = make_workspace(profile)
+        except InUse as error:  # a run in progress is shown as it is
+            sys.stderr.write(f"{error.args[0].partition(':')[0]}\n")
+            folder = WORKSPACES / profile
+        os.chdir(folder)  # it has no pipelines
         paths = [str(project), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if not (project / PIPELINES).is_dir():

@@ -15,6 +15,8 @@ from zreward_core.runtime.engine_settings import SAMPLING, Vllm
 
 LAUNCH_FILE = Path("launch.yaml")
 PROFILES = Path("params")
+DEMO = "demo"
+"""The profile of params.yaml itself, which runs in the project root."""
 OF_PROFILES = PROFILES / "launch"
 """Folder of the launch files of profiles."""
 LOCAL = "local"
@@ -125,6 +127,21 @@ class LaunchFile(Settings):
     """Stage to the name of the engine that samples its traces, or local: the stage itself."""
 
 
+def profile_file(profile: str) -> Path:
+    """The params of a profile other than the demo.
+
+    Raises:
+        UserError: the project has no such profile.
+    """
+    path, known = PROFILES / f"{profile}.yaml", sorted(one.stem for one in PROFILES.glob("*.yaml"))
+    if profile not in known:
+        raise UserError(
+            f"no profile {profile!r}: {path} not found; use one of {', '.join([DEMO, *known])}, or"
+            f" write {path}"
+        )
+    return path
+
+
 def launch_file_of(profile: str | None) -> Path:
     """The launch file of a profile: its own one, or, unless it is standalone, that of the demo.
 
@@ -148,35 +165,38 @@ def launch_file_of(profile: str | None) -> Path:
     return LAUNCH_FILE
 
 
-def read_launcher(stage: str, known: tuple[str, ...], name: str | None = None) -> Launcher | None:
+def read_launcher(
+    stage: str, known: tuple[str, ...], name: str | None = None, path: Path = LAUNCH_FILE
+) -> Launcher | None:
     """The launcher of a stage, or None if the stage runs in this process.
 
     Args:
         stage: name of the stage.
         known: names of all stages.
-        name: launcher that overrides the one of launch.yaml.
+        name: launcher that overrides the one of the file.
+        path: the launch file.
 
     Raises:
-        UserError: launch.yaml is malformed, names an unknown stage, launcher or engine, or assigns
+        UserError: the file is malformed, names an unknown stage, launcher or engine, or assigns
             one that the stage does not support.
     """
-    if not LAUNCH_FILE.is_file():
+    if not path.is_file():
         return None
-    content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
-    _check_engines(content)
+    content = parse_settings(LaunchFile, read_yaml(path), str(path))
+    _check_engines(content, path)
     for one, launcher in content.stages.items():
         if one not in (*known, *COMMANDS):
             raise UserError(
-                f"{LAUNCH_FILE}: 'stages.{one}' is not a stage; use one of {[*known, *COMMANDS]}"
+                f"{path}: 'stages.{one}' is not a stage; use one of {[*known, *COMMANDS]}"
             )
-        _named(content, launcher, f"stages.{one}")
-    chosen = _named(content, name or content.stages.get(stage, LOCAL), f"stages.{stage}")
+        _named(content, launcher, f"stages.{one}", path)
+    chosen = _named(content, name or content.stages.get(stage, LOCAL), f"stages.{stage}", path)
     if isinstance(chosen, Ray):
-        nested = _named(content, chosen.inside, "inside")
+        nested = _named(content, chosen.inside, "inside", path)
         if nested is not None and not isinstance(nested, Accelerate):
-            raise UserError(f"{LAUNCH_FILE}: 'inside' must name a launcher of kind accelerate")
-        _check_support(stage, nested, chosen.nodes)
-    _check_support(stage, chosen)
+            raise UserError(f"{path}: 'inside' must name a launcher of kind accelerate")
+        _check_support(stage, nested, path, chosen.nodes)
+    _check_support(stage, chosen, path)
     return chosen
 
 
@@ -189,22 +209,22 @@ def read_engine(stage: str) -> Vllm | None:
     if not LAUNCH_FILE.is_file():
         return None
     content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
-    _check_engines(content)
+    _check_engines(content, LAUNCH_FILE)
     return content.engines.get(content.rollouts.get(stage, LOCAL))
 
 
-def _check_engines(content: LaunchFile) -> None:
+def _check_engines(content: LaunchFile, path: Path) -> None:
     if LOCAL in content.engines:
-        raise UserError(f"{LAUNCH_FILE}: 'engines.{LOCAL}' is the stage itself: rename the engine")
+        raise UserError(f"{path}: 'engines.{LOCAL}' is the stage itself: rename the engine")
     for stage, name in content.rollouts.items():
         if stage not in SAMPLING:
             raise UserError(
-                f"{LAUNCH_FILE}: 'rollouts.{stage}' is not a stage that samples traces with an"
+                f"{path}: 'rollouts.{stage}' is not a stage that samples traces with an"
                 f" engine; use one of {list(SAMPLING)}"
             )
         if name != LOCAL and name not in content.engines:
             raise UserError(
-                f"{LAUNCH_FILE}: 'rollouts.{stage}' names the engine {name!r}, which is not"
+                f"{path}: 'rollouts.{stage}' names the engine {name!r}, which is not"
                 f" defined; use one of {[LOCAL, *content.engines]}"
             )
 
@@ -222,33 +242,33 @@ def require_divided(stage: str, where: str) -> None:
         )
 
 
-def _named(content: LaunchFile, name: str, where: str) -> Launcher | None:
+def _named(content: LaunchFile, name: str, where: str, path: Path) -> Launcher | None:
     if name != LOCAL and name not in content.launchers:
         raise UserError(
-            f"{LAUNCH_FILE}: '{where}' names the launcher {name!r}, which is not defined; use one"
+            f"{path}: '{where}' names the launcher {name!r}, which is not defined; use one"
             f" of {[LOCAL, *content.launchers]}"
         )
     return None if name == LOCAL else content.launchers[name]
 
 
-def _check_support(stage: str, launcher: Launcher | None, nodes: int = 1) -> None:
+def _check_support(stage: str, launcher: Launcher | None, path: Path, nodes: int = 1) -> None:
     if not isinstance(launcher, Accelerate):
         return
     number = launcher.processes * launcher.machines * nodes
     if number > 1:
-        require_divided(stage, str(LAUNCH_FILE))
+        require_divided(stage, str(path))
     if launcher.fsdp is None:
         return
     if not stage.startswith(TRAINING):
         raise UserError(
-            f"{LAUNCH_FILE}: the stage {stage} does not shard its model; fsdp is supported by"
+            f"{path}: the stage {stage} does not shard its model; fsdp is supported by"
             f" the stages {TRAINING}*"
         )
     replicas = launcher.fsdp.replicas
     if replicas > 1 and (number % replicas or number == replicas):
         raise UserError(
-            f"{LAUNCH_FILE}: 'fsdp.replicas' is {replicas}, and the stage {stage} has {number}"
+            f"{path}: 'fsdp.replicas' is {replicas}, and the stage {stage} has {number}"
             " processes: their number must be a multiple of the replicas, and larger"
         )
     if nodes > 1 and launcher.machines > 1:
-        raise UserError(f"{LAUNCH_FILE}: 'machines' must be 1 in a launcher that is 'inside' ray")
+        raise UserError(f"{path}: 'machines' must be 1 in a launcher that is 'inside' ray")

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from zreward_core.config import PARAMS_FILE, UserError, merge, read_params
-from zreward_core.dvc import program
+from zreward_core.dvc import program, users
 from zreward_core.runtime.drops import mirror_drops
-from zreward_core.runtime.launch_settings import LAUNCH_FILE, launch_file_of
+from zreward_core.runtime.launch_settings import DEMO, LAUNCH_FILE, launch_file_of, profile_file
 
 WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
@@ -29,6 +29,10 @@ FINDINGS = "findings.md"
 """Discussion of the demo profile's tables; empty for other profiles."""
 
 
+class InUse(UserError):
+    """A run in a workspace reads the files that an update would replace."""
+
+
 def make_workspace(
     profile: str | None, overlay: dict[str, Any] | None = None, name: str | None = None
 ) -> Path:
@@ -44,15 +48,23 @@ def make_workspace(
         The workspace's folder, ready for `dvc repro`.
 
     Raises:
+        InUse: processes run stages of the workspace; nothing was changed.
         UserError: no such profile, a file of the project is missing, or a standalone profile has no
             launch file.
     """
-    file = Path("params") / f"{profile}.yaml" if profile is not None else None
-    known = sorted(path.stem for path in Path("params").glob("*.yaml"))
-    if file and profile not in known:
-        raise UserError(f"no profile {profile!r}: {file} not found; use one of {known}")
+    if profile == DEMO:
+        raise UserError(
+            f"{DEMO} has no workspace: it is {PARAMS_FILE} itself and runs in {Path.cwd()}; run the"
+            " command there"
+        )
+    file = profile_file(profile) if profile is not None else None
     params, launch = merge(read_params(file), overlay or {}), launch_file_of(profile)
     folder = WORKSPACES / str(name or profile)
+    if running := users(folder):
+        raise InUse(
+            f"{folder} is in use by {'; '.join(running)}, and was not changed: wait until it ends,"
+            " or stop it, then run the command again"
+        )
     for name in COPIED:
         target = folder / name
         if not Path(name).exists():

@@ -64,3 +64,37 @@ def test_joined_rows_have_their_place_and_are_counted_once(
         assert texts == ["1", "x\ny"] * 30 + ["1"]
         assert sum(batch.num_repaired for batch in batches) == 30
         assert sum(len(batch.broken) for batch in batches) == 30
+
+
+@pytest.mark.parametrize("quote", ["", '"'])  # a quote inside a cell: read line by line
+@pytest.mark.parametrize(
+    ("header", "first", "second"),
+    [
+        ("image,prompt,x", "a.png,red", "b.png,blue"),
+        ("prompt,image,x", "red,a.png", "blue,b.png"),
+        ("prompt,image,x", "red,https://a/1", "blue,https://a/2"),
+        ("id,prompt,score", "1,red", "2,blue"),
+        ("id,prompt,score", "item_1,red", "item_2,blue"),
+        ("id,prompt,score", "3f9a00c1,red", "b07d11e2,blue"),
+        ("prompt,score,comment", "red,4", "blue,3.5"),
+    ],
+)
+def test_two_rows_that_end_early_are_not_joined(
+    header: str, first: str, second: str, quote: str, tmp_path: Path
+) -> None:
+    names = header.split(",")
+    (tmp_path / "t.csv").write_text(f"{header}\n{first}\n{second}\nz{quote},y,x\n")
+    (batch,) = FORMATS["csv"].read(tmp_path / "t.csv", Wanted(tuple(names)))
+    assert batch.refs.to_pylist() == ["row 4"] and batch.num_repaired == 0
+    assert [(ref, text.strip()) for ref, text in batch.broken] == [
+        ("row 2", first),
+        ("row 3", second),
+    ]
+
+
+@pytest.mark.parametrize("first", ["1,a red", "a.png,shot in", "item_1,see", "3Z56AA6ELI,1.sink"])
+def test_a_row_that_is_split_inside_a_text_is_joined(first: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"id,prompt,score\n{first}\nball of wool,4\n")
+    (batch,) = FORMATS["csv"].read(tmp_path / "t.csv", Wanted(("prompt", "score")))
+    assert batch.num_repaired == 1 and not batch.broken
+    assert batch.columns["prompt"].to_pylist() == [f"{first.partition(',')[2]}\nball of wool"]

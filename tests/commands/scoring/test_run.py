@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,13 +60,14 @@ def score(student: str, output: str = "scores.parquet", **options: object) -> ru
     return result
 
 
-def start(*arguments: str) -> subprocess.Popen:
+def start(*arguments: str, **options: Any) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, "score", "t.parquet", *arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )
 
 
@@ -131,6 +133,31 @@ def test_kills_resume_to_the_same_bytes(student: str) -> None:
     assert Path("copy/000000.parquet").stat().st_mtime_ns >= kept
     score(student, "whole.parquet")
     assert Path("killed.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_ends_with_a_line_that_says_how_to_continue(student: str, processes: int) -> None:
+    write_images(400)
+    if processes > 1:
+        Path("launch.yaml").write_text(
+            "launchers: {two: {kind: accelerate, processes: 2, threads: 1, cpu: true}}\n"
+            "stages: {score: two}\n"
+        )
+    output = Path("scores.parquet.parts")
+    job = start("--model", student, "--output", "scores.parquet", start_new_session=True)
+    name = "??????.parquet" if processes == 1 else "job.json"  # workers have parts of 1024 rows
+    deadline = time.monotonic() + 300
+    while not list(output.glob(name)):
+        assert time.monotonic() < deadline and job.poll() is None
+        time.sleep(0.002)
+    os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+    told, errors = job.communicate()
+    assert job.returncode == 130 and not told
+    (line,) = [line for line in errors.splitlines() if not line.startswith("[transformers]")]
+    assert line == (
+        f"score interrupted: finished parts are kept in {output}, and the same command continues"
+    )
+    assert output.is_dir()
 
 
 def test_two_processes_write_the_bytes_of_one(student: str) -> None:

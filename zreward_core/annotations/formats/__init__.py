@@ -11,7 +11,7 @@ from zreward_core.annotations.formats.parquet import read_parquet
 from zreward_core.annotations.formats.records import Format
 
 FORMATS: dict[str, Format] = {
-    "label_studio": Format(read_label_studio, ".json", SETTINGS),
+    "label_studio": Format(read_label_studio, ".json", SETTINGS, other_suffixes=(".jsonl",)),
     "csv": Format(read_csv, ".csv", reads=("encoding", "delimiter", "header_row")),
     "tsv": Format(read_tsv, ".tsv", reads=("encoding", "delimiter", "header_row")),
     "excel": Format(read_excel, ".xlsx", reads=("sheet", "header_row")),

@@ -1,6 +1,7 @@
 """Rows of a delimited file that do not fit its header: rejoined, or broken for a stated reason."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,14 @@ from zreward_core.annotations.formats.records import RAW_LENGTH
 
 MAX_CELL_LINES = 200
 """A quoted cell of more lines counts as an unclosed quote."""
+WHOLE_CELL = re.compile(
+    r"(?P<number>[-+]?\d+(?:[.,]\d+)?)|(?P<address>(?:https?|s3|gs)://\S+)"
+    r"|(?P<file>.*\.(?:png|jpe?g|webp|gif|bmp|avif|tiff?))",
+    re.IGNORECASE,
+)
+"""Cells that a line break does not split."""
+LONG_NAME = 8
+"""Characters of an identifier that is taken for one by its length, such as a hash."""
 OPEN, WHOLE, FAULTY = "open", "whole", "faulty"
 """States of the quotes of a row; faulty: a quote inside a cell is not doubled."""
 
@@ -44,7 +53,7 @@ def rejoined(
     """Join rows that were split by a line break inside an unquoted cell.
 
     Two neighbouring rows are joined if their cells, with the two at the break merged, are as many
-    as the header's. All others are broken.
+    as the header's, unless they look like two rows that end early. All others are broken.
 
     Args:
         rows: in the order of the file, those that do not fit the header as text.
@@ -85,9 +94,33 @@ def _joined(first: str, second: str, table: Table) -> dict | None:
     # An unclosed quote hides the cells after it.
     whole = {_quoting(one, delimiter) for one in (first, second)} == {WHOLE}
     fit = len(cells) + len(rest) - 1 == len(table.header) and "\ufffd" not in first + second
-    if not (whole and fit and len(rest) > 1 and len(cells) > 1):
+    if not (whole and fit and len(rest) > 1 and len(cells) > 1) or _are_two(cells, rest):
         return None
     return dict(zip(table.header, [*cells[:-1], f"{cells[-1]}\n{rest[0]}", *rest[1:]], strict=True))
+
+
+def _are_two(first: list[str], second: list[str]) -> bool:
+    """Whether the cells of two short rows are those of two rows without their last cells.
+
+    The second row begins as the first does, or no text is open at the break.
+    """
+    return _alike(first[0].strip(), second[0].strip()) or _kind(first[-1].strip()) is not None
+
+
+def _alike(first: str, second: str) -> bool:
+    """Whether two cells are numbers, addresses, images, or identifiers of one form."""
+    kind = _kind(first)
+    if kind is not None or _kind(second) is not None:
+        return kind == _kind(second)
+    if not all(re.fullmatch(r"\S*\d\S*", one) for one in (first, second)):
+        return False
+    same = {re.sub(r"\d+", "0", one) for one in (first, second)}
+    return len(same) == 1 or len(first) == len(second) >= LONG_NAME
+
+
+def _kind(cell: str) -> str | None:
+    found = WHOLE_CELL.fullmatch(cell)
+    return found.lastgroup if found else None
 
 
 def _broken(number: int, text: str, table: Table) -> str:

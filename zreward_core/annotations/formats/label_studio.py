@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: a record per result item.
+"""Label Studio's JSON (``label_studio_export`` lists its forms): a record per result item.
 
 JSON_MIN is not read: it drops the skip flag. The community edition exports every annotated task,
 skipped ones (``was_cancelled``) included. A native judgement is one result item, or two images of a
@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from zreward_core.annotations.formats.label_studio_export import count_native, load_export
+from zreward_core.annotations.formats.label_studio_export import count_native, read_export
 from zreward_core.annotations.formats.label_studio_results import (
     ANSWER_TYPES,
     LARGEST,
@@ -91,15 +91,23 @@ def read_label_studio(path: Path, wanted: Wanted) -> Iterator[Records]:
     Raises:
         UserError: the file is not JSON, not an export, or no task has a requested column.
     """
-    tasks = load_export(path)
+    tasks, places, total = read_export(path)
+    if total is not None and total > len(tasks):
+        logger.warning(
+            "%s: a page of Label Studio's API with %d of %d tasks; save the other pages beside "
+            "it, or export the project as JSON",
+            path,
+            len(tasks),
+            total,
+        )
     keys = tuple(name for name in wanted.names if name not in OWN)
     _check_keys(tasks, keys, path, wanted)
     reading = _Reading(str(path), wanted, keys)
     for start in range(0, len(tasks), BATCH_TASKS):
         part, batch = tasks[start : start + BATCH_TASKS], _Batch()
-        for index, task in enumerate(part, start=start):
+        for place, task in zip(places[start:], part, strict=False):
             for one in one_by_one(reading.without_duplicates(task, batch)):
-                _read_task(one, index, reading, batch)
+                _read_task(one, place, reading, batch)
         yield Records(
             columns_of(batch.rows, wanted),
             pa.array(batch.refs, pa.string()),
@@ -210,20 +218,21 @@ class _Reading:
         before.append((annotation, data))
         return True
 
-    def place_of(self, task: Record, index: int) -> str:
-        """Name of a task; with its index if another task has the same id."""
-        name = writable(str(task.get("id", f"at index {index}")))
+    def name_of(self, task: Record, place: str) -> str:
+        """Name of a task; with its place if another task has the same id."""
+        name = writable(str(task.get("id", place)))
         same = self.tasks.setdefault(name, task.get("data")) == task.get("data")
-        return f"task {name}" if same else f"task {name} (at index {index})"
+        return f"task {name}" if same else f"task {name} ({place})"
 
 
-def _read_task(task: Any, index: int, reading: _Reading, batch: _Batch) -> None:
+def _read_task(task: Any, place: str, reading: _Reading, batch: _Batch) -> None:
     if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
-        batch.broken.append((f"task at index {index}", raw_text(task)))
+        raw = task if isinstance(task, str) else raw_text(task)
+        batch.broken.append((f"task {place}", raw))
         return
     if not task["annotations"]:
         batch.ignored[_absent(task)] += 1
-    ref = reading.place_of(task, index)
+    ref = reading.name_of(task, place)
     data = task.get("data")
     shared, fault = _shared(data, reading) if isinstance(data, dict) else ({}, "malformed_record")
     if task.get("unplaced"):
@@ -231,8 +240,8 @@ def _read_task(task: Any, index: int, reading: _Reading, batch: _Batch) -> None:
     shared["task"] = f"{reading.path}#{ref}"
     whole = task.get("whole", data)
     common = _Task(ref, shared, fault, whole if isinstance(whole, dict) else {}, reading.wanted)
-    for place, annotation in enumerate(task["annotations"]):
-        _read_annotation(annotation, place, common, batch)
+    for index, annotation in enumerate(task["annotations"]):
+        _read_annotation(annotation, index, common, batch)
 
 
 def _absent(task: Record) -> str:
@@ -261,12 +270,12 @@ def _shared(data: Record, reading: _Reading) -> tuple[Record, str | None]:
     return {**others, **texts, **generators}, None if sound else "malformed_record"
 
 
-def _read_annotation(annotation: Any, place: int, task: _Task, batch: _Batch) -> None:
+def _read_annotation(annotation: Any, index: int, task: _Task, batch: _Batch) -> None:
     if not isinstance(annotation, dict):
-        batch.broken.append((f"{task.ref} annotation at index {place}", raw_text(annotation)))
+        batch.broken.append((f"{task.ref} annotation at index {index}", raw_text(annotation)))
         return
-    number = writable(str(annotation.get("id", f"at index {place}")))
-    ref = f"{task.ref} annotation {number}"
+    name = writable(str(annotation.get("id", f"at index {index}")))
+    ref = f"{task.ref} annotation {name}"
     result = annotation.get("result")
     if annotation.get("was_cancelled") is True or annotation.get("skipped") is True:
         batch.ignored["skipped"] += count_results(annotation)
@@ -283,8 +292,8 @@ def _read_annotation(annotation: Any, place: int, task: _Task, batch: _Batch) ->
         }
         judged = replace(task, ref=ref, shared={**task.shared, **person})
         regions = region_ids(result)
-        for index, entry in enumerate(result, start=1):
-            _read_result(entry, index, judged, regions, batch)
+        for number, entry in enumerate(result, start=1):
+            _read_result(entry, number, judged, regions, batch)
 
 
 def _read_result(entry: Any, index: int, task: _Task, regions: set[str], batch: _Batch) -> None:

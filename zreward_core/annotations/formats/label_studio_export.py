@@ -1,8 +1,9 @@
 """Label Studio files: their tasks, and remedies for a file without usable judgements.
 
-Besides the raw export (a list of tasks), a single task and an annotation from a target storage
-(which contains its task) are read. ``completions`` is the name of ``annotations`` before Label
-Studio 1.0.
+Besides the raw export (a list of tasks), these are read: a single task, an annotation from a target
+storage (which contains its task), one of either on each line (the JSON Lines of a storage), and a
+page of the API (``tasks`` or ``results``). ``completions`` is the name of ``annotations`` before
+Label Studio 1.0.
 
 Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
 """
@@ -10,9 +11,10 @@ Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zreward_core.annotations.formats.encodings import refuse_gzip
+from zreward_core.annotations.formats.json_records import parse_line
 from zreward_core.annotations.formats.label_studio_results import (
     SCORE_TYPES,
     count_results,
@@ -21,14 +23,42 @@ from zreward_core.annotations.formats.label_studio_results import (
 from zreward_core.annotations.formats.records import parse_json
 from zreward_core.config import UserError
 
+LISTED = ("total_annotations", "annotations_ids")
+"""Keys of a task on a page of the API, which may have no annotations."""
+BY_ID = (
+    "It names tasks or annotations by id only, as Label Studio's API can list them: export the "
+    "project as JSON, with the annotations"
+)
 SHOWN = 6
 """Controls and answers listed in a message."""
+PAGES, TOTALS = ("tasks", "results"), ("total", "count")
+"""Keys of the tasks, and of the number of all tasks, on a page of the API."""
 JSON_MIN_KEYS = ("annotation_id", "annotator", "lead_time")
 """Keys next to the data in each row of a JSON-MIN export."""
 
 
+class Export(NamedTuple):
+    """The N tasks of a file; ``completions`` are renamed to ``annotations``."""
+
+    tasks: list[Any]
+    """[N] the text of a line that is not JSON is not a task."""
+    places: list[str]
+    """[N] where each is: "at index 0", or "in line 1" of JSON Lines."""
+    total: int | None = None
+    """Tasks of the project, if the file is a page of the API."""
+
+
 def load_export(path: Path) -> list[Any]:
-    """The tasks of an export; ``completions`` are renamed to ``annotations``.
+    """The tasks of an export.
+
+    Raises:
+        UserError: the file is missing, not JSON, or not an export.
+    """
+    return read_export(path).tasks
+
+
+def read_export(path: Path) -> Export:
+    """An export with the places of its tasks.
 
     Raises:
         UserError: the file is missing, not JSON, or not an export.
@@ -38,12 +68,16 @@ def load_export(path: Path) -> list[Any]:
     stored = path.read_bytes()
     refuse_gzip(stored, path)
     try:
-        content = parse_json(stored.decode("utf-8-sig"))
+        text = stored.decode("utf-8-sig")
+        content = parse_json(text)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: byte {error.start} is not UTF-8; export the project again as JSON"
         ) from None
     except json.JSONDecodeError as error:
+        if lines := _lines_of(text):
+            places = [f"in line {number}" for number in lines]
+            return Export([_as_task(one) for one in lines.values()], places)
         raise UserError(
             f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
             "export the project again as JSON"
@@ -52,13 +86,30 @@ def load_export(path: Path) -> list[Any]:
         raise UserError(
             f"{path}: not a readable JSON export ({error}); export the project again as JSON"
         ) from None
+    total = None
     if isinstance(content, dict) and ("data" in content or _is_stored(content)):
         content = [content]
+    elif isinstance(content, dict):
+        listed = [content[key] for key in PAGES if isinstance(content.get(key), list)]
+        total = next((content[key] for key in TOTALS if isinstance(content.get(key), int)), None)
+        content = listed[0] if listed else content
     if not isinstance(content, list):
         raise UserError(
             f"{path}: a raw Label Studio export is a list of tasks; export as JSON (not JSON-MIN)"
         )
-    return [_as_task(one) for one in content]
+    places = [f"at index {index}" for index in range(len(content))]
+    return Export([_as_task(one) for one in content], places, total)
+
+
+def _lines_of(text: str) -> dict[int, Any]:
+    """Number to content of the lines of JSON Lines, blank ones left out; {} if it is not that."""
+    lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
+    first = list(lines.values())[:2]
+    if len(first) < 2 or not first[0].lstrip().startswith("{"):
+        return {}
+    if not any(isinstance(parse_line(line), dict) for line in first):
+        return {}
+    return {number: parse_line(line) for number, line in lines.items()}
 
 
 def _is_stored(one: Any) -> bool:
@@ -102,17 +153,17 @@ def explain_export(path: Path, dimensions: list[str]) -> str:
                 "This is a JSON-MIN export: export the project as JSON, or read this file with "
                 "`format: json` and `columns`"
             )
+        if any("result" in task for task in tasks):
+            return BY_ID
         return (
             "These are tasks for import, without annotations: annotate them in Label Studio, then "
             "export the project as JSON"
         )
     lists = [task.get("annotations") for task in tasks]
     found = [one for some in lists if isinstance(some, list) for one in some]
-    if found and not any(isinstance(one, dict) for one in found):
-        return (
-            "Its tasks name their annotations by id only, as Label Studio's API lists them: export "
-            "the project as JSON, with the annotations"
-        )
+    listed = [task for task in tasks if any(task.get(key) for key in LISTED)]
+    if not any(isinstance(one, dict) for one in found) and (found or listed):
+        return BY_ID
     annotations = [one for one in found if isinstance(one, dict) and one.get("result")]
     annotations = [one for one in annotations if isinstance(one["result"], list)]
     if not annotations:

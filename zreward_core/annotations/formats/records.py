@@ -118,6 +118,8 @@ class Format:
     read: Reader
     suffix: str
     """Suffix of its files, for sources that are folders."""
+    other_suffixes: tuple[str, ...] = field(default=(), kw_only=True)
+    """Further suffixes of its files."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Source settings that follow from the format; those of params.yaml override them."""
     reads: tuple[str, ...] = ()

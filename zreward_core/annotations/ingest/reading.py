@@ -35,12 +35,13 @@ def source_files(source: Source) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    suffix = FORMATS[source.base_format].suffix
+    read = FORMATS[source.base_format]
+    suffix, suffixes = read.suffix, (read.suffix, *read.other_suffixes)
     is_folder = os.path.isdir(source.path)  # False for names that no file can have, too
     if is_folder and source.files:
         found = list(source.path.glob(source.files))
     elif is_folder:
-        found = [path for path in source.path.rglob("*") if path.suffix.lower() == suffix]
+        found = [path for path in source.path.rglob("*") if path.suffix.lower() in suffixes]
     elif os.path.exists(source.path):
         found = [source.path]
     else:  # brackets can be part of a name

@@ -1,8 +1,9 @@
-"""What a rollout engine of launch.yaml holds on a stage's GPUs, and how fast it samples."""
+"""What a rollout engine holds on a stage's GPUs, and how fast it samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from pathlib import Path
 
 from zreward_core.commands.plan.use import Use
 from zreward_core.config import UserError
@@ -48,22 +49,26 @@ class Engine:
         return replace(own, caches=max(cache / number, available - own.total))
 
 
-def engine_of(settings: Vllm) -> Engine:
-    """The GPUs of an engine and what it reserves, from its arguments and environment."""
+def engine_of(settings: Vllm, path: Path) -> Engine:
+    """The GPUs of an engine and what it reserves, from its arguments and environment.
+
+    Raises:
+        UserError: an argument is not a number; names ``path``, the launch file.
+    """
     if settings.url is not None:
         return Engine((), 0.0)
     number = 1
     for name in PARALLEL:
-        number *= int(_number(settings.arguments, name, 1))
+        number *= int(_number(path, settings.arguments, name, 1))
     visible = settings.environment.get("CUDA_VISIBLE_DEVICES")
     devices = [str(n) for n in range(number)] if visible is None else visible.split(",")[:number]
     return Engine(
         tuple(int(one) if one.strip().isdigit() else n for n, one in enumerate(devices)),
-        _number(settings.arguments, UTILIZATION, DEFAULT_UTILIZATION),
+        _number(path, settings.arguments, UTILIZATION, DEFAULT_UTILIZATION),
     )
 
 
-def _number(arguments: Sequence[str], name: str, default: float) -> float:
+def _number(path: Path, arguments: Sequence[str], name: str, default: float) -> float:
     """The last value of an argument, written as `--name value` or `--name=value`."""
     found = str(default)
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
@@ -73,4 +78,4 @@ def _number(arguments: Sequence[str], name: str, default: float) -> float:
     try:
         return float(found)
     except ValueError:
-        raise UserError(f"launch.yaml: an engine's --{name} is {found!r}, not a number") from None
+        raise UserError(f"{path}: an engine's --{name} is {found!r}, not a number") from None

@@ -47,9 +47,10 @@ def read_launchers(profile: str | None) -> dict[str, Launched]:
 
 def read_engines(profile: str | None) -> dict[str, Engine]:
     """Rollout engine of each stage that has one."""
-    content = launch_file(launch_file_of(profile))
+    path = launch_file_of(profile)
+    content = launch_file(path)
     return {
-        stage: engine_of(content.engines[name])
+        stage: engine_of(content.engines[name], path)
         for stage, name in content.rollouts.items()
         if name in content.engines
     }

@@ -1,4 +1,4 @@
-"""What makes a stage fit that does not: a change of params or of launch.yaml, counted again."""
+"""What makes a stage fit that does not: a change of params or the launch file, counted again."""
 
 from collections.abc import Iterator
 from math import ceil, floor
@@ -53,7 +53,8 @@ def mend(
         for other, how in shardings(fsdp):
             found = planner(config, row.processes, other, models, counts, machine)
             if found.fits(machine):
-                return f"launch.yaml: {how} for {stage} ({found.largest[1].total / 1e9:.1f} GB)"
+                used = f"{found.largest[1].total / 1e9:.1f} GB"
+                return f"{machine.launch_file}: {how} for {stage} ({used})"
     changed: dict[str, Any] = {}
     tried: set[str] = set()
     while (moment := row.tightest(machine)[0]) not in tried:
@@ -72,7 +73,7 @@ def mend(
 
 
 def shardings(fsdp: Fsdp | None) -> Iterator[tuple[Fsdp, str]]:
-    """Other ways to shard a model that take less memory, and what launch.yaml needs for them."""
+    """Other ways to shard a model that take less memory, and what the launch file needs."""
     if fsdp is None:
         yield Fsdp(replicas=1), "a launcher with `fsdp: {}`"
         return
@@ -115,8 +116,8 @@ def mend_host(
         number //= 2
         found = planner(config, number, *inputs)
         if found.fits_host(machine) and found.fits(machine):
-            how = f"launch.yaml: {machine.on_one(number)} processes a machine for {row.stage}"
-            how += f" ({found.host / 1e9:,.0f} GB)"
+            how = f"{machine.launch_file}: {machine.on_one(number)} processes a machine for"
+            how += f" {row.stage} ({found.host / 1e9:,.0f} GB)"
             without = getattr(config, "panel", True)
             return how if without else f"`{row.stage}.panel: False`; {how}"
     return "fewer processes do not suffice: try a smaller base, or a machine with more memory"
@@ -181,7 +182,7 @@ def with_value(config: Any, name: str, value: Any) -> Any:
 
 
 def mend_engine(row: Row, machine: Machine) -> str | None:
-    """Text on the change of launch.yaml with which an engine fits; None if it is not at fault."""
+    """Text on the change of an engine's settings with which it fits; None if it is not at fault."""
     moment, use = row.tightest(machine)
     own = row.moments.get("engine")
     if own is None or not (moment == "engine" or machine.room(use) + use.engine > 0):
@@ -189,14 +190,18 @@ def mend_engine(row: Row, machine: Machine) -> str | None:
     needed = own.weights + own.adapters
     if moment == "engine":
         if own.total > HEADROOM * machine.memory:
-            return "launch.yaml: a larger `--tensor-parallel-size` of its engine, with more GPUs"
+            return (
+                f"{machine.launch_file}: a larger `--tensor-parallel-size` of its engine, with more"
+                " GPUs"
+            )
         return (
-            f"launch.yaml: `--{UTILIZATION}` of its engine at least"
+            f"{machine.launch_file}: `--{UTILIZATION}` of its engine at least"
             f" {ceil(100 * own.total / machine.memory) / 100:.2f}"
         )
     last = row.processes - 1
     how = (
-        f'launch.yaml: a GPU for the engine alone (`CUDA_VISIBLE_DEVICES: "{last}"` in its'
+        f"{machine.launch_file}: a GPU for the engine alone"
+        f' (`CUDA_VISIBLE_DEVICES: "{last}"` in its'
         f" environment, {last} processes in the launcher)"
     )
     share = floor(100 * (machine.room(use) + use.engine) / machine.memory) / 100

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from zreward_core.commands.plan.backbone import Blueprint
@@ -11,7 +12,7 @@ from zreward_core.commands.plan.engine import Engine
 from zreward_core.commands.plan.generator import GeneratorBlueprint
 from zreward_core.commands.plan.use import Use
 from zreward_core.models.backbone import LoraSettings
-from zreward_core.runtime.launch_settings import Fsdp
+from zreward_core.runtime.launch_settings import LAUNCH_FILE, Fsdp
 
 HEADROOM = 0.92
 """Share of a memory that a stage may use; of a GPU's, the rest is context and fragmentation."""
@@ -36,6 +37,8 @@ class Machine:
     """Machines over which the processes of the stage are divided."""
     host_memory: float | None = None
     """Bytes of a machine itself; None if they are not known."""
+    launch_file: Path = LAUNCH_FILE
+    """The launch file of the profile, which remedies name."""
 
     def on_one(self, processes: int) -> int:
         """Processes of the stage on one machine."""

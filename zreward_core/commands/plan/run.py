@@ -7,7 +7,6 @@ real configs (``memory``); hours follow from them and from stated rates.
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from zreward_core.commands.plan.backbone import Blueprint, read_blueprint
@@ -21,6 +20,7 @@ from zreward_core.commands.plan.stages import PIPELINE, PLANNERS
 from zreward_core.config import UserError
 from zreward_core.models.prompts import PromptSettings
 from zreward_core.rubric import Rubric, load_rubric
+from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 
 READ = (
     *("base_vlm", "base_generator", "candidates", "annotate", "train_gdso", "train_risd"),
@@ -60,7 +60,7 @@ def make_plan(
     """Plan a profile of the project in the current folder.
 
     Args:
-        profile: name of params/NAME.yaml, or None for params.yaml.
+        profile: name of params/NAME.yaml; None or demo for params.yaml.
         say: receives the name of each stage before it is counted.
         stages: those to plan; the pipeline if there are none.
 
@@ -68,6 +68,7 @@ def make_plan(
         UserError: params are invalid, a stage cannot be planned, or a base's config is not on this
             machine.
     """
+    profile = None if profile == DEMO else profile
     if unknown := sorted(set(stages) - set(PLANNERS)):
         raise UserError(f"{unknown} cannot be planned; choose from {', '.join(PLANNERS)}")
     wanted = stages or tuple(PIPELINE)
@@ -76,7 +77,11 @@ def make_plan(
     models, counts = read_models(configs, rubric), count(configs, rubric)
     launchers, engines = read_launchers(profile), read_engines(profile)
     limit = configs["base_vlm"].prompt.max_trace_tokens
-    machine = replace(machine, trace_tokens=min(machine.trace_tokens, limit))
+    machine = replace(
+        machine,
+        trace_tokens=min(machine.trace_tokens, limit),
+        launch_file=launch_file_of(profile),
+    )
     rows: list[Row] = []
     notes: list[str] = []
     for stage in wanted:
@@ -98,7 +103,7 @@ def make_plan(
         if engine is not None and not engine.devices:
             notes.append(f"{stage}: the engine that it joins is not counted, and taken for one GPU")
         if launcher is None and stage not in UNDIVIDED and machine.gpus > 1:
-            notes.append(f"{stage} uses one GPU: give it a launcher in launch.yaml")
+            notes.append(f"{stage} uses one GPU: give it a launcher in {machine.launch_file}")
     notes += launch_notes(launchers, {row.stage: row.processes for row in rows}, configs)
     if machine.host_memory is None:
         most = max(rows, key=lambda row: row.host)
@@ -135,7 +140,7 @@ def disk_note(rows: Sequence[Row], student: float) -> str:
 
 def read_configs(profile: str | None, names: Iterable[str]) -> dict[str, Any]:
     """Settings of stages and of the gate, by name."""
-    overlay = Path("params") / f"{profile}.yaml" if profile else None
+    overlay = None if profile is None else profile_file(profile)
     found = {}
     for name in names:
         room = "commands" if name in SECTIONS else "stages"

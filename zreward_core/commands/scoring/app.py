@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zreward_core.config import UserError
+from zreward_core.config import UserError, writable
 
 app = typer.Typer()
 """Its commands are those of `zreward`; the context's object has the names of the stages."""
@@ -72,6 +72,7 @@ def score(
         if faults:
             raise UserError("\n".join(faults))
         return
+    from zreward_core.runtime.interrupts import resumable
     from zreward_core.runtime.launch import launch
 
     options = {
@@ -91,7 +92,8 @@ def score(
         if result is not None:
             typer.echo("\n".join(result.lines()))
 
-    launch("score", arguments, context.obj, run)
+    with resumable("score", f"finished parts are kept in {writable(str(output))}.parts"):
+        launch("score", arguments, context.obj, run)
 
 
 @app.command()

@@ -27,6 +27,7 @@ from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES,
 from zreward_core.annotations.ingest.summary import (
     SourceSummary,
     count_resubmissions,
+    spellings,
     summary_rows,
 )
 from zreward_core.config import Share, StageConfig, UserError
@@ -78,7 +79,14 @@ def run(config: Config) -> None:
             check(source, summary, config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
         write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")
-        again = count_resubmissions(read_keys(folder / "ratings.parquet"))
+        keys = read_keys(folder / "ratings.parquet")
+        again = count_resubmissions(keys)
+        for names in spellings(keys):
+            logger.warning(
+                "%s count as different annotators; if they are one, make them equal by `words` "
+                "of `columns.annotator_id`",
+                " and ".join(names),
+            )
         record = {name: one.record(again.get(name, 0)) for name, one in summaries.items()}
         write_json({"sources": record}, folder / "summary.json")
         repeated, contradicting = repeated_votes(folder / "comparisons.parquet")

@@ -120,6 +120,15 @@ def count_resubmissions(ratings: pa.Table) -> dict[str, int]:
     return {name: int(number) for name, number in zip(names, counts, strict=False)}
 
 
+def spellings(ratings: pa.Table) -> list[list[str]]:
+    """Annotators whose identifiers differ only by the case of letters, such as Anna and anna."""
+    found: dict[str, list[str]] = {}
+    distinct = pc.unique(ratings["annotator_id"].unify_dictionaries())
+    for name in sorted(filter(None, distinct.to_pylist())):
+        found.setdefault(name.casefold(), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
+
+
 def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:
     """Source, outcome, number of judgements and reason, for tables."""
     rows = []

@@ -76,6 +76,14 @@ def run(config: Config) -> None:
             summary = summaries[source.name]
             for note in (*summary.notes, *summary.problems):
                 logger.warning("%s", note)
+            if source.columns.annotator_id is not None and summary.num_unnamed:
+                logger.warning(
+                    "%s: %d ratings have no annotator, first %s; if these rows are totals or "
+                    "notes, remove them from the file, or select the others by `only`",
+                    source.name,
+                    summary.num_unnamed,
+                    summary.first_unnamed,
+                )
             check(source, summary, config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
         write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")

@@ -1,10 +1,12 @@
 """Zip archives are named, and annotators whose names differ by case."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from tests.annotations.sources import Read
 from zreward_core.annotations.ingest.reading import source_files
 from zreward_core.annotations.ingest.settings import Source
 from zreward_core.annotations.ingest.summary import spellings
@@ -31,3 +33,15 @@ def test_spellings_of_one_annotator() -> None:
     names = pa.chunked_array([pa.array(one).dictionary_encode() for one in batches])
     assert spellings(pa.table({"annotator_id": names})) == [["Anna", "anna"]]
     assert spellings(pa.table({"annotator_id": pa.array(["a", "b"])})) == []
+
+
+def test_rows_of_totals_are_named(read: Callable[..., Read], drops: Path) -> None:
+    (drops / "a.csv").write_text("i,r,s\n1.png,u,4\nMean,,3\n")
+    found = read(
+        drops / "a.csv",
+        format="csv",
+        columns={"image": "i", "annotator_id": "r", "score": "s"},
+        dimension="alignment",
+        scale={"min": 1, "max": 5, "higher_is_better": True},
+    )
+    assert (found.summary.num_unnamed, found.summary.first_unnamed[-5:]) == (1, "row 3")

@@ -28,6 +28,10 @@ class SourceSummary:
     quarantine: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     without_image: int = 0
+    num_unnamed: int = 0
+    """Ratings without an annotator."""
+    first_unnamed: str = ""
+    """Row of the first of them."""
     repaired: int = 0
     first_faults: dict[str, str] = field(default_factory=dict)
     """Reason to the first row quarantined for it."""
@@ -54,6 +58,10 @@ class SourceSummary:
         self.ignored.update(judgements.ignored)
         for table in (judgements.ratings, judgements.opinions):
             self.without_image += table["image_id"].null_count
+        ratings = judgements.ratings
+        unnamed = ratings["row_ref"].filter(pc.is_null(ratings["annotator_id"]))
+        self.num_unnamed += len(unnamed)
+        self.first_unnamed = self.first_unnamed or (unnamed[0].as_py() if len(unnamed) else "")
         reasons = judgements.quarantine["reason"]
         for pair in pc.value_counts(reasons).to_pylist():
             self.quarantine[pair["values"]] += pair["counts"]

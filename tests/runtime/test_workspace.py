@@ -12,7 +12,7 @@ from dvc_objects.fs.system import reflink
 
 from tests.commands.plan_models import MACHINE
 from tests.commands.test_repro import start, wait_for
-from zreward_core.commands.plan import make_plan
+from zreward_core.commands.plan.run import make_plan
 from zreward_core.commands.repro import stage_lock
 from zreward_core.commands.run import held
 from zreward_core.config import UserError

@@ -24,7 +24,12 @@ from zreward_core.annotations.ingest.reading import read_file, source_files
 from zreward_core.annotations.ingest.remedies import REMEDIES, remedy_of
 from zreward_core.annotations.ingest.repeated_votes import repeated_votes
 from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES, Source
-from zreward_core.annotations.ingest.summary import SourceSummary, count_resubmissions, summary_rows
+from zreward_core.annotations.ingest.summary import (
+    SourceSummary,
+    count_resubmissions,
+    spellings,
+    summary_rows,
+)
 from zreward_core.config import Share, StageConfig, UserError
 from zreward_core.images import write_images
 from zreward_core.rubric import Rubric, load_rubric
@@ -71,10 +76,25 @@ def run(config: Config) -> None:
             summary = summaries[source.name]
             for note in (*summary.notes, *summary.problems):
                 logger.warning("%s", note)
+            if source.columns.annotator_id is not None and summary.num_unnamed:
+                logger.warning(
+                    "%s: %d ratings have no annotator, first %s; if these rows are totals or "
+                    "notes, remove them from the file, or select the others by `only`",
+                    source.name,
+                    summary.num_unnamed,
+                    summary.first_unnamed,
+                )
             check(source, summary, config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
         write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")
-        again = count_resubmissions(read_keys(folder / "ratings.parquet"))
+        keys = read_keys(folder / "ratings.parquet")
+        again = count_resubmissions(keys)
+        for names in spellings(keys):
+            logger.warning(
+                "%s count as different annotators; if they are one, make them equal by `words` "
+                "of `columns.annotator_id`",
+                " and ".join(names),
+            )
         record = {name: one.record(again.get(name, 0)) for name, one in summaries.items()}
         write_json({"sources": record}, folder / "summary.json")
         repeated, contradicting = repeated_votes(folder / "comparisons.parquet")

@@ -64,6 +64,10 @@ def source_files(source: Source) -> list[Path]:
     packed = sorted(source.path.glob(f"*{suffix}.gz")) if is_folder and not found else []
     if packed:
         raise UserError(f"{packed[0]}: compressed by gzip; decompress it (`gunzip`)")
+    zipped = sorted(source.path.glob("*.zip")) if is_folder and not found else []
+    zipped += [path for path in found if path.suffix.lower() == ".zip"]
+    if zipped:
+        raise UserError(f"{zipped[0]}: a zip archive; unpack it and name its folder in `path`")
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "

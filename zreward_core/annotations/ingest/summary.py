@@ -28,6 +28,10 @@ class SourceSummary:
     quarantine: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     without_image: int = 0
+    num_unnamed: int = 0
+    """Ratings without an annotator."""
+    first_unnamed: str = ""
+    """Row of the first of them."""
     repaired: int = 0
     first_faults: dict[str, str] = field(default_factory=dict)
     """Reason to the first row quarantined for it."""
@@ -54,6 +58,10 @@ class SourceSummary:
         self.ignored.update(judgements.ignored)
         for table in (judgements.ratings, judgements.opinions):
             self.without_image += table["image_id"].null_count
+        ratings = judgements.ratings
+        unnamed = ratings["row_ref"].filter(pc.is_null(ratings["annotator_id"]))
+        self.num_unnamed += len(unnamed)
+        self.first_unnamed = self.first_unnamed or (unnamed[0].as_py() if len(unnamed) else "")
         reasons = judgements.quarantine["reason"]
         for pair in pc.value_counts(reasons).to_pylist():
             self.quarantine[pair["values"]] += pair["counts"]
@@ -118,6 +126,15 @@ def count_resubmissions(ratings: pa.Table) -> dict[str, int]:
     again = pd.Series(key).duplicated().to_numpy() & (codes["annotator_id"] >= 0)
     counts = np.bincount(codes["source"][again], minlength=len(names))
     return {name: int(number) for name, number in zip(names, counts, strict=False)}
+
+
+def spellings(ratings: pa.Table) -> list[list[str]]:
+    """Annotators whose identifiers differ only by the case of letters, such as Anna and anna."""
+    found: dict[str, list[str]] = {}
+    distinct = pc.unique(ratings["annotator_id"].unify_dictionaries())
+    for name in sorted(filter(None, distinct.to_pylist())):
+        found.setdefault(name.casefold(), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:

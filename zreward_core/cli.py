@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from zreward_core import __version__, stages
 from zreward_core.commands.announcement import announce_if_slow
 from zreward_core.commands.people import app as people
+from zreward_core.commands.plan import app as planning
 from zreward_core.commands.scoring import app as scoring
 from zreward_core.config import (
     PARAMS_FILE,
@@ -145,6 +146,7 @@ GROUPS = {"annotate": people.annotate_app}
 """Stages with subcommands."""
 app.add_typer(people.gsb_app, name="gsb")
 app.add_typer(scoring.app)
+app.add_typer(planning.app)
 
 for _stage in STAGES:
     _add_stage(_stage)
@@ -201,44 +203,6 @@ def run(profile: ProfileArgument = "demo") -> None:
 FOLLOW = "`zreward repro dvc.yaml` tunes the generator with it"
 """What `rollback` and `adopt` leave to be done."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@app.command()
-def plan(
-    profile: Annotated[
-        str | None, typer.Option(help="Name of params/NAME.yaml; params.yaml if not given.")
-    ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 8,
-    memory: Annotated[float, typer.Option(min=1, help="Memory of a GPU in GB.")] = 80,
-    host_memory: Annotated[
-        float | None, typer.Option(min=1, help="Memory of a machine in GB, GPUs excluded.")
-    ] = None,
-    tflops: Annotated[
-        float, typer.Option(min=0.01, help="Sustained TFLOP/s of a GPU in bfloat16.")
-    ] = 300,
-    bandwidth: Annotated[
-        float, typer.Option(min=0.01, help="Sustained TB/s of a GPU's memory.")
-    ] = 2,
-    trace_tokens: Annotated[int, typer.Option(min=1, help="Mean tokens of a trace.")] = 750,
-    stage: Annotated[
-        list[str] | None,
-        typer.Option(help="Plan this stage, such as train_opd, in place of the pipeline's."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List memory, tokens, disk and hours of each stage with real models; nothing is downloaded."""
-    from zreward_core.commands.plan import run as planning
-    from zreward_core.commands.plan.rows import Machine
-
-    machine = Machine(
-        *(gpus, memory * 1e9, tflops * 1e12, bandwidth * 1e12, trace_tokens),
-        host_memory=None if host_memory is None else host_memory * 1e9,
-    )
-    made = planning.make_plan(
-        profile, machine, lambda name: typer.echo(name, err=True), stage or ()
-    )
-    shown = json.dumps(planning.record(made)) if as_json else planning.table(made)
-    typer.echo(shown)
 
 
 @app.command()

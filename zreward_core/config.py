@@ -43,8 +43,7 @@ STANDALONE = "standalone"
 MAX_DEPTH = 50
 """Levels of nesting in a YAML file."""
 MAX_JSON_DEPTH = 400
-"""The same in JSON: far below Python's limit of 1,000 calls, which code that walks through the
-content shares with its callers."""
+"""The same in JSON: far below Python's limit of 1,000 nested calls."""
 TOO_DEEP = f"nested more than {MAX_JSON_DEPTH} levels deep"
 MAX_VALUES = 1_000_000
 """Values in a YAML file, those behind aliases counted wherever they are used."""

@@ -4,6 +4,10 @@ Each measurement is a process of its own (`python -m tests.integration.test_memo
 which prints by how much its peak of resident memory (bytes) grows over that of the same stages on
 a few small images, or of the start. The models are tiny. With `images` they resize every image to a
 few pixels; with `prepared` to 1024 x 1024, which are 12.6 MB each when they are prepared.
+
+By default glibc raises the size from which memory goes back to the system once it is freed, up to
+32 MiB; below it freed images stay in the heaps of threads, by chance up to 0.6 GB. ``MMAP_THRESHOLD``
+fixes it, so that what is measured is what is held.
 """
 
 import io
@@ -27,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 SIZE = 1000
 """Sides of an image of noise, which has 3 MB and no compression."""
 FEW, MANY = 140, 700
+MMAP_THRESHOLD = 2**20
 PREPARED = 140
 """Images that have 1.8 GB when they are prepared, more than twice what training may keep."""
 ROWS, TEXT = 200_000, 12_000
@@ -54,8 +59,7 @@ def test_prepared_images_of_1_8_gb_are_not_held(tmp_path: Path) -> None:
     """
     grown = measure(tmp_path, "prepared", PREPARED)
     assert grown["train_risd"] > KEPT_BYTES, grown
-    assert grown["train_risd"] < KEPT_BYTES + AHEAD_BYTES + 600e6, grown
-    assert grown["evaluate"] < 2 * (KEPT_BYTES + AHEAD_BYTES), grown
+    assert max(grown.values()) < KEPT_BYTES + AHEAD_BYTES + 400e6, grown
 
 
 @pytest.mark.timeout(900)
@@ -73,8 +77,14 @@ def test_traces_past_2_gib_are_not_held(tmp_path: Path) -> None:
 
 def measure(folder: Path, *arguments: object) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.integration.test_memory", *map(str, arguments)]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD)}
     done = subprocess.run(
-        [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, str(folder)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     grown = json.loads(done.stdout.splitlines()[-1])

@@ -15,6 +15,7 @@ from zreward_core.annotations.formats.merged_cells import (
     repeated,
 )
 from zreward_core.annotations.formats.records import (
+    BLANK,
     Records,
     Wanted,
     batches_of,
@@ -53,7 +54,7 @@ def read_excel(path: Path, wanted: Wanted) -> Iterator[Records]:
     rows = sheet.iter_rows(values_only=True)
     above = list(itertools.islice(rows, wanted.header_row))
     found = header_cells(above, scan.merged) if len(above) == wanted.header_row else []
-    header = ["" if cell is None else str(cell).strip() for cell in found]
+    header = ["" if cell is None else str(cell).strip(BLANK) for cell in found]
     if not any(header):
         raise UserError(
             f"{path}: row {wanted.header_row} of the sheet '{name}' has no column names; "
@@ -168,7 +169,9 @@ def _other_sheets(book: Any, name: str, wanted: Wanted, path: Path) -> list[str]
         above = list(sheet.iter_rows(values_only=True, max_row=wanted.header_row))
         last = above[-1] if len(above) == wanted.header_row else ()
         try:
-            header_columns([str(cell).strip() for cell in last if cell is not None], wanted, path)
+            header_columns(
+                [str(cell).strip(BLANK) for cell in last if cell is not None], wanted, path
+            )
         except UserError:
             continue
         alike.append(sheet.title)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import regex
 from pydantic import field_validator, model_validator
 
+from zreward_core.annotations.formats.records import BLANK
 from zreward_core.config import Settings
 
 Vote = Literal["a", "b", "tie", "both_bad"]
@@ -372,9 +373,9 @@ def check_pattern(pattern: str) -> None:
 def as_word(value: object) -> str:
     """The form in which cells and keys of a map are compared.
 
-    1, 1.0 and "1.0" are equal, and so are true and "True".
+    1, 1.0 and "1.0" are equal, and so are true and "True", and spaces and no-break spaces.
     """
-    text = "null" if value is None else str(value).strip()
+    text = "null" if value is None else str(value).replace("\u00a0", " ").strip(BLANK)
     if len(text) > MAX_DIGITS:  # Python converts no integer of more than 4,300 digits
         return text
     if text.lower() in ("true", "false"):

@@ -49,8 +49,8 @@ class Cell(Settings):
     """Name of the column; keys of nested records (or of JSON inside a cell) are joined by dots, a
     number selects from a list."""
     file: str | None = None
-    """Regular expression (Python) searched in the name of the file, else in its path; its first
-    group, else the whole match, is the value of every record of the file."""
+    """Regular expression (Python) searched in the file's name, else in its path; its first group,
+    else the whole match, is the value of each record of the file."""
     value: str | None = None
     """A constant."""
     pattern: str | None = None
@@ -145,7 +145,7 @@ Dimension = str | DimensionColumn
 
 
 class VoteColumn(Settings):
-    """Which of two images is preferred."""
+    """Which of two images is preferred; an answer outside of the map may be its name."""
 
     column: Cell | None = None
     """Column with the answer."""

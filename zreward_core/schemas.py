@@ -175,9 +175,19 @@ def leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{name}.{key}" if name else str(key))
 
 
+INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a\u202c\u2060\ufeff"
+"""Soft hyphen, zero-width spaces, marks of direction: copied along by browsers and office programs.
+"""
+_WITHOUT_INVISIBLE = str.maketrans("", "", INVISIBLE)
+
+
 def normalise_prompt(prompt: str) -> str:
-    """Normal form for the comparison of prompts: NFKC, case folded, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
+    """Normal form for the comparison of prompts.
+
+    NFKC, case folded, single spaces, without invisible characters.
+    """
+    plain = unicodedata.normalize("NFKC", prompt).translate(_WITHOUT_INVISIBLE)
+    return " ".join(plain.casefold().split())
 
 
 def digest(*parts: str) -> str:

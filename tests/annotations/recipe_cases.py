@@ -55,6 +55,7 @@ def task(data: dict, *result: dict, number: int = 1) -> dict:
     return {"id": number, "data": data, "annotations": [annotation]}
 
 
+SWAPPED = "text,first,second,side,swapped\na,x,y,left,FALSE\na,x,y,left,TRUE\na,x,y,right,TRUE\n"
 ONE = {"prompt": "a cat", "image": "x.png"}
 PAIR = {"caption": "a cat", "image_0": "x.png", "image_1": "y.png"}
 
@@ -222,6 +223,39 @@ TABLES = {
         ],
         images=("images/x.png", "images/y.png"),
         num_items=2,
+        ignored={"skipped": 1},
+    ),
+    "winners": Case(
+        {
+            "winners.csv": "text,left,right,who,winner\n"
+            "a cat,x.png,y.png,ann,y.png\na cat,y.png,x.png,ben,y.png\n"
+            "a cat,x.png,y.png,carl,draw\n"
+        },
+        comparisons=[
+            ("ann", "alignment", "b"),
+            ("ben", "alignment", "a"),
+            ("carl", "alignment", "tie"),
+        ],
+        num_items=2,
+    ),
+    "unswapped": Case(
+        {"swapped.csv": SWAPPED},
+        comparisons=[(None, "alignment", "a")],
+        num_items=2,
+        ignored={"skipped": 2},
+    ),
+    "swapped": Case(
+        {"swapped.csv": SWAPPED},
+        comparisons=[(None, "alignment", "b"), (None, "alignment", "a")],
+        num_items=2,
+        ignored={"skipped": 1},
+    ),
+    "toloka": Case(
+        {
+            "assignments.tsv": "INPUT:image\tINPUT:prompt\tOUTPUT:result\tGOLDEN:result\t"
+            "ASSIGNMENT:worker_id\nx.png\ta cat\t4\t\tw1\nx.png\ta cat\t5\t1\tw2\n"
+        },
+        ratings=[("w1", "alignment", 4.0)],
         ignored={"skipped": 1},
     ),
     "ordered": Case(

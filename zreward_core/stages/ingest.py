@@ -18,7 +18,7 @@ from rich.table import Table
 
 from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.identities import Identities
-from zreward_core.annotations.ingest.image_folder import ImageFolder
+from zreward_core.annotations.ingest.image_folder import ImageFolder, stored_bytes
 from zreward_core.annotations.ingest.items import ItemIndex
 from zreward_core.annotations.ingest.reading import read_file, source_files
 from zreward_core.annotations.ingest.remedies import REMEDIES, remedy_of
@@ -86,7 +86,7 @@ def run(config: Config) -> None:
                 )
             check(source, summary, config.max_quarantine_share, rubric)
         found = {key: path for one in images.values() for key, path in one.files.items()}
-        write_images((found[key].read_bytes() for key in sorted(found)), folder / "images")
+        write_images((stored_bytes(found[key], key) for key in sorted(found)), folder / "images")
         keys = read_keys(folder / "ratings.parquet")
         again = count_resubmissions(keys)
         for names in spellings(keys):

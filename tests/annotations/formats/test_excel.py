@@ -3,6 +3,7 @@
 import logging
 import re
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,59 @@ def test_formulas_count_by_their_stored_values(read, drops: Path, cell: str) -> 
     ratings = read(path, **STUDY).ratings
     assert ratings["native_score"].tolist() == [4.0, 3.0]
     assert ratings["prompt"].isna().tolist() == [False, True]
+
+
+def sheets(drops: Path, **rows: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, listed in rows.items():
+        sheet = book.create_sheet(title)
+        for row in listed:
+            sheet.append(row)
+    book.save(drops / "x.xlsx")
+    return drops / "x.xlsx"
+
+
+def test_other_sheets_with_the_columns_are_named(read, drops: Path) -> None:
+    row = ["q", "1.png", "anna", 4]
+    path = sheets(drops, anna=[HEADER, row], ben=[["s", "i", "a", "p"], row], notes=[["hello"]])
+    (note,) = read(path, **STUDY).summary.notes
+    assert note.endswith(
+        "only the sheet anna is read; ben has the same columns: add a source with `sheet` for "
+        "each, or choose one by `sheet`"
+    )
+    assert not read(path, **STUDY, sheet="anna").summary.notes
+
+
+def test_the_first_sheet_is_one_that_is_shown(read, drops: Path) -> None:
+    path = sheets(drops, old=[HEADER, ["q", "1.png", "x", 1]], new=[HEADER, ["q", "1.png", "x", 5]])
+    book = openpyxl.load_workbook(path)
+    book["old"].sheet_state = "hidden"
+    book.save(path)
+    assert read(path, **STUDY).ratings["native_score"].tolist() == [5.0]
+    assert read(path, **STUDY, sheet=1).ratings["native_score"].tolist() == [1.0]
+
+
+def test_hidden_rows_and_percentages_are_named(read, drops: Path) -> None:
+    path = write(drops, [HEADER, ["q", "1.png", "x", 0.8], ["q", "2.png", "y", 1], [], [1]])
+    book = openpyxl.load_workbook(path)
+    for row in (1, 3, 4):
+        book.active.row_dimensions[row].hidden = True
+    book.active["D2"].number_format = "0%"
+    book.active["D3"].number_format = "0.0 %"
+    book.active["C2"].number_format = "0.0"
+    book.save(path)
+    study = STUDY | {"scale": {"min": 0, "max": 1, "higher_is_better": True}}
+    result = read(path, **study)
+    assert result.ratings["native_score"].tolist() == [0.8, 1.0]
+    hidden, percentages = result.summary.notes
+    assert "1 hidden rows (such as row 3) are read like the others" in hidden
+    assert "2 cells of the column s (such as D2) are percentages" in percentages
+
+
+def test_durations_are_not_scores(read, drops: Path) -> None:
+    hours = timedelta(hours=4)
+    path = write(drops, [HEADER, ["q", "1.png", "x", hours], ["q", "2.png", "y", 3]])
+    result = read(path, **STUDY)
+    assert result.ratings["native_score"].tolist() == [3.0]
+    assert result.quarantine["reason"].tolist() == ["malformed_record"]

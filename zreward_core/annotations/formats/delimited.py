@@ -22,6 +22,7 @@ from zreward_core.annotations.formats.delimited_rows import Table, cells_of, rej
 from zreward_core.annotations.formats.encodings import encoding_of, guess_note
 from zreward_core.annotations.formats.quoting import is_sound
 from zreward_core.annotations.formats.records import (
+    BLANK,
     MissingColumn,
     Records,
     Wanted,
@@ -117,7 +118,7 @@ def read_header(path: Path, encoding: str, delimiter: str, row: int = 1) -> list
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         lines = itertools.islice(file, row - 1, None)
         names = next(csv.reader(lines, delimiter=delimiter), [])
-    return [name.lstrip("\ufeff").strip() for name in names]
+    return [name.strip(BLANK) for name in names]
 
 
 def _has_rows(table: Table) -> bool:

@@ -15,6 +15,7 @@ import regex
 
 from zreward_core import config
 from zreward_core.config import UserError, writable
+from zreward_core.schemas import INVISIBLE, normalise_prompt
 
 BATCH_ROWS = 2**18
 """Records per batch, where the reader can choose."""
@@ -22,6 +23,8 @@ RAW_LENGTH = 2000
 """Characters kept of a quarantined record."""
 MATCH_SECONDS = 1.0
 """Time in which a regular expression of the settings must match or fail."""
+BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
+"""Characters at the ends of a cell or of a column's name that are not part of it."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """The escape of a surrogate in JSON, alone or in a pair."""
 EXACT = 2**53
@@ -149,9 +152,12 @@ def header_columns(header: list[str], wanted: Wanted, path: Path) -> dict[str, s
         missing += [] if found else [f"that matches '{wanted.pattern}'"]
         tops |= {name: name for name in found}
     if missing:
-        raise MissingColumn(
-            f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})", header
-        )
+        problem = f"{path}: no column {', '.join(missing)} in its header ({', '.join(header)})"
+        forms = {normalise_prompt(name): name for name in header}
+        alike = [forms[form] for name in missing if (form := normalise_prompt(name)) in forms]
+        if alike:  # case, no-break spaces, Unicode forms
+            problem += f"; copy the name from here: {', '.join(map(json.dumps, alike))}"
+        raise MissingColumn(problem, header)
     twice = sorted({top for top in tops.values() if top and header.count(top) > 1})
     if twice:
         raise UserError(

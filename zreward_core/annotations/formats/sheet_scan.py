@@ -12,15 +12,21 @@ from zreward_core.config import UserError
 
 @dataclass
 class SheetScan:
-    """Merged cells, and formulas without a stored value."""
+    """Merged cells, formulas without a stored value, hidden rows and percentages."""
 
     merged: list[str] = field(default_factory=list)
     """Ranges, such as A2:A4."""
     unsaved: dict[int, list[str]] = field(default_factory=dict)
     """Number of a column to the cells below the header with formulas that were never calculated."""
+    hidden: list[int] = field(default_factory=list)
+    """Rows with cells below the header that are hidden, such as those that a filter leaves out."""
+    percents: dict[int, list[str]] = field(default_factory=dict)
+    """Number of a column to its cells below the header that are shown as percentages."""
 
 
-def scan_sheet(file: IO[bytes], header_row: int, path: Path) -> SheetScan:
+def scan_sheet(
+    file: IO[bytes], header_row: int, path: Path, percent_styles: frozenset[str] = frozenset()
+) -> SheetScan:
     """Scan a sheet.
 
     Programs that cannot calculate formulas store them without values; a formula whose value is an
@@ -30,6 +36,7 @@ def scan_sheet(file: IO[bytes], header_row: int, path: Path) -> SheetScan:
         file: the XML of the sheet.
         header_row: formulas up to this row are left out.
         path: for messages.
+        percent_styles: styles (the attribute ``s`` of a cell) of percentages.
 
     Raises:
         UserError: the XML is damaged.
@@ -38,6 +45,7 @@ def scan_sheet(file: IO[bytes], header_row: int, path: Path) -> SheetScan:
 
     found = SheetScan()
     cell: dict[str, str] = {}
+    row_number, row_hidden = 0, False
     formula: dict[str, str] | None = None
 
     def end_of_cell() -> None:
@@ -54,17 +62,32 @@ def scan_sheet(file: IO[bytes], header_row: int, path: Path) -> SheetScan:
         if content.strip():
             formula = None
 
+    def filled() -> None:
+        nonlocal row_hidden
+        if row_hidden:
+            found.hidden.append(row_number)
+            row_hidden = False
+        if cell.get("s") in percent_styles and row_number > header_row and "r" in cell:
+            _, column = coordinate_to_tuple(cell["r"])
+            found.percents.setdefault(column, []).append(cell["r"])
+
     def start(name: str, values: dict[str, str]) -> None:
-        nonlocal cell, formula
+        nonlocal cell, formula, row_number, row_hidden
         name = name.rpartition(":")[2]
         if name == "f":
             formula = cell
         elif name == "v":
             parser.CharacterDataHandler = None if formula is None else text
+            filled()
         elif formula is not None:
             end_of_cell()
         if name == "c":
             cell = values
+        elif name == "is":  # text inside the cell
+            filled()
+        elif name == "row":
+            row_number = int(values.get("r", row_number + 1))
+            row_hidden = values.get("hidden") in ("1", "true") and row_number > header_row
         elif name == "mergeCell":
             found.merged.append(values["ref"])
 

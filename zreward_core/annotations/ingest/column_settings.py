@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import regex
 from pydantic import field_validator, model_validator
 
+from zreward_core.annotations.formats.records import BLANK
 from zreward_core.config import Settings
 
 Vote = Literal["a", "b", "tie", "both_bad"]
@@ -48,8 +49,8 @@ class Cell(Settings):
     """Name of the column; keys of nested records (or of JSON inside a cell) are joined by dots, a
     number selects from a list."""
     file: str | None = None
-    """Regular expression (Python) searched in the name of the file, else in its path; its first
-    group, else the whole match, is the value of every record of the file."""
+    """Regular expression (Python) searched in the file's name, else in its path; its first group,
+    else the whole match, is the value of each record of the file."""
     value: str | None = None
     """A constant."""
     pattern: str | None = None
@@ -144,7 +145,7 @@ Dimension = str | DimensionColumn
 
 
 class VoteColumn(Settings):
-    """Which of two images is preferred."""
+    """Which of two images is preferred; an answer outside of the map may be its name."""
 
     column: Cell | None = None
     """Column with the answer."""
@@ -372,9 +373,9 @@ def check_pattern(pattern: str) -> None:
 def as_word(value: object) -> str:
     """The form in which cells and keys of a map are compared.
 
-    1, 1.0 and "1.0" are equal, and so are true and "True".
+    1, 1.0 and "1.0" are equal, and so are true and "True", and spaces and no-break spaces.
     """
-    text = "null" if value is None else str(value).strip()
+    text = "null" if value is None else str(value).replace("\u00a0", " ").strip(BLANK)
     if len(text) > MAX_DIGITS:  # Python converts no integer of more than 4,300 digits
         return text
     if text.lower() in ("true", "false"):

@@ -30,6 +30,7 @@ def comparison_rows(batch: Batch, index: ItemIndex) -> None:
     rows = np.arange(number)
     dimension, reasons = batch.dimensions(None, rows)
     answers, faults = _answers(batch, columns.vote)
+    answers, faults = _winners(batch, columns.vote, answers, faults)
     reasons = np.where(reasons != GOOD, reasons, faults)
     sides = []
     for side in "ab":
@@ -54,6 +55,31 @@ def comparison_rows(batch: Batch, index: ItemIndex) -> None:
     }
     batch.results.parts["comparisons"].append(pa.table(table, schema=COMPARISONS))
     batch.set_aside(reasons, rows, batch.refs)
+
+
+def _winners(
+    batch: Batch, vote: VoteColumn, answers: pa.Array, faults: np.ndarray
+) -> tuple[pa.Array, np.ndarray]:
+    """[N] answers and [N] fault codes; answers that name one side's image or generator are read."""
+    rows = np.flatnonzero(faults == CODE["malformed_record"])
+    if not len(rows):
+        return answers, faults
+    given = [as_word(word) for word in batch.texts(vote.column).take(rows).to_pylist()]
+    named: list[set[str]] = [set() for _ in rows]
+    columns = batch.source.columns
+    for side in "ab":
+        for cell in (getattr(columns, f"image_{side}"), getattr(columns, f"generator_{side}")):
+            names = batch.texts(cell).take(rows).to_pylist()
+            for place, name in enumerate(names):
+                if name is not None and as_word(name) == given[place]:
+                    named[place].add(side)
+    found = answers.to_pylist()
+    faults = faults.copy()
+    for row, sides in zip(rows, named, strict=True):
+        if len(sides) == 1:
+            (found[row],) = sides
+            faults[row] = GOOD
+    return pa.array(found, pa.string()), faults
 
 
 def _answers(batch: Batch, vote: VoteColumn) -> tuple[pa.Array, np.ndarray]:

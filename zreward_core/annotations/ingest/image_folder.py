@@ -146,6 +146,27 @@ class ImageFolder:
         return resolved
 
 
+def stored_bytes(file: Path, identifier: str) -> bytes:
+    """The content of an image file that was identified before.
+
+    Raises:
+        UserError: the file has disappeared, or its content is no longer that of the image.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file}: an image that was read before cannot be read any more ({error.strerror}); "
+            "run the stage again when nothing writes to the folder"
+        ) from None
+    if image_id(content) != identifier:
+        raise UserError(
+            f"{file}: the image has changed while the annotations were read; run the stage again "
+            "when nothing writes to the folder"
+        )
+    return content
+
+
 def short_reference(reference: str) -> str:
     """A reference, or the hash of one that is an embedded image."""
     if len(reference) <= MAX_REFERENCE:

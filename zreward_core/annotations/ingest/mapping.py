@@ -181,6 +181,8 @@ def _map_slot(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
     rows = np.arange(len(batch.records))
     if slot.column is not None:
         score, state = batch.numbers(slot.column)
+        if _is_unscaled(batch, slot):
+            state = np.where(state == OK, MALFORMED, state).astype(np.uint8)
         rating_rows(batch, items, slot, rows, score, state, refs)
     elif slot.scores is not None:
         column = batch.column(slot.scores)
@@ -196,6 +198,14 @@ def _map_slot(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None:
         rating_rows(batch, items, slot, rows, score, state, votes, raters)
     else:
         opinion_rows(batch, items, slot, refs)
+
+
+def _is_unscaled(batch: Batch, slot: Slot) -> bool:
+    """Whether the scores are booleans, which are numbers on a scale from 0 to 1 only."""
+    cell, scale = slot.column, batch.scale(slot.scale)
+    assert cell is not None
+    boolean = pa.types.is_boolean(batch.column(cell).type)
+    return boolean and not cell.words and cell.pattern is None and (scale.min, scale.max) != (0, 1)
 
 
 def _raters(batch: Batch, cell: Cell, lengths: np.ndarray) -> tuple[pa.Array, np.ndarray]:
@@ -245,7 +255,8 @@ def _selected(records: Records, only: RowFilter | None) -> np.ndarray:
     if only is None:
         return np.ones(len(records), dtype=bool)
     cells = texts(records.columns[only.column.key], only.column)
-    counts = np.array([*(as_word(word) in only.words for word in cells.listed()), False])
+    empty = not {"", as_word(None)}.isdisjoint(only.words)
+    counts = np.array([*(as_word(word) in only.words for word in cells.listed()), empty])
     return counts[cells.codes]
 
 

@@ -34,7 +34,7 @@ class RowFilter(Settings):
     column: Cell
     """Column to test."""
     words: list[str]
-    """Values of the rows to keep."""
+    """Values of the rows to keep; null: rows with an empty cell."""
 
     @field_validator("words", mode="before")
     @classmethod

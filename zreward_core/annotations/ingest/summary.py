@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from zreward_core.annotations.ingest.accounting import Judgements
 from zreward_core.annotations.ingest.references import shown_reference
+from zreward_core.schemas import normalise_prompt
 
 NUM_LISTED = 10
 """References without an image that the summary lists."""
@@ -129,12 +130,19 @@ def count_resubmissions(ratings: pa.Table) -> dict[str, int]:
 
 
 def spellings(ratings: pa.Table) -> list[list[str]]:
-    """Annotators whose identifiers differ only by the case of letters, such as Anna and anna."""
+    """Annotators whose identifiers differ only by the case of letters, such as Anna and anna.
+
+    Those that differ by characters that cannot be seen are escaped.
+    """
     found: dict[str, list[str]] = {}
     distinct = pc.unique(ratings["annotator_id"].unify_dictionaries())
     for name in sorted(filter(None, distinct.to_pylist())):
-        found.setdefault(name.casefold(), []).append(name)
-    return [names for names in found.values() if len(names) > 1]
+        found.setdefault(normalise_prompt(name), []).append(name)
+    return [
+        names if len({name.casefold() for name in names}) == 1 else [ascii(name) for name in names]
+        for names in found.values()
+        if len(names) > 1
+    ]
 
 
 def summary_rows(summary: dict[str, dict[str, Any]]) -> list[tuple[str, str, int, str]]:

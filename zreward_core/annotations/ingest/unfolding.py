@@ -4,6 +4,7 @@ images of a ranking.
 Shapes: N records before, L records after.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -167,11 +168,10 @@ def _leaves(
 
 def _unfold_ranking(records: Records, ranking: Ranking, decimal: str | None) -> Records:
     """A record per pair of images of each ranking."""
-    entrants = {
-        name: _lists(records, cells)
-        for name in ENTRANTS
-        if (cells := getattr(ranking, f"{name}s")) is not None
-    }
+    cells = {name: getattr(ranking, f"{name}s") for name in ENTRANTS}
+    cells = {name: _with_marks(records, one) for name, one in cells.items() if one is not None}
+    marked = {name for name, one in cells.items() if isinstance(one, Cell) and one.separator == ">"}
+    entrants = {name: _lists(records, one) for name, one in cells.items()}
     ranks = None if ranking.ranks is None else _lists(records, ranking.ranks)
     rows: list[int] = []
     made: dict[str, list[str | None]] = {
@@ -181,7 +181,11 @@ def _unfold_ranking(records: Records, ranking: Ranking, decimal: str | None) -> 
     broken, refs, empty = list(records.broken), records.refs.to_pylist(), _empty(records)
     for row in range(len(records)):
         named = {name: lists[row] for name, lists in entrants.items()}
-        pairs = _pairs(named, None if ranks is None else ranks[row], ranking, decimal)
+        if ranks is None:
+            named, places = _ordered(named, marked)
+        else:
+            places = ranks[row]
+        pairs = _pairs(named, places, ranking, decimal)
         if pairs is None and not empty[row]:
             broken.append((refs[row], raw_text(_record(records, row))))
             continue
@@ -195,25 +199,60 @@ def _unfold_ranking(records: Records, ranking: Ranking, decimal: str | None) -> 
     return replace(records, columns=columns, refs=records.refs.take(index), broken=broken)
 
 
+def _with_marks(records: Records, cells: Cell | list[Cell]) -> Cell | list[Cell]:
+    """The cells, with the separator of a column such as A>B=C; HTML has such characters, too."""
+    if isinstance(cells, list) or cells.separator is not None:
+        return cells
+    column = records.columns[cells.key]
+    if pa.types.is_nested(column.type):
+        return cells
+    distinct = [one for one in texts(column, cells).listed() if one is not None]
+    marks = any(">" in one for one in distinct) and not any("<" in one for one in distinct)
+    return cells.model_copy(update={"separator": ">"}) if marks else cells
+
+
+def _ordered(
+    named: dict[str, list[str | None]], marked: set[str]
+) -> tuple[dict[str, list[str | None]], list[str | None]]:
+    """Entrants, best first, and their ranks: those of a list in the list, or of A=B, are tied."""
+    groups = {
+        name: [_group(part, name in marked) for part in parts] for name, parts in named.items()
+    }
+    sizes = [[len(group) for group in one] for one in groups.values()]
+    flat = {name: [one for group in listed for one in group] for name, listed in groups.items()}
+    if any(one != sizes[0] for one in sizes):  # two lists that are tied differently
+        return flat, []
+    return flat, [str(place) for place, size in enumerate(sizes[0]) for _ in range(size)]
+
+
+def _group(part: str | None, marked: bool) -> list[str | None]:
+    """The entrants of one place of a ranking."""
+    if part is None:
+        return [part]
+    if marked:
+        return [one.strip() or None for one in part.split("=")]
+    listed = parsed(part)
+    if not isinstance(listed, list):
+        return [part]
+    return [one if isinstance(one, str) or one is None else json.dumps(one) for one in listed]
+
+
 def _pairs(
     named: dict[str, list[str | None]],
-    ranks: list[str | None] | None,
+    ranks: list[str | None],
     ranking: Ranking,
     decimal: str | None,
 ) -> list[dict[str, str | None]] | None:
     """Comparisons of a ranking; None if it is not one of at least two images."""
-    lengths = {len(one) for one in named.values()} | ({len(ranks)} if ranks is not None else set())
+    lengths = {len(one) for one in [*named.values(), ranks]}
     if len(lengths) != 1:
         return None
     (number,) = lengths
-    if ranks is None:
-        places: list[float | None] = [float(place) for place in range(number)]
-    else:
-        read = [parse_number(one, decimal) for one in ranks]
-        if any(state != OK for (_, state), one in zip(read, ranks, strict=True) if one is not None):
-            return None
-        sign = -1.0 if ranking.higher_is_better else 1.0
-        places = [sign * value if state == OK else None for value, state in read]
+    read = [parse_number(one, decimal) for one in ranks]
+    if any(state != OK for (_, state), one in zip(read, ranks, strict=True) if one is not None):
+        return None
+    sign = -1.0 if ranking.higher_is_better else 1.0
+    places = [sign * value if state == OK else None for value, state in read]
     known = [
         place
         for place in range(number)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zreward_core.annotations.formats.records import is_text
+from zreward_core.annotations.formats.records import BLANK, is_text
 from zreward_core.annotations.ingest.column_settings import Cell, as_word
 
 OK, MISSING, MALFORMED, ROUNDED = 0, 1, 2, 3
@@ -69,11 +69,19 @@ def texts(column: pa.Array, cell: Cell | None = None, trim: bool = True) -> Text
     values = _as_text(distinct)
     if cell is not None:
         values = _rewritten(values, cell)
-    trimmed = pc.utf8_trim_whitespace(values)
+    trimmed = _trimmed(values)
     blank = pc.fill_null(pc.equal(trimmed, ""), True).to_numpy(zero_copy_only=False)
     if blank.any():
         codes = np.where((codes >= 0) & ~blank[codes], codes, -1).astype(np.int32)
     return Texts(codes, trimmed if trim else values)
+
+
+def _trimmed(values: pa.Array) -> pa.Array:
+    """Distinct texts without space and invisible characters at their ends."""
+    content = values.buffers()[2]
+    if content is None or content.to_pybytes().isascii():  # Arrow trims these much faster
+        return pc.utf8_trim_whitespace(values)
+    return pc.utf8_trim(values, characters=BLANK)
 
 
 def _rewritten(values: pa.Array, cell: Cell) -> pa.Array:
@@ -125,7 +133,7 @@ def numbers(
     distinct = _as_text(distinct)
     if cell is not None:
         distinct = _rewritten(distinct, cell)
-    values_U, states_U = _parse(pc.utf8_trim_whitespace(distinct), decimal)
+    values_U, states_U = _parse(_trimmed(distinct), decimal)
     values_U, states_U = np.append(values_U, np.nan), np.append(states_U, np.uint8(MISSING))
     return values_U[codes], states_U[codes]  # a code of -1 is the last
 

@@ -31,6 +31,9 @@ def comparison_rows(batch: Batch, index: ItemIndex) -> None:
     dimension, reasons = batch.dimensions(None, rows)
     answers, faults = _answers(batch, columns.vote)
     reasons = np.where(reasons != GOOD, reasons, faults)
+    if columns.vote.column is not None:
+        unread = (reasons == CODE["malformed_record"]) & (faults == reasons)
+        batch.note_unread("vote", columns.vote.column, rows, batch.refs, unread)
     sides = []
     for side in "ab":
         image = batch.texts(getattr(columns, f"image_{side}"))

@@ -24,8 +24,8 @@ REMEDIES = {
         "(`words` of a score; null: no answer)"
     ),
     "list": (
-        "declare the `separator`, extract the numbers by `pattern` and `to`, or map words to values "
-        "by `words`; a list of `annotator_ids` must have the same length"
+        "declare the `separator`, extract the numbers by `pattern` and `to`, or map words by "
+        "`words`; a list of `annotator_ids` must have the same length"
     ),
     "vote": "add the words to `vote.map` (a, b, tie, both_bad; null: skipped)",
     "dimension": "add the values to `dimension.map` (null: not a judgement)",

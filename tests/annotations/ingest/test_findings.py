@@ -50,6 +50,16 @@ def test_a_refused_source_names_its_cells(
         check(source, found.summary, 0.5, default_rubric)
 
 
+def test_totals_hide_no_other_remedy(read: Reader, drops: Path, default_rubric: Rubric) -> None:
+    path = table(drops, "i,r,s\n1.png,u,4/5\nMean,,4\nSum,,4\nStd,,4\n2.png,u,70\n")
+    found = read(path, **settings())
+    assert found.summary.quarantine == {"total": 3, "malformed_record": 1, "out_of_range": 1}
+    told = remedy_of(Source(name="study", path=path, **settings()), found.summary, default_rubric)
+    assert "'4/5' (data/drops/a.csv#row 2)" in told
+    assert "range from 70 to 70" in told
+    assert "totals" not in told
+
+
 def test_a_word_missing_in_the_map_of_a_vote_is_named(read: Reader, drops: Path) -> None:
     columns = {"image_a": "a", "image_b": "b", "vote": {"column": "v", "map": {"left": "a"}}}
     path = table(drops, "a,b,v\n1.png,2.png,left\n1.png,3.png,Neither\n")

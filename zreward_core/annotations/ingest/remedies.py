@@ -53,7 +53,10 @@ def remedy_of(source: Source, summary: SourceSummary, rubric: Rubric) -> str:
         return "; ".join([export, *told])
     reasons = summary.quarantine if summary.quarantine else summary.ignored
     found = []
-    for reason, _ in (+reasons).most_common(MAX_REMEDIES):
+    causes = [reason for reason, _ in (+reasons).most_common()]
+    if len(causes) > 1:  # totals are no fault of the settings
+        causes = [reason for reason in causes if reason != "total"]
+    for reason in causes[:MAX_REMEDIES]:
         if reason == "unknown_dimension":
             found.append(_about_dimension(source, rubric))
             found += summary.findings.unread_cells(("dimension",))

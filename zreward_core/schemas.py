@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zreward_core.config import UserError, parse_json
+from zreward_core.json_faults import explain
 
 logger = logging.getLogger(__name__)
 STAGES = Path(__file__).with_name("stages")
@@ -384,5 +385,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} not found: {how_to_make(path)}")
     try:
         return parse_json(path.read_bytes())
+    except json.JSONDecodeError as error:
+        fault = explain(error, "correct it there")
+        raise UserError(f"{path} is not valid JSON: {fault}") from None
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None

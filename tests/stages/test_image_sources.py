@@ -154,6 +154,17 @@ def test_places_inside_the_project_are_relative() -> None:
     assert [place.path for place in places] == [Path("set/0.tar")] * 2 + [Path("set/1.tar")]
 
 
+def test_images_that_are_not_listed_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    files()
+    Path("set/more").mkdir()
+    Path("set/0.png").rename("set/more/2.PNG")
+    Path("set/prompts.json").write_text('{"1.png": "a cat"}')
+    with caplog.at_level(logging.WARNING):
+        assert len(list(given_images([ImageFolder(path=Path("set"))], {}))) == 1
+    expected = "2 images below set are not in set/prompts.json and are left out (2.png, more/2.PNG)"
+    assert expected in caplog.text
+
+
 def test_a_row_that_cannot_be_used_costs_itself(caplog: pytest.LogCaptureFixture) -> None:
     from datasets import Dataset
 

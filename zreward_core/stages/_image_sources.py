@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from zreward_core.config import Settings, UserError, is_unicode, writable
 from zreward_core.images import MAX_BYTES, ImageTooLarge, Outside, decode, read_image
+from zreward_core.images.folders import note_of_unlisted
 from zreward_core.schemas import normalise_prompt, read_json
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ def given_images(
 ) -> Iterator[SourceImage]:
     """Images of the user's folders and data sets, in a fixed order.
 
-    An image or prompt that cannot be used is left out; the first reasons are logged.
+    An image or prompt that cannot be used is left out; the first reasons are logged, and so are
+    the images of a folder that its prompts.json does not list.
 
     Args:
         refused: receives the number of those images by folder.
@@ -94,6 +96,10 @@ def given_images(
                 faults = [*faults, found][:NUM_LISTED]
                 continue
             yield *found, source.purpose, str(source.path)
+        if isinstance(source, ImageFolder):
+            names = read_json(source.listed)
+            if note := note_of_unlisted(source.path, source.listed, names, SUFFIXES):
+                logger.warning("%s", note)
         if not num_faults:
             continue
         listed = "\n  ".join(faults)

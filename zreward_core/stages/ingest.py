@@ -20,7 +20,7 @@ from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
 from zreward_core.annotations.ingest.identities import Identities
 from zreward_core.annotations.ingest.image_folder import ImageFolder, stored_bytes
 from zreward_core.annotations.ingest.items import ItemIndex
-from zreward_core.annotations.ingest.reading import read_file, source_files
+from zreward_core.annotations.ingest.reading import note_of_archives, read_file, source_files
 from zreward_core.annotations.ingest.remedies import REMEDIES, remedy_of
 from zreward_core.annotations.ingest.repeated_votes import repeated_votes
 from zreward_core.annotations.ingest.settings import ANNOTATE, CANDIDATE_IMAGES, Source
@@ -153,7 +153,10 @@ def read_source(
     Raises:
         UserError: there is no file, or one cannot be read at all.
     """
-    for path in source_files(source):
+    files = source_files(source)
+    if note := note_of_archives(source):
+        summary.notes[note] = None
+    for path in files:
         summary.files.append(str(path))
         for judgements in read_file(path, source, rubric, index):
             summary.add(judgements)
@@ -168,6 +171,15 @@ def check(source: Source, summary: SourceSummary, max_share: float, rubric: Rubr
         UserError: with the reasons, the first row of each, and the remedy.
     """
     if summary.num_usable and summary.quarantine_share <= max_share:
+        for note in (*summary.findings.unread_cells(), *summary.findings.wrong_scales()):
+            logger.warning("%s: %s", source.name, note)
+        if number := summary.quarantine["total"]:
+            logger.warning(
+                "%s: %d rows are totals or averages and are quarantined, first %s",
+                source.name,
+                number,
+                summary.first_faults["total"],
+            )
         if number := summary.quarantine["rounded_identifier"]:
             logger.warning(
                 "%s: %d judgements are quarantined, first %s: %s",

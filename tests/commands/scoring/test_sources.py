@@ -113,6 +113,16 @@ KINDS = (
 )
 
 
+def test_images_that_prompts_json_does_not_list_are_named(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, columns, images = form("prompts_json", photos)
+    (path / "new.jpg").write_bytes(CONTENTS[0])
+    assert len(read(open_source([path], columns, images))) == len(PROMPTS)
+    assert f"1 images below {path} are not in {path / 'prompts.json'}" in caplog.text
+    assert "(new.jpg)" in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_form_gives_the_same_rows(kind: str, photos: Path) -> None:
     path, columns, images = form(kind, photos)

@@ -17,6 +17,7 @@ from zreward_core.annotations.formats.records import (
     pick,
 )
 from zreward_core.config import UserError
+from zreward_core.json_faults import explain
 
 KEY = "_key"
 """Column of the records' keys if the file is an object of records."""
@@ -115,10 +116,8 @@ def load_json(path: Path, wanted: Wanted | None = None) -> Any:
         text = path.read_bytes().decode(found.name, "replace")
         content = parse_json(text, object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
-            "a file with a record on each line has the format jsonl"
-        ) from None
+        fault = explain(error, "a file with a record on each line has the format jsonl")
+        raise UserError(f"{path}: not valid JSON {fault}") from None
     except DuplicateKey as error:
         raise UserError(
             f"{path}: the key '{error}' occurs twice in one object; keep one of the two"

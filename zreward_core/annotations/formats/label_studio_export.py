@@ -22,6 +22,7 @@ from zreward_core.annotations.formats.label_studio_results import (
 )
 from zreward_core.annotations.formats.records import parse_json
 from zreward_core.config import UserError
+from zreward_core.json_faults import explain
 
 LISTED = ("total_annotations", "annotations_ids")
 """Keys of a task on a page of the API, which may have no annotations."""
@@ -78,10 +79,8 @@ def read_export(path: Path) -> Export:
         if lines := _lines_of(text):
             places = [f"in line {number}" for number in lines]
             return Export([_as_task(one) for one in lines.values()], places)
-        raise UserError(
-            f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
-            "export the project again as JSON"
-        ) from None
+        fault = explain(error, "export the project again as JSON")
+        raise UserError(f"{path}: not valid JSON {fault}") from None
     except ValueError as error:
         raise UserError(
             f"{path}: not a readable JSON export ({error}); export the project again as JSON"

@@ -15,6 +15,7 @@ import regex
 
 from zreward_core import config
 from zreward_core.config import UserError, writable
+from zreward_core.json_faults import extra_comma
 from zreward_core.schemas import INVISIBLE, normalise_prompt
 
 BATCH_ROWS = 2**18
@@ -252,12 +253,24 @@ def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -
         else:
             broken.append((ref, record if isinstance(record, str) else raw_text(record)))
             if not wanted.problems:
-                wanted.problems.append(f"{ref} is not a record with names and values")
+                wanted.problems.append(f"{ref} is not a record with names and values{_why(record)}")
         if len(rows) + len(broken) >= BATCH_ROWS:
             yield Records(columns_of(rows, wanted), pa.array(refs, pa.string()), broken)
             rows, refs, broken = [], [], []
     if rows or broken:
         yield Records(columns_of(rows, wanted), pa.array(refs, pa.string()), broken)
+
+
+def _why(record: Any) -> str:
+    """Why a line is no record, if a comma is too many."""
+    try:
+        parse_json(record if isinstance(record, str) else "{}")
+    except json.JSONDecodeError as error:
+        if (comma := extra_comma(error)) is not None:
+            return f": remove the comma at column {comma + 1}"
+    except ValueError:
+        pass
+    return ""
 
 
 def columns_of(rows: list[dict[str, Any]], wanted: Wanted) -> dict[str, pa.Array]:

@@ -3,7 +3,7 @@
 The unit is the native judgement: one vote of one rater on one dimension, or one mean opinion. Each
 becomes exactly one rating, comparison or opinion row, or one quarantine row with a reason, or is
 counted as ignored with a reason. Both lists of reasons are closed. A record that cannot be read
-counts as one.
+or that is a total counts as one.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from zreward_core.annotations.ingest.findings import Findings
 from zreward_core.schemas import CANDIDATES, COMPARISONS, OPINIONS, QUARANTINE, RATINGS
 
 QUARANTINE_REASONS = (
@@ -25,6 +26,7 @@ QUARANTINE_REASONS = (
     "unread_kind",
     "unknown_image",
     "rounded_identifier",
+    "total",
 )
 IGNORED_REASONS = (
     "event",
@@ -68,6 +70,8 @@ class Judgements:
     """Records that could not be read."""
     problems: list[str] = field(default_factory=list)
     """Why, with the path of the file."""
+    findings: Findings = field(default_factory=Findings)
+    """What messages say about the cells."""
 
     def check_account(self, place: str) -> None:
         """Check that the native judgements are the rows plus those ignored.

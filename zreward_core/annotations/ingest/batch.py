@@ -23,6 +23,7 @@ from zreward_core.annotations.ingest.column_settings import (
     Scale,
     as_word,
 )
+from zreward_core.annotations.ingest.findings import NUM_SHOWN, Findings
 from zreward_core.annotations.ingest.items import Items
 from zreward_core.annotations.ingest.references import shown_reference
 from zreward_core.annotations.ingest.settings import Source
@@ -49,6 +50,7 @@ class Results:
     """Table name to its pieces."""
     ignored: Counter[str] = field(default_factory=Counter)
     num_native: int = 0
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass
@@ -125,7 +127,37 @@ class Batch:
         own = np.array([*faults, unknown], dtype=np.uint8)[codes]  # a code of -1 is the last
         read = self.faults[rows]
         reasons = np.where((read != GOOD) & (own != EVENT), read, own)
+        if isinstance(asked, DimensionColumn):
+            self.note_unread(
+                "dimension", asked.column, rows, self.refs, (own == unknown) & (read == GOOD)
+            )
         return np.array([*places, -1], dtype=np.int8)[codes], reasons
+
+    def note_unread(
+        self, kind: str, cell: Cell, rows: np.ndarray, refs: pa.Array, unread: np.ndarray
+    ) -> None:
+        """Note the cells of M judgements that cannot be read, for messages.
+
+        Args:
+            kind: of the cell (``findings.REMEDIES``).
+            cell: the column.
+            rows: [M] record of each judgement.
+            refs: file and place of each judgement [M], or of each record [N].
+            unread: [M] whether it cannot be read.
+        """
+        places = np.flatnonzero(unread)
+        if not len(places):
+            return
+        found = texts(self.column(cell).take(pa.array(rows[places])))
+        codes, first = np.unique(found.codes, return_index=True)
+        order = [place for place in np.argsort(first) if codes[place] >= 0][:NUM_SHOWN]
+        shown = places[first[order]]
+        named = refs.take(pa.array(shown if len(refs) == len(rows) else rows[shown])).to_pylist()
+        cells = [found.values[int(codes[place])].as_py() for place in order]
+        number = int((found.codes >= 0).sum())
+        if number:
+            listed = dict(zip(cells, named, strict=True))
+            self.results.findings.add_unread(kind, name_of(cell), number, listed)
 
     def set_aside(self, reasons: np.ndarray, rows: np.ndarray, refs: pa.Array) -> None:
         """Count M judgements as native; count the ignored ones and quarantine the faulty ones."""
@@ -178,6 +210,11 @@ def item_columns(batch: Batch, items: Items, rows: np.ndarray) -> dict[str, pa.A
         "image_id": items.image_ids.take(codes),
         "generator": batch.shared["generator"].take(rows),
     }
+
+
+def name_of(cell: Cell) -> str:
+    """Name of a cell in references and messages."""
+    return cell.column or cell.value or cell.file or ""
 
 
 def names_of(rubric: Rubric, places: np.ndarray) -> pa.Array:

@@ -32,6 +32,9 @@ def comparison_rows(batch: Batch, index: ItemIndex) -> None:
     answers, faults = _answers(batch, columns.vote)
     answers, faults = _winners(batch, columns.vote, answers, faults)
     reasons = np.where(reasons != GOOD, reasons, faults)
+    if columns.vote.column is not None:
+        unread = (reasons == CODE["malformed_record"]) & (faults == reasons)
+        batch.note_unread("vote", columns.vote.column, rows, batch.refs, unread)
     sides = []
     for side in "ab":
         image = batch.texts(getattr(columns, f"image_{side}"))

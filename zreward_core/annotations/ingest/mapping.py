@@ -15,7 +15,15 @@ import pyarrow as pa
 
 from zreward_core.annotations.formats.records import Records, matched
 from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
-from zreward_core.annotations.ingest.batch import CODE, GOOD, Batch, Results, constant, joined
+from zreward_core.annotations.ingest.batch import (
+    CODE,
+    GOOD,
+    Batch,
+    Results,
+    constant,
+    joined,
+    name_of,
+)
 from zreward_core.annotations.ingest.column_settings import Cell, Columns, Slot, as_word
 from zreward_core.annotations.ingest.comparison_rows import comparison_rows
 from zreward_core.annotations.ingest.items import ItemIndex, Items
@@ -25,6 +33,7 @@ from zreward_core.annotations.ingest.own_scales import by_scale
 from zreward_core.annotations.ingest.rating_rows import rating_rows
 from zreward_core.annotations.ingest.rounded_identifiers import are_rounded
 from zreward_core.annotations.ingest.settings import RowFilter, Source
+from zreward_core.annotations.ingest.totals import are_totals
 from zreward_core.annotations.ingest.values import (
     MALFORMED,
     OK,
@@ -82,6 +91,11 @@ def map_records(
     kept = np.flatnonzero(used & _selected(records, source.only))
     num_empty, num_filtered = int((~used).sum()), int(used.sum()) - len(kept)
     batch = _batch(records, source, path, rubric, prompt_of)
+    if records.num_native is None:
+        totals = kept[are_totals(batch)[kept]]
+        if len(totals):
+            batch.set_aside(np.full(len(totals), CODE["total"]), totals, batch.refs.take(totals))
+            kept = np.setdiff1d(kept, totals)
     if len(kept) < len(records):
         batch = batch.select(kept)
     compared = _compared(batch)
@@ -107,6 +121,7 @@ def map_records(
         num_native=num_native if records.num_native is None else records.num_native,
         num_repaired=records.num_repaired,
         num_broken=len(records.broken),
+        findings=results.findings,
     )
 
 
@@ -170,8 +185,9 @@ def _judgements(batch: Batch, index: ItemIndex) -> None:
     elif columns.wide:
         for slot in columns.wide:
             assert slot.cell is not None
-            name = slot.cell.column or slot.cell.value or slot.cell.file
-            _map_slot(batch, items, slot, joined(batch.refs, " ", constant(name, number)))
+            _map_slot(
+                batch, items, slot, joined(batch.refs, " ", constant(name_of(slot.cell), number))
+            )
     else:  # a histogram needs no mean
         slot = Slot.model_construct(mean=columns.mean, std=columns.std, std_scale=columns.std_scale)
         opinion_rows(batch, items, slot, batch.refs)

@@ -16,6 +16,7 @@ from zreward_core.annotations.ingest.batch import (
     add_item_faults,
     constant,
     item_columns,
+    name_of,
     names_of,
 )
 from zreward_core.annotations.ingest.column_settings import Cell, Scale, Slot
@@ -48,6 +49,8 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
         state = mean_state
     reasons = np.where(faults != GOOD, faults, OF_STATE[state])
     reasons[(reasons == GOOD) & (mean_state == values.MALFORMED)] = CODE["malformed_record"]
+    if slot.mean is not None:
+        batch.results.findings.add_scores(name_of(slot.mean), scale, mean[reasons == GOOD])
     reasons[(reasons == GOOD) & ((mean < scale.min) | (mean > scale.max))] = CODE["out_of_range"]
     std = np.full(number, np.nan)
     if slot.std is not None:
@@ -57,6 +60,7 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
         reasons[(reasons == GOOD) & (std_state == values.MALFORMED)] = CODE["malformed_record"]
         impossible = (std < 0) | (std > LARGEST_STD * (scale.max - scale.min))
         reasons[(reasons == GOOD) & impossible] = CODE["out_of_range"]
+    _note_unread(batch, slot, rows, refs, reasons)
     add_item_faults(reasons, items, rows)
     if slot.optional:
         reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT
@@ -83,6 +87,21 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
     }
     batch.results.parts["opinions"].append(pa.table(table, schema=OPINIONS))
     batch.set_aside(reasons, rows, refs)
+
+
+def _note_unread(
+    batch: Batch, slot: Slot, rows: np.ndarray, refs: pa.Array, reasons: np.ndarray
+) -> None:
+    """Note the cells that are no numbers; slow, so only where a record has one."""
+    malformed = reasons == CODE["malformed_record"]
+    if malformed.any():
+        histogram = batch.source.columns.histogram
+        parts = histogram if isinstance(histogram, list) else []
+        for cell in filter(None, (slot.mean, slot.std, *parts)):
+            unread = batch.numbers(cell)[1] == values.MALFORMED
+            batch.note_unread("score", cell, rows, refs, malformed & unread)
+        if isinstance(histogram, Cell):
+            batch.note_unread("list", histogram, rows, refs, malformed)
 
 
 def _histograms(batch: Batch, scale: Scale) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:

@@ -15,10 +15,12 @@ from zreward_core.annotations.ingest.batch import (
     add_item_faults,
     constant,
     item_columns,
+    name_of,
     names_of,
 )
 from zreward_core.annotations.ingest.column_settings import Slot
 from zreward_core.annotations.ingest.items import Items
+from zreward_core.annotations.ingest.values import MALFORMED
 from zreward_core.schemas import RATINGS
 
 MAX_SECONDS = 1e9
@@ -50,7 +52,11 @@ def rating_rows(
     dimension, faults = batch.dimensions(slot.dimension, rows)
     reasons = np.where(faults != GOOD, faults, OF_STATE[state_M])
     outside = (native_M < scale.min) | (native_M > scale.max)
+    assert slot.cell is not None
+    batch.results.findings.add_scores(name_of(slot.cell), scale, native_M[reasons == GOOD])
     reasons[(reasons == GOOD) & outside] = CODE["out_of_range"]
+    unread = (state_M == MALFORMED) & (reasons == CODE["malformed_record"])
+    batch.note_unread("list" if slot.scores else "score", slot.cell, rows, refs, unread)
     add_item_faults(reasons, items, rows)
     if slot.optional:
         reasons[reasons == CODE["missing_value"]] = EMPTY_RESULT

@@ -23,6 +23,9 @@ from zreward_core.rubric import Rubric
 
 _LEFTOVERS = ("._", "~$")
 """Prefixes of the names of files that macOS and Excel leave behind."""
+ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar")
+NUM_ARCHIVES = 3
+"""Archives that a warning names."""
 MIN_STD = 0.03
 """Median standard deviation as a share of the scale; a smaller one suggests another scale."""
 
@@ -64,10 +67,11 @@ def source_files(source: Source) -> list[Path]:
     packed = sorted(source.path.glob(f"*{suffix}.gz")) if is_folder and not found else []
     if packed:
         raise UserError(f"{packed[0]}: compressed by gzip; decompress it (`gunzip`)")
-    zipped = sorted(source.path.glob("*.zip")) if is_folder and not found else []
-    zipped += [path for path in found if path.suffix.lower() == ".zip"]
-    if zipped:
-        raise UserError(f"{zipped[0]}: a zip archive; unpack it and name its folder in `path`")
+    archives = archives_in(source.path) if is_folder and not found else []
+    archives += [path for path in found if _is_archive(path) and path.suffix.lower() != ".gz"]
+    if archives:
+        kind = archives[0].suffix.lower().removeprefix(".")
+        raise UserError(f"{archives[0]}: a {kind} archive; unpack it and name its folder in `path`")
     if not found:
         raise UserError(
             f"{source.path} (source '{source.name}') has no {source.files or suffix} file: put "
@@ -77,6 +81,30 @@ def source_files(source: Source) -> list[Path]:
             " 'annotate.simulate: true')"
         )
     return found
+
+
+def archives_in(folder: Path) -> list[Path]:
+    """Archives and compressed files below a folder, sorted; no format reads them."""
+    found = (path for path in folder.rglob("*") if not path.name.startswith(_LEFTOVERS))
+    return sorted(path for path in found if _is_archive(path) and path.is_file())
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() in ARCHIVES
+
+
+def note_of_archives(source: Source) -> str | None:
+    """Names the archives beside the files of a source that is a folder."""
+    if source.files or not os.path.isdir(source.path):
+        return None
+    archives = archives_in(source.path)
+    if not archives:
+        return None
+    listed = ", ".join(writable(str(path)) for path in archives[:NUM_ARCHIVES])
+    return (
+        f"{source.path} (source '{source.name}'): {len(archives)} archives are not read ({listed});"
+        " if they contain annotations, unpack them, else select the files by `files`"
+    )
 
 
 def read_file(path: Path, source: Source, rubric: Rubric, index: ItemIndex) -> Iterator[Judgements]:

@@ -30,6 +30,7 @@ REMEDIES = {
         "identifiers were stored as numbers and rounded (such as 1.05826E+18), so different ones "
         "can be equal: store their column as text where the file comes from, and export it again"
     ),
+    "total": "all rows are totals or averages: correct `columns`, or export the single scores",
     "event": "`dimension.map` is null for all judgements: map their values to dimensions",
     "empty_line": "the rows have no value in the named columns: correct `columns`",
     "skipped": "all rows were skipped: compare `only` and `vote.map` with the cells",
@@ -47,21 +48,36 @@ def remedy_of(source: Source, summary: SourceSummary, rubric: Rubric) -> str:
     """
     if source.base_format == "label_studio":
         places = [row.rpartition("#")[0] for row in summary.first_faults.values()]
-        return explain_export(Path((places or summary.files)[0]), rubric.names)
+        told = [*summary.findings.unread_cells(), *summary.findings.wrong_scales(0.0, 1)]
+        export = explain_export(Path((places or summary.files)[0]), rubric.names)
+        return "; ".join([export, *told])
     reasons = summary.quarantine if summary.quarantine else summary.ignored
     found = []
-    for reason, _ in (+reasons).most_common(MAX_REMEDIES):
+    causes = [reason for reason, _ in (+reasons).most_common()]
+    if len(causes) > 1:  # totals are no fault of the settings
+        causes = [reason for reason in causes if reason != "total"]
+    for reason in causes[:MAX_REMEDIES]:
         if reason == "unknown_dimension":
             found.append(_about_dimension(source, rubric))
+            found += summary.findings.unread_cells(("dimension",))
+        elif reason == "out_of_range" and (told := summary.findings.wrong_scales(0.0, 1)):
+            found += told
         elif reason == "malformed_record" and summary.problems:
             found += list(summary.problems)[:MAX_REMEDIES]
             if summary.broken < summary.quarantine[reason]:
-                found.append(REMEDIES[reason])
+                found += _about_cells(summary)
+        elif reason == "malformed_record":
+            found += _about_cells(summary)
         elif reason in REMEDIES:
             found.append(REMEDIES[reason])
     if not found:
         found.append("the file has no rows below its header: export it again")
     return "To fix this: " + "; ".join(found)
+
+
+def _about_cells(summary: SourceSummary) -> list[str]:
+    cells = summary.findings.unread_cells(("score", "list", "vote"))
+    return cells or [REMEDIES["malformed_record"]]
 
 
 def _about_dimension(source: Source, rubric: Rubric) -> str:

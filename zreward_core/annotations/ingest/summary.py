@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zreward_core.annotations.ingest.accounting import Judgements
+from zreward_core.annotations.ingest.findings import Findings
 from zreward_core.annotations.ingest.references import shown_reference
 from zreward_core.schemas import normalise_prompt
 
@@ -46,6 +47,8 @@ class SourceSummary:
     """Records that could not be read."""
     problems: dict[str, None] = field(default_factory=dict)
     """Why, each once."""
+    findings: Findings = field(default_factory=Findings)
+    """What messages say about the cells."""
 
     def add(self, judgements: Judgements) -> None:
         """Count a batch."""
@@ -53,6 +56,7 @@ class SourceSummary:
         self.repaired += judgements.num_repaired
         self.broken += judgements.num_broken
         self.problems.update(dict.fromkeys(judgements.problems))
+        self.findings.add(judgements.findings)
         self.notes.update(dict.fromkeys(judgements.notes))
         for name in USABLE:
             self.usable[name] += getattr(judgements, name).num_rows

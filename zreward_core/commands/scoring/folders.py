@@ -1,6 +1,6 @@
 """Image files with prompts: a folder, or a list of files; and shards of images without prompts."""
 
-import os
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,9 +9,12 @@ from typing import Any
 from zreward_core.commands.scoring.rows import SUFFIXES, Images, Row, Source
 from zreward_core.config import UserError, writable
 from zreward_core.images import ImageStore
+from zreward_core.images.folders import note_of_unlisted
 from zreward_core.schemas import read_json
 
 PROMPTS_FILE = "prompts.json"
+
+logger = logging.getLogger(__name__)
 
 
 class ImageFiles(Source):
@@ -57,23 +60,17 @@ class Shards(Source):
 def read_prompts(folder: Path) -> list[tuple[str, Any]]:
     """File names and prompts of a folder's prompts.json, sorted by name.
 
+    Images that it does not list are named in a warning.
+
     Raises:
         UserError: it does not.
     """
     prompts = read_json(folder / PROMPTS_FILE)
     if not isinstance(prompts, dict):
         raise UserError(f"{folder / PROMPTS_FILE} must map file names to prompts")
+    if note := note_of_unlisted(folder, folder / PROMPTS_FILE, prompts, SUFFIXES):
+        logger.warning("%s", note)
     return sorted(prompts.items())
-
-
-def image_names(folder: Path) -> list[str]:
-    """Names of the image files below a folder, relative to it.
-
-    Names that begin with a dot are left out, as those of files that systems and editors make.
-    """
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    names = (path.relative_to(folder) for path in found if not os.path.isdir(path))
-    return sorted(str(name) for name in names if not any(p.startswith(".") for p in name.parts))
 
 
 def prompts_beside(folder: Path, names: Sequence[str]) -> list[tuple[str, Path]]:

@@ -12,7 +12,6 @@ from zreward_core.commands.scoring.folders import (
     PROMPTS_FILE,
     ImageFiles,
     Shards,
-    image_names,
     prompts_beside,
     read_prompts,
 )
@@ -27,6 +26,7 @@ from zreward_core.commands.scoring.tables import (
 )
 from zreward_core.config import UserError, writable
 from zreward_core.images import ImageStore
+from zreward_core.images.folders import image_names
 
 PARQUET, TAR = ".parquet", ".tar"
 METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", PARQUET))
@@ -128,12 +128,12 @@ def _folder(folder: Path, columns: Columns, images: Path | None) -> Source:
             return Shards(folder, columns.text)
         return ParquetTable(shards, columns, _images(images, shards[0]))
     if columns.text is not None:
-        names = image_names(folder)
+        names = image_names(folder, SUFFIXES)
         pairs = [(name, columns.text) for name in names]
         return ImageFiles(folder, pairs, [folder / name for name in names])
     if (folder / PROMPTS_FILE).is_file():
         return ImageFiles(folder, read_prompts(folder), [folder / PROMPTS_FILE])
-    names = image_names(folder)
+    names = image_names(folder, SUFFIXES)
     beside = prompts_beside(folder, names)
     if names and not any(path.is_file() for _, path in beside):
         raise UserError(

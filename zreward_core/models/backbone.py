@@ -194,7 +194,7 @@ class Backbone:
         num_last: int,
     ) -> torch.Tensor:
         """Logits [N, K, V] at the last positions of sequences; for arguments see ``read``."""
-        return self.network(*self._inputs(rows, images), image_index, num_last)
+        return self.network(*self._inputs(rows, images), list(image_index), num_last)
 
     def read(
         self,
@@ -220,10 +220,10 @@ class Backbone:
             group = len(rows) // len(prefixes)
             tails = [row[len(prefixes[n // group]) :] for n, row in enumerate(rows)]
             packing = pack(prefixes, tails, num_last, self.device)
-            inputs, image_index = self._inputs(prefixes, images), list(image_index)[::group]
-            return self.network(*inputs, image_index, num_last, self.label_ids, reader, packing)
-        inputs = self._inputs(rows, images)
-        return self.network(*inputs, image_index, num_last, self.label_ids, reader)
+            inputs, index = self._inputs(prefixes, images), list(image_index)[::group]
+            return self.network(*inputs, index, num_last, self.label_ids, reader, packing)
+        inputs, index = self._inputs(rows, images), list(image_index)
+        return self.network(*inputs, index, num_last, self.label_ids, reader)
 
     def _inputs(
         self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from tests.tiny_models import PROMPT, SIZES
 from zreward_core import RewardModel
 from zreward_core.commands.serving.app import server_app
+from zreward_core.commands.serving.connections import server_config
 from zreward_core.images import encode_png
 from zreward_core.models.requests import RequestScorer
 from zreward_core.models.tiny import build_backbone
@@ -60,7 +61,7 @@ def running_server(app: ASGIApp) -> Iterator[tuple[str, uvicorn.Server]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    server = uvicorn.Server(server_config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -42,7 +42,7 @@ def test_extrapolation_over_layers_equals_the_whole_model(
     measure: str, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = blueprint(12, family=family)
-    dtype = "bfloat16"  # experts are not counted in float32
+    dtype = "bfloat16"
 
     def found() -> Use:
         inputs = dtype, None, (2, len(RUBRIC.names), 2), (32, 32)
@@ -70,16 +70,34 @@ def test_extrapolation_over_layers_equals_the_whole_model(
         assert whole.optimizer == pytest.approx(2 * whole.adapters, rel=0.01)
 
 
-def test_products_of_experts_are_counted() -> None:
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_experts_are_counted(dtype: torch.dtype) -> None:
     rows, experts = torch.zeros(6, 16), torch.zeros(3, 16, 8)
     expected = 2 * 6 * 16 * 8
     with FakeRun() as run:
-        first, weights = (torch.zeros(one.shape, dtype=torch.bfloat16) for one in (rows, experts))
+        first, weights = (torch.zeros(one.shape, dtype=dtype) for one in (rows, experts))
         ends = torch.tensor([2, 4, 6], dtype=torch.int32)
         found = torch._grouped_mm(first.requires_grad_(), weights.requires_grad_(), offs=ends)
+        assert found.shape == (6, 8) and found.dtype == dtype
         assert run.operations == expected
         found.square().sum().backward()
         assert run.operations == 3 * expected
+        assert first.grad is not None and first.grad.shape == rows.shape
+        assert weights.grad is not None and weights.grad.shape == experts.shape
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if "moe" in one])
+def test_a_mixture_of_experts_takes_twice_the_memory_in_float32(family: str) -> None:
+    half, full = (
+        plan_memory.scoring.__wrapped__(blueprint(4, family=family), dtype, None, 3, (32, 32))
+        for dtype in ("bfloat16", "float32")
+    )
+    assert full.weights == pytest.approx(2 * half.weights, rel=0.01)
+    assert half.activations < full.activations < 2.1 * half.activations
+    assert full.operations == pytest.approx(half.operations, rel=0.02)
 
 
 def test_the_update_of_gdso_grows_with_the_group_and_is_counted_in_its_own_code() -> None:

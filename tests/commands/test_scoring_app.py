@@ -15,7 +15,7 @@ from starlette.types import Message
 from tests.commands.serving import b64, client_of, png, tiny_model
 from zreward_core import RewardModel
 from zreward_core.commands.serving.app import server_app
-from zreward_core.commands.serving.limits import RequestLimits
+from zreward_core.commands.serving.limits import JSON, RequestLimits
 from zreward_core.images import encode_png
 from zreward_core.models.requests import RequestScorer, Row
 
@@ -149,27 +149,56 @@ def test_held_bodies_are_bounded(model: RewardModel) -> None:
         assert answer.status_code == 429 and limits._held == 0
 
 
-def test_a_body_that_stops_coming_is_answered_with_408() -> None:
-    """Of a client that is gone; its connection would be kept forever."""
-    received: list[Message] = [{"type": "http.request", "body": b"[", "more_body": True}]
+@pytest.mark.parametrize(
+    ("pause", "limit", "reason"),
+    [
+        (60, {"max_pause": 0.05}, "no part of the body came for 0.05 seconds"),
+        (0.01, {"max_read": 0.1}, "the body was not complete after 0.1 seconds"),
+    ],
+)
+def test_a_body_that_stops_coming_is_answered_with_408(
+    pause: float, limit: dict[str, float], reason: str
+) -> None:
+    """Of a client that is gone, or sends slowly; its connection would be kept forever."""
     sent: list[Message] = []
 
     async def receive() -> Message:
-        if received:
-            return received.pop()
-        await asyncio.sleep(60)
-        raise AssertionError("read after the limit")
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b"[", "more_body": True}
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    limits = RequestLimits(Starlette(), max_pause=0.05)
+    limits = RequestLimits(Starlette(), {"/v1/score": (JSON,)}, **limit)  # type: ignore[arg-type]
     headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
     scope = {"type": "http", "method": "POST", "path": "/v1/score", "headers": headers}
     asyncio.run(limits(scope, receive, send))
     assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
-    assert b"no part of the body came for 0.05 seconds" in sent[1]["body"]
+    assert reason.encode() in sent[1]["body"]
     assert limits._held == 0
+
+
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "DELETE", "PATCH", "TRACE", "BREW"])
+@pytest.mark.parametrize(("path", "allowed"), [("/v1/score", "POST"), ("/health", "GET, HEAD")])
+def test_another_method_is_answered_with_405_and_the_allowed_ones(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    for kind in ("application/json", "text/csv"):
+        answer = client.request(method, path, content=b"x" * 99, headers={"Content-Type": kind})
+        assert answer.status_code == 405
+        assert sorted(answer.headers["allow"].split(", ")) == sorted(allowed.split(", "))
+        assert answer.json()["error_code"] == "METHOD_NOT_ALLOWED"
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_path_and_the_method_precede_the_media_type(client: TestClient) -> None:
+    table = {"content": b"a,b", "headers": {"Content-Type": "text/csv"}}
+    statuses = {"/nowhere": 404, "/health": 405, "/metrics": 405, "/v1/score": 415}
+    for path, status in statuses.items():
+        answer = client.post(path, **table)
+        assert answer.status_code == status and answer.json()["message"], path
+    assert client.get("/v1/score").status_code == 405
+    assert client.get("/nowhere").json()["error_code"] == "NOT_FOUND"
 
 
 def test_an_image_may_be_a_field_or_a_data_uri(client: TestClient, model: RewardModel) -> None:

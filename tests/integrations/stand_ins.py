@@ -51,10 +51,17 @@ class ScoreItem:
 
 class BaseScorer(ABC):
     name: str = ""
+    version: str = "1"
+    input_kind: str = "image"
+    supports_offload: bool = False
+    supports_grad: bool = False
     sub_metric_names: tuple[str, ...] = ()
 
     @abstractmethod
     def score(self, items: list[ScoreItem]) -> list[dict[str, float]]: ...
+
+    def score_tensors(self, images: Any, prompts: Any) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} does not implement score_tensors")
 
 
 def install(patch: pytest.MonkeyPatch) -> None:

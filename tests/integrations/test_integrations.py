@@ -155,6 +155,32 @@ def test_unirl(source: str, overall: Any, monkeypatch: pytest.MonkeyPatch) -> No
         scorer.score([stand_ins.ScoreItem([("a", PIL[0]), ("b", PIL[1])])])
 
 
+@pytest.mark.parametrize("dimension", [None, "realism"])
+def test_unirl_tensors(source: str, dimension: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The differentiable twin of ``score``: the same rewards, and gradients only if asked for."""
+    stand_ins.install(monkeypatch)
+    from zreward_core.integrations.unirl import ZRewardScorer
+
+    scorer = ZRewardScorer(source, dimension)
+    assert scorer.supports_grad
+    images = torch.rand(3, 3, 40, 48, device=scorer.device).mul(255).round().div(255)
+    found = scorer.score_tensors(images.requires_grad_(), list(PROMPTS))
+    files = [
+        Image.fromarray((one * 255).round().byte().permute(1, 2, 0).numpy())
+        for one in images.detach().cpu()
+    ]
+    items = [stand_ins.ScoreItem([pair]) for pair in zip(PROMPTS, files, strict=True)]
+    expected = [one["reward"] for one in scorer.score(items)]
+    assert found.shape == (3,) and found.tolist() == pytest.approx(expected, abs=1e-4)
+    found.sum().backward()
+    assert images.grad is not None and (images.grad.abs().sum((1, 2, 3)) > 0).all()
+    with torch.no_grad():
+        assert not scorer.score_tensors(images, list(PROMPTS)).requires_grad
+    with pytest.raises(UserError, match="but 0 to 1 are expected"):
+        scorer.score_tensors(images.detach() * 255, list(PROMPTS))
+    assert scorer.score_tensors(images[:0], []).shape == (0,)
+
+
 def test_diffusers_best_of_n(source: str, overall: Any) -> None:
     verify = diffusers.verifier(source)
     assert [verify(image, prompt) for image, prompt in zip(PIL, PROMPTS, strict=True)] == overall

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from zreward_core.config import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from zreward_core.models.scorer import RewardModel
     from zreward_core.models.scores import Scores
 
@@ -60,6 +62,17 @@ class StudentReward:
     def means(self, scores: "Scores") -> list[dict[str, float]]:
         """For each image, the mean of each dimension."""
         return [dict(zip(scores.dimensions, row, strict=True)) for row in scores.mean.tolist()]
+
+    def tensor(self, prompts: Sequence[str], pixels: "torch.Tensor") -> "torch.Tensor":
+        """The rewards [B] of pixels [B, 3, H, W] in [0, 1], differentiable in them.
+
+        Raises:
+            UserError, NotFinite: as for ``RewardModel.reward``.
+        """
+        means_BD = self.model.reward(prompts, pixels)
+        if self.dimension is None:
+            return self.model.score([], []).aggregate(means_BD)
+        return means_BD[:, self.model.dimensions.index(self.dimension)]
 
     def __call__(self, prompts: Sequence[str], images: Iterable[Any]) -> list[float]:
         """The reward of each image.

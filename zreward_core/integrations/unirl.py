@@ -1,5 +1,6 @@
 """UniRL's reward service: a scorer class, ``zreward_core.integrations.unirl.ZRewardScorer``."""
 
+import torch
 from reward_service.scorers.base import BaseScorer, ScoreItem
 
 from zreward_core.config import UserError
@@ -10,6 +11,7 @@ class ZRewardScorer(BaseScorer):
     """Overall score, which trains, and the mean of each dimension."""
 
     name = "zreward"
+    supports_grad = True
 
     def __init__(
         self,
@@ -25,6 +27,7 @@ class ZRewardScorer(BaseScorer):
             device, dtype: of the student.
         """
         self.reward = open_reward(source, dimension, device, dtype)
+        self.device = self.reward.model.backbone.device
         self.sub_metric_names = ("reward", *self.reward.model.dimensions)
 
     def score(self, items: list[ScoreItem]) -> list[dict[str, float]]:
@@ -36,3 +39,10 @@ class ZRewardScorer(BaseScorer):
         scores = self.reward.scores(prompts, [item.history[0][1] for item in items], True)
         pairs = zip(self.reward.values(scores), self.reward.means(scores), strict=True)
         return [{"reward": value, **means} for value, means in pairs]
+
+    def score_tensors(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        """Rewards [B] of images [B, 3, H, W] in [0, 1], differentiable in them.
+
+        An image without a score fails the batch: a gradient would be that of the others alone.
+        """
+        return self.reward.tensor(prompts, images)

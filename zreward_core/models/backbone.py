@@ -20,7 +20,7 @@ from zreward_core.models.card import CARD, card
 from zreward_core.models.families import FAMILIES, Family
 from zreward_core.models.pixels import PixelPath
 from zreward_core.models.prompts import ChatFormat, PromptSettings
-from zreward_core.models.score_decoder import Reader, read_logits
+from zreward_core.models.score_decoder import Logits, Reader, read_logits, token_logits
 from zreward_core.models.shared_prefix import Packing, pack, pays, share_prefixes
 from zreward_core.rubric import Rubric
 from zreward_core.schemas import write_json
@@ -73,13 +73,14 @@ class Network(nn.Module):
         grid: torch.Tensor,
         image_index: Sequence[int],
         num_last: int,
+        label_ids: torch.Tensor | None = None,
         reader: Reader | None = None,
         packing: Packing | None = None,
     ) -> Any:
         """Logits [N, K, V] of sequences [N, L], or the outputs of a reader of them.
 
-        Sequence n contains image image_index[n]. With a packing the sequences are its prefixes, and
-        the logits are those of its rows.
+        Sequence n contains image image_index[n]. A reader needs the ids of the score tokens. With a
+        packing the sequences are its prefixes, and the logits are those of its rows.
         """
         features = self.family.encode_images(self.model, pixel_values, grid)
         images = self.family.select_images(features, image_index)
@@ -97,10 +98,10 @@ class Network(nn.Module):
                 self.model, packing.ids_T[None], None, positions, images, packing=packing
             )
             last = hidden[0][packing.last_NK]
-        if reader is None:
+        if reader is None or label_ids is None:
             return self.model.lm_head(last)
         vocabulary = self.model.config.get_text_config().vocab_size
-        return read_logits(self.model.lm_head, last, vocabulary, reader)
+        return read_logits(self.model.lm_head, last, vocabulary, label_ids, reader)
 
     def prefill(
         self,
@@ -124,12 +125,13 @@ class Network(nn.Module):
         attention_mask: torch.Tensor,
         positions: torch.Tensor,
         cache: Any,
-    ) -> torch.Tensor:
+        label_ids: torch.Tensor,
+    ) -> Logits:
         """Logits [N, V] after tokens [N, L] that continue a cache, which grows by them."""
         hidden, _ = self.family.hidden_states(
             self.model, input_ids, attention_mask, positions, cache=cache, use_cache=True
         )
-        return self.model.lm_head(hidden[:, -1])
+        return token_logits(self.model.lm_head, hidden[:, -1], label_ids)
 
 
 class Backbone:
@@ -192,7 +194,7 @@ class Backbone:
         num_last: int,
     ) -> torch.Tensor:
         """Logits [N, K, V] at the last positions of sequences; for arguments see ``read``."""
-        return self.network(*self._inputs(rows, images), image_index, num_last)
+        return self.network(*self._inputs(rows, images), list(image_index), num_last)
 
     def read(
         self,
@@ -218,9 +220,10 @@ class Backbone:
             group = len(rows) // len(prefixes)
             tails = [row[len(prefixes[n // group]) :] for n, row in enumerate(rows)]
             packing = pack(prefixes, tails, num_last, self.device)
-            inputs, image_index = self._inputs(prefixes, images), list(image_index)[::group]
-            return self.network(*inputs, image_index, num_last, reader, packing)
-        return self.network(*self._inputs(rows, images), image_index, num_last, reader)
+            inputs, index = self._inputs(prefixes, images), list(image_index)[::group]
+            return self.network(*inputs, index, num_last, self.label_ids, reader, packing)
+        inputs, index = self._inputs(rows, images), list(image_index)
+        return self.network(*inputs, index, num_last, self.label_ids, reader)
 
     def _inputs(
         self, rows: Sequence[list[int]], images: Sequence[torch.Tensor]

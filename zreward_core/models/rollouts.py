@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from zreward_core.models.backbone import Backbone
-from zreward_core.models.score_decoder import expected_score, score_log_probs
+from zreward_core.models.score_decoder import Logits, expected_score, score_log_probs
 
 
 @dataclass
@@ -194,13 +194,13 @@ class _Context:
         self.cache.reorder_cache(index)
         self.mask, self.next_position = self.mask[index], self.next_position[index]
 
-    def feed(self, backbone: Backbone, tokens_NT: torch.Tensor) -> torch.Tensor:
+    def feed(self, backbone: Backbone, tokens_NT: torch.Tensor) -> Logits:
         """Logits [N, V] after some more tokens of each row."""
         self.mask = torch.cat([self.mask, torch.ones_like(tokens_NT, dtype=self.mask.dtype)], 1)
         where = torch.arange(tokens_NT.shape[1], device=tokens_NT.device)
         where = (self.next_position[:, None] + where).expand(self.num_axes, -1, -1)
         self.next_position = self.next_position + tokens_NT.shape[1]
-        return backbone.network.decode(tokens_NT, self.mask, where, self.cache).float()
+        return backbone.network.decode(tokens_NT, self.mask, where, self.cache, backbone.label_ids)
 
 
 def _prefill(
@@ -237,13 +237,14 @@ def _decode(backbone: Backbone, context: _Context, rows: list[_Row], temperature
         for row in batch:
             del row.pending[:length]
         free = [n for n in live if not batch[n].pending]
-        logits = logits[free]
+        logits = logits.at(free)
         uniform = torch.tensor(
             [batch[n].next_uniform for n in free], dtype=torch.float32, device=device
         )
-        chosen = pick_tokens(logits, chat.forbidden, uniform, temperature).tolist()
+        tokens = logits.tokens.float()
+        chosen = pick_tokens(tokens, chat.forbidden, uniform, temperature).tolist()
         for k, n in enumerate(free):
             if batch[n].ended:
-                batch[n].score = *score_log_probs(logits[k], backbone.label_ids), chosen[k]
+                batch[n].score = *score_log_probs(logits.at(k), backbone.label_ids), chosen[k]
             else:
                 batch[n].append(chosen[k], chat.closing)

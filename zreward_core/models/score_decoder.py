@@ -6,6 +6,7 @@ Shapes: N sequences, K positions, S levels, H hidden size, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,12 +16,52 @@ from zreward_core.schemas import NotFinite
 
 CHUNK_LOGITS = 2**27
 """Logits in memory at a time; in float32, half a GiB."""
-Reader = Callable[[torch.Tensor, range], tuple[torch.Tensor, ...]]
+HALF = (torch.bfloat16, torch.float16)
+
+
+class Logits(NamedTuple):
+    """Logits [..., V] of all tokens, and those [..., S] of the score tokens without rounding."""
+
+    tokens: torch.Tensor
+    scores: torch.Tensor | None
+    """In float32; None where ``tokens`` has not been rounded."""
+
+    def at(self, index: Any) -> "Logits":
+        """Those of some positions."""
+        return Logits(self.tokens[index], None if self.scores is None else self.scores[index])
+
+
+Reader = Callable[[Logits, range], tuple[torch.Tensor, ...]]
 """Logits [N, k, V] of some positions, indices of the positions -> tensors [N, any number, ...]."""
 
 
+def token_logits(head: nn.Module, hidden: torch.Tensor, label_ids: torch.Tensor) -> Logits:
+    """Logits after hidden states [..., H].
+
+    A linear layer in half precision, or under autocast, rounds its outputs: logits of 16 in
+    bfloat16 to multiples of 1/8, by which a probability can change by 6 %. Those of the score
+    tokens are computed in float32 as well, from the same hidden states and weights.
+
+    Args:
+        head: linear layer from hidden states to logits.
+        label_ids: [S] token id of each level's label.
+    """
+    logits = head(hidden)
+    if logits.dtype not in HALF or type(head) is not nn.Linear:  # a peft layer has other weights
+        return Logits(logits, None)
+    ids = label_ids.to(logits.device)
+    with torch.autocast(logits.device.type, enabled=False):
+        bias = None if head.bias is None else head.bias[ids].float()
+        scores = nn.functional.linear(hidden.float(), head.weight[ids].float(), bias)
+    return Logits(logits, scores)
+
+
 def read_logits(
-    head: nn.Module, hidden: torch.Tensor, vocabulary: int, reader: Reader
+    head: nn.Module,
+    hidden: torch.Tensor,
+    vocabulary: int,
+    label_ids: torch.Tensor,
+    reader: Reader,
 ) -> tuple[torch.Tensor, ...]:
     """Outputs of a reader of the logits of all positions, without holding all of them.
 
@@ -31,18 +72,19 @@ def read_logits(
         head: linear layer from hidden states to logits.
         hidden: [N, K, H].
         vocabulary: V.
+        label_ids: [S] token id of each level's label.
         reader: its outputs for parts are joined along dimension 1.
     """
     number = hidden.shape[1]
     size = max(1, CHUNK_LOGITS // (len(hidden) * vocabulary))
     if size >= number:
-        return reader(head(hidden), range(number))
+        return reader(token_logits(head, hidden, label_ids), range(number))
     found = []
     for start in range(0, number, size):
         part = range(start, min(start + size, number))
 
         def read(hidden: torch.Tensor, part: range = part) -> tuple[torch.Tensor, ...]:
-            return reader(head(hidden), part)
+            return reader(token_logits(head, hidden, label_ids), part)
 
         found.append(
             checkpoint(
@@ -72,7 +114,7 @@ def token_log_probs(
 
 
 def score_log_probs(
-    logits: torch.Tensor, label_ids: torch.Tensor
+    logits: torch.Tensor | Logits, label_ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log of q(s | ...), equations 2 and 16: softmax over the score tokens' logits, in float32.
 
@@ -84,8 +126,14 @@ def score_log_probs(
         log-probabilities [..., S] over the levels, and the total mass [...] of the score tokens
         in the full softmax (if it is small, the score is unreliable).
     """
-    logits = logits.float()
-    chosen = logits[..., label_ids.to(logits.device)]
+    given = logits if isinstance(logits, Logits) else Logits(logits, None)
+    logits = given.tokens.float()
+    ids = label_ids.to(logits.device)
+    if given.scores is None:
+        chosen = logits[..., ids]
+    else:
+        chosen = given.scores
+        logits = logits.index_copy(-1, ids, chosen)  # mass is at most 1
     mass = (torch.logsumexp(chosen, -1) - torch.logsumexp(logits, -1)).exp()
     return torch.log_softmax(chosen, -1), mass
 

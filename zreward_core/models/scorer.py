@@ -19,7 +19,7 @@ from zreward_core.models.card import Role
 from zreward_core.models.inputs import check_pixels
 from zreward_core.models.judge import Judge
 from zreward_core.models.opening import open_model
-from zreward_core.models.score_decoder import expected_score, score_log_probs
+from zreward_core.models.score_decoder import Logits, expected_score, score_log_probs
 from zreward_core.models.scores import Scores
 from zreward_core.models.torch_state import on_cpu_by_default
 
@@ -180,9 +180,9 @@ def student_scores(
     chat = backbone.chat
     rows = [backbone.prefix(*pair) + chat.lines for pair in zip(prompts, images, strict=True)]
 
-    def read(logits: torch.Tensor, part: range) -> tuple[torch.Tensor, ...]:
+    def read(logits: Logits, part: range) -> tuple[torch.Tensor, ...]:
         offsets = [offset - part.start for offset in chat.score_offsets if offset in part]
-        return score_log_probs(logits[:, offsets], backbone.label_ids)
+        return score_log_probs(logits.at((slice(None), offsets)), backbone.label_ids)
 
     log_probs, mass = backbone.read(rows, images, range(len(rows)), len(chat.lines), read)
     return log_probs, mass

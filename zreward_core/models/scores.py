@@ -66,6 +66,7 @@ class Scores:
         Dimensions that all have the weight 0 have the same weight.
         """
         weights = self.weights if self.weights.any() else torch.ones_like(self.weights)
+        weights = weights.to(values.device)
         return (values * weights).sum(1) / weights.sum()
 
     def lower_bound(self, k: float = 1.0) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.rollouts import closed_sequence, pick_tokens
-from zreward_core.models.score_decoder import score_log_probs, token_log_probs
+from zreward_core.models.score_decoder import Logits, score_log_probs, token_log_probs
 
 
 class TraceLogProbs(NamedTuple):
@@ -103,17 +103,19 @@ def _read(
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], 1)
     wanted, at, mask = (value.to(backbone.device) for value in (wanted, at, mask))
 
-    def read(logits: torch.Tensor, part: range) -> tuple[torch.Tensor, ...]:
+    def read(logits: Logits, part: range) -> tuple[torch.Tensor, ...]:
         tokens = wanted[:, part.start : part.stop]
-        last = logits[:, num_last - 1 - part.start :]  # empty unless the part is the last one
+        # empty unless the part is the last one
+        at_score = logits.at((slice(None), slice(num_last - 1 - part.start, None)))
+        last = at_score.tokens
         sampled = []
         if uniform_N is not None:
             flat = last.flatten(0, 1).float()
             uniform = uniform_N.to(last.device)[: len(flat)]
             sampled = [pick_tokens(flat, chat.forbidden, uniform, temperature)]
         return (
-            token_log_probs(logits, tokens, chat.forbidden, temperature),
-            *score_log_probs(last, backbone.label_ids),
+            token_log_probs(logits.tokens, tokens, chat.forbidden, temperature),
+            *score_log_probs(at_score, backbone.label_ids),
             *(token.view(last.shape[:2]) for token in sampled),
         )
 

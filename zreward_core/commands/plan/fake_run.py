@@ -36,6 +36,19 @@ def _grouped_products(first: Any, second: Any, *_: Any, **__: Any) -> int:
     return 2 * batch * first.shape[-2] * first.shape[-1] * second.shape[-1]
 
 
+def _grouped_output(
+    first: torch.Tensor, second: torch.Tensor, ends: torch.Tensor | None = None, *_: Any, **__: Any
+) -> torch.Tensor:
+    """A tensor of the shape of a grouped product, whose fake is made in bfloat16 only.
+
+    Two matrices are divided along the contracted dimension, a matrix and a stack along the other.
+    """
+    size = [first.shape[-2], second.shape[-1]]
+    if first.ndim == second.ndim:
+        size.insert(0, len(first if ends is None else ends))
+    return first.new_empty(size)
+
+
 OPERATIONS = {aten._grouped_mm: _grouped_products} | flop_registry
 """Operation to the function that counts its floating-point operations."""
 
@@ -134,8 +147,9 @@ class _Counter(TorchDispatchMode):
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
+        grouped = func is aten._grouped_mm.default and args[0].dtype != torch.bfloat16
         try:
-            found = func(*args, **kwargs)
+            found = (_grouped_output if grouped else func)(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException):
             assert known, f"{func} depends on the values of tensors that have none"
             with _disable_current_modes():

@@ -178,7 +178,8 @@ def rollouts(
                 feed = torch.zeros(len(row), length, dtype=torch.long)
                 mask = torch.ones(len(row), ids.shape[1] + length, dtype=torch.long)
                 where = torch.arange(length).expand(len(positions), len(row), -1)
-                backbone.network.decode(feed, mask, where, cache).float()
+                decoded = backbone.network.decode(feed, mask, where, cache, backbone.label_ids)
+                decoded.tokens.float()
             return prefill, Use(
                 weights,
                 activations=run.peak - held,

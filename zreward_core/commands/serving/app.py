@@ -57,11 +57,14 @@ def server_app(
     """
     metrics = ServerMetrics()
     app = scoring_app(scorer, metrics, max_waiting, with_pickle)
-    accepted = {"/v1/score": (JSON, FORM)}
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    accepted: dict[str, tuple[str, ...]] = {
+        route.path: (JSON,) for route in routes if "POST" in (route.methods or ())
+    }
+    accepted["/v1/score"] = (JSON, FORM)
     if with_pickle:
-        dimensions = scorer.model.dimensions
-        accepted |= dict.fromkeys(pickle_paths(dimensions), ("", PICKLE))
-    paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
+        accepted |= dict.fromkeys(pickle_paths(scorer.model.dimensions), ("", PICKLE))
+    paths = frozenset(route.path for route in routes)
     return Metered(Access(RequestLimits(app, accepted), token), metrics, paths)
 
 

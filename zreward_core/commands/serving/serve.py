@@ -11,10 +11,6 @@ import uvicorn
 
 from zreward_core.config import UserError
 
-MAX_CONNECTIONS = 1024
-"""Connections at a time, answers included; more get HTTP 503."""
-STOP_SECONDS = 30
-"""After a signal to stop, requests that are being answered have this long."""
 SWITCH_SECONDS = 0.0005
 """The thread that scores hands the interpreter to the one that answers after this time, instead of
 Python's 5 ms, in which many requests could be answered."""
@@ -50,6 +46,7 @@ def serve(
     """
     from zreward_core import RewardModel
     from zreward_core.commands.serving.app import server_app
+    from zreward_core.commands.serving.connections import server_config
     from zreward_core.models.requests import RequestScorer
 
     token = _checked_token(token)
@@ -61,15 +58,8 @@ def serve(
     )
     gc.collect()
     gc.freeze()  # collections need not look at the libraries and the model again
-    config = uvicorn.Config(
-        app,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=STOP_SECONDS,
-        log_level="warning",
-        access_log=False,
-    )
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[address])
+        uvicorn.Server(server_config(app, log_level="warning")).run(sockets=[address])
 
 
 def _checked_token(token: str | None) -> str | None:

@@ -5,9 +5,9 @@ which prints by how much its peak of resident memory (bytes) grows over that of 
 a few small images, or of the start. The models are tiny. With `images` they resize every image to a
 few pixels; with `prepared` to 1024 x 1024, which are 12.6 MB each when they are prepared.
 
-By default glibc raises the size from which memory goes back to the system once it is freed, up to
-32 MiB; below it freed images stay in the heaps of threads, by chance up to 0.6 GB. ``MMAP_THRESHOLD``
-fixes it, so that what is measured is what is held.
+By default glibc raises the size from which freed memory goes back to the system, up to 32 MiB;
+freed images below it stay in the heaps of threads, by chance up to 0.6 GB. ``MMAP_THRESHOLD`` fixes
+this size, so that what is measured is what is held.
 """
 
 import io

@@ -8,6 +8,7 @@ from typing import Any
 import zreward_core
 from zreward_core.commands import gate
 from zreward_core.config import (
+    LAUNCH_FILE,
     PARAMS_FILE,
     StageConfig,
     TopLevel,
@@ -17,7 +18,7 @@ from zreward_core.config import (
     unknown_key,
 )
 from zreward_core.dvc import GRAPH, read_stages
-from zreward_core.runtime.launch_settings import LAUNCH_FILE, read_launcher
+from zreward_core.runtime.launch_settings import read_launcher
 from zreward_core.schemas import digest, file_hash
 
 CHECKED = Path(".zreward/checked_params")

@@ -32,9 +32,6 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
 PARAMS_FILE = Path("params.yaml")
-LAUNCH_FILE = Path("launch.yaml")
-LAUNCH_ORIGIN = Path(".zreward/launch_file")
-"""In the workspace of a profile: path in the project of the file of which launch.yaml is a copy."""
 PROJECT_FILES = (Path("dvc.yaml"), PARAMS_FILE)
 """A folder with neither of them is not a project."""
 SHARED = ("seed", "splits")
@@ -401,10 +398,3 @@ def _settings_in(annotation: Any) -> set[type[Settings]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return {annotation}
     return {found for part in typing.get_args(annotation) for found in _settings_in(part)}
-
-
-def launch_file_name() -> str:
-    """The launch file as messages name it: in a workspace, the file in the project to correct."""
-    if LAUNCH_ORIGIN.is_file():
-        return LAUNCH_ORIGIN.read_text(encoding="utf-8")
-    return str(LAUNCH_FILE)

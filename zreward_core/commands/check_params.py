@@ -8,7 +8,6 @@ from typing import Any
 import zreward_core
 from zreward_core.commands import gate
 from zreward_core.config import (
-    LAUNCH_FILE,
     PARAMS_FILE,
     StageConfig,
     TopLevel,
@@ -18,6 +17,7 @@ from zreward_core.config import (
     unknown_key,
 )
 from zreward_core.dvc import GRAPH, read_stages
+from zreward_core.launch_file import LAUNCH_FILE
 from zreward_core.runtime.launch_settings import read_launcher
 from zreward_core.schemas import digest, file_hash
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from zreward_core.config import UserError, launch_file_name
+from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 
 NEVER = -100.0
 """Bias on the logit of a forbidden token, the lowest that the interface defines."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from zreward_core.config import UserError, launch_file_name
+from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.runtime import engine_guard
 from zreward_core.runtime.engine_settings import Vllm
 

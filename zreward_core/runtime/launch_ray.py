@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from zreward_core.config import UserError, launch_file_name
+from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.runtime.launch_accelerate import Stopped, stoppable
 from zreward_core.runtime.launch_settings import Ray
 

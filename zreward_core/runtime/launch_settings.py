@@ -10,15 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zreward_core.config import (
-    LAUNCH_FILE,
-    Settings,
-    UserError,
-    is_standalone,
-    launch_file_name,
-    parse_settings,
-    read_yaml,
-)
+from zreward_core.config import Settings, UserError, is_standalone, parse_settings, read_yaml
+from zreward_core.launch_file import LAUNCH_FILE, launch_file_name
 from zreward_core.runtime.engine_settings import SAMPLING, Vllm
 
 PROFILES = Path("params")

@@ -19,7 +19,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from zreward_core.config import UserError, launch_file_name
+from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.runtime.checkpoint import require_shapes
 from zreward_core.runtime.distributed import processes, same_weights
 

@@ -7,15 +7,9 @@ from typing import Any
 
 import yaml
 
-from zreward_core.config import (
-    LAUNCH_FILE,
-    LAUNCH_ORIGIN,
-    PARAMS_FILE,
-    UserError,
-    merge,
-    read_params,
-)
+from zreward_core.config import PARAMS_FILE, UserError, merge, read_params
 from zreward_core.dvc import program, users
+from zreward_core.launch_file import LAUNCH_FILE, LAUNCH_ORIGIN
 from zreward_core.runtime.drops import mirror_drops
 from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 from zreward_core.schemas import replaced

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from zreward_core.adapters import ADAPTER, NAME, save_without
-from zreward_core.config import UserError, launch_file_name
+from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import read_card
 from zreward_core.models.engine import Engine

@@ -11,7 +11,7 @@ from zreward_core.commands.plan.counts import Counts
 from zreward_core.commands.plan.engine import Engine
 from zreward_core.commands.plan.generator import GeneratorBlueprint
 from zreward_core.commands.plan.use import Use
-from zreward_core.config import LAUNCH_FILE
+from zreward_core.launch_file import LAUNCH_FILE
 from zreward_core.models.backbone import LoraSettings
 from zreward_core.runtime.launch_settings import Fsdp
 

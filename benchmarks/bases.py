@@ -26,7 +26,7 @@ from settings import judged
 from zreward_core.commands.claims import OVER_BASES, SHIPPED_BASES
 from zreward_core.config import PARAMS_FILE, read_yaml
 from zreward_core.evaluation.summary import MODELS
-from zreward_core.runtime.launch_settings import LAUNCH_FILE
+from zreward_core.launch_file import LAUNCH_FILE
 from zreward_core.runtime.workspace import WORKSPACES, make_workspace
 from zreward_core.schemas import read_json, tree_hash, write_json
 

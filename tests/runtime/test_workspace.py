@@ -4,6 +4,9 @@ import json
 import logging
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,10 @@ from tests.commands.plan_models import MACHINE
 from tests.commands.test_repro import start, wait_for
 from zreward_core.commands.plan.run import make_plan
 from zreward_core.commands.repro import stage_lock
-from zreward_core.commands.run import held
+from zreward_core.commands.run import _free_workspace, held
 from zreward_core.config import UserError
 from zreward_core.runtime.drops import MIRRORED
-from zreward_core.runtime.launch_settings import launch_file_of
+from zreward_core.runtime.launch_settings import launch_file_of, read_launcher
 from zreward_core.runtime.workspace import InUse, make_workspace
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +113,33 @@ def test_other_profiles_start_as_the_demo_does() -> None:
     Path("params/mine.yaml").write_text("seed: 2\n")
     assert launch_file_of("mine") == launch_file_of(None) == Path("launch.yaml")
     assert launch_file_of("smoke") == Path("params/launch/smoke.yaml")
+
+
+def test_messages_in_a_workspace_name_the_launch_file_of_the_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its copy in the workspace is replaced by the next run."""
+    monkeypatch.chdir(make_workspace("smoke"))
+    Path("launch.yaml").write_text("stages: {train_sft: nothing}")
+    for named in ("params/launch/smoke.yaml", "launch.yaml"):
+        with pytest.raises(UserError, match=f"^{named}: .* names the launcher 'nothing'"):
+            read_launcher("train_sft", ("train_sft",))
+        Path(".zreward/launch_file").unlink(missing_ok=True)
+
+
+def test_a_second_run_of_a_profile_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a second run of the demo does."""
+    folder = make_workspace("smoke").resolve()
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        stack.enter_context(held(folder))
+        said: list[str] = []
+        waiting = pool.submit(_free_workspace, "smoke", said.append)
+        wait_for(lambda: bool(said) or waiting.done())
+        time.sleep(1)
+        assert not waiting.done()
+        assert said == [f"waiting for zreward run (pid {os.getpid()})"]
+        stack.close()
+        assert waiting.result(60).resolve() == folder
 
 
 def test_data_drops_is_mirrored() -> None:

@@ -17,7 +17,8 @@ from zreward_core.config import (
     unknown_key,
 )
 from zreward_core.dvc import GRAPH, read_stages
-from zreward_core.runtime.launch_settings import LAUNCH_FILE, read_launcher
+from zreward_core.launch_file import LAUNCH_FILE
+from zreward_core.runtime.launch_settings import read_launcher
 from zreward_core.schemas import digest, file_hash
 
 CHECKED = Path(".zreward/checked_params")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,18 @@ from zreward_core.commands.stage_times import (
     read_time,
     write_record,
 )
-from zreward_core.dvc import RUN_LOCK, ancestors, environment, program, read_graph
+from zreward_core.dvc import RUN_LOCK, ancestors, environment, program, read_graph, users
 from zreward_core.locks import try_lock
 from zreward_core.registry.pipeline_runs import PIPELINE, pipeline_name
 from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
 from zreward_core.runtime.tracking import shared_tracker
-from zreward_core.runtime.workspace import make_workspace
+from zreward_core.runtime.workspace import WORKSPACES, InUse, make_workspace
 from zreward_core.schemas import read_json
 
 RECORDED = Path("docs/runs")
 """Folder of PROFILE.json: results and times of a complete run, committed with the project."""
+POLL = 0.5
+"""Seconds between two looks at a workspace in use."""
 BLOCKED = 1
 """Exit code of `zreward promote` when the gate blocks: the current champion stays in use."""
 
@@ -55,7 +57,7 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     """
     recorded = recorded_run(profile)
     if profile != DEMO:
-        folder = make_workspace(profile)
+        folder = _free_workspace(profile, say)
         # names the profile's files in its messages
         check_params(stages, profile_file(profile), launch_file_of(profile))
         os.chdir(folder)
@@ -78,6 +80,20 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
     Console().print(times_table(run))
     print_summary()
     return 0
+
+
+def _free_workspace(profile: str, say: Callable[[str], None]) -> Path:
+    """The workspace of a profile, updated once no other run uses it; says what it waits for."""
+    reported: list[str] = []
+    while True:
+        running = users(WORKSPACES / profile)
+        if not running:
+            with suppress(InUse):  # a run that began meanwhile
+                return make_workspace(profile)
+        elif running != reported:
+            say("waiting for " + "; ".join(running))
+            reported = running
+        time.sleep(POLL)
 
 
 @contextmanager

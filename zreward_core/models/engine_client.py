@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 
 NEVER = -100.0
 """Bias on the logit of a forbidden token, the lowest that the interface defines."""
@@ -83,7 +84,7 @@ class EngineClient:
         if model is None or model not in bases:
             raise UserError(
                 f"the rollout engine at {self.url} serves {sorted(bases)}, not {model!r}:"
-                " correct the engine's 'model' in launch.yaml"
+                f" correct the engine's 'model' in {launch_file_name()}"
             )
         self.base = model
         self.max_length = bases[model].get("max_model_len")
@@ -183,7 +184,7 @@ class EngineClient:
         except (OSError, ValueError) as error:  # ValueError: not an HTTP answer
             raise UserError(
                 f"the rollout engine at {self.url} does not answer ({error}): start it again, or"
-                " remove the stage from 'rollouts' in launch.yaml"
+                f" remove the stage from 'rollouts' in {launch_file_name()}"
             ) from None
         if path.endswith("_lora_adapter"):
             return None  # a sentence

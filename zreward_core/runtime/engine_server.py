@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.runtime import engine_guard
 from zreward_core.runtime.engine_settings import Vllm
 
@@ -41,8 +42,8 @@ def serving(settings: Vllm, stage: str, arguments: Sequence[str], log: Path) -> 
     python = os.path.expanduser(settings.python)
     if not os.access(python, os.X_OK) or os.path.isdir(python):
         raise UserError(
-            f"launch.yaml: the engine of {stage} has python {settings.python!r}, which is not a"
-            " program: install vLLM in an environment of its own and name its python"
+            f"{launch_file_name()}: the engine of {stage} has python {settings.python!r}, which is"
+            " not a program: install vLLM in an environment of its own and name its python"
         )
     port = _free_port()
     command = [python, "-m", "vllm.entrypoints.openai.api_server"]
@@ -87,13 +88,13 @@ def _wait_for(guard: subprocess.Popen, address: str, seconds: int, stage: str, l
             if time.monotonic() > deadline:
                 raise UserError(
                     f"the engine of {stage} does not answer after {seconds} seconds: see {log}, or"
-                    " raise its start_timeout in launch.yaml"
+                    f" raise its start_timeout in {launch_file_name()}"
                 ) from None
         time.sleep(POLL_SECONDS)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
     raise UserError(
         f"the engine of {stage} ended with exit code {guard.returncode} before it answered: correct"
-        " its entry in launch.yaml. The end of " + "\n".join([f"{log}:", *lines])
+        f" its entry in {launch_file_name()}. The end of " + "\n".join([f"{log}:", *lines])
     )
 
 

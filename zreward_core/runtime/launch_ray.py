@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.runtime.launch_accelerate import Stopped, stoppable
-from zreward_core.runtime.launch_settings import LAUNCH_FILE, Ray
+from zreward_core.runtime.launch_settings import Ray
 
 SHUTDOWN_TIMEOUT = 15.0
 """Seconds to wait for a stopped job."""
@@ -55,13 +56,14 @@ def _connect(address: str) -> Any:
         from ray.job_submission import JobSubmissionClient
     except ImportError:
         raise UserError(
-            f"{LAUNCH_FILE} uses Ray, which is not installed: pip install 'zreward[ray]'"
+            f"{launch_file_name()} uses Ray, which is not installed: pip install 'zreward[ray]'"
         ) from None
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
         raise UserError(
-            f"{LAUNCH_FILE}: no Ray cluster at {address} ({error}): start it or correct the address"
+            f"{launch_file_name()}: no Ray cluster at {address} ({error}): start it or"
+            " correct the address"
         ) from None
 
 
@@ -70,8 +72,8 @@ def _submit(client: Any, address: str, **job: Any) -> str:
         return client.submit_job(**job)
     except RuntimeError as error:  # of the server, for example before a node's agent has started
         raise UserError(
-            f"{LAUNCH_FILE}: the Ray cluster at {address} did not take the job ({error}): see its"
-            " logs, and try again"
+            f"{launch_file_name()}: the Ray cluster at {address} did not take the job ({error}):"
+            " see its logs, and try again"
         ) from None
 
 

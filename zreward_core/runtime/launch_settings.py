@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from zreward_core.config import Settings, UserError, is_standalone, parse_settings, read_yaml
+from zreward_core.launch_file import LAUNCH_FILE, launch_file_name
 from zreward_core.runtime.engine_settings import SAMPLING, Vllm
 
-LAUNCH_FILE = Path("launch.yaml")
 PROFILES = Path("params")
 DEMO = "demo"
 """The profile of params.yaml itself, which runs in the project root."""
@@ -182,7 +182,9 @@ def read_launcher(
     """
     if not path.is_file():
         return None
-    content = parse_settings(LaunchFile, read_yaml(path), str(path))
+    values = read_yaml(path)
+    path = Path(launch_file_name()) if path == LAUNCH_FILE else path  # from here on for messages
+    content = parse_settings(LaunchFile, values, str(path))
     _check_engines(content, path)
     for one, launcher in content.stages.items():
         if one not in (*known, *COMMANDS):
@@ -208,8 +210,9 @@ def read_engine(stage: str) -> Vllm | None:
     """
     if not LAUNCH_FILE.is_file():
         return None
-    content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), str(LAUNCH_FILE))
-    _check_engines(content, LAUNCH_FILE)
+    path = launch_file_name()
+    content = parse_settings(LaunchFile, read_yaml(LAUNCH_FILE), path)
+    _check_engines(content, Path(path))
     return content.engines.get(content.rollouts.get(stage, LOCAL))
 
 

@@ -20,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.runtime.checkpoint import require_shapes
 from zreward_core.runtime.distributed import processes, same_weights
 
@@ -38,8 +39,8 @@ def require_divisible(count: int, name: str) -> None:
     number = processes().num_processes
     if is_sharding() and count % number:
         raise UserError(
-            f"params.yaml: '{name}' is {count}, but FSDP with {number} processes (launch.yaml)"
-            f" needs a multiple of {number}"
+            f"params.yaml: '{name}' is {count}, but FSDP with {number} processes"
+            f" ({launch_file_name()}) needs a multiple of {number}"
         )
 
 

@@ -9,8 +9,10 @@ import yaml
 
 from zreward_core.config import PARAMS_FILE, UserError, merge, read_params
 from zreward_core.dvc import program, users
+from zreward_core.launch_file import LAUNCH_FILE, LAUNCH_ORIGIN
 from zreward_core.runtime.drops import mirror_drops
-from zreward_core.runtime.launch_settings import DEMO, LAUNCH_FILE, launch_file_of, profile_file
+from zreward_core.runtime.launch_settings import DEMO, launch_file_of, profile_file
+from zreward_core.schemas import replaced
 
 WORKSPACES = Path(".zreward/workspaces")
 CHAMPION_FILE = "data/champion.yaml"
@@ -83,6 +85,8 @@ def make_workspace(
             shutil.copyfile(source, folder / target)
     if (folder / BENCH).is_dir():
         (folder / BENCH / FINDINGS).touch()
+    with replaced(folder / LAUNCH_ORIGIN) as partial:
+        partial.write_text(str(launch), encoding="utf-8")
     mirror_drops(folder)
     for dep in DEPS:
         (folder / dep).mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zreward_core.adapters import ADAPTER, NAME, save_without
 from zreward_core.config import UserError
+from zreward_core.launch_file import launch_file_name
 from zreward_core.models.backbone import Backbone
 from zreward_core.models.card import read_card
 from zreward_core.models.engine import Engine
@@ -48,8 +49,8 @@ def rollout_engine(stage: str, backbone: Backbone, trains: bool = False) -> Iter
         return
     if trains and backbone.adapted is None:
         raise UserError(
-            f"launch.yaml: 'rollouts.{stage}' is an engine, which takes adapters, not all weights:"
-            f" set '{stage}.lora' in params.yaml, or leave the stage's rollouts local"
+            f"{launch_file_name()}: 'rollouts.{stage}' is an engine, which takes adapters, not all"
+            f" weights: set '{stage}.lora' in params.yaml, or leave the stage's rollouts local"
         )
     folder = FOLDER / f"{stage}-{os.getpid()}"
     with ExitStack() as stack:
@@ -117,6 +118,6 @@ def server_arguments(backbone: Backbone, folder: Path, trains: bool) -> list[str
 def _require_one_machine(stage: str) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
         raise UserError(
-            f"launch.yaml: {stage} runs on several machines, but starts its engine on one: start"
-            " a server that all of them reach, and give the engine its url"
+            f"{launch_file_name()}: {stage} runs on several machines, but starts its engine on one:"
+            " start a server that all of them reach, and give the engine its url"
         )

@@ -11,8 +11,9 @@ from zreward_core.commands.plan.counts import Counts
 from zreward_core.commands.plan.engine import Engine
 from zreward_core.commands.plan.generator import GeneratorBlueprint
 from zreward_core.commands.plan.use import Use
+from zreward_core.launch_file import LAUNCH_FILE
 from zreward_core.models.backbone import LoraSettings
-from zreward_core.runtime.launch_settings import LAUNCH_FILE, Fsdp
+from zreward_core.runtime.launch_settings import Fsdp
 
 HEADROOM = 0.92
 """Share of a memory that a stage may use; of a GPU's, the rest is context and fragmentation."""

@@ -4,7 +4,8 @@
 
 It writes docs/runs/demo.json, from which `zreward run` estimates the time left where no run was
 recorded yet, the images of docs/images that a run draws, and the parts of README.md between
-markers. `--render` rewrites the README from the committed file alone.
+markers. `--render` rewrites the README from the committed files alone. `--other` records only the
+results, as those of a machine with other vector instructions, in docs/runs/demo_avx2.json.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from zreward_core.schemas import read_json, write_json
 
 README = Path("README.md")
 FIGURES = RECORDED / f"{DEMO}.json"
+OTHER = RECORDED / f"{DEMO}_avx2.json"
 IMAGES = {
     "before_after": Path("data/finetune_generator/contact_sheet.png"),
     "examples": Path("data/evaluate/examples.png"),
@@ -59,12 +61,17 @@ NAMES = {
 def main() -> None:
     """Record the last run, unless only the README is asked for, and rewrite the README."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--render", action="store_true", help="leave docs/runs/demo.json as it is")
-    if not parser.parse_args().render:
+    parser.add_argument("--render", action="store_true", help="leave the files in docs/runs")
+    parser.add_argument("--other", action="store_true", help=f"write {OTHER} instead of {FIGURES}")
+    given = parser.parse_args()
+    if given.other:
+        write_json(results_of_run(), OTHER)
+    elif not given.render:
         write_json(figures_of_run(), FIGURES)
         for name, path in IMAGES.items():
             shutil.copyfile(path, README.parent / f"docs/images/{name}.png")
-    README.write_text(rendered(README.read_text(), read_json(FIGURES), read_json(OVER_BASES)))
+    figures, other, bases = map(read_json, (FIGURES, OTHER, OVER_BASES))
+    README.write_text(rendered(README.read_text(), figures, other, bases))
 
 
 def figures_of_run() -> dict[str, Any]:
@@ -79,9 +86,6 @@ def figures_of_run() -> dict[str, Any]:
         raise UserError(
             f"{RUN}: the last run did not execute every stage; run `make run` in a new clone"
         )
-    metrics = read_json(METRICS)
-    rows = {name: metrics["models"][name]["overall"] for name in MODELS}
-    rows |= {name: entry["overall"] for name, entry in metrics["reference"].items()}
     return {
         "minutes": round(run.seconds / 60, 1),
         "peak_memory_gb": round(run.peak_memory / 1e9, 1),
@@ -94,13 +98,25 @@ def figures_of_run() -> dict[str, Any]:
             }
             for name, record in times.items()
         },
+        **results_of_run(),
+    }
+
+
+def results_of_run() -> dict[str, Any]:
+    """Results of the stages in this folder."""
+    metrics = read_json(METRICS)
+    rows = {name: metrics["models"][name]["overall"] for name in MODELS}
+    rows |= {name: entry["overall"] for name, entry in metrics["reference"].items()}
+    return {
         "models": {name: _rounded(rows[name]) for name in NAMES if name in rows},
         "gsb": read_json(GSB),
         "claims": claims_of_run(),
     }
 
 
-def rendered(text: str, figures: dict[str, Any], bases: list[dict[str, Any]]) -> str:
+def rendered(
+    text: str, figures: dict[str, Any], other: dict[str, Any], bases: list[dict[str, Any]]
+) -> str:
     """A README with the parts between ``<!-- run: PART -->`` and ``<!-- end -->`` made anew.
 
     Raises:
@@ -111,6 +127,7 @@ def rendered(text: str, figures: dict[str, Any], bases: list[dict[str, Any]]) ->
         "cost": cost_text(figures),
         "models": models_markdown(figures["models"], NAMES),
         "claims": claims_markdown(figures["claims"]),
+        "other": other_text(other),
         "bases": f"{without_zero(bases_text(bases))}\n\n{bases_markdown(bases, shipped)}",
     }
     for name, content in parts.items():
@@ -133,6 +150,21 @@ def cost_text(figures: dict[str, Any]) -> str:
     return (
         f"After installation `make run` took {figures['minutes']:.0f} minutes on a machine with"
         f" {figures['cores']} cores.\nIt needed {' and '.join(needs)}."
+    )
+
+
+def other_text(other: dict[str, Any]) -> str:
+    """Results on a machine with other vector instructions."""
+    teacher, student = (
+        "{hpa:.3f} [{hpa_low:.3f}, {hpa_high:.3f}]".format(**other["models"][name])
+        for name in ("teacher", "student")
+    )
+    gsb = "{gsb:+.2f} [{low:+.2f}, {high:+.2f}]".format(**other["gsb"]["overall"])
+    missed = [f"'{claim['name']}'" for claim in other["claims"] if not claim["holds"]]
+    claims = f"not {', '.join(missed)}" if missed else "every claim holds"
+    return without_zero(
+        f"On a machine without AVX-512: HPA of teacher {teacher}, student {student}; GSB {gsb};"
+        f" {claims}."
     )
 
 

@@ -10,13 +10,14 @@ from zreward_core.schemas import read_json
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs/runs/demo.json"
+OTHER = ROOT / "docs/runs/demo_avx2.json"
 BASES = ROOT / "docs/runs/bases.json"
 script = importlib.import_module("benchmarks.readme")
 
 
 def test_the_readme_shows_the_committed_run() -> None:
     text = (ROOT / "README.md").read_text()
-    assert text == script.rendered(text, read_json(FIGURES), read_json(BASES)), (
+    assert text == script.rendered(text, *map(read_json, (FIGURES, OTHER, BASES))), (
         "run python benchmarks/readme.py --render"
     )
 
@@ -28,17 +29,21 @@ def test_a_changed_figure_changes_the_readme() -> None:
     bases = read_json(BASES)
     bases[0] |= {"student": 0.7123}
     figures |= {"minutes": 29.4, "disk_gb": 0.64}
-    changed = script.rendered(text, figures, bases)
+    other = read_json(OTHER)
+    other["gsb"]["overall"]["gsb"] = -0.25
+    other["claims"][4]["holds"] = False
+    changed = script.rendered(text, figures, other, bases)
+    assert "GSB -.25 [" in changed and "not 'blind judge prefers the tuned generator'." in changed
     assert "| student (RISD) | .765 [" in changed
     assert "of its teacher | **no** | -6.1 points |" in changed
     assert "student .712 to" in changed.replace(" 0.", " .")
     assert "took 29 minutes" in changed and "0.6 GB of disk" in changed
-    assert script.rendered(changed, read_json(FIGURES), read_json(BASES)) == text
+    assert script.rendered(changed, *map(read_json, (FIGURES, OTHER, BASES))) == text
 
 
 def test_a_readme_without_markers() -> None:
     with pytest.raises(UserError, match="<!-- run: cost -->"):
-        script.rendered("# Z-Reward", read_json(FIGURES), read_json(BASES))
+        script.rendered("# Z-Reward", *map(read_json, (FIGURES, OTHER, BASES)))
 
 
 def test_an_incomplete_run_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

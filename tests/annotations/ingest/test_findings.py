@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from tests.annotations.sources import Read
@@ -155,3 +156,32 @@ def test_names_that_are_like_totals_count(
 ) -> None:
     found = read(table(drops, text), **settings(columns=columns))
     assert len(found.ratings) == 1
+
+
+def test_a_second_table_with_another_order_is_refused(read: Reader, drops: Path) -> None:
+    """By the order of the first table, annotators would be images."""
+    first, second = "i,r,s\n1.png,u,4\n", "r,i,s\nv,2.png,3\n"
+    with pytest.raises(UserError, match=r"a\.csv, row 3: a second header"):
+        read(table(drops, first + second), **settings())
+    book = openpyxl.Workbook()
+    for line in (first + second).splitlines():
+        book.active.append(line.split(","))
+    book.save(drops / "b.xlsx")
+    with pytest.raises(UserError, match=r"b\.xlsx, row 3: a second header"):
+        read(drops / "b.xlsx", **settings(format="excel"))
+    again = read(table(drops, first + first + "s,u,4\n"), **settings())
+    assert again.summary.quarantine == {"malformed_record": 1}
+    assert len(again.ratings) == 3
+
+
+def test_times_that_cannot_be_read_are_named(read: Reader, drops: Path) -> None:
+    columns = {**RATING, "seconds": "t"}
+    rows = "i,r,s,t\n1.png,u,4,3 min\n2.png,u,4,x\n3.png,u,bad,y\n4.png,u,4,12\n5.png,u,4,\n"
+    found = read(table(drops, rows), **settings(columns=columns))
+    assert found.ratings["seconds"].fillna(-1).tolist() == [-1, -1, 12, -1]
+    messages = found.summary.findings.unread_cells(("number of seconds",))
+    assert messages == [
+        "2 cells of the column 't' cannot be read as a number of seconds, such as '3 min' "
+        "(data/drops/a.csv#row 2), 'x' (data/drops/a.csv#row 3): the ratings count without a "
+        "time; extract the seconds by `pattern`"
+    ]

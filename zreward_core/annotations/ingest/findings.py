@@ -29,6 +29,7 @@ REMEDIES = {
     ),
     "vote": "add the words to `vote.map` (a, b, tie, both_bad; null: skipped)",
     "dimension": "add the values to `dimension.map` (null: not a judgement)",
+    "number of seconds": "the ratings count without a time; extract the seconds by `pattern`",
 }
 """Kind of a cell to the remedy if it cannot be read."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zreward_core.annotations.formats.records import Records, matched
 from zreward_core.annotations.ingest.accounting import WRITTEN, Judgements
@@ -103,6 +104,8 @@ def map_records(
         if rows.any():
             map_part(batch if rows.all() else batch.select(np.flatnonzero(rows)), index)
     results = batch.results
+    if results.parts["quarantine"]:  # as a second header is: its score is no number
+        _require_one_header(records, path)
     results.ignored.update(records.ignored)
     results.ignored.update(empty_line=num_empty, skipped=num_filtered)
     if records.broken:
@@ -123,6 +126,33 @@ def map_records(
         num_broken=len(records.broken),
         findings=results.findings,
     )
+
+
+def _require_one_header(records: Records, path: str) -> None:
+    """Check that no record is the header of a second table with its columns in another order.
+
+    Raises:
+        UserError: one is; by the order of the first table, its rows would be read wrongly.
+    """
+    columns = {
+        name: texts(column)
+        for name, column in records.columns.items()
+        if not name.startswith("\0")
+        and (pa.types.is_dictionary(column.type) or pa.types.is_string(column.type))
+    }
+    names = pa.array(list(columns), pa.string())
+    others, strange = np.zeros(len(records), dtype=int), np.zeros(len(records), dtype=bool)
+    for name, cells in columns.items():
+        is_name = np.append(np.asarray(pc.is_in(cells.values, names)), True)  # last: no cell
+        is_own = np.append(np.asarray(pc.equal(cells.values, name)), True)
+        others += (is_name & ~is_own)[cells.codes]
+        strange |= ~is_name[cells.codes]
+    found = np.flatnonzero((others >= 2) & ~strange)
+    if len(found):
+        raise UserError(
+            f"{path}, {records.refs[int(found[0])]}: a second header with its columns in another "
+            "order; put each table into a file of its own"
+        )
 
 
 def _batch(

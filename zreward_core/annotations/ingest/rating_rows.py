@@ -72,8 +72,11 @@ def rating_rows(
         annotators = batch.shared["annotator_id"].take(kept)
     seconds = pa.nulls(len(kept), pa.float64())
     if columns.seconds is not None:
-        read = batch.numbers(columns.seconds)[0][kept]
+        read, read_state = (values[kept] for values in batch.numbers(columns.seconds))
         seconds = pa.array(read, mask=~(np.abs(read) < MAX_SECONDS))
+        kept_refs = refs if whole else refs.take(pa.array(good))
+        unread = read_state == MALFORMED
+        batch.note_unread("number of seconds", columns.seconds, kept, kept_refs, unread)
     table = {
         **item_columns(batch, items, kept),
         "dimension": names_of(batch.rubric, dimension if whole else dimension[good]),

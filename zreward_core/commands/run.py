@@ -83,7 +83,7 @@ def run_pipeline(profile: str, stages: Sequence[str], say: Callable[[str], None]
 
 
 def _free_workspace(profile: str, say: Callable[[str], None]) -> Path:
-    """The workspace of a profile, updated once no other run uses it; says what it waits for."""
+    """Wait until no other run uses the workspace of a profile, then update it."""
     reported: list[str] = []
     while True:
         running = users(WORKSPACES / profile)

@@ -1,4 +1,4 @@
-"""Cells that cannot be read and scales that look wrong are named; totals are no ratings."""
+"""Messages name unreadable cells and wrong scales; rows of totals are not ratings."""
 
 from collections.abc import Callable
 from pathlib import Path

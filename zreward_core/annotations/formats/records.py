@@ -262,7 +262,7 @@ def batches_of(numbered: Iterable[tuple[int, Any]], wanted: Wanted, unit: str) -
 
 
 def _why(record: Any) -> str:
-    """Why a line is no record, if a comma is too many."""
+    """The remedy for a line that is not a record because of an extra comma, else an empty text."""
     try:
         parse_json(record if isinstance(record, str) else "{}")
     except json.JSONDecodeError as error:

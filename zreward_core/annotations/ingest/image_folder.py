@@ -150,7 +150,7 @@ def stored_bytes(file: Path, identifier: str) -> bytes:
     """The content of an image file that was identified before.
 
     Raises:
-        UserError: the file has disappeared, or its content is no longer that of the image.
+        UserError: the file has disappeared, or its content has changed.
     """
     try:
         content = file.read_bytes()

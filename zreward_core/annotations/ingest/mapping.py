@@ -104,7 +104,7 @@ def map_records(
         if rows.any():
             map_part(batch if rows.all() else batch.select(np.flatnonzero(rows)), index)
     results = batch.results
-    if results.parts["quarantine"]:  # as a second header is: its score is no number
+    if results.parts["quarantine"]:  # a second header is quarantined: its score is not a number
         _require_one_header(records, path)
     results.ignored.update(records.ignored)
     results.ignored.update(empty_line=num_empty, skipped=num_filtered)

@@ -92,7 +92,7 @@ def opinion_rows(batch: Batch, items: Items, slot: Slot, refs: pa.Array) -> None
 def _note_unread(
     batch: Batch, slot: Slot, rows: np.ndarray, refs: pa.Array, reasons: np.ndarray
 ) -> None:
-    """Note the cells that are no numbers; slow, so only where a record has one."""
+    """Note the cells that are not numbers; slow, so only if a record is malformed."""
     malformed = reasons == CODE["malformed_record"]
     if malformed.any():
         histogram = batch.source.columns.histogram

@@ -54,7 +54,7 @@ def remedy_of(source: Source, summary: SourceSummary, rubric: Rubric) -> str:
     reasons = summary.quarantine if summary.quarantine else summary.ignored
     found = []
     causes = [reason for reason, _ in (+reasons).most_common()]
-    if len(causes) > 1:  # totals are no fault of the settings
+    if len(causes) > 1:  # totals are not caused by the settings
         causes = [reason for reason in causes if reason != "total"]
     for reason in causes[:MAX_REMEDIES]:
         if reason == "unknown_dimension":
